@@ -1,0 +1,2 @@
+//! `workqueue-worker`: the worker.
+fn main() {}

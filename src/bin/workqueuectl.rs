@@ -1,0 +1,2 @@
+//! `workqueuectl`: the command line.
+fn main() {}

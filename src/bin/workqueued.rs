@@ -1,0 +1,2 @@
+//! `workqueued`: the daemon.
+fn main() {}

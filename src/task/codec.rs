@@ -1,0 +1,781 @@
+//! How records are written in the journal and the checkpoint, byte by byte.
+//!
+//! A record is one tag byte and its fields in order. Integers of fixed width are little-endian; `len` and counts are
+//! LEB128 varints of at most 64 bits; text and JSON are a `len` and UTF-8 bytes; an optional field is a byte 0 or 1, and
+//! the field after 1. Ids and tokens are 16 bytes, most significant first; times are 8 bytes, signed.
+//!
+//! | tag | record | fields |
+//! |---|---|---|
+//! | 1 | submitted | id, made here (0/1), queue, priority (4), exectime, options, payload, source? |
+//! | 2 | claimed | id, token, kind (0 legacy, 1 v1), worker?, at, length (8), expires (8) |
+//! | 3 | completed | id, result?, at |
+//! | 4 | failed | id, error, then |
+//! | 5 | released | id |
+//! | 6 | extended | id, length (8), expires (8) |
+//! | 7 | expired | id, then |
+//! | 8 | cancelled | id |
+//! | 9 | rescheduled | id, priority (4), exectime |
+//! | 10 | retried | id |
+//! | 11 | paused | queue?, on (0/1) |
+//! | 12 | draining | queue?, on (0/1) |
+//! | 13 | rebooted | tick (8) |
+//! | 14 | restored | id, queue, priority (4), exectime, options, attempts (varint), state (0 ready, 1 leased, 2 dead), lease?, last error? |
+//! | 15 | opened | queue |
+//!
+//! `options`: unique key?, max attempts? (varint), lease? (8), backoff? (base 8, max 8). `then`: 0 and exectime, or 1 for
+//! dead. `lease`: token, kind, worker?, at, length (8), expires (8). `source`: path as bytes, inode (8), modified (16),
+//! size (8).
+//!
+//! Reading checks every value again: bytes with a right checksum may still come from a newer version.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc};
+
+use super::{
+    Backoff, Claimed, ExecTime, LeaseKind, Millis, Options, Payload, Priority, QueueName, Record,
+    Restored, RestoredLease, Source, State, Submitted, TaskId, Then, Tick, Token, WallMillis,
+    WorkerName,
+};
+
+/// Why bytes are not a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// The bytes end inside a record.
+    #[error("a record is cut off")]
+    Short,
+    /// A tag or kind that this version does not know.
+    #[error("unknown {what} {value}; was this written by a newer version?")]
+    Unknown {
+        /// What carries the value.
+        what: &'static str,
+        /// The value.
+        value: u8,
+    },
+    /// A value that no version writes.
+    #[error("{0} is not valid")]
+    Invalid(&'static str),
+}
+
+type Result<T> = std::result::Result<T, CodecError>;
+
+/// Appends `record` to `out`.
+pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
+    let mut w = Writer(out);
+    match record {
+        Record::Submitted(task) => {
+            w.tag(1)
+                .id(task.id)
+                .byte(u8::from(task.made_here))
+                .text(task.queue.as_str());
+            w.place(task.priority, task.exectime)
+                .options(&task.options)
+                .text(task.payload.as_json());
+            w.optional(task.source.as_ref(), |w, source| w.source(source));
+        }
+        Record::Claimed(claimed) => {
+            w.tag(2)
+                .id(claimed.id)
+                .raw(&claimed.token.0.to_be_bytes())
+                .kind(claimed.kind);
+            w.optional(claimed.worker.as_ref(), |w, worker| w.text(worker.as_str()));
+            w.signed(claimed.at.0)
+                .fixed(claimed.length.0)
+                .fixed(claimed.expires.0);
+        }
+        Record::Completed { id, result, at } => {
+            w.tag(3)
+                .id(*id)
+                .optional(result.as_ref(), |w, result| w.text(result.as_json()))
+                .signed(at.0);
+        }
+        Record::Failed { id, error, then } => {
+            w.tag(4).id(*id).text(error).then(*then);
+        }
+        Record::Released { id } => {
+            w.tag(5).id(*id);
+        }
+        Record::Extended {
+            id,
+            length,
+            expires,
+        } => {
+            w.tag(6).id(*id).fixed(length.0).fixed(expires.0);
+        }
+        Record::Expired { id, then } => {
+            w.tag(7).id(*id).then(*then);
+        }
+        Record::Cancelled { id } => {
+            w.tag(8).id(*id);
+        }
+        Record::Rescheduled {
+            id,
+            priority,
+            exectime,
+        } => {
+            w.tag(9).id(*id).place(*priority, *exectime);
+        }
+        Record::Retried { id } => {
+            w.tag(10).id(*id);
+        }
+        Record::Paused { queue, on } => w.switch(11, queue.as_ref(), *on),
+        Record::Draining { queue, on } => w.switch(12, queue.as_ref(), *on),
+        Record::Rebooted { tick } => {
+            w.tag(13).fixed(tick.0);
+        }
+        Record::Restored(task) => w.restored(task),
+        Record::Opened { queue } => {
+            w.tag(15).text(queue.as_str());
+        }
+    }
+}
+
+/// Reads all the records that `bytes` holds, in order.
+pub fn decode_records(bytes: &[u8]) -> Result<Vec<Record>> {
+    let mut r = Reader(bytes);
+    let mut records = Vec::new();
+    while !r.0.is_empty() {
+        records.push(r.record()?);
+    }
+    Ok(records)
+}
+
+struct Writer<'a>(&'a mut Vec<u8>);
+
+impl Writer<'_> {
+    fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn byte(&mut self, value: u8) -> &mut Self {
+        self.raw(&[value])
+    }
+
+    fn tag(&mut self, value: u8) -> &mut Self {
+        self.byte(value)
+    }
+
+    fn id(&mut self, id: TaskId) -> &mut Self {
+        self.raw(id.as_bytes())
+    }
+
+    fn fixed(&mut self, value: u64) -> &mut Self {
+        self.raw(&value.to_le_bytes())
+    }
+
+    fn signed(&mut self, value: i64) -> &mut Self {
+        self.raw(&value.to_le_bytes())
+    }
+
+    fn varint(&mut self, mut value: u64) -> &mut Self {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.varint(bytes.len() as u64).raw(bytes)
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
+    }
+
+    fn optional<T>(
+        &mut self,
+        value: Option<T>,
+        write: impl FnOnce(&mut Self, T) -> &mut Self,
+    ) -> &mut Self {
+        match value {
+            None => self.byte(0),
+            Some(value) => {
+                self.byte(1);
+                write(self, value)
+            }
+        }
+    }
+
+    fn kind(&mut self, kind: LeaseKind) -> &mut Self {
+        self.byte(match kind {
+            LeaseKind::Legacy => 0,
+            LeaseKind::V1 => 1,
+        })
+    }
+
+    fn then(&mut self, then: Then) -> &mut Self {
+        match then {
+            Then::Retry(exectime) => self.byte(0).signed(exectime.get()),
+            Then::Dead => self.byte(1),
+        }
+    }
+
+    fn place(&mut self, priority: Priority, exectime: ExecTime) -> &mut Self {
+        self.raw(&priority.get().to_le_bytes())
+            .signed(exectime.get())
+    }
+
+    fn options(&mut self, options: &Options) -> &mut Self {
+        self.optional(options.unique_key.as_deref(), Self::text)
+            .optional(options.max_attempts, |w, count| w.varint(count.into()))
+            .optional(options.lease, |w, lease| w.fixed(lease.0))
+            .optional(options.backoff, |w, backoff| {
+                w.fixed(backoff.base.0).fixed(backoff.max.0)
+            })
+    }
+
+    fn source(&mut self, source: &Source) -> &mut Self {
+        self.bytes(source.path.as_os_str().as_bytes())
+            .fixed(source.inode)
+            .raw(&source.modified.to_le_bytes())
+            .fixed(source.size)
+    }
+
+    fn switch(&mut self, tag: u8, queue: Option<&QueueName>, on: bool) {
+        self.tag(tag)
+            .optional(queue, |w, queue| w.text(queue.as_str()))
+            .byte(u8::from(on));
+    }
+
+    fn restored(&mut self, task: &Restored) {
+        self.tag(14)
+            .id(task.id)
+            .text(task.queue.as_str())
+            .place(task.priority, task.exectime);
+        self.options(&task.options).varint(task.attempts.into());
+        self.byte(match task.state {
+            State::Ready | State::Scheduled => 0,
+            State::Leased => 1,
+            State::Dead => 2,
+        });
+        self.optional(task.lease.as_ref(), |w, lease| {
+            w.raw(&lease.token.0.to_be_bytes()).kind(lease.kind);
+            w.optional(lease.worker.as_ref(), |w, worker| w.text(worker.as_str()));
+            w.signed(lease.at.0)
+                .fixed(lease.length.0)
+                .fixed(lease.expires.0)
+        });
+        self.optional(task.last_error.as_deref(), Self::text);
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(CodecError::Short)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| CodecError::Short)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn flag(&mut self, what: &'static str) -> Result<bool> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            value => Err(CodecError::Unknown { what, value }),
+        }
+    }
+
+    fn fixed(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn signed(&mut self) -> Result<i64> {
+        Ok(i64::from_le_bytes(self.array()?))
+    }
+
+    fn millis(&mut self) -> Result<Millis> {
+        self.fixed().map(Millis)
+    }
+
+    fn tick(&mut self) -> Result<Tick> {
+        self.fixed().map(Tick)
+    }
+
+    fn wall(&mut self) -> Result<WallMillis> {
+        self.signed().map(WallMillis)
+    }
+
+    fn varint(&mut self) -> Result<u64> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let part = u64::from(byte & 0x7f);
+            if shift == 63 && part > 1 {
+                break;
+            }
+            value |= part << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(CodecError::Invalid("a varint"))
+    }
+
+    fn small(&mut self, what: &'static str) -> Result<u32> {
+        self.varint()?
+            .try_into()
+            .map_err(|_| CodecError::Invalid(what))
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8]> {
+        let len = usize::try_from(self.varint()?).map_err(|_| CodecError::Short)?;
+        self.take(len)
+    }
+
+    fn text(&mut self) -> Result<&'a str> {
+        str::from_utf8(self.bytes()?).map_err(|_| CodecError::Invalid("text"))
+    }
+
+    fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
+        if self.flag("mark of an optional field")? {
+            read(self).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn id(&mut self) -> Result<TaskId> {
+        self.array().map(TaskId::from_bytes)
+    }
+
+    fn token(&mut self) -> Result<Token> {
+        Ok(Token(u128::from_be_bytes(self.array()?)))
+    }
+
+    fn queue(&mut self) -> Result<QueueName> {
+        QueueName::parse(self.text()?).map_err(|_| CodecError::Invalid("a queue name"))
+    }
+
+    fn worker(&mut self) -> Result<WorkerName> {
+        WorkerName::parse(self.text()?).map_err(|_| CodecError::Invalid("a worker name"))
+    }
+
+    fn exectime(&mut self) -> Result<ExecTime> {
+        ExecTime::new(self.signed()?).map_err(|_| CodecError::Invalid("an exectime"))
+    }
+
+    fn place(&mut self) -> Result<(Priority, ExecTime)> {
+        let priority = Priority::new(i32::from_le_bytes(self.array()?));
+        Ok((priority, self.exectime()?))
+    }
+
+    fn payload(&mut self) -> Result<Payload> {
+        self.text().map(Payload::trusted)
+    }
+
+    fn kind(&mut self) -> Result<LeaseKind> {
+        Ok(if self.flag("lease kind")? {
+            LeaseKind::V1
+        } else {
+            LeaseKind::Legacy
+        })
+    }
+
+    fn then(&mut self) -> Result<Then> {
+        if self.flag("end of an attempt")? {
+            Ok(Then::Dead)
+        } else {
+            self.exectime().map(Then::Retry)
+        }
+    }
+
+    fn options(&mut self) -> Result<Options> {
+        let options = Options {
+            unique_key: self.optional(Self::text)?.map(Into::into),
+            max_attempts: self.optional(|r| r.small("max attempts"))?,
+            lease: self.optional(Self::millis)?,
+            backoff: self.optional(|r| {
+                Ok(Backoff {
+                    base: r.millis()?,
+                    max: r.millis()?,
+                })
+            })?,
+        };
+        options
+            .check()
+            .map_err(|_| CodecError::Invalid("the options of a task"))?;
+        Ok(options)
+    }
+
+    fn source(&mut self) -> Result<Source> {
+        Ok(Source {
+            path: PathBuf::from(OsStr::from_bytes(self.bytes()?)),
+            inode: self.fixed()?,
+            modified: i128::from_le_bytes(self.array()?),
+            size: self.fixed()?,
+        })
+    }
+
+    fn submitted(&mut self) -> Result<Submitted> {
+        let id = self.id()?;
+        let made_here = self.flag("mark of an id made here")?;
+        let queue = self.queue()?;
+        let (priority, exectime) = self.place()?;
+        let options = self.options()?;
+        let payload = self.payload()?;
+        let source = self.optional(Self::source)?;
+        Ok(Submitted {
+            id,
+            made_here,
+            queue,
+            priority,
+            exectime,
+            options,
+            payload,
+            source,
+        })
+    }
+
+    fn claimed(&mut self) -> Result<Claimed> {
+        Ok(Claimed {
+            id: self.id()?,
+            token: self.token()?,
+            kind: self.kind()?,
+            worker: self.optional(Self::worker)?,
+            at: self.wall()?,
+            length: self.millis()?,
+            expires: self.tick()?,
+        })
+    }
+
+    fn lease(&mut self) -> Result<RestoredLease> {
+        Ok(RestoredLease {
+            token: self.token()?,
+            kind: self.kind()?,
+            worker: self.optional(Self::worker)?,
+            at: self.wall()?,
+            length: self.millis()?,
+            expires: self.tick()?,
+        })
+    }
+
+    fn restored(&mut self) -> Result<Restored> {
+        let id = self.id()?;
+        let queue = self.queue()?;
+        let (priority, exectime) = self.place()?;
+        let options = self.options()?;
+        let attempts = self.small("attempts")?;
+        let state = match self.byte()? {
+            0 => State::Ready,
+            1 => State::Leased,
+            2 => State::Dead,
+            value => {
+                return Err(CodecError::Unknown {
+                    what: "state",
+                    value,
+                });
+            }
+        };
+        let lease = self.optional(Self::lease)?;
+        if lease.is_some() != (state == State::Leased) {
+            return Err(CodecError::Invalid("the lease of a restored task"));
+        }
+        let last_error = self.optional(Self::text)?.map(Arc::from);
+        Ok(Restored {
+            id,
+            queue,
+            priority,
+            exectime,
+            options,
+            attempts,
+            state,
+            lease,
+            last_error,
+        })
+    }
+
+    fn record(&mut self) -> Result<Record> {
+        Ok(match self.byte()? {
+            1 => Record::Submitted(Arc::new(self.submitted()?)),
+            2 => Record::Claimed(self.claimed()?),
+            3 => Record::Completed {
+                id: self.id()?,
+                result: self.optional(Self::payload)?,
+                at: self.wall()?,
+            },
+            4 => Record::Failed {
+                id: self.id()?,
+                error: self.text()?.into(),
+                then: self.then()?,
+            },
+            5 => Record::Released { id: self.id()? },
+            6 => Record::Extended {
+                id: self.id()?,
+                length: self.millis()?,
+                expires: self.tick()?,
+            },
+            7 => Record::Expired {
+                id: self.id()?,
+                then: self.then()?,
+            },
+            8 => Record::Cancelled { id: self.id()? },
+            9 => {
+                let id = self.id()?;
+                let (priority, exectime) = self.place()?;
+                Record::Rescheduled {
+                    id,
+                    priority,
+                    exectime,
+                }
+            }
+            10 => Record::Retried { id: self.id()? },
+            11 => Record::Paused {
+                queue: self.optional(Self::queue)?,
+                on: self.flag("switch")?,
+            },
+            12 => Record::Draining {
+                queue: self.optional(Self::queue)?,
+                on: self.flag("switch")?,
+            },
+            13 => Record::Rebooted { tick: self.tick()? },
+            14 => Record::Restored(Box::new(self.restored()?)),
+            15 => Record::Opened {
+                queue: self.queue()?,
+            },
+            value => {
+                return Err(CodecError::Unknown {
+                    what: "record tag",
+                    value,
+                });
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn options() -> impl Strategy<Value = Options> {
+        let backoff = (0..1000_u64, 1000..9000_u64).prop_map(|(base, max)| Backoff {
+            base: Millis(base),
+            max: Millis(max),
+        });
+        (
+            proptest::option::of("[a-z]{1,9}".prop_map(|key| key.as_str().into())),
+            proptest::option::of(1..=Options::MAX_ATTEMPTS),
+            proptest::option::of((100..604_800_000_u64).prop_map(Millis)),
+            proptest::option::of(backoff),
+        )
+            .prop_map(|(unique_key, max_attempts, lease, backoff)| Options {
+                unique_key,
+                max_attempts,
+                lease,
+                backoff,
+            })
+    }
+
+    fn id() -> impl Strategy<Value = TaskId> {
+        any::<[u8; 16]>().prop_map(TaskId::from_bytes)
+    }
+
+    fn exectime() -> impl Strategy<Value = ExecTime> {
+        (ExecTime::MIN.get()..=ExecTime::MAX.get()).prop_map(|secs| ExecTime::new(secs).unwrap())
+    }
+
+    fn queue() -> impl Strategy<Value = QueueName> {
+        "[a-z0-9][a-z0-9._-]{0,63}".prop_map(|name| QueueName::parse(&name).unwrap())
+    }
+
+    fn then() -> impl Strategy<Value = Then> {
+        prop_oneof![exectime().prop_map(Then::Retry), Just(Then::Dead)]
+    }
+
+    fn worker() -> impl Strategy<Value = Option<WorkerName>> {
+        proptest::option::of("[a-z:0-9]{1,20}".prop_map(|name| WorkerName::parse(&name).unwrap()))
+    }
+
+    fn kind() -> impl Strategy<Value = LeaseKind> {
+        prop_oneof![Just(LeaseKind::Legacy), Just(LeaseKind::V1)]
+    }
+
+    fn source() -> impl Strategy<Value = Source> {
+        (any::<Vec<u8>>(), any::<u64>(), any::<i128>(), any::<u64>()).prop_map(
+            |(path, inode, modified, size)| Source {
+                path: PathBuf::from(OsStr::from_bytes(&path)),
+                inode,
+                modified,
+                size,
+            },
+        )
+    }
+
+    fn submitted() -> impl Strategy<Value = Record> {
+        let place = (any::<i32>().prop_map(Priority::new), exectime());
+        (
+            id(),
+            any::<bool>(),
+            queue(),
+            place,
+            options(),
+            any::<String>(),
+            proptest::option::of(source()),
+        )
+            .prop_map(
+                |(id, made_here, queue, (priority, exectime), options, text, source)| {
+                    let payload = Payload::from_text(&text);
+                    Record::Submitted(Arc::new(Submitted {
+                        id,
+                        made_here,
+                        queue,
+                        priority,
+                        exectime,
+                        options,
+                        payload,
+                        source,
+                    }))
+                },
+            )
+    }
+
+    fn restored() -> impl Strategy<Value = Record> {
+        let lease = (
+            any::<u128>(),
+            kind(),
+            worker(),
+            any::<i64>(),
+            any::<u64>(),
+            any::<u64>(),
+        )
+            .prop_map(|(token, kind, worker, at, length, expires)| RestoredLease {
+                token: Token(token),
+                kind,
+                worker,
+                at: WallMillis(at),
+                length: Millis(length),
+                expires: Tick(expires),
+            });
+        let place = (any::<i32>().prop_map(Priority::new), exectime());
+        let error = proptest::option::of(any::<String>());
+        (
+            id(),
+            queue(),
+            place,
+            options(),
+            any::<u32>(),
+            proptest::option::of(lease),
+            error,
+            any::<bool>(),
+        )
+            .prop_map(
+                |(id, queue, (priority, exectime), options, attempts, lease, error, dead)| {
+                    let state = match (&lease, dead) {
+                        (Some(_), _) => State::Leased,
+                        (None, true) => State::Dead,
+                        (None, false) => State::Ready,
+                    };
+                    let last_error = error.map(Arc::from);
+                    Record::Restored(Box::new(Restored {
+                        id,
+                        queue,
+                        priority,
+                        exectime,
+                        options,
+                        attempts,
+                        state,
+                        lease,
+                        last_error,
+                    }))
+                },
+            )
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let claimed = (
+            id(),
+            any::<u128>(),
+            kind(),
+            worker(),
+            any::<i64>(),
+            any::<u64>(),
+            any::<u64>(),
+        )
+            .prop_map(|(id, token, kind, worker, at, length, expires)| {
+                Record::Claimed(Claimed {
+                    id,
+                    token: Token(token),
+                    kind,
+                    worker,
+                    at: WallMillis(at),
+                    length: Millis(length),
+                    expires: Tick(expires),
+                })
+            });
+        let result =
+            proptest::option::of(any::<String>().prop_map(|text| Payload::from_text(&text)));
+        prop_oneof![
+            submitted(),
+            restored(),
+            claimed,
+            (id(), result, any::<i64>()).prop_map(|(id, result, at)| Record::Completed {
+                id,
+                result,
+                at: WallMillis(at)
+            }),
+            (id(), any::<String>(), then()).prop_map(|(id, error, then)| Record::Failed {
+                id,
+                error: error.into(),
+                then
+            }),
+            id().prop_map(|id| Record::Released { id }),
+            (id(), any::<u64>(), any::<u64>()).prop_map(|(id, length, tick)| Record::Extended {
+                id,
+                length: Millis(length),
+                expires: Tick(tick)
+            }),
+            (id(), then()).prop_map(|(id, then)| Record::Expired { id, then }),
+            id().prop_map(|id| Record::Cancelled { id }),
+            (id(), any::<i32>(), exectime()).prop_map(|(id, priority, exectime)| {
+                Record::Rescheduled {
+                    id,
+                    priority: Priority::new(priority),
+                    exectime,
+                }
+            }),
+            id().prop_map(|id| Record::Retried { id }),
+            (proptest::option::of(queue()), any::<bool>())
+                .prop_map(|(queue, on)| Record::Paused { queue, on }),
+            (proptest::option::of(queue()), any::<bool>())
+                .prop_map(|(queue, on)| Record::Draining { queue, on }),
+            any::<u64>().prop_map(|tick| Record::Rebooted { tick: Tick(tick) }),
+            queue().prop_map(|queue| Record::Opened { queue }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back_as_they_were(records in proptest::collection::vec(record(), 0..5)) {
+            let mut bytes = Vec::new();
+            for record in &records {
+                encode_record(record, &mut bytes);
+            }
+            prop_assert_eq!(decode_records(&bytes).unwrap(), records);
+        }
+
+        #[test]
+        fn a_record_cut_anywhere_is_an_error(record in record(), at: prop::sample::Index) {
+            let mut bytes = Vec::new();
+            encode_record(&record, &mut bytes);
+            let cut = at.index(bytes.len());
+            if cut > 0 {
+                prop_assert!(decode_records(&bytes[..cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+            drop(decode_records(&bytes));
+        }
+    }
+}

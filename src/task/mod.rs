@@ -1,0 +1,38 @@
+//! The ground floor: what a task is, what its parts are called, and how they are written down.
+//!
+//! Everything here is a value. Parsing happens once, at the edge, and refuses what is out of range with a [`Refusal`] that
+//! names the field; a value that exists is right everywhere above.
+//!
+//! This floor may not know: clocks, files, threads, randomness, HTTP, or any floor above it.
+
+mod codec;
+mod exectime;
+mod file;
+mod id;
+mod name;
+mod object;
+mod options;
+mod payload;
+mod priority;
+mod queue_name;
+mod record;
+mod refusal;
+mod state;
+mod time;
+mod worker_name;
+
+pub use codec::{CodecError, decode_records, encode_record};
+pub use exectime::ExecTime;
+pub use file::{TaskFile, read_dropped, read_dropped_text};
+pub use id::{IdSource, TaskId, Token};
+pub use name::{Area, FileName, Location};
+pub use object::{NewTask, Object, TaskObject, from_json, seconds};
+pub use options::{Backoff, Options};
+pub use payload::Payload;
+pub use priority::Priority;
+pub use queue_name::QueueName;
+pub use record::{Claimed, LeaseKind, Record, Restored, RestoredLease, Source, Submitted, Then};
+pub use refusal::Refusal;
+pub use state::State;
+pub use time::{Millis, Now, Tick, WallMillis};
+pub use worker_name::WorkerName;

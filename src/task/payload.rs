@@ -1,0 +1,96 @@
+//! [`Payload`].
+
+use std::{fmt, sync::Arc};
+
+use serde_json::value::RawValue;
+
+/// A JSON value as the submitter wrote it, never parsed into a tree on its way through: any JSON text, kept byte for byte.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload(Arc<str>);
+
+impl Payload {
+    /// A payload that is a JSON string of this text (a dropped `.txt` file, a form's field).
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        // A string always has a JSON form, so the fallback is never taken; it keeps this free of a panic.
+        Self(
+            serde_json::to_string(text)
+                .unwrap_or_else(|_| "null".to_owned())
+                .into(),
+        )
+    }
+
+    /// The JSON text of `raw`, which `serde_json` has checked.
+    #[must_use]
+    pub fn from_raw(raw: &RawValue) -> Self {
+        Self(raw.get().into())
+    }
+
+    /// Checks that `text` is one JSON value.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str::<&RawValue>(text).map(Self::from_raw)
+    }
+
+    /// Takes text that is known to be JSON: it was checked before it was journalled.
+    pub(super) fn trusted(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The JSON text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    /// The size of the JSON text in bytes: what limits are held against.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Never true for JSON: the shortest text has one byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The string, where the payload is a JSON string; else its JSON text. What the original's log and pages show.
+    #[must_use]
+    pub fn to_display(&self) -> String {
+        serde_json::from_str::<String>(&self.0).unwrap_or_else(|_| self.0.to_string())
+    }
+
+    /// Whether two payloads are the same JSON value, however they are written (spaces, order of keys, escapes).
+    #[must_use]
+    pub fn same_value(&self, other: &Self) -> bool {
+        if self.0 == other.0 {
+            return true;
+        }
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+        match (value(&self.0), value(&other.0)) {
+            (Some(a), Some(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl serde::Serialize for Payload {
+    /// The JSON text as it is (`serde_json` only).
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Payload {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self::from_raw(&raw))
+    }
+}
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.len())
+    }
+}
