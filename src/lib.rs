@@ -19,3 +19,4 @@
 //! | `systemd` | notify, listening descriptors, watchdog: the edge to the init system | tasks |
 
 pub mod task;
+pub mod store;

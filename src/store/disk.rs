@@ -1,0 +1,367 @@
+//! The one seam to the disk: everything that the store does to files goes through [`Disk`].
+//!
+//! [`RealDisk`] is the kernel's. A test puts another behind the seam, to tear, drop, reorder or refuse any operation and
+//! to stop at each. Paths are relative to the data directory, which is opened once: the daemon goes on with the directory
+//! it was started on, whatever is renamed above it.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{ffi::OsStrExt as _, fs::FileExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{self, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
+
+/// An operation on the disk that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {}: {cause}", path.display())]
+pub struct DiskError {
+    /// What was tried, as a verb ("write").
+    pub operation: &'static str,
+    /// On what, relative to the data directory.
+    pub path: PathBuf,
+    /// What the kernel said.
+    #[source]
+    pub cause: io::Error,
+}
+
+impl DiskError {
+    /// Wraps what the kernel said.
+    pub fn new(operation: &'static str, path: impl Into<PathBuf>, cause: impl Into<io::Error>) -> Self {
+        Self { operation, path: path.into(), cause: cause.into() }
+    }
+
+    /// No space, no inodes left, or a quota reached: a matter of room, not of a broken disk.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self.cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// There is no such file.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::NotFound
+    }
+
+    /// There is such a file already.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::AlreadyExists
+    }
+}
+
+/// The result of a disk operation.
+pub type DiskResult<T> = Result<T, DiskError>;
+
+/// What a directory entry, or an open file, is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file with one name.
+    File,
+    /// A regular file that has other names too: it may be somebody else's.
+    HardLink,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// FIFO, socket or device.
+    Special,
+}
+
+/// A file's identity and size, from its descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// What it is.
+    pub kind: Kind,
+    /// Its inode.
+    pub inode: u64,
+    /// When it was last written, in nanoseconds since 1970.
+    pub modified: i128,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// What reading a small file gave.
+#[derive(Debug)]
+pub enum Read {
+    /// All of it.
+    Whole(Meta, Vec<u8>),
+    /// It is no regular file of its own; it was not read.
+    Irregular(Kind),
+    /// It is larger than the limit; it was not read.
+    TooLarge(Meta),
+}
+
+/// An open file of the journal.
+pub trait DiskFile: Send {
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> DiskResult<()>;
+    /// Makes what was written durable (`fdatasync`).
+    fn sync(&mut self) -> DiskResult<()>;
+    /// Reads up to `limit` bytes from `offset`; fewer only at the file's end.
+    fn read_at(&self, offset: u64, limit: usize) -> DiskResult<Vec<u8>>;
+    /// Its length in bytes.
+    fn size(&self) -> DiskResult<u64>;
+}
+
+/// What the store does to a data directory. Every path is relative to it.
+pub trait Disk: Send + Sync + 'static {
+    /// An open file.
+    type File: DiskFile;
+
+    /// Makes a new file with `size` bytes of room set aside on the disk, reading as zeros. Fails if the path is taken;
+    /// leaves nothing behind if there is no room.
+    fn create(&self, path: &Path, size: u64) -> DiskResult<Self::File>;
+    /// Opens a file for reading.
+    fn open(&self, path: &Path) -> DiskResult<Self::File>;
+    /// Writes a new file in one go, not synced. Fails if the path is taken; leaves nothing behind if it fails.
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> DiskResult<()>;
+    /// Reads a file of at most `limit` bytes whole, if it is a regular file with one name; never follows a link, never
+    /// waits for a writer, and decides by the open descriptor, not by the path.
+    fn read(&self, path: &Path, limit: u64) -> DiskResult<Read>;
+    /// Looks at what a path names, without following a link.
+    fn look(&self, path: &Path) -> DiskResult<Meta>;
+    /// Renames; what `to` names is replaced.
+    fn rename(&self, from: &Path, to: &Path) -> DiskResult<()>;
+    /// Renames, and fails if `to` is taken.
+    fn rename_new(&self, from: &Path, to: &Path) -> DiskResult<()>;
+    /// Removes a file's name.
+    fn unlink(&self, path: &Path) -> DiskResult<()>;
+    /// Cuts a file to `size` bytes, which gives the room behind it back.
+    fn truncate(&self, path: &Path, size: u64) -> DiskResult<()>;
+    /// Makes a directory; one that is there already is fine.
+    fn make_dir(&self, path: &Path) -> DiskResult<()>;
+    /// Calls `entry` with the name and kind of each entry, in no order; `HardLink` is not told from `File` here.
+    fn list(&self, path: &Path, entry: &mut dyn FnMut(&OsStr, Kind)) -> DiskResult<()>;
+    /// Makes a directory's entries durable.
+    fn sync_dir(&self, path: &Path) -> DiskResult<()>;
+    /// Makes everything durable that was done on this file system before the call (`syncfs`).
+    fn sync_everything(&self) -> DiskResult<()>;
+    /// Bytes that could still be written.
+    fn free_bytes(&self) -> DiskResult<u64>;
+}
+
+/// The kernel's files below one data directory.
+#[derive(Debug)]
+pub struct RealDisk {
+    root: OwnedFd,
+}
+
+impl RealDisk {
+    /// Opens the data directory, which must be there.
+    pub fn open(root: &Path) -> DiskResult<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let root = fs::open(root, flags, Mode::empty()).map_err(|errno| DiskError::new("open", root, errno))?;
+        Ok(Self { root })
+    }
+
+    fn at(&self, operation: &'static str, path: &Path, flags: OFlags) -> DiskResult<OwnedFd> {
+        // Group members may read the spool's files, nobody else: the unit's UMask narrows it further where wanted.
+        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        retry(|| fs::openat(&self.root, path, flags, mode)).map_err(|errno| DiskError::new(operation, path, errno))
+    }
+}
+
+/// Tries again what a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+fn meta(stat: &fs::Stat) -> Meta {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile if stat.st_nlink == 1 => Kind::File,
+        FileType::RegularFile => Kind::HardLink,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        _ => Kind::Special,
+    };
+    let modified = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
+    Meta { kind, inode: stat.st_ino, modified, size: stat.st_size.max(0) as u64 }
+}
+
+/// A journal file opened through [`RealDisk`].
+#[derive(Debug)]
+pub struct RealFile {
+    file: std::fs::File,
+    path: PathBuf,
+}
+
+impl RealFile {
+    fn error(&self, operation: &'static str, cause: io::Error) -> DiskError {
+        DiskError::new(operation, &self.path, cause)
+    }
+}
+
+impl DiskFile for RealFile {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> DiskResult<()> {
+        self.file.write_all_at(bytes, offset).map_err(|cause| self.error("write", cause))
+    }
+
+    fn sync(&mut self) -> DiskResult<()> {
+        self.file.sync_data().map_err(|cause| self.error("sync", cause))
+    }
+
+    fn read_at(&self, offset: u64, limit: usize) -> DiskResult<Vec<u8>> {
+        let mut bytes = vec![0; limit];
+        let mut filled = 0;
+        while filled < limit {
+            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+                Err(cause) => return Err(self.error("read", cause)),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+
+    fn size(&self) -> DiskResult<u64> {
+        self.file.metadata().map(|meta| meta.len()).map_err(|cause| self.error("look at", cause))
+    }
+}
+
+impl Disk for RealDisk {
+    type File = RealFile;
+
+    fn create(&self, path: &Path, size: u64) -> DiskResult<RealFile> {
+        let fd = self.at("create", path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        if size > 0
+            && let Err(errno) = retry(|| fs::fallocate(&fd, FallocateFlags::empty(), 0, size))
+        {
+            self.unlink(path)?;
+            return Err(DiskError::new("set room aside for", path, errno));
+        }
+        Ok(RealFile { file: fd.into(), path: path.to_owned() })
+    }
+
+    fn open(&self, path: &Path) -> DiskResult<RealFile> {
+        let fd = self.at("open", path, OFlags::RDONLY)?;
+        Ok(RealFile { file: fd.into(), path: path.to_owned() })
+    }
+
+    fn write_new(&self, path: &Path, bytes: &[u8]) -> DiskResult<()> {
+        let fd = self.at("create", path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
+        let mut file = RealFile { file: fd.into(), path: path.to_owned() };
+        let written = file.write_at(bytes, 0);
+        if written.is_err() {
+            self.unlink(path)?;
+        }
+        written
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> DiskResult<Read> {
+        // Without NONBLOCK an open of a FIFO would wait for its writer; NOFOLLOW makes a link an error, told apart below.
+        let fd = match self.at("open", path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
+            Err(error) if error.cause.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                return Ok(Read::Irregular(Kind::Symlink));
+            }
+            Err(error) if error.cause.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
+                return Ok(Read::Irregular(Kind::Special));
+            }
+            other => other?,
+        };
+        let found = meta(&fs::fstat(&fd).map_err(|errno| DiskError::new("look at", path, errno))?);
+        if found.kind != Kind::File {
+            return Ok(Read::Irregular(found.kind));
+        }
+        if found.size > limit {
+            return Ok(Read::TooLarge(found));
+        }
+        let file = RealFile { file: fd.into(), path: path.to_owned() };
+        // One byte more than it had: a file that grew while it was read is seen as such.
+        let bytes = file.read_at(0, found.size as usize + 1)?;
+        let found = Meta { size: bytes.len() as u64, ..found };
+        Ok(if found.size > limit { Read::TooLarge(found) } else { Read::Whole(found, bytes) })
+    }
+
+    fn look(&self, path: &Path) -> DiskResult<Meta> {
+        let stat = fs::statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW);
+        stat.map(|stat| meta(&stat)).map_err(|errno| DiskError::new("look at", path, errno))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {
+        fs::renameat(&self.root, from, &self.root, to).map_err(|errno| DiskError::new("rename", from, errno))
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> DiskResult<()> {
+        fs::renameat_with(&self.root, from, &self.root, to, RenameFlags::NOREPLACE)
+            .map_err(|errno| DiskError::new("rename", from, errno))
+    }
+
+    fn unlink(&self, path: &Path) -> DiskResult<()> {
+        fs::unlinkat(&self.root, path, AtFlags::empty()).map_err(|errno| DiskError::new("remove", path, errno))
+    }
+
+    fn truncate(&self, path: &Path, size: u64) -> DiskResult<()> {
+        let fd = self.at("open", path, OFlags::WRONLY)?;
+        fs::ftruncate(&fd, size).map_err(|errno| DiskError::new("cut", path, errno))
+    }
+
+    fn make_dir(&self, path: &Path) -> DiskResult<()> {
+        // The umask decides about others; group members may drop files where the directory above is the group's.
+        let mode = Mode::RWXU | Mode::RWXG;
+        match fs::mkdirat(&self.root, path, mode) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::EXIST) if self.look(path)?.kind == Kind::Directory => Ok(()),
+            Err(errno) => Err(DiskError::new("make directory", path, errno)),
+        }
+    }
+
+    fn list(&self, path: &Path, entry: &mut dyn FnMut(&OsStr, Kind)) -> DiskResult<()> {
+        let error = |errno| DiskError::new("list", path, errno);
+        let fd = self.at("open", path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        for found in fs::Dir::new(fd).map_err(error)? {
+            let found = found.map_err(error)?;
+            let name = OsStr::from_bytes(found.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let kind = match found.file_type() {
+                FileType::RegularFile => Kind::File,
+                FileType::Directory => Kind::Directory,
+                FileType::Symlink => Kind::Symlink,
+                // Some file systems do not say in the listing.
+                FileType::Unknown => match self.look(&path.join(name)) {
+                    Ok(meta) => meta.kind,
+                    Err(gone) if gone.is_missing() => continue,
+                    Err(other) => return Err(other),
+                },
+                _ => Kind::Special,
+            };
+            entry(name, kind);
+        }
+        Ok(())
+    }
+
+    fn sync_dir(&self, path: &Path) -> DiskResult<()> {
+        let fd = self.at("open", path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        fs::fsync(&fd).map_err(|errno| DiskError::new("sync", path, errno))
+    }
+
+    fn sync_everything(&self) -> DiskResult<()> {
+        fs::syncfs(self.root.as_fd()).map_err(|errno| DiskError::new("sync", ".", errno))
+    }
+
+    fn free_bytes(&self) -> DiskResult<u64> {
+        let stat = fs::fstatvfs(&self.root).map_err(|errno| DiskError::new("look at", ".", errno))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// The names in a directory, for those who need them all at once.
+pub fn names(disk: &impl Disk, path: &Path) -> DiskResult<Vec<OsString>> {
+    let mut names = Vec::new();
+    disk.list(path, &mut |name, _| names.push(name.to_owned()))?;
+    Ok(names)
+}
