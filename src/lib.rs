@@ -18,5 +18,7 @@
 //! | [`task`] | what a task is and how it is written down | everything above |
 //! | `systemd` | notify, listening descriptors, watchdog: the edge to the init system | tasks |
 
-pub mod task;
+pub mod api;
+pub mod backend;
 pub mod store;
+pub mod task;

@@ -31,14 +31,25 @@ pub struct DiskError {
 
 impl DiskError {
     /// Wraps what the kernel said.
-    pub fn new(operation: &'static str, path: impl Into<PathBuf>, cause: impl Into<io::Error>) -> Self {
-        Self { operation, path: path.into(), cause: cause.into() }
+    pub fn new(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+        cause: impl Into<io::Error>,
+    ) -> Self {
+        Self {
+            operation,
+            path: path.into(),
+            cause: cause.into(),
+        }
     }
 
     /// No space, no inodes left, or a quota reached: a matter of room, not of a broken disk.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(self.cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        matches!(
+            self.cause.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
     }
 
     /// There is no such file.
@@ -155,7 +166,8 @@ impl RealDisk {
     /// Opens the data directory, which must be there.
     pub fn open(root: &Path) -> DiskResult<Self> {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let root = fs::open(root, flags, Mode::empty()).map_err(|errno| DiskError::new("open", root, errno))?;
+        let root = fs::open(root, flags, Mode::empty())
+            .map_err(|errno| DiskError::new("open", root, errno))?;
         Ok(Self { root })
     }
 
@@ -163,7 +175,8 @@ impl RealDisk {
         // Group members may read the spool's files, nobody else: the unit's UMask narrows it further where wanted.
         let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP;
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        retry(|| fs::openat(&self.root, path, flags, mode)).map_err(|errno| DiskError::new(operation, path, errno))
+        retry(|| fs::openat(&self.root, path, flags, mode))
+            .map_err(|errno| DiskError::new(operation, path, errno))
     }
 }
 
@@ -186,7 +199,12 @@ fn meta(stat: &fs::Stat) -> Meta {
         _ => Kind::Special,
     };
     let modified = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
-    Meta { kind, inode: stat.st_ino, modified, size: stat.st_size.max(0) as u64 }
+    Meta {
+        kind,
+        inode: stat.st_ino,
+        modified,
+        size: stat.st_size.max(0) as u64,
+    }
 }
 
 /// A journal file opened through [`RealDisk`].
@@ -204,18 +222,25 @@ impl RealFile {
 
 impl DiskFile for RealFile {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> DiskResult<()> {
-        self.file.write_all_at(bytes, offset).map_err(|cause| self.error("write", cause))
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|cause| self.error("write", cause))
     }
 
     fn sync(&mut self) -> DiskResult<()> {
-        self.file.sync_data().map_err(|cause| self.error("sync", cause))
+        self.file
+            .sync_data()
+            .map_err(|cause| self.error("sync", cause))
     }
 
     fn read_at(&self, offset: u64, limit: usize) -> DiskResult<Vec<u8>> {
         let mut bytes = vec![0; limit];
         let mut filled = 0;
         while filled < limit {
-            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            match self
+                .file
+                .read_at(&mut bytes[filled..], offset + filled as u64)
+            {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
@@ -227,7 +252,10 @@ impl DiskFile for RealFile {
     }
 
     fn size(&self) -> DiskResult<u64> {
-        self.file.metadata().map(|meta| meta.len()).map_err(|cause| self.error("look at", cause))
+        self.file
+            .metadata()
+            .map(|meta| meta.len())
+            .map_err(|cause| self.error("look at", cause))
     }
 }
 
@@ -242,17 +270,30 @@ impl Disk for RealDisk {
             self.unlink(path)?;
             return Err(DiskError::new("set room aside for", path, errno));
         }
-        Ok(RealFile { file: fd.into(), path: path.to_owned() })
+        Ok(RealFile {
+            file: fd.into(),
+            path: path.to_owned(),
+        })
     }
 
     fn open(&self, path: &Path) -> DiskResult<RealFile> {
         let fd = self.at("open", path, OFlags::RDONLY)?;
-        Ok(RealFile { file: fd.into(), path: path.to_owned() })
+        Ok(RealFile {
+            file: fd.into(),
+            path: path.to_owned(),
+        })
     }
 
     fn write_new(&self, path: &Path, bytes: &[u8]) -> DiskResult<()> {
-        let fd = self.at("create", path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
-        let mut file = RealFile { file: fd.into(), path: path.to_owned() };
+        let fd = self.at(
+            "create",
+            path,
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
+        )?;
+        let mut file = RealFile {
+            file: fd.into(),
+            path: path.to_owned(),
+        };
         let written = file.write_at(bytes, 0);
         if written.is_err() {
             self.unlink(path)?;
@@ -262,11 +303,19 @@ impl Disk for RealDisk {
 
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read> {
         // Without NONBLOCK an open of a FIFO would wait for its writer; NOFOLLOW makes a link an error, told apart below.
-        let fd = match self.at("open", path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) {
-            Err(error) if error.cause.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+        let fd = match self.at(
+            "open",
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+        ) {
+            Err(error)
+                if error.cause.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) =>
+            {
                 return Ok(Read::Irregular(Kind::Symlink));
             }
-            Err(error) if error.cause.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
+            Err(error)
+                if error.cause.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) =>
+            {
                 return Ok(Read::Irregular(Kind::Special));
             }
             other => other?,
@@ -278,20 +327,32 @@ impl Disk for RealDisk {
         if found.size > limit {
             return Ok(Read::TooLarge(found));
         }
-        let file = RealFile { file: fd.into(), path: path.to_owned() };
+        let file = RealFile {
+            file: fd.into(),
+            path: path.to_owned(),
+        };
         // One byte more than it had: a file that grew while it was read is seen as such.
         let bytes = file.read_at(0, found.size as usize + 1)?;
-        let found = Meta { size: bytes.len() as u64, ..found };
-        Ok(if found.size > limit { Read::TooLarge(found) } else { Read::Whole(found, bytes) })
+        let found = Meta {
+            size: bytes.len() as u64,
+            ..found
+        };
+        Ok(if found.size > limit {
+            Read::TooLarge(found)
+        } else {
+            Read::Whole(found, bytes)
+        })
     }
 
     fn look(&self, path: &Path) -> DiskResult<Meta> {
         let stat = fs::statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW);
-        stat.map(|stat| meta(&stat)).map_err(|errno| DiskError::new("look at", path, errno))
+        stat.map(|stat| meta(&stat))
+            .map_err(|errno| DiskError::new("look at", path, errno))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {
-        fs::renameat(&self.root, from, &self.root, to).map_err(|errno| DiskError::new("rename", from, errno))
+        fs::renameat(&self.root, from, &self.root, to)
+            .map_err(|errno| DiskError::new("rename", from, errno))
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> DiskResult<()> {
@@ -300,7 +361,8 @@ impl Disk for RealDisk {
     }
 
     fn unlink(&self, path: &Path) -> DiskResult<()> {
-        fs::unlinkat(&self.root, path, AtFlags::empty()).map_err(|errno| DiskError::new("remove", path, errno))
+        fs::unlinkat(&self.root, path, AtFlags::empty())
+            .map_err(|errno| DiskError::new("remove", path, errno))
     }
 
     fn truncate(&self, path: &Path, size: u64) -> DiskResult<()> {
@@ -354,7 +416,8 @@ impl Disk for RealDisk {
     }
 
     fn free_bytes(&self) -> DiskResult<u64> {
-        let stat = fs::fstatvfs(&self.root).map_err(|errno| DiskError::new("look at", ".", errno))?;
+        let stat =
+            fs::fstatvfs(&self.root).map_err(|errno| DiskError::new("look at", ".", errno))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }

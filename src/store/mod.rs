@@ -5,4 +5,6 @@
 
 mod disk;
 
-pub use disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, RealDisk, RealFile, names};
+pub use disk::{
+    Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, RealDisk, RealFile, names,
+};

@@ -1,0 +1,579 @@
+//! The words of the HTTP API as Rust types: shared by those who serve it and those who speak it.
+//!
+//! Lengths of time are seconds (JSON numbers, fractions allowed), points in time are Unix seconds. This floor may not
+//! know who serves the API.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::task::Payload;
+
+/// A task as it stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Task {
+    /// Its UUID.
+    pub id: String,
+    /// The queue it is in.
+    pub queue: String,
+    /// `ready`, `scheduled`, `leased` or `dead`.
+    pub state: String,
+    /// Any JSON value, as it was submitted.
+    #[schema(value_type = serde_json::Value)]
+    pub payload: Payload,
+    /// A higher number is handed out first.
+    pub priority: i32,
+    /// Not handed out before this Unix second; 0: as soon as possible.
+    pub exectime: i64,
+    /// Attempts that counted so far, the running one included.
+    pub attempts: u32,
+    /// Attempts after which it is dead.
+    pub max_attempts: u32,
+    /// At most one unfinished task per key and queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<String>,
+    /// The lease of a claim that names none, in seconds, where the task asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<f64>,
+    /// The wait between attempts, where the task asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    /// Who holds it, when it is leased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// When its lease ends, in Unix seconds, when it is leased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_expires: Option<f64>,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// Exponential backoff between attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backoff {
+    /// Seconds after the first failed attempt, doubled after each further one.
+    pub base: f64,
+    /// The most seconds; default 3600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}
+
+/// A task to be submitted.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct NewTask {
+    /// Any JSON value.
+    #[schema(value_type = serde_json::Value)]
+    pub payload: Payload,
+    /// Default: `default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// Default: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// Not before this Unix second. Default: 0, as soon as possible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exectime: Option<i64>,
+    /// Not before so many seconds from now; instead of `exectime`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<f64>,
+    /// A UUID of the caller's, so that submitting again is safe.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// At most one unfinished task per key and queue; 1 to 256 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unique_key: Option<String>,
+    /// Attempts until it is dead. Default: 5.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// The lease of a claim that names none, in seconds. Default: 60.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<f64>,
+    /// The wait between attempts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+}
+
+impl NewTask {
+    /// A task with nothing but a payload.
+    #[must_use]
+    pub const fn of(payload: Payload) -> Self {
+        Self {
+            payload,
+            queue: None,
+            priority: None,
+            exectime: None,
+            delay: None,
+            id: None,
+            unique_key: None,
+            max_attempts: None,
+            lease: None,
+            backoff: None,
+        }
+    }
+}
+
+/// `GET /api/v1/tasks`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TaskPage {
+    /// In hand-out order.
+    pub tasks: Vec<Task>,
+    /// The `after` of the next page, if there is one.
+    pub next: Option<String>,
+}
+
+/// `POST /api/v1/claim`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// From which queues. Default: `default`.
+    #[serde(default = "default_queues")]
+    pub queues: Vec<String>,
+    /// At most so many tasks; 0 to 1000. Default: 1.
+    #[serde(default = "one")]
+    pub max: u32,
+    /// Seconds to wait for the first one. Default: 0; at most 300.
+    #[serde(default)]
+    pub wait: f64,
+    /// Seconds that the leases last. Default: each task's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<f64>,
+    /// Who asks, by convention `host:pid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// What was done since the last claim.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub complete: Vec<Completion>,
+}
+
+fn default_queues() -> Vec<String> {
+    vec!["default".to_owned()]
+}
+
+const fn one() -> u32 {
+    1
+}
+
+/// A task that was done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Completion {
+    /// Which task.
+    pub id: String,
+    /// Its lease's token.
+    pub token: String,
+    /// Any JSON value; kept where retention is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub result: Option<Payload>,
+}
+
+/// The answer to a claim.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ClaimAnswer {
+    /// The tasks, in order.
+    pub tasks: Vec<ClaimedTask>,
+    /// For each completion of the request, in its order.
+    pub completed: Vec<CompletionOutcome>,
+}
+
+/// A task under a lease.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ClaimedTask {
+    /// The task.
+    #[serde(flatten)]
+    pub task: Task,
+    /// Which attempt this is; 1 is the first.
+    pub attempt: u32,
+    /// What ends or extends the lease.
+    pub token: String,
+}
+
+/// What became of one completion.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CompletionOutcome {
+    /// Which task.
+    pub id: String,
+    /// Why it was refused; absent when it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// `POST /api/v1/tasks/{id}/complete`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Complete {
+    /// The lease's token.
+    pub token: String,
+    /// Any JSON value; kept where retention is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub result: Option<Payload>,
+}
+
+/// `POST /api/v1/tasks/{id}/fail`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fail {
+    /// The lease's token.
+    pub token: String,
+    /// Why; longer than 4 KiB is cut.
+    #[serde(default)]
+    pub error: String,
+    /// Seconds until the next attempt. Default: the task's backoff.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_in: Option<f64>,
+    /// No more attempts.
+    #[serde(default)]
+    pub dead: bool,
+}
+
+/// `POST /api/v1/tasks/{id}/release`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// The lease's token.
+    pub token: String,
+}
+
+/// `POST /api/v1/tasks/{id}/extend`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Extend {
+    /// The lease's token.
+    pub token: String,
+    /// Seconds from now. Default: the task's own lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<f64>,
+}
+
+/// The answer to an extension.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Extended {
+    /// Which task.
+    pub id: String,
+    /// When the lease ends now, in Unix seconds.
+    pub lease_expires: f64,
+}
+
+/// `PATCH /api/v1/tasks/{id}`: what is absent stays as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Patch {
+    /// The new priority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// The new exectime, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exectime: Option<i64>,
+    /// Not before so many seconds from now; instead of `exectime`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<f64>,
+}
+
+/// A queue in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Queue {
+    /// Its name.
+    pub queue: String,
+    /// Due tasks that wait for a worker.
+    pub ready: u64,
+    /// Tasks whose exectime is in the future.
+    pub scheduled: u64,
+    /// Tasks that workers hold.
+    pub leased: u64,
+    /// Tasks that are out of attempts.
+    pub dead: u64,
+    /// Whether it hands out nothing.
+    pub paused: bool,
+    /// Whether it takes no new tasks.
+    pub draining: bool,
+    /// Seconds that the longest waiting ready task has been due; absent when none is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_due_age: Option<f64>,
+    /// What happened since the daemon started.
+    pub totals: Totals,
+    /// Tasks submitted a second, over the last minute.
+    pub submitted_per_second: f64,
+    /// Tasks completed a second, over the last minute.
+    pub completed_per_second: f64,
+}
+
+/// Counts since the daemon started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Totals {
+    /// Tasks taken.
+    pub submitted: u64,
+    /// Leases given.
+    pub claimed: u64,
+    /// Tasks completed.
+    pub completed: u64,
+    /// Failed attempts.
+    pub failed: u64,
+    /// Tasks given back.
+    pub released: u64,
+    /// Leases that came to their end.
+    pub expired: u64,
+    /// Tasks cancelled.
+    pub cancelled: u64,
+    /// Tasks that ran out of attempts.
+    pub died: u64,
+    /// Dead tasks brought back.
+    pub retried: u64,
+}
+
+/// `GET /api/v1/queues`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Queues {
+    /// By name.
+    pub queues: Vec<Queue>,
+}
+
+/// A worker, as its claims show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Worker {
+    /// What it calls itself.
+    pub worker: String,
+    /// Ids of the tasks that it holds.
+    pub holds: Vec<String>,
+    /// Whether a claim of its waits now.
+    pub waiting: bool,
+    /// When it last asked for anything, in Unix seconds.
+    pub last_seen: f64,
+    /// Leases it got.
+    pub claimed: u64,
+    /// Tasks it completed.
+    pub completed: u64,
+    /// Attempts it failed.
+    pub failed: u64,
+}
+
+/// `GET /api/v1/workers`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Workers {
+    /// By name.
+    pub workers: Vec<Worker>,
+}
+
+/// One event of `GET /api/v1/events`: the `data` of a server-sent event whose `event` is its kind and whose `id` its number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Its number since the daemon started, rising by one.
+    pub number: u64,
+    /// When, in Unix seconds.
+    pub at: f64,
+    /// `submitted`, `claimed`, `completed`, `failed`, `released`, `extended`, `expired`, `dead`, `cancelled`,
+    /// `rescheduled`, `retried`, `paused`, `resumed`, `draining`, `undrained` or `rejected`.
+    pub kind: String,
+    /// To which task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// In which queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// By which worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// Which attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// The error, or the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// An error: RFC 9457, `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A stable name for this kind of error: `/problems/NAME`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong in this case.
+    pub detail: String,
+    /// The field that is wrong, as the caller wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The line of what is not JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column of what is not JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// How many tasks of this request were taken before the error (an `application/x-ndjson` stream).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<u64>,
+}
+
+/// `GET /status` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// `ok`, `paused`, `draining`, `stopping`, `full` (the disk) or `failed`.
+    pub status: String,
+    /// Why writes have stopped, when they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started, in Unix seconds.
+    pub started: f64,
+    /// Seconds since.
+    pub uptime: f64,
+    /// Its data directory.
+    pub data_dir: String,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Its admin socket.
+    pub admin_socket: Option<String>,
+    /// `sync`, `interval` or `none`.
+    pub durability: String,
+    /// Due tasks that wait for a worker.
+    pub ready: u64,
+    /// Tasks whose exectime is in the future.
+    pub scheduled: u64,
+    /// Tasks that workers hold.
+    pub leased: u64,
+    /// Tasks that are out of attempts.
+    pub dead: u64,
+    /// How many queues there are.
+    pub queues: u64,
+    /// Whether all queues are paused.
+    pub paused: bool,
+    /// Whether nothing new is taken anywhere.
+    pub draining: bool,
+    /// Claims that wait.
+    pub waiting_claims: u64,
+    /// What happened since the daemon started.
+    pub totals: Totals,
+    /// Seconds that the oldest file change has been waiting.
+    pub spool_lag_seconds: f64,
+    /// Files that are to be written or removed.
+    pub spool_pending: u64,
+    /// File changes that failed and are tried again.
+    pub spool_failures: u64,
+    /// Bytes in the journal since the last checkpoint.
+    pub journal_bytes: u64,
+    /// Syncs of the journal since the start.
+    pub journal_syncs: u64,
+    /// Records written to the journal since the start.
+    pub journal_records: u64,
+    /// Files rejected since the start.
+    pub rejected: u64,
+    /// Bytes free on the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_free: Option<u64>,
+}
+
+/// One lease of `GET /leases` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Lease {
+    /// Which task.
+    pub id: String,
+    /// In which queue.
+    pub queue: String,
+    /// To whom.
+    pub worker: Option<String>,
+    /// `v1`, or `legacy` for the original's API.
+    pub kind: String,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Since when, in Unix seconds.
+    pub since: f64,
+    /// Until when, in Unix seconds.
+    pub expires: f64,
+}
+
+/// `GET /leases` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Leases {
+    /// In no promised order.
+    pub leases: Vec<Lease>,
+}
+
+/// One file of `GET /rejected` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RejectedFile {
+    /// Its name, odd bytes escaped.
+    pub name: String,
+    /// Why it could not be taken in.
+    pub reason: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last written, in Unix seconds.
+    pub modified: f64,
+    /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
+    pub moved: bool,
+}
+
+/// `GET /rejected` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Rejected {
+    /// Newest first.
+    pub rejected: Vec<RejectedFile>,
+}
+
+/// One setting of `GET /config` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Setting {
+    /// Its name in the file.
+    pub key: String,
+    /// Its value; secrets hidden.
+    pub value: String,
+    /// `default`, `flag --NAME`, `environment NAME` or `FILE:LINE`.
+    pub source: String,
+}
+
+/// `GET /config` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Config {
+    /// All settings, by key.
+    pub settings: Vec<Setting>,
+}
+
+/// `POST /pause`, `/resume`, `/drain`, `/undrain`, `/retry-dead` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueueChoice {
+    /// One queue; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+}
+
+/// `POST /purge` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Purge {
+    /// One queue; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// `dead` (the default), `ready` or `scheduled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+/// How many tasks a purge or a retry of all dead tasks has met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Count {
+    /// How many.
+    pub count: u64,
+}
+
+/// `POST /log-level` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogLevel {
+    /// `error`, `warn`, `info`, `debug` or `trace`, or directives like `info,workqueue::engine=debug`.
+    pub level: String,
+}
+
+/// An answer that has nothing to tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Done {
+    /// `ok`.
+    pub status: String,
+}
