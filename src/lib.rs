@@ -20,5 +20,6 @@
 
 pub mod api;
 pub mod backend;
+pub mod queue;
 pub mod store;
 pub mod task;

@@ -19,6 +19,7 @@ mod record;
 mod refusal;
 mod state;
 mod time;
+mod view;
 mod worker_name;
 
 pub use codec::{CodecError, decode_records, encode_record};
@@ -35,4 +36,9 @@ pub use record::{Claimed, LeaseKind, Record, Restored, RestoredLease, Source, Su
 pub use refusal::Refusal;
 pub use state::State;
 pub use time::{Millis, Now, Tick, WallMillis};
+pub use view::{
+    Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, Event, EventKind, Failure,
+    Health, LeaseView, Page, PageQuery, QueueView, RejectedView, StatusView, SubmitOutcome,
+    TaskView, WorkerView,
+};
 pub use worker_name::WorkerName;

@@ -1,0 +1,300 @@
+//! Making records true.
+
+use super::{Entry, Queues, entry::Extra};
+use crate::task::{
+    Claimed, QueueName, Record, Restored, RestoredLease, State, Submitted, TaskId, Then,
+};
+
+impl Queues {
+    /// Makes `record` true. Infallible: only records that `decide_*` made, here or before a restart, come in.
+    ///
+    /// A record of a task that is not known changes nothing: at a restart it may be of a task whose end comes later in the
+    /// journal and whose file is gone already.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Submitted(task) => self.submitted(task),
+            Record::Claimed(claimed) => self.claimed(claimed),
+            Record::Completed { id, .. } => self.ended(*id, true),
+            Record::Cancelled { id } => self.ended(*id, false),
+            Record::Failed { id, error, then } => {
+                self.count(*id, |counters| counters.failed += 1);
+                self.edit(*id, |entry| entry.set_error(Some(error.clone())));
+                self.attempt_over(*id, *then);
+            }
+            Record::Expired { id, then } => {
+                self.count(*id, |counters| counters.expired += 1);
+                self.edit(*id, |entry| {
+                    entry.set_error(Some("the lease expired".into()));
+                });
+                self.attempt_over(*id, *then);
+            }
+            Record::Released { id } => {
+                self.count(*id, |counters| counters.released += 1);
+                self.edit(*id, |entry| {
+                    entry.attempts = entry.attempts.saturating_sub(1);
+                    entry.lease = None;
+                    entry.state = State::Ready;
+                });
+            }
+            Record::Extended {
+                id,
+                length,
+                expires,
+            } => self.edit(*id, |entry| {
+                if let Some(lease) = &mut entry.lease {
+                    lease.length = *length;
+                    lease.expires = *expires;
+                }
+            }),
+            Record::Rescheduled {
+                id,
+                priority,
+                exectime,
+            } => self.edit(*id, |entry| {
+                entry.priority = *priority;
+                entry.exectime = *exectime;
+            }),
+            Record::Retried { id } => {
+                self.count(*id, |counters| counters.retried += 1);
+                self.edit(*id, |entry| {
+                    entry.attempts = 0;
+                    entry.state = State::Ready;
+                });
+            }
+            Record::Paused { queue, on } => self.pause(queue.as_ref(), *on),
+            Record::Draining { queue, on } => match queue {
+                None => self.draining = *on,
+                Some(name) => {
+                    let shelf = self.open(name) as usize;
+                    self.shelves[shelf].draining = *on;
+                }
+            },
+            Record::Opened { queue } => {
+                self.open(queue);
+            }
+            Record::Rebooted { tick } => self.rebooted(*tick),
+            Record::Restored(task) => self.restored(task),
+        }
+    }
+
+    fn submitted(&mut self, task: &Submitted) {
+        self.remove(task.id);
+        let shelf = self.open(&task.queue);
+        let extra = (!task.options.is_default()).then(|| {
+            Box::new(Extra {
+                options: task.options.clone(),
+                last_error: None,
+            })
+        });
+        let entry = Entry {
+            state: State::Ready,
+            priority: task.priority,
+            exectime: task.exectime,
+            attempts: 0,
+            shelf,
+            lease: None,
+            extra,
+        };
+        self.insert(task.id, entry);
+        let tick = self.now.tick;
+        let shelf = &mut self.shelves[shelf as usize];
+        shelf.counters.submitted += 1;
+        shelf.submitted_rate.count(tick);
+    }
+
+    fn restored(&mut self, task: &Restored) {
+        self.remove(task.id);
+        let shelf = self.open(&task.queue);
+        let extra = Extra {
+            options: task.options.clone(),
+            last_error: task.last_error.clone(),
+        };
+        let entry = Entry {
+            state: task.state,
+            priority: task.priority,
+            exectime: task.exectime,
+            attempts: task.attempts,
+            shelf,
+            lease: task.lease.clone().map(Box::new),
+            extra: (extra != Extra::default()).then(|| Box::new(extra)),
+        };
+        self.insert(task.id, entry);
+    }
+
+    fn claimed(&mut self, claimed: &Claimed) {
+        self.count(claimed.id, |counters| counters.claimed += 1);
+        self.edit(claimed.id, |entry| {
+            entry.attempts = entry.attempts.saturating_add(1);
+            entry.state = State::Leased;
+            entry.lease = Some(Box::new(RestoredLease {
+                token: claimed.token,
+                kind: claimed.kind,
+                worker: claimed.worker.clone(),
+                at: claimed.at,
+                length: claimed.length,
+                expires: claimed.expires,
+            }));
+        });
+    }
+
+    fn ended(&mut self, id: TaskId, completed: bool) {
+        let Some(entry) = self.remove(id) else { return };
+        let tick = self.now.tick;
+        let shelf = &mut self.shelves[entry.shelf as usize];
+        if completed {
+            shelf.counters.completed += 1;
+            shelf.completed_rate.count(tick);
+        } else {
+            shelf.counters.cancelled += 1;
+        }
+    }
+
+    fn attempt_over(&mut self, id: TaskId, then: Then) {
+        if then == Then::Dead {
+            self.count(id, |counters| counters.died += 1);
+        }
+        self.edit(id, |entry| {
+            entry.lease = None;
+            match then {
+                Then::Retry(exectime) => {
+                    entry.exectime = exectime;
+                    entry.state = State::Ready;
+                }
+                Then::Dead => entry.state = State::Dead,
+            }
+        });
+    }
+
+    fn pause(&mut self, queue: Option<&QueueName>, on: bool) {
+        match queue {
+            None => {
+                self.paused = on;
+                if !on {
+                    self.woken.extend(0..self.shelves.len() as u32);
+                }
+            }
+            Some(name) => {
+                let shelf = self.open(name);
+                self.shelves[shelf as usize].paused = on;
+                if !on {
+                    self.woken.insert(shelf);
+                }
+            }
+        }
+    }
+
+    /// The boot clock began again: leases get their full length from `tick`.
+    fn rebooted(&mut self, tick: crate::task::Tick) {
+        let leased: Vec<TaskId> = self.leases.iter().map(|(_, id)| *id).collect();
+        for id in leased {
+            self.edit(id, |entry| {
+                if let Some(lease) = &mut entry.lease {
+                    lease.expires = tick.plus(lease.length);
+                }
+            });
+        }
+    }
+
+    fn count(&mut self, id: TaskId, change: impl FnOnce(&mut crate::task::Counters)) {
+        if let Some(entry) = self.tasks.get(&id) {
+            change(&mut self.shelves[entry.shelf as usize].counters);
+        }
+    }
+
+    /// Changes a task and puts it where it belongs.
+    fn edit(&mut self, id: TaskId, change: impl FnOnce(&mut Entry)) {
+        if let Some(mut entry) = self.remove(id) {
+            change(&mut entry);
+            self.insert(id, entry);
+        }
+    }
+
+    /// Moves a task between ready and scheduled, which follows from time alone.
+    pub(super) fn settle(&mut self, id: TaskId, state: State) {
+        let Some(entry) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        let shelf = &mut self.shelves[entry.shelf as usize];
+        let before = shelf.first_key(State::Scheduled);
+        shelf.remove(entry.state, entry.key(id));
+        entry.state = state;
+        shelf.insert(state, entry.key(id));
+        let number = entry.shelf;
+        if state == State::Ready {
+            self.woken.insert(number);
+        }
+        self.move_head(number, before);
+    }
+
+    fn insert(&mut self, id: TaskId, mut entry: Entry) {
+        if matches!(entry.state, State::Ready | State::Scheduled) {
+            entry.state = if entry.exectime.is_due(self.now.wall) {
+                State::Ready
+            } else {
+                State::Scheduled
+            };
+        }
+        let number = entry.shelf;
+        let shelf = &mut self.shelves[number as usize];
+        let before = shelf.first_key(State::Scheduled);
+        shelf.insert(entry.state, entry.key(id));
+        if entry.state == State::Ready {
+            self.woken.insert(number);
+        }
+        if let Some(lease) = &entry.lease {
+            self.leases.insert((lease.expires, id));
+        }
+        if entry.state != State::Dead
+            && let Some(key) = entry
+                .options()
+                .and_then(|options| options.unique_key.clone())
+        {
+            self.keys.insert((number, key), id);
+        }
+        if entry.is_special() {
+            self.special.insert(id);
+        }
+        self.tasks.insert(id, entry);
+        self.move_head(number, before);
+    }
+
+    fn remove(&mut self, id: TaskId) -> Option<Entry> {
+        let entry = self.tasks.remove(&id)?;
+        let number = entry.shelf;
+        let shelf = &mut self.shelves[number as usize];
+        let before = shelf.first_key(State::Scheduled);
+        shelf.remove(entry.state, entry.key(id));
+        if let Some(lease) = &entry.lease {
+            self.leases.remove(&(lease.expires, id));
+        }
+        if let Some(key) = entry
+            .options()
+            .and_then(|options| options.unique_key.clone())
+        {
+            // A dead task does not hold its key: another may.
+            let slot = (number, key);
+            if self.keys.get(&slot) == Some(&id) {
+                self.keys.remove(&slot);
+            }
+        }
+        if entry.is_special() {
+            self.special.remove(&id);
+        }
+        self.move_head(number, before);
+        Some(entry)
+    }
+
+    /// Keeps the timer table at each queue's first scheduled task; `before` was the first one before the change.
+    fn move_head(&mut self, number: super::ShelfNo, before: Option<super::Key>) {
+        let after = self.shelves[number as usize].first_key(State::Scheduled);
+        if before == after {
+            return;
+        }
+        if let Some(before) = before {
+            self.heads.remove(&(before.scheduled_for(), number));
+        }
+        if let Some(after) = after {
+            self.heads.insert((after.scheduled_for(), number));
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! What a request would do now, or why it may not. Nothing here changes anything.
+
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::{Entry, Queues};
+use crate::task::{
+    Change, Claimed, ExecTime, Failure, LeaseKind, Millis, NewTask, Now, Options, Payload,
+    QueueName, Record, Refusal, Source, State, Submitted, TaskId, Then, Tick, Token, WorkerName,
+};
+
+/// The most bytes of an error's text that are kept.
+const MAX_ERROR: usize = 4096;
+
+/// What becomes of one submitted task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It is new.
+    New(Arc<Submitted>),
+    /// It was there already: the task that it is.
+    Existing(TaskId),
+}
+
+/// What a claim gives to one task, once it is chosen.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// What ends the lease.
+    pub token: Token,
+    /// By which API.
+    pub kind: LeaseKind,
+    /// To whom.
+    pub worker: Option<WorkerName>,
+    /// How long; `None`: the task's own default.
+    pub length: Option<Millis>,
+}
+
+impl Queues {
+    /// Whether all of these tasks can be taken. `make_id` gives an id for a task without one; `payload_of` the payload of
+    /// a task that is there already; `source` is the dropped file that they come from.
+    ///
+    /// The same id with the same content (queue, priority, payload and options) is that task again; the exectime does not
+    /// count, because retries move it and a delay is counted from each request anew.
+    pub fn decide_submit(
+        &self,
+        tasks: Vec<NewTask>,
+        source: Option<&Source>,
+        make_id: &mut dyn FnMut() -> TaskId,
+        payload_of: &dyn Fn(TaskId) -> Option<Payload>,
+    ) -> Result<Vec<Verdict>, Refusal> {
+        let single = tasks.len() == 1;
+        let mut batch = Batch::default();
+        let mut verdicts = Vec::with_capacity(tasks.len());
+        for (at, task) in tasks.into_iter().enumerate() {
+            let verdict = self.decide_one(task, source, &batch, make_id, payload_of);
+            let verdict = verdict.map_err(|refusal| {
+                if single {
+                    refusal
+                } else {
+                    refusal.within(&format!("[{at}]"))
+                }
+            })?;
+            if let Verdict::New(new) = &verdict {
+                batch.add(new, self);
+                if self.names.len() + batch.queues.len() > self.limits.max_queues {
+                    return Err(Refusal::TooMany {
+                        what: "queues",
+                        limit: self.limits.max_queues as u64,
+                    });
+                }
+            }
+            verdicts.push(verdict);
+        }
+        Ok(verdicts)
+    }
+
+    fn decide_one(
+        &self,
+        task: NewTask,
+        source: Option<&Source>,
+        batch: &Batch,
+        make_id: &mut dyn FnMut() -> TaskId,
+        payload_of: &dyn Fn(TaskId) -> Option<Payload>,
+    ) -> Result<Verdict, Refusal> {
+        if let Some(id) = task.id {
+            if let Some(entry) = self.tasks.get(&id) {
+                let same = self.same(entry, &task)
+                    && payload_of(id).is_some_and(|there| there.same_value(&task.payload));
+                return if same {
+                    Ok(Verdict::Existing(id))
+                } else {
+                    Err(Refusal::IdInUse(id))
+                };
+            }
+            if let Some(there) = batch.ids.get(&id) {
+                let same = there.queue == task.queue
+                    && there.priority == task.priority
+                    && there.options == task.options
+                    && there.payload.same_value(&task.payload);
+                return if same {
+                    Ok(Verdict::Existing(id))
+                } else {
+                    Err(Refusal::IdInUse(id))
+                };
+            }
+        }
+        let shelf = self.names.get(&task.queue).copied();
+        if let Some(key) = &task.options.unique_key {
+            let held = shelf.and_then(|shelf| self.keys.get(&(shelf, key.clone())).copied());
+            let held = held.or_else(|| batch.keys.get(&(task.queue.clone(), key.clone())).copied());
+            if let Some(id) = held {
+                return Ok(Verdict::Existing(id));
+            }
+        }
+        if self.draining {
+            return Err(Refusal::Draining(None));
+        }
+        if shelf.is_some_and(|shelf| self.shelves[shelf as usize].draining) {
+            return Err(Refusal::Draining(Some(task.queue)));
+        }
+        Ok(Verdict::New(Arc::new(Submitted {
+            id: task.id.unwrap_or_else(make_id),
+            made_here: task.id.is_none(),
+            queue: task.queue,
+            priority: task.priority,
+            exectime: task.exectime,
+            options: task.options,
+            payload: task.payload,
+            source: source.cloned(),
+        })))
+    }
+
+    fn same(&self, entry: &Entry, task: &NewTask) -> bool {
+        let options = entry.options().map_or_else(
+            || task.options.is_default(),
+            |options| *options == task.options,
+        );
+        options && *self.queue_of(entry) == task.queue && entry.priority == task.priority
+    }
+
+    /// Handing out a ready task.
+    pub fn decide_claim(&self, id: TaskId, grant: Grant, now: Now) -> Result<Record, Refusal> {
+        let entry = self.known(id)?;
+        if entry.state != State::Ready {
+            return Err(Refusal::WrongState {
+                id,
+                state: entry.state,
+                wanted: "only a ready task can be claimed",
+            });
+        }
+        let length = grant
+            .length
+            .unwrap_or_else(|| self.default_lease(entry.options()));
+        Ok(Record::Claimed(Claimed {
+            id,
+            token: grant.token,
+            kind: grant.kind,
+            worker: grant.worker,
+            at: now.wall,
+            length,
+            expires: now.tick.plus(length),
+        }))
+    }
+
+    /// Ending a task that was done: with its lease's token, or without one what the original's API may end.
+    pub fn decide_complete(
+        &self,
+        id: TaskId,
+        token: Option<Token>,
+        result: Option<Payload>,
+        now: Now,
+    ) -> Result<Record, Refusal> {
+        match token {
+            Some(token) => self.holder(id, token, now).map(drop)?,
+            None => self.free(id, "a dead task can be retried or deleted")?,
+        }
+        Ok(Record::Completed {
+            id,
+            result,
+            at: now.wall,
+        })
+    }
+
+    /// A failed attempt. `random` spreads the retries of tasks that failed together.
+    pub fn decide_fail(
+        &self,
+        id: TaskId,
+        token: Token,
+        failure: &Failure,
+        random: u64,
+        now: Now,
+    ) -> Result<Record, Refusal> {
+        let entry = self.holder(id, token, now)?;
+        let error: Arc<str> = cut(&failure.error).into();
+        if failure.dead || self.is_last_attempt(entry) {
+            return Ok(Record::Failed {
+                id,
+                error,
+                then: Then::Dead,
+            });
+        }
+        let backoff = entry
+            .options()
+            .and_then(|options| options.backoff)
+            .unwrap_or(self.limits.backoff);
+        let wait = failure
+            .retry_in
+            .unwrap_or_else(|| backoff.wait(entry.attempts, random));
+        let exectime = if wait == Millis(0) {
+            entry.exectime
+        } else {
+            ExecTime::after(now.wall, wait)
+                .map_err(|_| Refusal::invalid("retry_in", "ends after the year 9999"))?
+        };
+        Ok(Record::Failed {
+            id,
+            error,
+            then: Then::Retry(exectime),
+        })
+    }
+
+    /// Giving a task back.
+    pub fn decide_release(&self, id: TaskId, token: Token, now: Now) -> Result<Record, Refusal> {
+        self.holder(id, token, now)?;
+        Ok(Record::Released { id })
+    }
+
+    /// Making a lease longer, from now.
+    pub fn decide_extend(
+        &self,
+        id: TaskId,
+        token: Token,
+        length: Option<Millis>,
+        now: Now,
+    ) -> Result<(Record, Tick), Refusal> {
+        let entry = self.holder(id, token, now)?;
+        let length = length.unwrap_or_else(|| self.default_lease(entry.options()));
+        let expires = now.tick.plus(length);
+        Ok((
+            Record::Extended {
+                id,
+                length,
+                expires,
+            },
+            expires,
+        ))
+    }
+
+    /// The next lease that has come to its end, as the failed attempt that it is: the task is due again at once.
+    #[must_use]
+    pub fn decide_expired(&self, now: Now) -> Option<Record> {
+        let (expires, id) = self.leases.first().copied()?;
+        if expires > now.tick {
+            return None;
+        }
+        let entry = self.tasks.get(&id)?;
+        let then = if self.is_last_attempt(entry) {
+            Then::Dead
+        } else {
+            Then::Retry(entry.exectime)
+        };
+        Some(Record::Expired { id, then })
+    }
+
+    /// Ending a task that was not done.
+    pub fn decide_cancel(&self, id: TaskId) -> Result<Record, Refusal> {
+        let entry = self.known(id)?;
+        if entry
+            .lease()
+            .is_some_and(|lease| lease.kind == LeaseKind::V1)
+        {
+            return Err(Refusal::Leased(id));
+        }
+        Ok(Record::Cancelled { id })
+    }
+
+    /// A new place in the order.
+    pub fn decide_reschedule(&self, id: TaskId, change: Change) -> Result<Record, Refusal> {
+        let entry = self.known(id)?;
+        match entry.state {
+            State::Leased => Err(Refusal::Leased(id)),
+            State::Dead => Err(Refusal::WrongState {
+                id,
+                state: State::Dead,
+                wanted: "retry it before giving it a new place",
+            }),
+            State::Ready | State::Scheduled => Ok(Record::Rescheduled {
+                id,
+                priority: change.priority.unwrap_or(entry.priority),
+                exectime: change.exectime.unwrap_or(entry.exectime),
+            }),
+        }
+    }
+
+    /// Bringing a dead task back.
+    pub fn decide_retry(&self, id: TaskId) -> Result<Record, Refusal> {
+        let entry = self.known(id)?;
+        if entry.state != State::Dead {
+            return Err(Refusal::WrongState {
+                id,
+                state: entry.state,
+                wanted: "only a dead task can be retried",
+            });
+        }
+        if let Some(key) = entry
+            .options()
+            .and_then(|options| options.unique_key.as_ref())
+            && let Some(holder) = self.keys.get(&(entry.shelf, key.clone()))
+        {
+            return Err(Refusal::UniqueKeyInUse(*holder));
+        }
+        Ok(Record::Retried { id })
+    }
+
+    /// Switching handing out, or taking in, of one queue or of all.
+    pub fn decide_switch(
+        &self,
+        queue: Option<QueueName>,
+        paused: bool,
+        on: bool,
+    ) -> Result<Record, Refusal> {
+        if let Some(name) = &queue
+            && !self.names.contains_key(name)
+        {
+            return Err(Refusal::NoSuchQueue(name.clone()));
+        }
+        Ok(if paused {
+            Record::Paused { queue, on }
+        } else {
+            Record::Draining { queue, on }
+        })
+    }
+
+    /// Up to `most` tasks of a queue, or of all, in one state: for what is done to many, a part at a time.
+    pub fn some_in(
+        &self,
+        queue: Option<&QueueName>,
+        state: State,
+        most: usize,
+    ) -> Result<Vec<TaskId>, Refusal> {
+        let shelves = match queue {
+            None => &self.shelves[..],
+            Some(name) => {
+                let shelf = *self
+                    .names
+                    .get(name)
+                    .ok_or_else(|| Refusal::NoSuchQueue(name.clone()))?
+                    as usize;
+                &self.shelves[shelf..=shelf]
+            }
+        };
+        Ok(shelves
+            .iter()
+            .flat_map(|shelf| shelf.ids(state))
+            .take(most)
+            .collect())
+    }
+
+    fn known(&self, id: TaskId) -> Result<&Entry, Refusal> {
+        self.tasks.get(&id).ok_or(Refusal::NoSuchTask(id))
+    }
+
+    /// The task, if `token` is that of its lease and the lease has not come to its end.
+    fn holder(&self, id: TaskId, token: Token, now: Now) -> Result<&Entry, Refusal> {
+        let entry = self.known(id)?;
+        match entry.lease() {
+            Some(lease) if lease.token == token && lease.expires > now.tick => Ok(entry),
+            _ => Err(Refusal::StaleToken(id)),
+        }
+    }
+
+    /// That a task may be ended without a token: it is not dead, and not under a lease of the v1 API.
+    fn free(&self, id: TaskId, wanted: &'static str) -> Result<(), Refusal> {
+        let entry = self.known(id)?;
+        match (entry.state, entry.lease()) {
+            (State::Dead, _) => Err(Refusal::WrongState {
+                id,
+                state: State::Dead,
+                wanted,
+            }),
+            (_, Some(lease)) if lease.kind == LeaseKind::V1 => Err(Refusal::Leased(id)),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_last_attempt(&self, entry: &Entry) -> bool {
+        entry.attempts >= self.max_attempts(entry.options())
+    }
+}
+
+/// What the tasks before one in the same request will have taken.
+#[derive(Default)]
+struct Batch {
+    ids: HashMap<TaskId, Arc<Submitted>, FixedState>,
+    keys: HashMap<(QueueName, Box<str>), TaskId, FixedState>,
+    queues: std::collections::BTreeSet<QueueName>,
+}
+
+impl Batch {
+    fn add(&mut self, new: &Arc<Submitted>, queues: &Queues) {
+        if !new.made_here {
+            self.ids.insert(new.id, Arc::clone(new));
+        }
+        if let Options {
+            unique_key: Some(key),
+            ..
+        } = &new.options
+        {
+            self.keys.insert((new.queue.clone(), key.clone()), new.id);
+        }
+        if !queues.names.contains_key(&new.queue) {
+            self.queues.insert(new.queue.clone());
+        }
+    }
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MAX_ERROR);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -1,0 +1,269 @@
+//! The pure state machine: which tasks there are, in which state, and which is next.
+//!
+//! It answers in two halves. `decide_*` reads, may refuse, and yields a [`Record`]; [`Queues::apply`] makes a record true
+//! and cannot refuse. A restart feeds the journal's records to the same `apply`. What follows from time alone (a scheduled
+//! task becomes ready) is no record: [`Queues::advance`] does it, and would do it again after a restart.
+//!
+//! This floor may not know: clocks, files, threads, randomness. Time, ids, tokens and random numbers are arguments.
+//!
+//! Cost: claim, submit and complete are O(log n) in the number of unfinished tasks; nothing walks through pending tasks.
+
+mod apply;
+mod decide;
+mod entry;
+mod order;
+mod shelf;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashSet};
+
+pub use decide::{Grant, Verdict};
+pub use entry::Entry;
+
+use self::{order::Key, shelf::Shelf};
+use crate::task::{
+    Area, Backoff, ExecTime, FileName, Location, Millis, Now, Options, QueueName, State, TaskId,
+    Tick,
+};
+
+/// What the queue holds itself to; the numbers come from `config`.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How many queues there may be.
+    pub max_queues: usize,
+    /// Attempts until a task is dead that asks for no number.
+    pub max_attempts: u32,
+    /// The lease of a claim, of a task that asks for none.
+    pub lease: Millis,
+    /// The wait between attempts of a task that asks for none.
+    pub backoff: Backoff,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_queues: 10_000,
+            max_attempts: 5,
+            lease: Millis::from_secs(60),
+            backoff: Backoff::DEFAULT,
+        }
+    }
+}
+
+/// A number that stands for a queue in here: queues are never forgotten while the daemon runs.
+type ShelfNo = u32;
+
+/// All queues and their unfinished and dead tasks.
+#[derive(Debug)]
+pub struct Queues {
+    limits: Limits,
+    // Fixed seed: the order of a map never shows, and a run must repeat exactly from its seed.
+    tasks: HashMap<TaskId, Entry, FixedState>,
+    shelves: Vec<Shelf>,
+    names: BTreeMap<QueueName, ShelfNo>,
+    keys: HashMap<(ShelfNo, Box<str>), TaskId, FixedState>,
+    /// The first scheduled task of each queue that has one: with `leases`, the timer table.
+    heads: BTreeSet<(ExecTime, ShelfNo)>,
+    leases: BTreeSet<(Tick, TaskId)>,
+    /// Tasks with a state that file names cannot hold: what a checkpoint is about.
+    special: HashSet<TaskId, FixedState>,
+    /// Queues that gained a ready task, or were resumed, since the engine last asked.
+    woken: BTreeSet<ShelfNo>,
+    paused: bool,
+    draining: bool,
+    now: Now,
+}
+
+impl Queues {
+    /// No queue but `default`, no task.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let mut queues = Self {
+            limits,
+            tasks: HashMap::default(),
+            shelves: Vec::new(),
+            names: BTreeMap::new(),
+            keys: HashMap::default(),
+            heads: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            special: HashSet::default(),
+            woken: BTreeSet::new(),
+            paused: false,
+            draining: false,
+            now: Now::default(),
+        };
+        queues.open(&QueueName::default());
+        queues
+    }
+
+    /// Lets time pass: scheduled tasks that are due become ready, at most `most` of them. Gives whether there are more.
+    pub fn advance(&mut self, now: Now, most: usize) -> bool {
+        self.now = now;
+        for _ in 0..most {
+            let Some((exectime, shelf)) = self.heads.first().copied() else {
+                return false;
+            };
+            if !exectime.is_due(now.wall) {
+                return false;
+            }
+            if let Some(id) = self.shelves[shelf as usize].first(State::Scheduled) {
+                self.settle(id, State::Ready);
+            }
+        }
+        self.heads
+            .first()
+            .is_some_and(|(exectime, _)| exectime.is_due(now.wall))
+    }
+
+    /// When the next scheduled task is due, on the wall clock.
+    #[must_use]
+    pub fn next_due(&self) -> Option<ExecTime> {
+        self.heads.first().map(|(exectime, _)| *exectime)
+    }
+
+    /// When the next lease ends, on the boot clock.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Tick> {
+        self.leases.first().map(|(tick, _)| *tick)
+    }
+
+    /// The task that would be handed out next from these queues, if one is due.
+    pub fn next_ready(&mut self, queues: &[QueueName], now: Now) -> Option<TaskId> {
+        if self.paused {
+            return None;
+        }
+        let mut best: Option<(Key, TaskId)> = None;
+        for name in queues {
+            let Some(shelf) = self.names.get(name).copied() else {
+                continue;
+            };
+            if self.shelves[shelf as usize].paused {
+                continue;
+            }
+            if let Some(found) = self.due_head(shelf, now)
+                && best.is_none_or(|best| found < best)
+            {
+                best = Some(found);
+            }
+        }
+        best.map(|(_, id)| id)
+    }
+
+    /// The first ready task that is really due: where the wall clock went back, those that are not due any more step back.
+    fn due_head(&mut self, shelf: ShelfNo, now: Now) -> Option<(Key, TaskId)> {
+        loop {
+            let key = self.shelves[shelf as usize].first_key(State::Ready)?;
+            let entry = self.tasks.get(&key.id)?;
+            if entry.exectime.is_due(now.wall) {
+                return Some((key, key.id));
+            }
+            self.settle(key.id, State::Scheduled);
+        }
+    }
+
+    /// The first `count` ready tasks of a queue in hand-out order.
+    pub fn ready_heads(&self, name: &QueueName, count: usize) -> impl Iterator<Item = TaskId> + '_ {
+        let shelf = self
+            .names
+            .get(name)
+            .map(|shelf| &self.shelves[*shelf as usize]);
+        shelf
+            .into_iter()
+            .flat_map(move |shelf| shelf.ids(State::Ready).take(count))
+    }
+
+    /// The queues that gained a ready task, or were resumed, since this was last asked.
+    pub fn take_woken(&mut self) -> Vec<QueueName> {
+        let woken = std::mem::take(&mut self.woken);
+        woken
+            .into_iter()
+            .map(|shelf| self.shelves[shelf as usize].name.clone())
+            .collect()
+    }
+
+    /// One task.
+    #[must_use]
+    pub fn get(&self, id: TaskId) -> Option<&Entry> {
+        self.tasks.get(&id)
+    }
+
+    /// The name of the queue that a task is in.
+    #[must_use]
+    pub fn queue_of(&self, entry: &Entry) -> &QueueName {
+        &self.shelves[entry.shelf as usize].name
+    }
+
+    /// Where the task's file is to be.
+    #[must_use]
+    pub fn location(&self, id: TaskId) -> Option<Location> {
+        let entry = self.tasks.get(&id)?;
+        let area = if entry.state == State::Dead {
+            Area::Dead
+        } else {
+            Area::Tasks
+        };
+        let name = FileName {
+            exectime: entry.exectime,
+            priority: entry.priority,
+            id,
+        };
+        Some(Location {
+            area,
+            queue: self.queue_of(entry).clone(),
+            name,
+        })
+    }
+
+    /// How many tasks are unfinished and not dead, and how many of them are leased.
+    #[must_use]
+    pub fn unfinished(&self) -> (u64, u64) {
+        let dead: usize = self
+            .shelves
+            .iter()
+            .map(|shelf| shelf.len(State::Dead))
+            .sum();
+        ((self.tasks.len() - dead) as u64, self.leases.len() as u64)
+    }
+
+    /// How many tasks there are, dead ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Whether there is no task.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// The lease of a claim of `options` that names none.
+    #[must_use]
+    pub fn default_lease(&self, options: Option<&Options>) -> Millis {
+        options
+            .and_then(|options| options.lease)
+            .unwrap_or(self.limits.lease)
+    }
+
+    /// Attempts until a task with `options` is dead.
+    #[must_use]
+    pub fn max_attempts(&self, options: Option<&Options>) -> u32 {
+        options
+            .and_then(|options| options.max_attempts)
+            .unwrap_or(self.limits.max_attempts)
+    }
+
+    /// The number of a queue, which is made where it is new.
+    fn open(&mut self, name: &QueueName) -> ShelfNo {
+        if let Some(shelf) = self.names.get(name) {
+            return *shelf;
+        }
+        let shelf = self.shelves.len() as ShelfNo;
+        self.shelves.push(Shelf::new(name.clone()));
+        self.names.insert(name.clone(), shelf);
+        shelf
+    }
+}

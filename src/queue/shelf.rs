@@ -1,0 +1,106 @@
+//! [`Shelf`]: one queue, its tasks in order by state, and its counts.
+
+use std::collections::BTreeSet;
+
+use super::order::Key;
+use crate::{
+    backend::Counters,
+    task::{QueueName, State, TaskId, Tick},
+};
+
+/// One queue.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    pub(super) name: QueueName,
+    pub(super) paused: bool,
+    pub(super) draining: bool,
+    pub(super) counters: Counters,
+    pub(super) submitted_rate: Rate,
+    pub(super) completed_rate: Rate,
+    sets: [BTreeSet<Key>; 4],
+}
+
+const fn index(state: State) -> usize {
+    match state {
+        State::Leased => 0,
+        State::Ready => 1,
+        State::Scheduled => 2,
+        State::Dead => 3,
+    }
+}
+
+impl Shelf {
+    pub(super) fn new(name: QueueName) -> Self {
+        Self {
+            name,
+            paused: false,
+            draining: false,
+            counters: Counters::default(),
+            submitted_rate: Rate::default(),
+            completed_rate: Rate::default(),
+            sets: Default::default(),
+        }
+    }
+
+    pub(super) fn insert(&mut self, state: State, key: Key) {
+        self.sets[index(state)].insert(key);
+    }
+
+    pub(super) fn remove(&mut self, state: State, key: Key) {
+        self.sets[index(state)].remove(&key);
+    }
+
+    pub(super) fn len(&self, state: State) -> usize {
+        self.sets[index(state)].len()
+    }
+
+    pub(super) fn first_key(&self, state: State) -> Option<Key> {
+        self.sets[index(state)].first().copied()
+    }
+
+    pub(super) fn first(&self, state: State) -> Option<TaskId> {
+        self.first_key(state).map(|key| key.id)
+    }
+
+    pub(super) fn ids(&self, state: State) -> impl Iterator<Item = TaskId> + '_ {
+        self.sets[index(state)].iter().map(|key| key.id)
+    }
+
+    /// The keys behind `after`, in order.
+    pub(super) fn keys_after(
+        &self,
+        state: State,
+        after: Option<Key>,
+    ) -> impl Iterator<Item = Key> + '_ {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.sets[index(state)].range((from, Unbounded)).copied()
+    }
+
+    /// The first key at or behind `from`.
+    pub(super) fn key_from(&self, state: State, from: Key) -> Option<Key> {
+        self.sets[index(state)].range(from..).next().copied()
+    }
+}
+
+/// Events a second, each weighing less as it ages, with a time constant of a minute: near the count of the last minute
+/// divided by 60 when the rate is steady, at the cost of two numbers and no timer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rate {
+    value: f64,
+    at: Tick,
+}
+
+const RATE_SECONDS: f64 = 60.0;
+
+impl Rate {
+    pub(super) fn count(&mut self, tick: Tick) {
+        self.value = self.per_second(tick) + 1.0 / RATE_SECONDS;
+        self.at = self.at.max(tick);
+    }
+
+    pub(super) fn per_second(self, tick: Tick) -> f64 {
+        let age = tick.0.saturating_sub(self.at.0) as f64 / 1e9;
+        self.value * (-age / RATE_SECONDS).exp()
+    }
+}

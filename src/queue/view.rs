@@ -1,0 +1,267 @@
+//! Looking at tasks and queues: pages, counts, and the records that a checkpoint holds.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use super::{Entry, Queues, order::Key, shelf::Shelf};
+use crate::task::{
+    Counters, Cursor, ExecTime, LeaseView, Millis, Now, PageQuery, Payload, QueueName, QueueView,
+    Record, Refusal, Restored, State, TaskId, TaskView, WallMillis,
+};
+
+/// How many priorities are looked at to find the task that has been due longest; with more, the answer is of these.
+const PRIORITIES_LOOKED_AT: usize = 64;
+
+impl Queues {
+    /// A task as it stands.
+    #[must_use]
+    pub fn view(&self, id: TaskId, entry: &Entry, payload: Payload, now: Now) -> TaskView {
+        TaskView {
+            id,
+            queue: self.queue_of(entry).clone(),
+            state: entry.state,
+            priority: entry.priority,
+            exectime: entry.exectime,
+            options: entry.options().cloned().unwrap_or_default(),
+            attempts: entry.attempts,
+            max_attempts: self.max_attempts(entry.options()),
+            lease: entry.lease().map(|lease| LeaseView {
+                worker: lease.worker.clone(),
+                kind: lease.kind,
+                since: lease.at,
+                expires: now.wall_at(lease.expires),
+            }),
+            last_error: entry.last_error().cloned(),
+            payload,
+        }
+    }
+
+    /// The ids of a page of tasks, and where the next page begins.
+    pub fn page(&self, query: &PageQuery) -> Result<(Vec<TaskId>, Option<Cursor>), Refusal> {
+        let shelves: Vec<&Shelf> = match &query.queue {
+            None => self.shelves.iter().collect(),
+            Some(name) => {
+                let shelf = self
+                    .names
+                    .get(name)
+                    .ok_or_else(|| Refusal::NoSuchQueue(name.clone()))?;
+                vec![&self.shelves[*shelf as usize]]
+            }
+        };
+        let mut ids = Vec::new();
+        let from = query.after.map_or(State::Leased, |cursor| cursor.state);
+        let states = State::ALL
+            .into_iter()
+            .filter(|state| query.state.is_none_or(|one| one == *state) && *state >= from);
+        for state in states {
+            let after = query.after.filter(|cursor| cursor.state == state);
+            let after =
+                after.map(|cursor| Key::new(state, cursor.priority, cursor.exectime, cursor.id));
+            // One more than asked for tells whether there is a next page.
+            merge(&shelves, state, after, query.limit + 1, &mut ids);
+        }
+        let more = ids.len() > query.limit;
+        ids.truncate(query.limit);
+        let next = ids.last().filter(|_| more).and_then(|id| self.cursor(*id));
+        Ok((ids, next))
+    }
+
+    fn cursor(&self, id: TaskId) -> Option<Cursor> {
+        let entry = self.tasks.get(&id)?;
+        Some(Cursor {
+            state: entry.state,
+            priority: entry.priority,
+            exectime: entry.exectime,
+            id,
+        })
+    }
+
+    /// All queues, by name.
+    #[must_use]
+    pub fn queue_views(&self, now: Now) -> Vec<QueueView> {
+        self.names
+            .values()
+            .map(|shelf| self.shelf_view(&self.shelves[*shelf as usize], now))
+            .collect()
+    }
+
+    /// One queue.
+    pub fn queue_view(&self, name: &QueueName, now: Now) -> Result<QueueView, Refusal> {
+        let shelf = self
+            .names
+            .get(name)
+            .ok_or_else(|| Refusal::NoSuchQueue(name.clone()))?;
+        Ok(self.shelf_view(&self.shelves[*shelf as usize], now))
+    }
+
+    fn shelf_view(&self, shelf: &Shelf, now: Now) -> QueueView {
+        QueueView {
+            name: shelf.name.clone(),
+            counts: State::ALL.map(|state| shelf.len(state) as u64),
+            paused: self.paused || shelf.paused,
+            draining: self.draining || shelf.draining,
+            oldest_due: oldest_due(shelf, now),
+            counters: shelf.counters,
+            submitted_rate: shelf.submitted_rate.per_second(now.tick),
+            completed_rate: shelf.completed_rate.per_second(now.tick),
+        }
+    }
+
+    /// Tasks by state over all queues, and what happened to them since the start.
+    #[must_use]
+    pub fn totals(&self) -> ([u64; 4], Counters) {
+        let mut counts = [0; 4];
+        let mut sum = Counters::default();
+        for shelf in &self.shelves {
+            for (count, state) in counts.iter_mut().zip(State::ALL) {
+                *count += shelf.len(state) as u64;
+            }
+            let one = shelf.counters;
+            sum.submitted += one.submitted;
+            sum.claimed += one.claimed;
+            sum.completed += one.completed;
+            sum.failed += one.failed;
+            sum.released += one.released;
+            sum.expired += one.expired;
+            sum.cancelled += one.cancelled;
+            sum.died += one.died;
+            sum.retried += one.retried;
+        }
+        (counts, sum)
+    }
+
+    /// The switches for all queues: paused, draining.
+    #[must_use]
+    pub const fn switches(&self) -> (bool, bool) {
+        (self.paused, self.draining)
+    }
+
+    /// How many queues there are.
+    #[must_use]
+    pub fn queue_count(&self) -> usize {
+        self.shelves.len()
+    }
+
+    /// Whether a new task of this queue would be refused because it is draining.
+    #[must_use]
+    pub fn is_draining(&self, name: &QueueName) -> bool {
+        self.draining
+            || self
+                .names
+                .get(name)
+                .is_some_and(|shelf| self.shelves[*shelf as usize].draining)
+    }
+
+    /// The leased tasks, in the order in which their leases end.
+    pub fn leased(&self) -> impl Iterator<Item = (TaskId, &Entry)> + '_ {
+        self.leases
+            .iter()
+            .filter_map(|(_, id)| Some((*id, self.tasks.get(id)?)))
+    }
+
+    /// Every task of a queue that has a file in the task directory, in id order not promised.
+    pub fn ids_of<'a>(&'a self, name: &QueueName) -> impl Iterator<Item = TaskId> + 'a {
+        let shelf = self
+            .names
+            .get(name)
+            .map(|shelf| &self.shelves[*shelf as usize]);
+        shelf.into_iter().flat_map(|shelf| {
+            [State::Ready, State::Scheduled]
+                .into_iter()
+                .flat_map(|state| shelf.ids(state))
+        })
+    }
+
+    /// The records that rebuild what file names cannot hold.
+    pub fn snapshot(&self) -> impl Iterator<Item = Record> + '_ {
+        let all = [(self.paused, true), (self.draining, false)]
+            .into_iter()
+            .filter(|(on, _)| *on);
+        let all = all.map(|(on, pause)| switch(None, pause, on));
+        let each = self.shelves.iter().flat_map(|shelf| {
+            let flags = [(shelf.paused, true), (shelf.draining, false)]
+                .into_iter()
+                .filter(|(on, _)| *on);
+            flags.map(|(on, pause)| switch(Some(shelf.name.clone()), pause, on))
+        });
+        all.chain(each).chain(
+            self.special
+                .iter()
+                .filter_map(|id| self.restored_record(*id)),
+        )
+    }
+
+    fn restored_record(&self, id: TaskId) -> Option<Record> {
+        let entry = self.tasks.get(&id)?;
+        Some(Record::Restored(Box::new(Restored {
+            id,
+            queue: self.queue_of(entry).clone(),
+            priority: entry.priority,
+            exectime: entry.exectime,
+            options: entry.options().cloned().unwrap_or_default(),
+            attempts: entry.attempts,
+            state: if entry.state == State::Scheduled {
+                State::Ready
+            } else {
+                entry.state
+            },
+            lease: entry.lease().cloned(),
+            last_error: entry.last_error().cloned(),
+        })))
+    }
+}
+
+const fn switch(queue: Option<QueueName>, pause: bool, on: bool) -> Record {
+    if pause {
+        Record::Paused { queue, on }
+    } else {
+        Record::Draining { queue, on }
+    }
+}
+
+/// Adds to `ids`, until it holds `most`, the tasks of these queues in one order.
+fn merge(shelves: &[&Shelf], state: State, after: Option<Key>, most: usize, ids: &mut Vec<TaskId>) {
+    let mut rests: Vec<_> = shelves
+        .iter()
+        .map(|shelf| shelf.keys_after(state, after))
+        .collect();
+    let mut heads: BinaryHeap<_> = rests
+        .iter_mut()
+        .enumerate()
+        .filter_map(|(at, rest)| Some(Reverse((rest.next()?, at))))
+        .collect();
+    while ids.len() < most {
+        let Some(Reverse((key, at))) = heads.pop() else {
+            return;
+        };
+        ids.push(key.id);
+        heads.extend(rests[at].next().map(|key| Reverse((key, at))));
+    }
+}
+
+/// How long the ready task that has waited longest has been due. A task without a time of its own is due since it was made.
+fn oldest_due(shelf: &Shelf, now: Now) -> Option<Millis> {
+    let mut oldest: Option<WallMillis> = None;
+    let mut at = shelf.first_key(State::Ready);
+    for _ in 0..PRIORITIES_LOOKED_AT {
+        let Some(key) = at else { break };
+        let urgency = key.urgency();
+        // Within a priority: the first of those that were due at once, and the first of those with a time.
+        let timed = shelf.key_from(State::Ready, Key::floor(urgency, ExecTime::ASAP.get() + 1));
+        for key in [Some(key), timed.filter(|key| key.urgency() == urgency)]
+            .into_iter()
+            .flatten()
+        {
+            let made = key.id.made_at().unwrap_or(WallMillis(i64::MIN));
+            let due = made.max(WallMillis(key.exectime().saturating_mul(1000)));
+            if key.exectime() != ExecTime::ASAP.get() || key.id.made_at().is_some() {
+                oldest = Some(oldest.map_or(due, |oldest| oldest.min(due)));
+            }
+        }
+        at = shelf.key_from(State::Ready, Key::floor(urgency + 1, i64::MIN));
+    }
+    let age = |since: WallMillis| Millis(u64::try_from(now.wall.0 - since.0).unwrap_or(0));
+    // Tasks with ids of their own and no time do not say since when they wait; then it is not told.
+    oldest
+        .map(age)
+        .or_else(|| shelf.first(State::Ready).map(|_| Millis(0)))
+}

@@ -1,0 +1,402 @@
+//! What a caller asks for and what it is shown: requests with every value checked, and tasks, queues, workers and events
+//! as they stand.
+
+use std::{fmt, sync::Arc};
+
+use super::{
+    ExecTime, LeaseKind, Millis, Options, Payload, Priority, QueueName, Refusal, State, TaskId,
+    Token, WallMillis, WorkerName,
+};
+
+/// What became of one submitted task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubmitOutcome {
+    /// The task: the new one, or the one that was there first.
+    pub task: TaskView,
+    /// Whether it is new.
+    pub created: bool,
+}
+
+/// A task as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskView {
+    /// Which task.
+    pub id: TaskId,
+    /// In which queue.
+    pub queue: QueueName,
+    /// Where in its life.
+    pub state: State,
+    /// How urgent.
+    pub priority: Priority,
+    /// Not before.
+    pub exectime: ExecTime,
+    /// What else was asked for.
+    pub options: Options,
+    /// Attempts that counted, the running one included.
+    pub attempts: u32,
+    /// Attempts after which it is dead, defaults applied.
+    pub max_attempts: u32,
+    /// Its lease, when it is leased.
+    pub lease: Option<LeaseView>,
+    /// Why the last attempt failed.
+    pub last_error: Option<Arc<str>>,
+    /// What is to be done.
+    pub payload: Payload,
+}
+
+/// A lease, without its token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeaseView {
+    /// To whom.
+    pub worker: Option<WorkerName>,
+    /// By which API.
+    pub kind: LeaseKind,
+    /// Since when.
+    pub since: WallMillis,
+    /// Until when, as far as the wall clock can tell.
+    pub expires: WallMillis,
+}
+
+/// What a worker asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimRequest {
+    /// From which queues; at least one. The best task among them by the order comes first.
+    pub queues: Vec<QueueName>,
+    /// At most so many tasks; 0 only completes.
+    pub max: u32,
+    /// How long to wait for the first one.
+    pub wait: Millis,
+    /// How long the leases last; `None`: each task's own default.
+    pub lease: Option<Millis>,
+    /// By which API.
+    pub kind: LeaseKind,
+    /// Who asks.
+    pub worker: Option<WorkerName>,
+    /// What was done since the last claim. Each has its own outcome; none keeps the claim from being done.
+    pub complete: Vec<Completion>,
+}
+
+/// A task that a worker has done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// Which task.
+    pub id: TaskId,
+    /// Its lease's token.
+    pub token: Token,
+    /// What the worker has to say; kept where retention is on.
+    pub result: Option<Payload>,
+}
+
+/// What a worker gets.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ClaimAnswer {
+    /// The tasks, in order, each with the token that ends its lease.
+    pub tasks: Vec<(TaskView, Token)>,
+    /// For each completion of the request, in its order: done, or why not.
+    pub completed: Vec<(TaskId, Result<(), Refusal>)>,
+}
+
+/// What a worker says of a failed attempt.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Failure {
+    /// Why; longer than 4 KiB is cut.
+    pub error: String,
+    /// When to try again; `None`: as the task's backoff has it.
+    pub retry_in: Option<Millis>,
+    /// No more attempts, whatever the count.
+    pub dead: bool,
+}
+
+/// A task's new place in the order; `None` leaves a part as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Change {
+    /// Its priority from now on.
+    pub priority: Option<Priority>,
+    /// Its exectime from now on.
+    pub exectime: Option<ExecTime>,
+}
+
+/// Which tasks to show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PageQuery {
+    /// Of one queue, or of all.
+    pub queue: Option<QueueName>,
+    /// In one state, or in any.
+    pub state: Option<State>,
+    /// How many; 1 to 1000.
+    pub limit: usize,
+    /// Those behind this place.
+    pub after: Option<Cursor>,
+}
+
+/// Tasks in hand-out order: state by state in the order of [`State::ALL`], within a state those that come next first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The tasks.
+    pub tasks: Vec<TaskView>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<Cursor>,
+}
+
+/// A place in a list of tasks. It stays meaningful when the task that stood there is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// The state of the last task shown.
+    pub state: State,
+    /// Its priority.
+    pub priority: Priority,
+    /// Its exectime.
+    pub exectime: ExecTime,
+    /// Its id.
+    pub id: TaskId,
+}
+
+impl Cursor {
+    /// Reads what [`Cursor`] prints.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let wrong =
+            || Refusal::invalid("after", "not a cursor: give the `next` of the page before");
+        let mut parts = text.splitn(4, ',');
+        let mut part = || parts.next().ok_or_else(wrong);
+        let state = State::parse(part()?).map_err(|_| wrong())?;
+        let priority = Priority::parse(part()?).map_err(|_| wrong())?;
+        let secs = part()?.parse().map_err(|_| wrong())?;
+        let exectime = ExecTime::new(secs).map_err(|_| wrong())?;
+        let id = TaskId::parse(part()?).map_err(|_| wrong())?;
+        Ok(Self {
+            state,
+            priority,
+            exectime,
+            id,
+        })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{},{},{},{}",
+            self.state, self.priority, self.exectime, self.id
+        )
+    }
+}
+
+/// Counts of what happened in a queue since the daemon started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Tasks taken.
+    pub submitted: u64,
+    /// Leases given.
+    pub claimed: u64,
+    /// Tasks completed.
+    pub completed: u64,
+    /// Failed attempts, told by their workers.
+    pub failed: u64,
+    /// Tasks given back.
+    pub released: u64,
+    /// Leases that came to their end.
+    pub expired: u64,
+    /// Tasks cancelled.
+    pub cancelled: u64,
+    /// Tasks that ran out of attempts.
+    pub died: u64,
+    /// Dead tasks brought back.
+    pub retried: u64,
+}
+
+/// A queue in numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueView {
+    /// Which queue.
+    pub name: QueueName,
+    /// Tasks by state, in the order of [`State::ALL`].
+    pub counts: [u64; 4],
+    /// Whether it hands out nothing (itself, or all queues).
+    pub paused: bool,
+    /// Whether it takes no new tasks (itself, or all queues).
+    pub draining: bool,
+    /// How long the ready task that has waited longest has been due.
+    pub oldest_due: Option<Millis>,
+    /// What happened since the daemon started.
+    pub counters: Counters,
+    /// Tasks submitted a second, over the last minute.
+    pub submitted_rate: f64,
+    /// Tasks completed a second, over the last minute.
+    pub completed_rate: f64,
+}
+
+impl QueueView {
+    /// How many tasks are in `state`.
+    #[must_use]
+    pub fn count(&self, state: State) -> u64 {
+        State::ALL
+            .iter()
+            .zip(self.counts)
+            .find_map(|(one, count)| (*one == state).then_some(count))
+            .unwrap_or(0)
+    }
+}
+
+/// A worker, as its claims show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkerView {
+    /// What it calls itself.
+    pub name: WorkerName,
+    /// What it holds under lease.
+    pub holds: Vec<TaskId>,
+    /// Whether a claim of its waits now.
+    pub waiting: bool,
+    /// When it last asked for anything.
+    pub last_seen: WallMillis,
+    /// Leases it got.
+    pub claimed: u64,
+    /// Tasks it completed.
+    pub completed: u64,
+    /// Attempts it failed.
+    pub failed: u64,
+}
+
+/// A file that could not be taken in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RejectedView {
+    /// Its name, odd bytes escaped.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last written.
+    pub modified: WallMillis,
+    /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
+    pub moved: bool,
+}
+
+/// Whether all is well.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Whether requests are served: loaded, and not stopping.
+    pub ready: bool,
+    /// Why writes have stopped, once they have.
+    pub fault: Option<Arc<str>>,
+}
+
+/// The whole in numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatusView {
+    /// Tasks by state over all queues, in the order of [`State::ALL`].
+    pub counts: [u64; 4],
+    /// How many queues there are.
+    pub queues: u64,
+    /// Whether all queues are paused.
+    pub paused: bool,
+    /// Whether nothing new is taken anywhere.
+    pub draining: bool,
+    /// Claims that wait.
+    pub waiting_claims: u64,
+    /// What happened since the daemon started, over all queues.
+    pub counters: Counters,
+    /// How long the oldest file change has been waiting to be written.
+    pub spool_lag: Millis,
+    /// How many files are to be written or removed.
+    pub spool_pending: u64,
+    /// File changes that failed and are tried again.
+    pub spool_failures: u64,
+    /// Bytes in the journal since the last checkpoint.
+    pub journal_bytes: u64,
+    /// Syncs of the journal since the start.
+    pub journal_syncs: u64,
+    /// Records written since the start.
+    pub journal_records: u64,
+    /// Files that were rejected since the start.
+    pub rejected: u64,
+    /// Whether the disk is too full for new tasks.
+    pub disk_full: bool,
+    /// Bytes free on the disk, when they could be told.
+    pub disk_free: Option<u64>,
+    /// Why writes have stopped, once they have.
+    pub fault: Option<Arc<str>>,
+}
+
+/// What can happen to a task or a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// A task was taken.
+    Submitted,
+    /// A task was handed out.
+    Claimed,
+    /// A task was done.
+    Completed,
+    /// An attempt failed, and there will be another.
+    Failed,
+    /// A worker gave a task back.
+    Released,
+    /// A lease was made longer.
+    Extended,
+    /// A lease came to its end, and there will be another attempt.
+    Expired,
+    /// A task ran out of attempts.
+    Dead,
+    /// A task was cancelled.
+    Cancelled,
+    /// A task has a new place in the order.
+    Rescheduled,
+    /// A dead task lives again.
+    Retried,
+    /// A queue, or all, was paused.
+    Paused,
+    /// A queue, or all, goes on.
+    Resumed,
+    /// A queue, or all, takes nothing new.
+    Draining,
+    /// A queue, or all, takes new tasks again.
+    Undrained,
+    /// A dropped file was rejected.
+    Rejected,
+}
+
+impl EventKind {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Claimed => "claimed",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Released => "released",
+            Self::Extended => "extended",
+            Self::Expired => "expired",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+            Self::Rescheduled => "rescheduled",
+            Self::Retried => "retried",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
+            Self::Draining => "draining",
+            Self::Undrained => "undrained",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its number since the daemon started, rising by one.
+    pub number: u64,
+    /// When.
+    pub at: WallMillis,
+    /// What.
+    pub kind: EventKind,
+    /// To which task.
+    pub id: Option<TaskId>,
+    /// In which queue.
+    pub queue: Option<QueueName>,
+    /// By which worker.
+    pub worker: Option<WorkerName>,
+    /// Which attempt.
+    pub attempt: Option<u32>,
+    /// The error, or the reason.
+    pub error: Option<Arc<str>>,
+}
