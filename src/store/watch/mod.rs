@@ -19,6 +19,8 @@ mod events;
 mod memory;
 mod place;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod watching;
 
 use std::{

@@ -143,7 +143,6 @@ impl<D: Disk> Watching<D> {
         if queue.is_default() {
             return Ok(());
         }
-        self.flush()?;
         let (queue, ids) = (queue.clone(), Vec::new());
         self.tell(Sighting::Scanned { queue, ids })
     }
@@ -197,7 +196,6 @@ impl<D: Disk> Watching<D> {
                 self.consider(&folder.join(name), queue, origin)?;
             }
         }
-        self.flush()?;
         let is_second = queue.is_default() && folder != Path::new(TASKS);
         if is_second {
             return Ok(());

@@ -324,8 +324,13 @@ impl<D: Disk> Watching<D> {
         }
     }
 
-    /// Tells what was seen.
-    pub(super) fn tell(&self, sighting: Sighting) -> Heard {
+    /// Tells what was seen, after what was gathered before it: sightings come in the order in which things were seen.
+    pub(super) fn tell(&mut self, sighting: Sighting) -> Heard {
+        self.flush()?;
+        self.give(sighting)
+    }
+
+    fn give(&self, sighting: Sighting) -> Heard {
         if (self.setup.sink)(sighting) {
             Ok(())
         } else {
@@ -333,12 +338,12 @@ impl<D: Disk> Watching<D> {
         }
     }
 
-    pub(super) fn trouble(&self, text: String) -> Heard {
+    pub(super) fn trouble(&mut self, text: String) -> Heard {
         self.tell(Sighting::Trouble(text))
     }
 
     /// A look that failed for a reason that no file should give.
-    pub(super) fn failed(&self, error: &DiskError) -> Heard {
+    pub(super) fn failed(&mut self, error: &DiskError) -> Heard {
         let (operation, path) = (error.operation, shown(&error.path));
         self.trouble(format!("can't {operation} {path}: {}", error.cause))
     }
@@ -364,7 +369,7 @@ impl<D: Disk> Watching<D> {
     }
 
     /// Tells what was gathered.
-    pub(super) fn flush(&mut self) -> Heard {
+    fn flush(&mut self) -> Heard {
         self.flush_seen()?;
         self.flush_gone()
     }
@@ -374,7 +379,7 @@ impl<D: Disk> Watching<D> {
             return Ok(());
         }
         let seen = std::mem::take(&mut self.seen);
-        self.tell(Sighting::Seen(seen))
+        self.give(Sighting::Seen(seen))
     }
 
     fn flush_gone(&mut self) -> Heard {
@@ -382,6 +387,6 @@ impl<D: Disk> Watching<D> {
             return Ok(());
         }
         let gone = std::mem::take(&mut self.gone);
-        self.tell(Sighting::Gone(gone))
+        self.give(Sighting::Gone(gone))
     }
 }
