@@ -1,0 +1,269 @@
+//! Files that came into the task directory and are no tasks: `rejected/NAME`, and why in `rejected/NAME.reason`.
+//!
+//! This module may not know: what makes a file a task, or who decided.
+
+use std::{
+    collections::HashSet,
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    path::{Path, PathBuf},
+};
+
+use crate::task::WallMillis;
+
+use super::{Disk, DiskError, DiskResult, Kind, Meta, Read, shown};
+
+/// The directory, relative to the data directory.
+const DIRECTORY: &str = "rejected";
+/// What the name of a reason's file ends in.
+const REASON: &[u8] = b".reason";
+/// The longest file name that Linux's file systems take, in bytes.
+const MAX_NAME: usize = 255;
+/// The longest ending that is kept as it is when a name is cut or numbered.
+const MAX_ENDING: usize = 16;
+/// How many files of one name are told apart before a further one is an error.
+const MAX_NUMBER: u32 = 100_000;
+/// The longest reason that is read back, in bytes. Those written here are far shorter.
+const MAX_REASON: u64 = 64 * 1024;
+
+/// Moves the file at `path` (relative to the data directory) into `rejected/`, and says why beside it. Gives where it is
+/// now, relative to the data directory.
+///
+/// Its name stays, but for a number (`NAME-1.json`) where that name is taken and a cut where it would be too long. The
+/// reason is written first, so a crash leaves no file without its reason. A file that is gone by now is an error that
+/// [`is_missing`](DiskError::is_missing).
+pub fn reject<D: Disk>(disk: &D, path: &Path, reason: &str) -> DiskResult<PathBuf> {
+    disk.look(path)?;
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let mut text = reason.to_owned();
+    text.push('\n');
+    for number in 0..=MAX_NUMBER {
+        let name = numbered(name, number);
+        let to = Path::new(DIRECTORY).join(&name);
+        let beside = Path::new(DIRECTORY).join(with_reason(&name));
+        match disk.write_new(&beside, text.as_bytes()) {
+            Err(error) if error.is_taken() => continue,
+            Err(error) if error.is_missing() => {
+                disk.make_dir(Path::new(DIRECTORY))?;
+                disk.write_new(&beside, text.as_bytes())?;
+            }
+            other => other?,
+        }
+        match disk.rename_new(path, &to) {
+            Ok(()) => return Ok(to),
+            Err(error) => {
+                disk.unlink(&beside)?;
+                if !error.is_taken() {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    let taken = io::Error::from(io::ErrorKind::AlreadyExists);
+    Err(DiskError::new("find a free name for", path, taken))
+}
+
+/// `name` with a number before its ending, cut so that the reason's name still fits.
+fn numbered(name: &[u8], number: u32) -> OsString {
+    let (stem, ending) = match name.iter().rposition(|byte| *byte == b'.') {
+        Some(dot) if dot > 0 && name.len() - dot <= MAX_ENDING => name.split_at(dot),
+        _ => (name, &[][..]),
+    };
+    let suffix = match number {
+        0 => String::new(),
+        number => format!("-{number}"),
+    };
+    let room = MAX_NAME - REASON.len() - ending.len() - suffix.len();
+    let mut end = stem.len().min(room);
+    // Not through the middle of a character.
+    while end < stem.len() && end > 0 && stem[end] & 0xc0 == 0x80 {
+        end -= 1;
+    }
+    OsString::from_vec([&stem[..end], suffix.as_bytes(), ending].concat())
+}
+
+fn with_reason(name: &OsStr) -> OsString {
+    OsString::from_vec([name.as_bytes(), REASON].concat())
+}
+
+/// A file in `rejected/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RejectedFile {
+    /// Its name, escaped for display.
+    pub name: String,
+    /// Why it was rejected; empty where nothing says so.
+    pub reason: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was rejected, or last written where no reason tells that.
+    pub modified: WallMillis,
+}
+
+/// The `limit` files that were rejected last, newest first.
+pub fn rejected<D: Disk>(disk: &D, limit: usize) -> DiskResult<Vec<RejectedFile>> {
+    let mut names = HashSet::new();
+    let listed = disk.list(Path::new(DIRECTORY), &mut |name, kind| {
+        if kind == Kind::File {
+            names.insert(name.to_owned());
+        }
+    });
+    match listed {
+        Err(error) if error.is_missing() => return Ok(Vec::new()),
+        other => other?,
+    }
+    let mut found = Vec::new();
+    for name in &names {
+        let has_reason = names.contains(&with_reason(name));
+        if name.as_bytes().ends_with(REASON) && !has_reason {
+            continue;
+        }
+        let Some(file) = look(disk, name)? else {
+            continue;
+        };
+        let written = if has_reason {
+            look(disk, &with_reason(name))?
+        } else {
+            None
+        };
+        found.push((
+            written.map_or(file.modified, |meta| meta.modified),
+            name,
+            file,
+        ));
+    }
+    found.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+    found.truncate(limit);
+    let describe = |(modified, name, file): (i128, &OsString, Meta)| {
+        Ok(RejectedFile {
+            name: shown(Path::new(name)),
+            reason: reason_of(disk, name)?,
+            size: file.size,
+            modified: WallMillis((modified / 1_000_000) as i64),
+        })
+    };
+    found.into_iter().map(describe).collect()
+}
+
+/// What is there under a name in `rejected/`; `None` if it went away since it was listed.
+fn look<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<Option<Meta>> {
+    match disk.look(&Path::new(DIRECTORY).join(name)) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(gone) if gone.is_missing() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn reason_of<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<String> {
+    match disk.read(&Path::new(DIRECTORY).join(with_reason(name)), MAX_REASON) {
+        Ok(Read::Whole(_, bytes)) => Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned()),
+        Ok(Read::Irregular(_) | Read::TooLarge(_)) => Ok(String::new()),
+        Err(error) if error.is_missing() => Ok(String::new()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::store::RealDisk;
+
+    fn scratch() -> (tempfile::TempDir, RealDisk) {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::create_dir(scratch.path().join("tasks")).unwrap();
+        let disk = RealDisk::open(scratch.path()).unwrap();
+        (scratch, disk)
+    }
+
+    fn drop_and_reject(root: &Path, disk: &RealDisk, name: &OsStr, reason: &str) -> PathBuf {
+        let path = Path::new("tasks").join(name);
+        fs::write(root.join(&path), "{").unwrap();
+        let to = reject(disk, &path, reason).unwrap();
+        assert!(!root.join(&path).exists());
+        assert_eq!(fs::read_to_string(root.join(&to)).unwrap(), "{");
+        let beside = root
+            .join(DIRECTORY)
+            .join(with_reason(to.file_name().unwrap()));
+        assert_eq!(fs::read_to_string(beside).unwrap(), format!("{reason}\n"));
+        to
+    }
+
+    #[test]
+    fn files_of_one_name_are_numbered_and_listed_newest_first() {
+        let (scratch, disk) = scratch();
+        let names = ["x.json", "x-1.json", "x-2.json"];
+        for (at, name) in names.iter().enumerate() {
+            let reason = format!("reason {at}");
+            let to = drop_and_reject(scratch.path(), &disk, OsStr::new("x.json"), &reason);
+            assert_eq!(to, Path::new(DIRECTORY).join(name));
+            let beside = fs::File::options()
+                .write(true)
+                .open(
+                    scratch
+                        .path()
+                        .join(DIRECTORY)
+                        .join(format!("{name}.reason")),
+                )
+                .unwrap();
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(100 + at as u64);
+            beside.set_modified(at).unwrap();
+        }
+        let listed = rejected(&disk, 2).unwrap();
+        let told: Vec<_> = listed
+            .iter()
+            .map(|file| (&*file.name, &*file.reason, file.size, file.modified.0))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("x-2.json", "reason 2", 1, 102_000),
+                ("x-1.json", "reason 1", 1, 101_000)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_named_like_a_reason_takes_no_other_files_reason() {
+        let (scratch, disk) = scratch();
+        let first = drop_and_reject(scratch.path(), &disk, OsStr::new("x.json.reason"), "odd");
+        assert_eq!(first, Path::new("rejected/x.json.reason"));
+        let second = drop_and_reject(scratch.path(), &disk, OsStr::new("x.json"), "bad");
+        assert_eq!(second, Path::new("rejected/x-1.json"));
+        let third = drop_and_reject(scratch.path(), &disk, OsStr::new("x-1.json.reason"), "odd");
+        assert_eq!(third, Path::new("rejected/x-1.json-1.reason"));
+        assert_eq!(rejected(&disk, 10).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn the_longest_names_are_cut_between_characters() {
+        let (scratch, disk) = scratch();
+        let long = format!("{}é.json", "é".repeat(124));
+        assert_eq!(long.len(), 255);
+        for number in 0..11 {
+            let to = drop_and_reject(scratch.path(), &disk, OsStr::new(&long), "long");
+            let name = to.file_name().unwrap().to_str().unwrap();
+            assert!(name.len() <= MAX_NAME - REASON.len(), "{}", name.len());
+            assert_eq!(Path::new(name).extension(), Some(OsStr::new("json")));
+            assert_eq!(name.contains('-'), number > 0);
+        }
+    }
+
+    #[test]
+    fn odd_names_are_kept_and_shown_escaped() {
+        let (scratch, disk) = scratch();
+        let odd = OsStr::from_bytes(b"a\n\xff.json");
+        drop_and_reject(scratch.path(), &disk, odd, "odd");
+        assert_eq!(rejected(&disk, 10).unwrap()[0].name, "a\\n\\xff.json");
+    }
+
+    #[test]
+    fn a_file_that_went_away_leaves_nothing_behind() {
+        let (scratch, disk) = scratch();
+        let error = reject(&disk, Path::new("tasks/gone.json"), "why").unwrap_err();
+        assert!(error.is_missing());
+        assert!(rejected(&disk, 10).unwrap().is_empty());
+        assert!(!scratch.path().join("rejected/gone.json.reason").exists());
+    }
+}

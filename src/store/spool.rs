@@ -1,0 +1,488 @@
+//! The spool: tasks as files that people can see, written and removed behind the journal, never synced one by one.
+//!
+//! Every operation may be done again after a crash: a file is written under a temporary name and renamed over, a file that
+//! is gone already is fine to remove. This module may not know: when an operation is due, what state a task is in, or
+//! threads.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::task::{
+    Area, FileName, Location, NewTask, Refusal, Source, TaskFile, TaskId, WallMillis, read_dropped,
+};
+
+use super::{Disk, DiskError, DiskResult, Kind, Read};
+
+/// How large a file that is read as a task may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DropLimits {
+    /// The largest payload, in bytes of its JSON.
+    pub max_payload: usize,
+    /// The largest file, in bytes; one that is larger is not read at all.
+    pub max_file: u64,
+}
+
+/// One change of the spool.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all of them are `Put`; a box would be one more allocation for each"
+)]
+#[derive(Debug, Clone, PartialEq)]
+pub enum FileOp {
+    /// Write `file` at `at`, whatever is there; then remove `old` where that is another path.
+    Put {
+        /// Where the task's file was before.
+        old: Option<Location>,
+        /// Where it is to be.
+        at: Location,
+        /// What is to stand in it.
+        file: TaskFile,
+    },
+    /// Remove a task's file; one that is gone already is fine.
+    Remove {
+        /// Where it is.
+        at: Location,
+    },
+    /// Remove a dropped file whose task has been taken, if it is still the same file: another one that has come to its
+    /// path since stays.
+    RemoveSource(Source),
+}
+
+/// Why a task's file could not be read as a task.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It is not there.
+    #[error("the file is gone")]
+    Missing,
+    /// It is no regular file of its own, and was not read.
+    #[error("not a regular file of its own ({0:?})")]
+    Irregular(Kind),
+    /// What stands in it is no task.
+    #[error(transparent)]
+    Invalid(Refusal),
+    /// It could not be read.
+    #[error(transparent)]
+    Disk(DiskError),
+}
+
+/// The name of the daemon's own temporary file for a task.
+fn temporary_name(id: TaskId) -> String {
+    format!(".wq-{id}.tmp")
+}
+
+/// Whether a name is one that [`Spool`] gives to what it has not written whole yet.
+pub(super) fn is_temporary(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".wq-") && name.ends_with(b".tmp")
+}
+
+/// The files of tasks, over the seam to the disk.
+#[derive(Debug)]
+pub struct Spool<D: Disk> {
+    disk: Arc<D>,
+    limits: DropLimits,
+}
+
+impl<D: Disk> Spool<D> {
+    /// The spool of the data directory that `disk` is.
+    pub fn new(disk: Arc<D>, limits: DropLimits) -> Self {
+        Self { disk, limits }
+    }
+
+    /// Makes one change. Nothing of it is synced.
+    pub fn run(&self, op: &FileOp) -> DiskResult<()> {
+        match op {
+            FileOp::Put { old, at, file } => {
+                self.put(at, file)?;
+                match old {
+                    Some(old) if old != at => self.remove(&old.path()),
+                    _ => Ok(()),
+                }
+            }
+            FileOp::Remove { at } => self.remove(&at.path()),
+            FileOp::RemoveSource(source) => self.remove_source(source),
+        }
+    }
+
+    fn put(&self, at: &Location, file: &TaskFile) -> DiskResult<()> {
+        let path = at.path();
+        let bytes = file
+            .to_json()
+            .map_err(|cause| DiskError::new("write", &path, io::Error::other(cause)))?;
+        let temporary = at.folder().join(temporary_name(at.name.id));
+        match self.disk.write_new(&temporary, &bytes) {
+            Err(error) if error.is_missing() => {
+                self.disk.make_dir(Path::new(at.area.dir()))?;
+                self.disk.make_dir(&at.folder())?;
+                self.disk.write_new(&temporary, &bytes)?;
+            }
+            // Left behind by a write that failed halfway: its content is nobody's.
+            Err(error) if error.is_taken() => {
+                self.disk.unlink(&temporary)?;
+                self.disk.write_new(&temporary, &bytes)?;
+            }
+            other => other?,
+        }
+        let renamed = self.disk.rename(&temporary, &path);
+        if renamed.is_err() {
+            self.remove(&temporary)?;
+        }
+        renamed
+    }
+
+    fn remove(&self, path: &Path) -> DiskResult<()> {
+        match self.disk.unlink(path) {
+            Err(error) if is_absent(&error) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Linux has no way to remove a name only while it names a certain file, so a file that replaces the source between
+    /// the look and the removal is lost. That is some microseconds, and its own event comes too late to help.
+    fn remove_source(&self, source: &Source) -> DiskResult<()> {
+        let found = match self.disk.look(&source.path) {
+            Err(error) if is_absent(&error) => return Ok(()),
+            other => other?,
+        };
+        let same = (found.inode, found.modified, found.size)
+            == (source.inode, source.modified, source.size);
+        if same {
+            self.remove(&source.path)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Reads a task's file. What the file is silent about, its name says.
+    pub fn load(&self, at: &Location, wall: WallMillis) -> Result<NewTask, LoadError> {
+        let limit = self.limits.max_file;
+        let bytes = match self.disk.read(&at.path(), limit) {
+            Ok(Read::Whole(_, bytes)) => bytes,
+            Ok(Read::Irregular(kind)) => return Err(LoadError::Irregular(kind)),
+            Ok(Read::TooLarge(meta)) => {
+                let (field, size) = ("file".to_owned(), meta.size);
+                return Err(LoadError::Invalid(Refusal::TooLarge { field, size, limit }));
+            }
+            Err(error) if is_absent(&error) => return Err(LoadError::Missing),
+            Err(error) => return Err(LoadError::Disk(error)),
+        };
+        let max_payload = self.limits.max_payload;
+        read_dropped(&bytes, &at.queue, Some(at.name), wall, max_payload)
+            .map_err(LoadError::Invalid)
+    }
+
+    /// Removes the files of completed tasks that were last written before `before`; gives how many. Files in `done/` that
+    /// have no canonical name are not ours to remove.
+    pub fn purge_done(&self, before: WallMillis) -> DiskResult<u64> {
+        let before = i128::from(before.0) * 1_000_000;
+        let canonical = |name: &OsStr| name.to_str().and_then(FileName::parse).is_some();
+        let mut count = 0;
+        for path in self.files(Area::Done, canonical)? {
+            match self.disk.look(&path) {
+                Ok(meta) if meta.modified < before => {
+                    self.remove(&path)?;
+                    count += 1;
+                }
+                Ok(_) => {}
+                Err(error) if is_absent(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
+    }
+
+    /// Removes the temporary files that a former life of the daemon left behind; gives how many. For a start, before
+    /// anything is written.
+    pub fn sweep_temporaries(&self) -> DiskResult<u64> {
+        let mut count = 0;
+        for area in [Area::Tasks, Area::Dead, Area::Done] {
+            for path in self.files(area, is_temporary)? {
+                self.remove(&path)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// The files of an area and its folders whose name is `wanted`.
+    fn files(&self, area: Area, wanted: impl Fn(&OsStr) -> bool) -> DiskResult<Vec<PathBuf>> {
+        let top = Path::new(area.dir());
+        let mut files = Vec::new();
+        let mut folders: Vec<OsString> = Vec::new();
+        let listed = self.disk.list(top, &mut |name, kind| match kind {
+            Kind::Directory => folders.push(name.to_owned()),
+            Kind::File if wanted(name) => files.push(top.join(name)),
+            _ => {}
+        });
+        match listed {
+            Err(error) if is_absent(&error) => return Ok(files),
+            other => other?,
+        }
+        for folder in folders {
+            let folder = top.join(folder);
+            let listed = self.disk.list(&folder, &mut |name, kind| {
+                if kind == Kind::File && wanted(name) {
+                    files.push(folder.join(name));
+                }
+            });
+            match listed {
+                // A folder that somebody else made for himself holds nothing of ours; the watcher reports it.
+                Err(error) if is_absent(&error) || is_forbidden(&error) => {}
+                other => other?,
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// There is nothing at the path, or something else is where a folder of it was.
+pub(super) fn is_absent(error: &DiskError) -> bool {
+    error.is_missing() || error.cause.kind() == io::ErrorKind::NotADirectory
+}
+
+/// The daemon's user may not.
+pub(super) fn is_forbidden(error: &DiskError) -> bool {
+    error.cause.kind() == io::ErrorKind::PermissionDenied
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        store::RealDisk,
+        task::{Options, Payload, QueueName},
+    };
+
+    const NAME: &str = "1970-01-01T00:00:00_00000100_0198c0de-0000-7000-8000-000000000001.json";
+    const LATER: &str = "2026-11-24T20:10:48_00000005_0198c0de-0000-7000-8000-000000000001.json";
+
+    struct Bench {
+        scratch: tempfile::TempDir,
+        spool: Spool<RealDisk>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let scratch = tempfile::tempdir().unwrap();
+            crate::store::prepare(scratch.path()).unwrap();
+            let disk = Arc::new(RealDisk::open(scratch.path()).unwrap());
+            let limits = DropLimits {
+                max_payload: 100,
+                max_file: 1000,
+            };
+            Self {
+                scratch,
+                spool: Spool::new(disk, limits),
+            }
+        }
+
+        fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+            self.scratch.path().join(path)
+        }
+
+        fn names(&self, dir: &str) -> Vec<String> {
+            let mut names: Vec<_> = fs::read_dir(self.path(dir))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        }
+
+        fn source(&self, path: &str) -> Source {
+            let meta = self.spool.disk.look(Path::new(path)).unwrap();
+            Source {
+                path: path.into(),
+                inode: meta.inode,
+                modified: meta.modified,
+                size: meta.size,
+            }
+        }
+    }
+
+    fn at(area: Area, queue: &str, name: &str) -> Location {
+        Location {
+            area,
+            queue: QueueName::parse(queue).unwrap(),
+            name: FileName::parse(name).unwrap(),
+        }
+    }
+
+    fn file(at: &Location, payload: &str) -> TaskFile {
+        TaskFile {
+            payload: Payload::from_text(payload),
+            priority: at.name.priority,
+            exectime: at.name.exectime,
+            id: at.name.id,
+            options: Options::default(),
+            attempts: None,
+            last_error: None,
+            result: None,
+            completed_at: None,
+        }
+    }
+
+    fn put(old: Option<&Location>, at: &Location, payload: &str) -> FileOp {
+        FileOp::Put {
+            old: old.cloned(),
+            at: at.clone(),
+            file: file(at, payload),
+        }
+    }
+
+    #[test]
+    fn a_file_is_written_moved_and_removed_and_each_step_may_be_done_twice() {
+        let bench = Bench::new();
+        let (first, second) = (
+            at(Area::Tasks, "emails", NAME),
+            at(Area::Tasks, "emails", LATER),
+        );
+        for _ in 0..2 {
+            bench.spool.run(&put(None, &first, "a")).unwrap();
+            assert_eq!(bench.names("tasks/emails"), [NAME]);
+        }
+        let task = bench.spool.load(&first, WallMillis(0)).unwrap();
+        assert_eq!(
+            (task.payload.as_json(), task.queue.as_str()),
+            ("\"a\"", "emails")
+        );
+        for _ in 0..2 {
+            bench.spool.run(&put(Some(&first), &second, "b")).unwrap();
+            assert_eq!(bench.names("tasks/emails"), [LATER]);
+        }
+        let dead = at(Area::Dead, "emails", LATER);
+        bench.spool.run(&put(Some(&second), &dead, "b")).unwrap();
+        assert_eq!(bench.names("dead/emails"), [LATER]);
+        for _ in 0..2 {
+            bench
+                .spool
+                .run(&FileOp::Remove { at: dead.clone() })
+                .unwrap();
+            assert!(bench.names("dead/emails").is_empty());
+        }
+        assert!(bench.names("tasks/emails").is_empty());
+    }
+
+    #[test]
+    fn a_put_over_its_own_place_keeps_the_file_and_a_leftover_does_not_stop_it() {
+        let bench = Bench::new();
+        let place = at(Area::Tasks, "default", NAME);
+        let leftover = bench.path("tasks").join(temporary_name(place.name.id));
+        fs::write(&leftover, "half").unwrap();
+        bench.spool.run(&put(Some(&place), &place, "a")).unwrap();
+        assert_eq!(bench.names("tasks"), [NAME]);
+    }
+
+    #[test]
+    fn what_can_not_be_renamed_leaves_no_temporary_file() {
+        let bench = Bench::new();
+        let place = at(Area::Tasks, "default", NAME);
+        fs::create_dir(bench.path(place.path())).unwrap();
+        bench.spool.run(&put(None, &place, "a")).unwrap_err();
+        assert_eq!(bench.names("tasks"), [NAME]);
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_comes_back_with_the_next_file() {
+        let bench = Bench::new();
+        fs::remove_dir(bench.path("tasks")).unwrap();
+        bench
+            .spool
+            .run(&put(None, &at(Area::Tasks, "emails", NAME), "a"))
+            .unwrap();
+        assert_eq!(bench.names("tasks/emails"), [NAME]);
+    }
+
+    #[test]
+    fn a_taken_source_is_removed_and_another_file_at_its_path_stays() {
+        let bench = Bench::new();
+        fs::write(bench.path("tasks/a.json"), "1").unwrap();
+        let source = bench.source("tasks/a.json");
+        for _ in 0..2 {
+            bench
+                .spool
+                .run(&FileOp::RemoveSource(source.clone()))
+                .unwrap();
+            assert!(bench.names("tasks").is_empty());
+        }
+        fs::write(bench.path("tasks/a.json"), "1").unwrap();
+        let source = bench.source("tasks/a.json");
+        fs::write(bench.path("other"), "1").unwrap();
+        fs::rename(bench.path("other"), bench.path("tasks/a.json")).unwrap();
+        bench.spool.run(&FileOp::RemoveSource(source)).unwrap();
+        assert_eq!(bench.names("tasks"), ["a.json"]);
+    }
+
+    #[test]
+    fn what_is_not_a_tasks_file_is_told_by_kind() {
+        let bench = Bench::new();
+        let place = at(Area::Dead, "default", NAME);
+        let path = bench.path(place.path());
+        let load = || bench.spool.load(&place, WallMillis(0));
+        assert!(matches!(load(), Err(LoadError::Missing)));
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert!(matches!(load(), Err(LoadError::Irregular(Kind::Symlink))));
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "{").unwrap();
+        assert!(matches!(
+            load(),
+            Err(LoadError::Invalid(Refusal::Malformed { .. }))
+        ));
+        fs::write(&path, vec![b' '; 1001]).unwrap();
+        assert!(matches!(
+            load(),
+            Err(LoadError::Invalid(Refusal::TooLarge { .. }))
+        ));
+        fs::write(&path, r#"{"payload":1,"attempts":5,"last_error":"no"}"#).unwrap();
+        assert_eq!(load().unwrap().id, Some(place.name.id));
+    }
+
+    #[test]
+    fn retention_removes_the_old_and_only_what_is_ours() {
+        let bench = Bench::new();
+        assert_eq!(bench.spool.purge_done(WallMillis(i64::MAX)).unwrap(), 0);
+        let (old, new) = (
+            at(Area::Done, "default", NAME),
+            at(Area::Done, "emails", LATER),
+        );
+        for place in [&old, &new] {
+            bench.spool.run(&put(None, place, "a")).unwrap();
+        }
+        fs::write(bench.path("done/notes.txt"), "mine").unwrap();
+        for path in [old.path(), "done/notes.txt".into()] {
+            let file = fs::File::options()
+                .write(true)
+                .open(bench.path(path))
+                .unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+        assert_eq!(bench.spool.purge_done(WallMillis(1)).unwrap(), 1);
+        assert_eq!(bench.names("done"), ["emails", "notes.txt"]);
+        assert_eq!(bench.names("done/emails"), [LATER]);
+    }
+
+    #[test]
+    fn temporary_files_of_a_former_life_are_swept_and_no_others() {
+        let bench = Bench::new();
+        fs::create_dir(bench.path("tasks/emails")).unwrap();
+        for path in [
+            "tasks/.wq-a.tmp",
+            "tasks/emails/.wq-b.tmp",
+            "dead/.wq-c.tmp",
+        ] {
+            fs::write(bench.path(path), "").unwrap();
+        }
+        for path in ["tasks/wq-a.tmp", "tasks/emails/.wq-b.json"] {
+            fs::write(bench.path(path), "").unwrap();
+        }
+        assert_eq!(bench.spool.sweep_temporaries().unwrap(), 3);
+        assert_eq!(bench.names("tasks/emails"), [".wq-b.json"]);
+        assert_eq!(bench.names("tasks"), ["emails", "wq-a.tmp"]);
+    }
+}

@@ -1,0 +1,312 @@
+//! What the watcher does about one path: looks what is there now, and reports it unless it was reported.
+//!
+//! This module may not know: why its attention was drawn to the path, beyond [`Origin`].
+
+use std::{ffi::OsStr, path::Path, time::Duration};
+
+use super::{
+    Sighting,
+    memory::{Identity, Report},
+    place::{Form, Place, form, is_hidden, is_unfinished, location, place, queue_of},
+    watching::{Heard, Watching, instant},
+};
+use crate::{
+    store::{
+        Disk, DiskError, Kind, Meta, Read, shown_text,
+        spool::{is_absent, is_forbidden},
+    },
+    task::{FileName, Location, NewTask, QueueName, read_dropped, read_dropped_text},
+};
+
+/// How long a file that no event told whole must have been left alone before it is read.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How many canonical files that an event told whole are remembered until the engine asks for them.
+const MAX_WHOLE: usize = 1 << 16;
+
+/// What drew attention to a file: it decides whether the file may still be being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// An event that says it is whole.
+    Event,
+    /// The scan at the start: nothing tells, and what is there is taken.
+    FirstScan,
+    /// A later scan.
+    Scan,
+    /// The engine, about a canonical name that is not its own.
+    Inspection,
+    /// It was too young before, and has not changed since.
+    Settled,
+}
+
+/// What a look at a path found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// This.
+    There(Meta),
+    /// Nothing.
+    Absent,
+    /// The disk did not say; that was told.
+    Unknown,
+}
+
+/// What came of reading a file.
+enum Judgement {
+    Task(NewTask, Identity),
+    Malformed(String),
+    Irregular(String),
+    /// It was written or replaced between the look and the reading.
+    Changed,
+    Failed(DiskError),
+}
+
+impl<D: Disk> Watching<D> {
+    /// Something is whole at this path.
+    pub(super) fn arrived(&mut self, path: &Path) -> Heard {
+        let (queue, name) = match place(path) {
+            Place::Root => return self.root_arrived(),
+            Place::Entry(name) => (QueueName::default(), name),
+            Place::Inside { folder, name } => match queue_of(folder) {
+                Some(queue) => (queue, name),
+                None => return Ok(()),
+            },
+            Place::Elsewhere => return Ok(()),
+        };
+        if is_hidden(name) {
+            return Ok(());
+        }
+        let Found::There(meta) = self.look(path)? else {
+            return Ok(());
+        };
+        if meta.kind == Kind::Directory && matches!(place(path), Place::Entry(_)) {
+            return self.folder_arrived(name, Origin::Scan).map(|_| ());
+        }
+        if is_unfinished(name) {
+            return Ok(());
+        }
+        self.settling.cancel(path);
+        match location(path) {
+            Some(at) if matches!(meta.kind, Kind::File | Kind::HardLink) => {
+                if self.whole.len() >= MAX_WHOLE {
+                    self.whole.clear();
+                }
+                self.whole.insert(path.to_owned());
+                self.saw(at)
+            }
+            _ => self.consider(path, &queue, Origin::Event),
+        }
+    }
+
+    /// Something was made at this path. A file that is made is not whole yet; other things are what they will be.
+    pub(super) fn created(&mut self, path: &Path) -> Heard {
+        let name = path.file_name().unwrap_or_default();
+        let file_place = matches!(place(path), Place::Entry(_) | Place::Inside { .. });
+        if !file_place || is_unfinished(name) {
+            return Ok(());
+        }
+        match self.look(path)? {
+            Found::There(meta) if !matches!(meta.kind, Kind::File | Kind::Directory) => {
+                self.irregular(path, meta.inode, what_is(meta.kind))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Owner or mode changed: something that was left alone may be fine now.
+    pub(super) fn touched(&mut self, path: &Path) -> Heard {
+        if !self.memory.is_irregular(path) {
+            return Ok(());
+        }
+        self.memory.forget(path);
+        self.arrived(path)
+    }
+
+    /// Something left this path, perhaps a while ago.
+    pub(super) fn left(&mut self, path: &Path) -> Heard {
+        let found = self.look(path)?;
+        match place(path) {
+            Place::Root => return self.root_left(&found),
+            Place::Elsewhere => return Ok(()),
+            Place::Entry(name) => {
+                let queue = queue_of(name).filter(|queue| self.folders.contains(queue));
+                if let Some(queue) = queue {
+                    // The kernel may have dropped our watch with the folder that was there.
+                    return match found {
+                        Found::There(meta) if meta.kind == Kind::Directory => {
+                            self.folder_arrived(name, Origin::Scan).map(|_| ())
+                        }
+                        Found::Unknown => Ok(()),
+                        Found::There(_) | Found::Absent => self.folder_left(&queue),
+                    };
+                }
+            }
+            Place::Inside { .. } => {}
+        }
+        match location(path) {
+            Some(at) if matches!(found, Found::Absent) => self.missed(at),
+            _ => Ok(()),
+        }
+    }
+
+    /// The engine says that this canonical file is not its own.
+    pub(super) fn inspect(&mut self, at: &Location) -> Heard {
+        let path = at.path();
+        let origin = if self.whole.remove(&path) {
+            Origin::Event
+        } else {
+            Origin::Inspection
+        };
+        self.consider(&path, &at.queue, origin)
+    }
+
+    /// A file that was too young has had its time.
+    pub(super) fn settled(&mut self, path: &Path, before: Identity) -> Heard {
+        let queue = match place(path) {
+            Place::Inside { folder, .. } => queue_of(folder).unwrap_or_default(),
+            _ => QueueName::default(),
+        };
+        let Found::There(meta) = self.look(path)? else {
+            return Ok(());
+        };
+        let now = Identity::of(&meta);
+        if now == before {
+            self.consider(path, &queue, Origin::Settled)
+        } else {
+            self.settling.wait(path, now, instant() + SETTLE);
+            Ok(())
+        }
+    }
+
+    /// Reports the file at a path as a drop, or why it is none, unless that was reported already.
+    pub(super) fn consider(&mut self, path: &Path, queue: &QueueName, origin: Origin) -> Heard {
+        let Found::There(meta) = self.look(path)? else {
+            return Ok(());
+        };
+        if meta.kind != Kind::File {
+            return self.irregular(path, meta.inode, what_is(meta.kind));
+        }
+        let identity = Identity::of(&meta);
+        if self.memory.knows(path, Report::Judged(identity)) {
+            return Ok(());
+        }
+        if self.is_too_young(&meta, origin) {
+            self.settling.wait(path, identity, instant() + SETTLE);
+            return Ok(());
+        }
+        match self.judge(path, queue, identity) {
+            Judgement::Task(task, identity) => {
+                self.memory.note(path, Report::Judged(identity));
+                let source = identity.source(path);
+                self.tell(Sighting::Drop { source, task })
+            }
+            Judgement::Malformed(reason) => {
+                self.memory.note(path, Report::Judged(identity));
+                let (source_path, reason) = (path.to_owned(), shown_text(&reason));
+                self.tell(Sighting::Malformed {
+                    source_path,
+                    reason,
+                })
+            }
+            Judgement::Irregular(reason) => self.irregular(path, meta.inode, &reason),
+            Judgement::Changed => {
+                self.settling.wait(path, identity, instant() + SETTLE);
+                Ok(())
+            }
+            Judgement::Failed(error) if is_absent(&error) => {
+                self.memory.forget(path);
+                Ok(())
+            }
+            Judgement::Failed(error) => self.failed(&error),
+        }
+    }
+
+    fn is_too_young(&self, meta: &Meta, origin: Origin) -> bool {
+        let before_start = meta.modified <= i128::from(self.started.0) * 1_000_000;
+        match origin {
+            Origin::Event | Origin::FirstScan | Origin::Settled => return false,
+            Origin::Inspection if before_start => return false,
+            Origin::Inspection | Origin::Scan => {}
+        }
+        // A time well in the future is some other clock's, and does not say that it is being written.
+        let now = i128::from((self.setup.now_wall)().0) * 1_000_000;
+        (now - meta.modified).unsigned_abs() < SETTLE.as_nanos()
+    }
+
+    fn judge(&self, path: &Path, queue: &QueueName, looked: Identity) -> Judgement {
+        let name = path.file_name().unwrap_or_default();
+        let form = form(name);
+        if form == Form::Unknown {
+            return Judgement::Malformed("its name ends in neither .json nor .txt".to_owned());
+        }
+        let limits = self.setup.limits;
+        let (meta, bytes) = match self.setup.disk.read(path, limits.max_file) {
+            Ok(Read::Whole(meta, bytes)) => (meta, bytes),
+            Ok(Read::Irregular(kind)) => return Judgement::Irregular(what_is(kind).to_owned()),
+            Ok(Read::TooLarge(meta)) => {
+                let (size, limit) = (meta.size, limits.max_file);
+                return Judgement::Malformed(format!("{size} bytes, the limit is {limit}"));
+            }
+            Err(error) if is_forbidden(&error) => {
+                return Judgement::Irregular("no permission to read it".to_owned());
+            }
+            Err(error) => return Judgement::Failed(error),
+        };
+        let identity = Identity::of(&meta);
+        if identity != looked {
+            return Judgement::Changed;
+        }
+        let max_payload = limits.max_payload;
+        let read = if form == Form::Text {
+            read_dropped_text(&bytes, queue, max_payload)
+        } else {
+            let name = name.to_str().and_then(FileName::parse);
+            read_dropped(&bytes, queue, name, (self.setup.now_wall)(), max_payload)
+        };
+        match read {
+            Ok(task) => Judgement::Task(task, identity),
+            Err(refusal) => Judgement::Malformed(refusal.to_string()),
+        }
+    }
+
+    /// Reports something that is left alone, once.
+    pub(super) fn irregular(&mut self, path: &Path, inode: u64, reason: &str) -> Heard {
+        let report = Report::Irregular(inode);
+        if self.memory.knows(path, report) {
+            return Ok(());
+        }
+        self.memory.note(path, report);
+        let (path, reason) = (path.to_owned(), reason.to_owned());
+        self.tell(Sighting::Irregular { path, reason })
+    }
+
+    /// What is at the path now. Where nothing is, what was known about it is forgotten.
+    pub(super) fn look(&mut self, path: &Path) -> Heard<Found> {
+        match self.setup.disk.look(path) {
+            Ok(meta) => Ok(Found::There(meta)),
+            Err(error) if is_absent(&error) => {
+                self.memory.forget(path);
+                self.settling.cancel(path);
+                self.whole.remove(path);
+                Ok(Found::Absent)
+            }
+            Err(error) => {
+                self.failed(&error)?;
+                Ok(Found::Unknown)
+            }
+        }
+    }
+}
+
+fn what_is(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "a file",
+        Kind::HardLink => "a file that has other names too (hard links)",
+        Kind::Directory => "a folder where none belongs",
+        Kind::Symlink => "a symbolic link",
+        Kind::Special => "a FIFO, socket or device",
+    }
+}
+
+/// Whether a name in a folder is to be passed over.
+pub(super) fn is_left_alone(name: &OsStr) -> bool {
+    is_hidden(name) || is_unfinished(name)
+}

@@ -1,0 +1,179 @@
+//! Watches the task directory, and tells what it sees: files dropped, files gone, folders, and what is no task.
+//!
+//! The kernel's events say where to look; a look at the disk says what is so. An event that is lost, late or of another's
+//! making does no harm, and a scan of the whole directory finds what events did not tell. Nothing is moved, removed or
+//! decided here.
+//!
+//! This module may not know: which tasks there are, what becomes of a file that it reports, or HTTP.
+//!
+//! | file | its subject |
+//! |---|---|
+//! | `events` | from the kernel's events to notices, on `notify`'s thread |
+//! | `place` | what a path in the task directory stands for |
+//! | `memory` | what was reported already, and what is too young to be read |
+//! | `watching` | the thread: waits, looks, reports |
+//! | `arrival`, `scan` | what the thread does about one path, and about a whole folder |
+
+mod arrival;
+mod events;
+mod memory;
+mod place;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod watching;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crossbeam_channel::Sender;
+
+use crate::task::{Location, NewTask, QueueName, Source, TaskId, WallMillis};
+
+use super::{Disk, DropLimits, shown};
+use watching::{Command, Setup};
+
+/// What the watcher saw. Paths are relative to the data directory.
+#[derive(Debug)]
+pub enum Sighting {
+    /// A dropped file, read and understood.
+    Drop {
+        /// Which file.
+        source: Source,
+        /// The task in it.
+        task: NewTask,
+    },
+    /// A regular file that is no valid task. It is where it was.
+    Malformed {
+        /// Where it is.
+        source_path: PathBuf,
+        /// What is wrong with it, in one line.
+        reason: String,
+    },
+    /// Something that is left alone: no regular file of its own, a folder that can't be a queue, a file that may not be
+    /// read. Told once for each path and inode.
+    Irregular {
+        /// Where it is.
+        path: PathBuf,
+        /// Why it is left alone, in one line.
+        reason: String,
+    },
+    /// Files with canonical names in their folders, perhaps the daemon's own. At most 1024 at a time.
+    Seen(Vec<Location>),
+    /// Files with canonical names that were there and are not any more. At most 1024 at a time.
+    Gone(Vec<Location>),
+    /// A queue's folder appeared.
+    Folder(QueueName),
+    /// A scan of a queue's folder has ended, or the folder is gone.
+    Scanned {
+        /// Whose folder.
+        queue: QueueName,
+        /// The ids in the canonical names that were there all the while. A file that was written or renamed during the
+        /// scan may be missing here: [`Watcher::confirm`] tells what is really gone.
+        ids: Vec<TaskId>,
+    },
+    /// Events were lost or can't be had, for this reason. What can be done about it by looking is done.
+    Trouble(String),
+}
+
+/// The most locations in one sighting.
+const BATCH: usize = 1024;
+
+/// Why the task directory can't be watched at all.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The kernel gives no events for it.
+    #[error("can't watch {}: {cause}", shown(path))]
+    Events {
+        /// The directory.
+        path: PathBuf,
+        /// Why, and which limit to raise if it is one.
+        cause: String,
+    },
+    /// No thread could be started.
+    #[error("can't start the watcher's thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// The handle of the watcher's thread. Dropping it ends the thread and waits for that.
+///
+/// While the thread waits for its sink, it can't end: a sink that blocks must be unblocked (its receiver dropped, or
+/// emptied by another thread) before the handle is dropped.
+#[derive(Debug)]
+pub struct Watcher {
+    commands: Option<Sender<Command>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Watches the task directory of the data directory `root`, which `disk` is open on, and scans it: what was there
+    /// before is reported like what comes later.
+    ///
+    /// Everything is told through `sink`, on the watcher's thread; when it gives `false`, nobody listens any more and the
+    /// thread ends. `rescan_every` is for file systems that hide events; without it the thread sleeps until something
+    /// happens.
+    pub fn start<D: Disk>(
+        disk: Arc<D>,
+        root: &Path,
+        limits: DropLimits,
+        rescan_every: Option<Duration>,
+        now_wall: impl Fn() -> WallMillis + Send + 'static,
+        sink: impl Fn(Sighting) -> bool + Send + 'static,
+    ) -> Result<Self, WatchError> {
+        let setup = Setup {
+            disk,
+            limits,
+            rescan_every,
+            now_wall: Box::new(now_wall),
+            sink: Box::new(sink),
+        };
+        let (commands, thread) = watching::start(setup, root)?;
+        Ok(Self {
+            commands: Some(commands),
+            thread: Some(thread),
+        })
+    }
+
+    /// Scans the whole task directory, now.
+    pub fn rescan(&self) {
+        self.command(Command::Rescan);
+    }
+
+    /// Reads files with canonical names as drops, because they are not the daemon's own: each comes back as
+    /// [`Sighting::Drop`], [`Sighting::Malformed`] or [`Sighting::Irregular`], or not at all if it is gone or was reported
+    /// before.
+    pub fn inspect(&self, places: Vec<Location>) {
+        self.command(Command::Inspect(places));
+    }
+
+    /// Looks whether these files are there: those that are not come back in [`Sighting::Gone`].
+    pub fn confirm(&self, places: Vec<Location>) {
+        self.command(Command::Confirm(places));
+    }
+
+    fn command(&self, command: Command) {
+        // The thread has ended only if nobody listens to it any more: then nobody waits for an answer either.
+        let told = self
+            .commands
+            .as_ref()
+            .map(|commands| commands.send(command));
+        debug_assert!(told.is_some(), "only a drop takes the sender");
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.commands = None;
+        let ended = self.thread.take().map(JoinHandle::join);
+        if let Some(Err(panic)) = ended
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

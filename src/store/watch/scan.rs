@@ -1,0 +1,213 @@
+//! What the watcher does about a whole folder: lists it, and reports what is in it.
+//!
+//! Drops are reported in the order of their names, so that submission order is name order. This module may not know: how
+//! one file is read or judged.
+
+use std::{
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
+    path::Path,
+};
+
+use super::{
+    Sighting,
+    arrival::{Found, Origin, is_left_alone},
+    place::{TASKS, is_hidden, queue_of},
+    watching::{Heard, Watching},
+};
+use crate::{
+    store::{
+        Disk, DiskResult, Kind,
+        spool::{is_absent, is_forbidden},
+    },
+    task::{Area, FileName, Location, QueueName},
+};
+
+/// What is in a folder, each part in order.
+#[derive(Debug, Default)]
+struct Listing {
+    canonical: Vec<FileName>,
+    folders: Vec<OsString>,
+    others: Vec<OsString>,
+}
+
+impl<D: Disk> Watching<D> {
+    /// The scan at the start.
+    pub(super) fn scan_first(&mut self) -> Heard {
+        self.scan_all(Origin::FirstScan)
+    }
+
+    /// A scan of everything.
+    pub(super) fn scan_again(&mut self) -> Heard {
+        self.scan_all(Origin::Scan)
+    }
+
+    /// The task directory is there, anew or again.
+    pub(super) fn root_arrived(&mut self) -> Heard {
+        self.watch(Path::new(TASKS))?;
+        self.scan_again()
+    }
+
+    /// The task directory has left its place.
+    pub(super) fn root_left(&mut self, found: &Found) -> Heard {
+        if matches!(found, Found::Absent) {
+            self.root_is_gone()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Told once. Nothing is said about the files that were in it: whether a directory moved away was a mistake is not
+    /// known until there is one again.
+    fn root_is_gone(&mut self) -> Heard {
+        if std::mem::replace(&mut self.root_gone, true) {
+            return Ok(());
+        }
+        self.trouble("the task directory is gone; it is scanned when there is one again".to_owned())
+    }
+
+    fn scan_all(&mut self, origin: Origin) -> Heard {
+        let begun = self.begin_scan();
+        let top = Path::new(TASKS);
+        let complete = match self.list(top, true) {
+            Ok(listing) => {
+                self.root_gone = false;
+                self.report_all(listing, origin)?
+            }
+            Err(error) => {
+                if is_absent(&error) {
+                    self.root_is_gone()?;
+                } else {
+                    self.failed(&error)?;
+                }
+                false
+            }
+        };
+        self.end_scan(begun, complete);
+        Ok(())
+    }
+
+    /// Reports what is in the task directory and its folders; gives whether all of it could be seen.
+    fn report_all(&mut self, mut listing: Listing, origin: Origin) -> Heard<bool> {
+        let folders = std::mem::take(&mut listing.folders);
+        self.report(Path::new(TASKS), &QueueName::default(), listing, origin)?;
+        let there: BTreeSet<QueueName> = folders.iter().filter_map(|name| queue_of(name)).collect();
+        let vanished: Vec<QueueName> = self.folders.difference(&there).cloned().collect();
+        for queue in vanished {
+            self.folder_left(&queue)?;
+        }
+        let mut complete = true;
+        for name in folders {
+            complete &= self.folder_arrived(&name, origin)?;
+        }
+        Ok(complete)
+    }
+
+    /// A folder is there: watches it, then scans it. Gives whether all that is in it could be seen.
+    pub(super) fn folder_arrived(&mut self, name: &OsStr, origin: Origin) -> Heard<bool> {
+        let path = Path::new(TASKS).join(name);
+        let Some(queue) = queue_of(name) else {
+            let reason = "a folder whose name can't be a queue's";
+            return self.irregular_here(&path, reason).map(|()| true);
+        };
+        self.watch(&path)?;
+        if self.folders.insert(queue.clone()) && !queue.is_default() {
+            self.tell(Sighting::Folder(queue.clone()))?;
+        }
+        match self.list(&path, !queue.is_default()) {
+            Ok(listing) => {
+                self.report(&path, &queue, listing, origin)?;
+                Ok(true)
+            }
+            Err(error) if is_absent(&error) => {
+                self.folder_left(&queue)?;
+                Ok(true)
+            }
+            Err(error) if is_forbidden(&error) => {
+                self.irregular_here(&path, "no permission to list it")?;
+                Ok(false)
+            }
+            Err(error) => {
+                self.failed(&error)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// A folder is gone, and with it all that was in it.
+    pub(super) fn folder_left(&mut self, queue: &QueueName) -> Heard {
+        self.folders.remove(queue);
+        self.memory
+            .forget_below(&Path::new(TASKS).join(queue.as_str()));
+        // The folder `default` is the default queue's second one: its files have no canonical names there.
+        if queue.is_default() {
+            return Ok(());
+        }
+        let (queue, ids) = (queue.clone(), Vec::new());
+        self.tell(Sighting::Scanned { queue, ids })
+    }
+
+    fn list(&self, folder: &Path, is_canonical: bool) -> DiskResult<Listing> {
+        let mut listing = Listing::default();
+        let is_top = folder == Path::new(TASKS);
+        self.setup.disk.list(folder, &mut |name, kind| {
+            if is_hidden(name) {
+                return;
+            }
+            let canonical = || name.to_str().and_then(FileName::parse);
+            match kind {
+                Kind::Directory if is_top => listing.folders.push(name.to_owned()),
+                Kind::File | Kind::HardLink if is_canonical => match canonical() {
+                    Some(name) => listing.canonical.push(name),
+                    None => listing.others.push(name.to_owned()),
+                },
+                _ => listing.others.push(name.to_owned()),
+            }
+        })?;
+        listing.canonical.sort_unstable();
+        listing.folders.sort_unstable();
+        listing.others.sort_unstable();
+        Ok(listing)
+    }
+
+    /// Reports what is in one folder, but for the folders in it.
+    fn report(
+        &mut self,
+        folder: &Path,
+        queue: &QueueName,
+        listing: Listing,
+        origin: Origin,
+    ) -> Heard {
+        let ids = listing.canonical.iter().map(|name| name.id).collect();
+        for name in listing.canonical {
+            let at = Location {
+                area: Area::Tasks,
+                queue: queue.clone(),
+                name,
+            };
+            // A canonical file that was inspected and reported is known until it is gone.
+            if !self.memory.is_empty() {
+                self.memory.touch(&at.path());
+            }
+            self.saw(at)?;
+        }
+        for name in listing.others {
+            if !is_left_alone(&name) {
+                self.consider(&folder.join(name), queue, origin)?;
+            }
+        }
+        let is_second = queue.is_default() && folder != Path::new(TASKS);
+        if is_second {
+            return Ok(());
+        }
+        let queue = queue.clone();
+        self.tell(Sighting::Scanned { queue, ids })
+    }
+
+    fn irregular_here(&mut self, path: &Path, reason: &str) -> Heard {
+        match self.look(path)? {
+            Found::There(meta) => self.irregular(path, meta.inode, reason),
+            Found::Absent | Found::Unknown => Ok(()),
+        }
+    }
+}

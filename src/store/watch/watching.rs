@@ -1,0 +1,392 @@
+//! The watcher's thread: it sleeps until a notice, a command or a time that is due, looks, and reports.
+//!
+//! Notices come in bursts: what is queued is taken at once, so that a burst becomes a few batches. There are no wake-ups
+//! without a reason: without a periodic rescan, only a file that is too young, or a rescan put off, sets a time.
+//!
+//! This module may not know: what a path means (`place`), or what is done about one (`arrival`, `scan`).
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, at, bounded, never, select, unbounded};
+use notify::{Config, INotifyWatcher, RecursiveMode, Watcher as _};
+
+use super::{
+    BATCH, Sighting, WatchError,
+    events::{Filter, Notice, explain},
+    memory::{Memory, Settling},
+    place::TASKS,
+};
+use crate::{
+    store::{Disk, DiskError, DropLimits, shown},
+    task::{Location, QueueName, WallMillis},
+};
+
+/// How many notices may wait for the thread; those that find no room are made good by a rescan. As the kernel's own queue
+/// is short (16 384 by default), this is what takes a burst up.
+const NOTICES: usize = 1 << 16;
+/// How many notices are handled before what was gathered is reported.
+const BURST: usize = 4096;
+/// The shortest time between a scan and one that lost events ask for, and how many times a scan's own length it is at
+/// least: losing events is a sign of load, and scans must not become most of it.
+const SPACING: Duration = Duration::from_secs(1);
+const SPACING_LENGTHS: u32 = 4;
+
+/// What the handle asks of the thread.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Scan everything.
+    Rescan,
+    /// Read these as drops.
+    Inspect(Vec<Location>),
+    /// Report those that are gone.
+    Confirm(Vec<Location>),
+}
+
+/// What a watcher is started with.
+pub(super) struct Setup<D> {
+    pub(super) disk: Arc<D>,
+    pub(super) limits: DropLimits,
+    pub(super) rescan_every: Option<Duration>,
+    pub(super) now_wall: Box<dyn Fn() -> WallMillis + Send>,
+    pub(super) sink: Box<dyn Fn(Sighting) -> bool + Send>,
+}
+
+/// Nobody listens any more: the thread ends.
+#[derive(Debug)]
+pub(super) struct Unheard;
+
+/// Whether somebody still listens.
+pub(super) type Heard<T = ()> = Result<T, Unheard>;
+
+/// What woke the thread.
+enum Woken {
+    Command(Command),
+    Notice(Notice),
+    Time,
+    /// `notify` has ended: there will be no more notices.
+    Deaf,
+    /// The handle was dropped.
+    Ended,
+}
+
+/// The thread's state.
+pub(super) struct Watching<D: Disk> {
+    pub(super) setup: Setup<D>,
+    root: PathBuf,
+    notify: INotifyWatcher,
+    notices: Receiver<Notice>,
+    commands: Receiver<Command>,
+    /// Set by the filter when a notice found no room.
+    lost: Arc<AtomicBool>,
+    deaf: bool,
+    /// When the thread was started.
+    pub(super) started: WallMillis,
+    pub(super) memory: Memory,
+    pub(super) settling: Settling,
+    /// Canonical files that an event told whole; an inspection of them need not wait.
+    pub(super) whole: HashSet<PathBuf>,
+    /// The queues whose folders are there.
+    pub(super) folders: BTreeSet<QueueName>,
+    /// Whether it was told that the task directory is gone.
+    pub(super) root_gone: bool,
+    /// Directories that the kernel gives no events for, told once.
+    unwatched: HashSet<PathBuf>,
+    seen: Vec<Location>,
+    gone: Vec<Location>,
+    /// A rescan that lost events asked for.
+    asked_rescan: Option<Instant>,
+    periodic_rescan: Option<Instant>,
+    /// Before this, lost events cause no rescan.
+    spaced_until: Instant,
+}
+
+/// Begins to watch, and starts the thread, which begins with a scan.
+pub(super) fn start<D: Disk>(
+    setup: Setup<D>,
+    root: &Path,
+) -> Result<(Sender<Command>, JoinHandle<()>), WatchError> {
+    let failed = |path: &Path, cause: String| WatchError::Events {
+        path: path.to_owned(),
+        cause,
+    };
+    let root = std::path::absolute(root).map_err(|cause| failed(root, cause.to_string()))?;
+    let (notices_in, notices) = bounded(NOTICES);
+    let (commands_in, commands) = unbounded();
+    let lost = Arc::new(AtomicBool::new(false));
+    let filter = Filter::new(root.clone(), notices_in, Arc::clone(&lost));
+    let unlinked = Config::default().with_follow_symlinks(false);
+    let mut notify =
+        INotifyWatcher::new(filter, unlinked).map_err(|error| failed(&root, explain(&error)))?;
+    for path in [root.clone(), root.join(TASKS)] {
+        notify
+            .watch(&path, RecursiveMode::NonRecursive)
+            .map_err(|error| failed(&path, explain(&error)))?;
+    }
+    let started = (setup.now_wall)();
+    let watching = Watching {
+        setup,
+        root,
+        notify,
+        notices,
+        commands,
+        lost,
+        deaf: false,
+        started,
+        memory: Memory::default(),
+        settling: Settling::default(),
+        whole: HashSet::new(),
+        folders: BTreeSet::new(),
+        root_gone: false,
+        unwatched: HashSet::new(),
+        seen: Vec::new(),
+        gone: Vec::new(),
+        asked_rescan: None,
+        periodic_rescan: None,
+        spaced_until: instant(),
+    };
+    let thread = std::thread::Builder::new()
+        .name("watcher".to_owned())
+        .spawn(|| watching.run())
+        .map_err(WatchError::Thread)?;
+    Ok((commands_in, thread))
+}
+
+/// The one look at the clock here, for the times at which the thread wakes.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this thread waits for real events and real files to settle"
+)]
+pub(super) fn instant() -> Instant {
+    Instant::now()
+}
+
+impl<D: Disk> Watching<D> {
+    fn run(mut self) {
+        // Both ways to end are wanted: the handle was dropped, or nobody listens.
+        match self.serve() {
+            Ok(()) | Err(Unheard) => {}
+        }
+    }
+
+    fn serve(&mut self) -> Heard {
+        self.scan_first()?;
+        loop {
+            self.flush()?;
+            self.plan_rescan()?;
+            match self.wait() {
+                Woken::Command(command) => self.obey(command)?,
+                Woken::Notice(notice) => self.take_burst(notice)?,
+                Woken::Time => {}
+                Woken::Deaf => self.go_deaf()?,
+                Woken::Ended => return Ok(()),
+            }
+            self.run_due()?;
+        }
+    }
+
+    fn wait(&self) -> Woken {
+        let times = [
+            self.asked_rescan,
+            self.periodic_rescan,
+            self.settling.next_due(),
+        ];
+        let alarm = times.into_iter().flatten().min().map_or_else(never, at);
+        select! {
+            recv(self.commands) -> command => command.map_or(Woken::Ended, Woken::Command),
+            recv(self.notices) -> notice => notice.map_or(Woken::Deaf, Woken::Notice),
+            recv(alarm) -> _ => Woken::Time,
+        }
+    }
+
+    fn obey(&mut self, command: Command) -> Heard {
+        match command {
+            Command::Rescan => self.rescan(),
+            Command::Inspect(places) => places.iter().try_for_each(|at| self.inspect(at)),
+            Command::Confirm(places) => places.iter().try_for_each(|at| self.left(&at.path())),
+        }
+    }
+
+    fn take_burst(&mut self, first: Notice) -> Heard {
+        self.heed(first)?;
+        for _ in 1..BURST {
+            let Ok(notice) = self.notices.try_recv() else {
+                break;
+            };
+            self.heed(notice)?;
+        }
+        Ok(())
+    }
+
+    fn heed(&mut self, notice: Notice) -> Heard {
+        match notice {
+            Notice::Arrived(path) => self.arrived(&path),
+            Notice::Created(path) => self.created(&path),
+            Notice::Left(path) => self.left(&path),
+            Notice::Touched(path) => self.touched(&path),
+            Notice::Overflow => {
+                self.lost.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+            Notice::Failed(cause) => self.trouble(cause),
+            Notice::Wake => Ok(()),
+        }
+    }
+
+    fn go_deaf(&mut self) -> Heard {
+        self.notices = never();
+        self.deaf = true;
+        self.trouble(
+            "the thread that reads the kernel's events has ended; only scans see files from now on"
+                .to_owned(),
+        )
+    }
+
+    /// Lost events ask for a rescan, at the earliest time that is not too soon after the last one.
+    fn plan_rescan(&mut self) -> Heard {
+        if !self.lost.swap(false, Ordering::SeqCst) || self.asked_rescan.is_some() {
+            return Ok(());
+        }
+        self.asked_rescan = Some(self.spaced_until.max(instant()));
+        self.trouble("more events came than the kernel's queue or ours holds; the task directory is scanned again".to_owned())
+    }
+
+    fn run_due(&mut self) -> Heard {
+        let now = instant();
+        let due = |time: Option<Instant>| time.is_some_and(|time| time <= now);
+        if due(self.asked_rescan) || due(self.periodic_rescan) {
+            self.rescan()?;
+        }
+        while let Some((path, before)) = self.settling.take_due(now) {
+            self.settled(&path, before)?;
+        }
+        Ok(())
+    }
+
+    fn rescan(&mut self) -> Heard {
+        self.watch(Path::new(""))?;
+        self.watch(Path::new(TASKS))?;
+        self.scan_again()
+    }
+
+    /// A scan of everything begins: what is lost from here on asks for another one.
+    pub(super) fn begin_scan(&mut self) -> Instant {
+        self.asked_rescan = None;
+        self.memory.begin_scan();
+        instant()
+    }
+
+    /// The scan that began at `begun` has ended; `complete` tells whether it saw everything.
+    pub(super) fn end_scan(&mut self, begun: Instant, complete: bool) {
+        if complete {
+            self.memory.end_scan();
+        }
+        let now = instant();
+        let length = now.saturating_duration_since(begun);
+        self.spaced_until = now + SPACING.max(length * SPACING_LENGTHS);
+        self.periodic_rescan = self.setup.rescan_every.map(|every| now + every);
+    }
+
+    /// Asks for the events of a directory that is there, again if need be: that does no harm, and what stands at the path
+    /// may be another directory than before.
+    pub(super) fn watch(&mut self, path: &Path) -> Heard {
+        if self.deaf {
+            return Ok(());
+        }
+        let whole = if path.as_os_str().is_empty() {
+            self.root.clone()
+        } else {
+            self.root.join(path)
+        };
+        match self.notify.watch(&whole, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                self.unwatched.remove(path);
+                Ok(())
+            }
+            Err(error) => {
+                let gone = matches!(error.kind, notify::ErrorKind::PathNotFound);
+                if gone || !self.unwatched.insert(path.to_owned()) {
+                    return Ok(());
+                }
+                let cause = explain(&error);
+                self.trouble(format!(
+                    "no events come from a directory, only scans see what is in it: {cause}"
+                ))
+            }
+        }
+    }
+
+    /// Tells what was seen, after what was gathered before it: sightings come in the order in which things were seen.
+    pub(super) fn tell(&mut self, sighting: Sighting) -> Heard {
+        self.flush()?;
+        self.give(sighting)
+    }
+
+    fn give(&self, sighting: Sighting) -> Heard {
+        if (self.setup.sink)(sighting) {
+            Ok(())
+        } else {
+            Err(Unheard)
+        }
+    }
+
+    pub(super) fn trouble(&mut self, text: String) -> Heard {
+        self.tell(Sighting::Trouble(text))
+    }
+
+    /// A look that failed for a reason that no file should give.
+    pub(super) fn failed(&mut self, error: &DiskError) -> Heard {
+        let (operation, path) = (error.operation, shown(&error.path));
+        self.trouble(format!("can't {operation} {path}: {}", error.cause))
+    }
+
+    /// Gathers a canonical file that is there.
+    pub(super) fn saw(&mut self, at: Location) -> Heard {
+        self.flush_gone()?;
+        self.seen.push(at);
+        if self.seen.len() == BATCH {
+            self.flush_seen()?;
+        }
+        Ok(())
+    }
+
+    /// Gathers a canonical file that is gone. What was seen goes before, so that the last word about a file is the true one.
+    pub(super) fn missed(&mut self, at: Location) -> Heard {
+        self.flush_seen()?;
+        self.gone.push(at);
+        if self.gone.len() == BATCH {
+            self.flush_gone()?;
+        }
+        Ok(())
+    }
+
+    /// Tells what was gathered.
+    fn flush(&mut self) -> Heard {
+        self.flush_seen()?;
+        self.flush_gone()
+    }
+
+    fn flush_seen(&mut self) -> Heard {
+        if self.seen.is_empty() {
+            return Ok(());
+        }
+        let seen = std::mem::take(&mut self.seen);
+        self.give(Sighting::Seen(seen))
+    }
+
+    fn flush_gone(&mut self) -> Heard {
+        if self.gone.is_empty() {
+            return Ok(());
+        }
+        let gone = std::mem::take(&mut self.gone);
+        self.give(Sighting::Gone(gone))
+    }
+}
