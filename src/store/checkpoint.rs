@@ -1,0 +1,245 @@
+//! Checkpoints: the state that file names cannot hold, as of one seq, so that the journal before it can go.
+//!
+//! `journal/<cut, 20 digits>.checkpoint`, written under a name that ends in `.tmp`, synced, and renamed. The newest counts;
+//! older ones are removed. This module may not know what the records mean.
+//!
+//! All integers are little-endian:
+//!
+//! | at | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | `wqchckpt` |
+//! | 8 | 4 | version of the format: 1. Any other is refused, never guessed at |
+//! | 12 | 4 | CRC32C of bytes 16 to the end |
+//! | 16 | 8 | cut: what frames up to this seq changed is in the checkpoint and in the task files |
+//! | 24 | 16 | the machine's boot id when it was written |
+//! | 40 | 8 | the boot clock at the first start after that boot, in nanoseconds |
+//! | 48 | 1 | 1 if there is a last id, else 0 |
+//! | 49 | 7 | zeros |
+//! | 56 | 16 | the last id made here, most significant byte first |
+//! | 72 | 8 | bytes of the records, to the end of the file |
+//! | 80 | | records, as [`encode_record`](crate::task::encode_record) writes them |
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    disk::{Disk, DiskFile as _, DiskResult, Read, names},
+    journal::{Boot, DIR, Seq, VERSION, array_at, u32_at, u64_at},
+};
+use crate::task::{Record, TaskId, Tick, decode_records};
+
+const MAGIC: [u8; 8] = *b"wqchckpt";
+const HEADER: usize = 80;
+const SUFFIX: &str = ".checkpoint";
+
+/// The state as of one seq, to be written down.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checkpoint {
+    /// The last frame whose changes are in it.
+    pub cut: Seq,
+    /// The last id made here: the source goes on from it.
+    pub last_id: Option<TaskId>,
+    /// The records that make the state, one after the other as [`encode_record`](crate::task::encode_record) writes them.
+    pub records: Vec<u8>,
+    /// Segments to remove once the checkpoint is durable.
+    pub delete: Vec<u64>,
+}
+
+/// A checkpoint read back.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub cut: Seq,
+    pub boot: Boot,
+    pub last_id: Option<TaskId>,
+    pub records: Vec<Record>,
+}
+
+/// Why a checkpoint could not be read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It is of a format that this program does not know.
+    Version(u32),
+    /// It is not whole: what is wrong, and at which byte.
+    Damaged(u64, String),
+}
+
+/// A checkpoint's file, relative to the data directory.
+pub(super) fn checkpoint_path(cut: Seq) -> PathBuf {
+    PathBuf::from(DIR).join(format!("{:020}{SUFFIX}", cut.0))
+}
+
+/// The cut in a checkpoint's file name; `None` for any other name.
+pub(super) fn checkpoint_cut(name: &str) -> Option<Seq> {
+    let digits = name.strip_suffix(SUFFIX)?;
+    let canonical = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| canonical).map(Seq)
+}
+
+fn encode(boot: &Boot, cp: &Checkpoint) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[16..24].copy_from_slice(&cp.cut.0.to_le_bytes());
+    bytes[24..40].copy_from_slice(&boot.id);
+    bytes[40..48].copy_from_slice(&boot.tick.0.to_le_bytes());
+    if let Some(id) = &cp.last_id {
+        bytes[48] = 1;
+        bytes[56..72].copy_from_slice(id.as_bytes());
+    }
+    bytes[72..80].copy_from_slice(&(cp.records.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&cp.records);
+    let crc = crc32c::crc32c(&bytes[16..]);
+    bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8], cut: Seq) -> Result<Found, Unread> {
+    let damaged = |at: usize, reason: &str| Err(Unread::Damaged(at as u64, reason.to_owned()));
+    if bytes.len() < HEADER {
+        return damaged(bytes.len(), "its header is cut off");
+    }
+    if bytes[..8] != MAGIC {
+        return damaged(0, "it has no header of a checkpoint");
+    }
+    match u32_at(bytes, 8) {
+        VERSION => {}
+        other => return Err(Unread::Version(other)),
+    }
+    if u32_at(bytes, 12) != crc32c::crc32c(&bytes[16..]) {
+        return damaged(12, "its checksum is wrong");
+    }
+    if u64_at(bytes, 72) != (bytes.len() - HEADER) as u64 {
+        return damaged(72, "it has another length than it says");
+    }
+    if u64_at(bytes, 16) != cut.0 {
+        return damaged(16, "its cut is not that of its name");
+    }
+    let records = decode_records(&bytes[HEADER..])
+        .map_err(|error| Unread::Damaged(HEADER as u64, error.to_string()))?;
+    Ok(Found {
+        cut,
+        boot: Boot {
+            id: array_at(bytes, 24),
+            tick: Tick(u64_at(bytes, 40)),
+        },
+        last_id: (bytes[48] != 0).then(|| TaskId::from_bytes(array_at(bytes, 56))),
+        records,
+    })
+}
+
+/// Reads the checkpoint of `cut`.
+pub(super) fn read(disk: &impl Disk, cut: Seq) -> DiskResult<Result<Found, Unread>> {
+    Ok(match disk.read(&checkpoint_path(cut), u64::MAX)? {
+        Read::Whole(_, bytes) => decode(&bytes, cut),
+        Read::Irregular(kind) => Err(Unread::Damaged(
+            0,
+            format!("it is no file of its own ({kind:?})"),
+        )),
+        Read::TooLarge(_) => Err(Unread::Damaged(0, "it is too large".to_owned())),
+    })
+}
+
+/// Makes everything durable that was done before, then the checkpoint.
+pub(super) fn write(disk: &impl Disk, boot: &Boot, cp: &Checkpoint) -> DiskResult<()> {
+    disk.sync_everything()?;
+    let path = checkpoint_path(cp.cut);
+    let temporary = path.with_extension("checkpoint.tmp");
+    // One that a full disk, or a crash, left behind.
+    remove(disk, &temporary)?;
+    let bytes = encode(boot, cp);
+    let mut file = disk.create(&temporary, bytes.len() as u64)?;
+    if let Err(error) = file.write_at(&bytes, 0) {
+        remove(disk, &temporary)?;
+        return Err(error);
+    }
+    file.sync()?;
+    disk.rename(&temporary, &path)?;
+    disk.sync_dir(Path::new(DIR))
+}
+
+/// Removes the checkpoints before that of `cut`.
+pub(super) fn remove_older(disk: &impl Disk, cut: Seq) -> DiskResult<()> {
+    for name in names(disk, Path::new(DIR))? {
+        if name
+            .to_str()
+            .and_then(checkpoint_cut)
+            .is_some_and(|older| older < cut)
+        {
+            remove(disk, &Path::new(DIR).join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file that may be gone already.
+pub(super) fn remove(disk: &impl Disk, path: &Path) -> DiskResult<()> {
+    match disk.unlink(path) {
+        Err(error) if error.is_missing() => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::encode_record;
+
+    fn checkpoint() -> (Boot, Checkpoint) {
+        let boot = Boot {
+            id: [3; 16],
+            tick: Tick(77),
+        };
+        let mut records = Vec::new();
+        encode_record(&Record::Rebooted { tick: Tick(5) }, &mut records);
+        let cp = Checkpoint {
+            cut: Seq(9),
+            last_id: Some(TaskId::from_bytes([8; 16])),
+            records,
+            delete: Vec::new(),
+        };
+        (boot, cp)
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_as_it_was() {
+        let (boot, cp) = checkpoint();
+        let found = decode(&encode(&boot, &cp), Seq(9)).unwrap();
+        assert_eq!(
+            (found.cut, found.boot, found.last_id),
+            (cp.cut, boot, cp.last_id)
+        );
+        assert_eq!(found.records, [Record::Rebooted { tick: Tick(5) }]);
+    }
+
+    #[test]
+    fn a_checkpoint_changed_or_cut_anywhere_is_not_read() {
+        let (boot, cp) = checkpoint();
+        let bytes = encode(&boot, &cp);
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 4;
+            let read = decode(&changed, Seq(9));
+            assert!(read.is_err(), "byte {at}");
+            assert_eq!(
+                (8..12).contains(&at),
+                matches!(read, Err(Unread::Version(_))),
+                "byte {at}"
+            );
+            assert!(decode(&bytes[..at], Seq(9)).is_err(), "cut at {at}");
+        }
+        assert!(decode(&bytes, Seq(10)).is_err(), "under another name");
+    }
+
+    #[test]
+    fn only_names_of_twenty_digits_are_checkpoints() {
+        assert_eq!(
+            checkpoint_cut("00000000000000000009.checkpoint"),
+            Some(Seq(9))
+        );
+        assert_eq!(
+            checkpoint_path(Seq(9)).to_str(),
+            Some("journal/00000000000000000009.checkpoint")
+        );
+        assert_eq!(checkpoint_cut("9.checkpoint"), None);
+        assert_eq!(checkpoint_cut("00000000000000000009.checkpoint.tmp"), None);
+    }
+}

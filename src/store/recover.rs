@@ -1,0 +1,334 @@
+//! [`recover`]: what a start finds on the disk, told in the order in which it is to be believed.
+//!
+//! First the newest checkpoint, then the names of the task files, then the journal's frames behind the checkpoint's cut.
+//! Nothing is changed until all of it has been read and found whole; then the torn tail is cut off, room that was set
+//! aside and not used is given back, and what was read is made durable, since the frames to come will say so.
+//!
+//! This module may not know what records mean, except that a reboot is one.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    checkpoint::{self, Unread},
+    disk::{Disk, DiskError, DiskFile as _, DiskResult, Kind},
+    journal::{Boot, DIR, OldSegment, Seq, VERSION, segment_number, segment_path},
+    replay::Replay,
+};
+use crate::task::{Area, FileName, Location, QueueName, Record, TaskId};
+
+/// One thing that a start found. They come in the order of the variants.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// The last id made here, by the checkpoint.
+    LastId(TaskId),
+    /// A record of the checkpoint.
+    Checkpoint(Record),
+    /// A task's file, by its canonical name in its canonical place.
+    File(Location),
+    /// A record of the journal behind the checkpoint, and the frame it is in; or a reboot that lies before it.
+    Tail(Seq, Record),
+    /// How far reading has come. Between the others.
+    Progress {
+        /// Bytes of the journal read.
+        done: u64,
+        /// Bytes of the journal in all.
+        of: u64,
+    },
+}
+
+/// Where the journal goes on after a start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JournalStart {
+    /// The next frame.
+    pub next: Seq,
+    /// The next segment.
+    pub next_segment: u64,
+    /// The segments that are there, in order.
+    pub segments: Vec<OldSegment>,
+    /// The torn tail that was cut off.
+    pub torn: Option<TornTail>,
+    /// This boot, and the boot clock at its first start: for [`Journal::new`](super::Journal::new).
+    pub boot: Boot,
+    /// The cut of the checkpoint that was read; 0 if there was none.
+    pub cut: Seq,
+    /// Bytes of the frames behind the checkpoint.
+    pub tail_bytes: u64,
+    /// A newer checkpoint that is damaged and was not needed: the journal before it is still whole.
+    pub passed_over: Option<PathBuf>,
+}
+
+/// What a crash left of the last frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment, relative to the data directory.
+    pub file: PathBuf,
+    /// Where the torn frame begins, in bytes.
+    pub offset: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// Why a start can't go on. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// What had been durable is not whole.
+    #[error(
+        "{} is damaged at byte {offset}: {reason}; `workqueuectl check DATA --repair` sets it aside",
+        file.display()
+    )]
+    Damaged {
+        /// The file, relative to the data directory.
+        file: PathBuf,
+        /// Where in it, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A file is of another version of the format.
+    #[error(
+        "{} is of format version {found}, this program knows {VERSION}: was it written by a newer one?",
+        file.display()
+    )]
+    Version {
+        /// The file, relative to the data directory.
+        file: PathBuf,
+        /// The version that it says it has.
+        found: u32,
+    },
+}
+
+/// The journal's directory, by what its names say.
+#[derive(Debug, Default)]
+struct Names {
+    /// Segments, rising.
+    segments: Vec<u64>,
+    /// Checkpoints, the newest first.
+    checkpoints: Vec<Seq>,
+    temporary: Vec<PathBuf>,
+}
+
+impl Names {
+    fn list(disk: &impl Disk) -> DiskResult<Self> {
+        let mut names = Self::default();
+        let listed = disk.list(Path::new(DIR), &mut |name, kind| {
+            let Some(text) = name.to_str().filter(|_| kind == Kind::File) else {
+                return;
+            };
+            if let Some(number) = segment_number(text) {
+                names.segments.push(number);
+            } else if let Some(cut) = checkpoint::checkpoint_cut(text) {
+                names.checkpoints.push(cut);
+            } else if Path::new(text).extension().is_some_and(|end| end == "tmp") {
+                names.temporary.push(Path::new(DIR).join(text));
+            }
+        });
+        match listed {
+            Err(error) if !error.is_missing() => return Err(error),
+            _ => {}
+        }
+        names.segments.sort_unstable();
+        names.checkpoints.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(names)
+    }
+}
+
+/// The checkpoint to start from, and the newest one, if that is damaged.
+#[derive(Debug, Default)]
+struct Chosen {
+    found: Option<checkpoint::Found>,
+    damaged: Option<(Seq, RecoverError)>,
+}
+
+fn choose(disk: &impl Disk, cuts: &[Seq]) -> Result<Chosen, RecoverError> {
+    let mut chosen = Chosen::default();
+    for &cut in cuts {
+        let file = checkpoint::checkpoint_path(cut);
+        match checkpoint::read(disk, cut)? {
+            Ok(found) => {
+                chosen.found = Some(found);
+                break;
+            }
+            Err(Unread::Version(found)) => return Err(RecoverError::Version { file, found }),
+            Err(Unread::Damaged(offset, reason)) => {
+                let damage = RecoverError::Damaged {
+                    file,
+                    offset,
+                    reason,
+                };
+                chosen.damaged.get_or_insert((cut, damage));
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+/// What is to be done to a segment once everything was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settle {
+    /// Cut it to so many bytes and make them durable.
+    Keep(u64),
+    /// Remove it: it holds nothing.
+    Remove,
+}
+
+/// Reads all that there is, tells it to `sink`, and settles the journal, so that a [`Ledger`](super::Ledger) and a
+/// [`Journal`](super::Journal) can go on with it.
+///
+/// `boot` is the boot that the machine runs in, with the boot clock now. A directory that is not there is empty. After an
+/// error, what was told to `sink` means nothing, and nothing has changed on the disk unless the disk itself failed.
+pub fn recover<D: Disk>(
+    disk: &D,
+    boot: &Boot,
+    sink: &mut dyn FnMut(Found),
+) -> Result<JournalStart, RecoverError> {
+    disk.make_dir(Path::new(DIR))?;
+    let names = Names::list(disk)?;
+    let chosen = choose(disk, &names.checkpoints)?;
+    let mut start = JournalStart::default();
+    let mut last_boot = None;
+    if let Some(found) = chosen.found {
+        start.cut = found.cut;
+        last_boot = Some(found.boot);
+        found
+            .last_id
+            .into_iter()
+            .map(Found::LastId)
+            .for_each(&mut *sink);
+        found
+            .records
+            .into_iter()
+            .map(Found::Checkpoint)
+            .for_each(&mut *sink);
+    }
+    for area in [Area::Tasks, Area::Dead] {
+        find_files(disk, area, sink)?;
+    }
+
+    let mut replay = Replay::new(start.cut, last_boot);
+    let read = read_segments(disk, &names.segments, &mut replay, sink);
+    if let Some((newest, damage)) = chosen.damaged {
+        match read {
+            Ok(()) if replay.last() >= newest => {
+                start.passed_over = Some(checkpoint::checkpoint_path(newest));
+            }
+            Ok(()) | Err(RecoverError::Damaged { .. }) => return Err(damage),
+            Err(other) => return Err(other),
+        }
+    } else {
+        read?;
+    }
+    start.boot = replay.close(boot, sink);
+    start.next = replay.last().next();
+    start.next_segment = names.segments.last().map_or(1, |last| last + 1);
+    start.tail_bytes = replay.tail_bytes();
+    settle(disk, &names.temporary, replay.settled())?;
+    (start.segments, start.torn) = replay.into_parts();
+    Ok(start)
+}
+
+fn read_segments(
+    disk: &impl Disk,
+    numbers: &[u64],
+    replay: &mut Replay,
+    sink: &mut dyn FnMut(Found),
+) -> Result<(), RecoverError> {
+    let mut of = 0;
+    for number in numbers {
+        of += disk.look(&segment_path(*number))?.size;
+    }
+    let mut done = 0;
+    for number in numbers {
+        let file = disk.open(&segment_path(*number))?;
+        let bytes = file.read_at(0, file.size()? as usize)?;
+        replay.segment(*number, &bytes, Some(number) == numbers.last(), sink)?;
+        done += bytes.len() as u64;
+        sink(Found::Progress { done, of });
+    }
+    Ok(())
+}
+
+/// Tells the canonical names in an area's directory and its queues' folders.
+fn find_files(disk: &impl Disk, area: Area, sink: &mut dyn FnMut(Found)) -> DiskResult<()> {
+    let mut folders = Vec::new();
+    let top = Path::new(area.dir());
+    list_files(
+        disk,
+        top,
+        area,
+        &QueueName::default(),
+        &mut *sink,
+        &mut |folder| folders.push(folder),
+    )?;
+    for queue in folders {
+        // `default` is no folder: that queue's files lie right in the directory.
+        if !queue.is_default() {
+            list_files(
+                disk,
+                &top.join(queue.as_str()),
+                area,
+                &queue,
+                &mut *sink,
+                &mut |_| {},
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn list_files(
+    disk: &impl Disk,
+    dir: &Path,
+    area: Area,
+    queue: &QueueName,
+    sink: &mut dyn FnMut(Found),
+    folder: &mut dyn FnMut(QueueName),
+) -> DiskResult<()> {
+    let listed = disk.list(dir, &mut |name, kind| {
+        let Some(text) = name.to_str() else { return };
+        match kind {
+            Kind::File => {
+                if let Some(name) = FileName::parse(text) {
+                    let queue = queue.clone();
+                    sink(Found::File(Location { area, queue, name }));
+                }
+            }
+            Kind::Directory => {
+                if let Ok(queue) = QueueName::parse(text) {
+                    folder(queue);
+                }
+            }
+            Kind::HardLink | Kind::Symlink | Kind::Special => {}
+        }
+    });
+    match listed {
+        Err(error) if error.is_missing() => Ok(()),
+        other => other,
+    }
+}
+
+/// Cuts, removes and syncs. A crash in the middle leaves what the next start reads the same.
+fn settle(disk: &impl Disk, temporary: &[PathBuf], segments: &[(u64, Settle)]) -> DiskResult<()> {
+    for (number, what) in segments {
+        let path = segment_path(*number);
+        match *what {
+            Settle::Remove => disk.unlink(&path)?,
+            Settle::Keep(bytes) => {
+                if disk.look(&path)?.size > bytes {
+                    disk.truncate(&path, bytes)?;
+                }
+                disk.open(&path)?.sync()?;
+            }
+        }
+    }
+    for path in temporary {
+        disk.unlink(path)?;
+    }
+    disk.sync_dir(Path::new(DIR))
+}
+
+#[cfg(test)]
+#[path = "recover_tests.rs"]
+mod tests;

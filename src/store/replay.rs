@@ -1,0 +1,278 @@
+//! [`Replay`]: reads the journal's segments one after the other, and tells a torn tail from damage.
+//!
+//! The rule: after the last good frame, a bad or missing one is torn unless something later proves that it was durable.
+//! The proof is a later frame that was written when the missing one was known to be synced. This module may not know
+//! files; it sees bytes.
+
+use super::{
+    journal::{
+        Boot, Frame, Header, HeaderError, Next, OldSegment, SEGMENT_HEADER, Seq, frames_after,
+        next_frame, segment_path,
+    },
+    recover::{Found, RecoverError, Settle, TornTail},
+};
+use crate::task::{Record, decode_records};
+
+/// Where the frames of a segment ended.
+#[derive(Debug, Clone)]
+struct End {
+    segment: u64,
+    offset: usize,
+    /// What is wrong there; `None` if nothing is there.
+    bad: Option<&'static str>,
+}
+
+/// The journal as read so far.
+#[derive(Debug)]
+pub(super) struct Replay {
+    /// Frames up to here are in the checkpoint: holes among them are no loss.
+    cut: Seq,
+    /// The frame that comes next.
+    expected: Seq,
+    /// The boot that the state is of.
+    boot: Option<Boot>,
+    /// Where the last segment's frames ended.
+    end: Option<End>,
+    /// The expected frame is missing, and others come after: all that follows is torn, or else proof of damage.
+    stopped: bool,
+    tail_bytes: u64,
+    old: Vec<OldSegment>,
+    settled: Vec<(u64, Settle)>,
+}
+
+impl Replay {
+    /// Begins after a checkpoint, or with nothing: cut 0 and no boot.
+    pub(super) fn new(cut: Seq, boot: Option<Boot>) -> Self {
+        Self {
+            cut,
+            expected: Seq(1),
+            boot,
+            end: None,
+            stopped: false,
+            tail_bytes: 0,
+            old: Vec::new(),
+            settled: Vec::new(),
+        }
+    }
+
+    /// The last frame there is, or was by the checkpoint.
+    pub(super) fn last(&self) -> Seq {
+        self.expected.before().max(self.cut)
+    }
+
+    /// Bytes of the frames behind the cut.
+    pub(super) const fn tail_bytes(&self) -> u64 {
+        self.tail_bytes
+    }
+
+    /// What is to be done to each segment.
+    pub(super) fn settled(&self) -> &[(u64, Settle)] {
+        &self.settled
+    }
+
+    /// The segments that stay, and the torn tail.
+    pub(super) fn into_parts(self) -> (Vec<OldSegment>, Option<TornTail>) {
+        let behind = self
+            .stopped
+            .then_some("a frame is missing, and none behind it was durable");
+        let torn = self.end.and_then(|end| {
+            end.bad.or(behind).map(|reason| TornTail {
+                file: segment_path(end.segment),
+                offset: end.offset as u64,
+                reason: reason.to_owned(),
+            })
+        });
+        (self.old, torn)
+    }
+
+    /// Tells the reboot since the last frame, if there was one, and gives the present boot with its first start's tick.
+    pub(super) fn close(&mut self, now: &Boot, sink: &mut dyn FnMut(Found)) -> Boot {
+        let boot = self.boot.filter(|last| last.id == now.id).unwrap_or(*now);
+        let seq = self.last();
+        self.enter(boot, seq, sink);
+        boot
+    }
+
+    /// Reads the next segment. `last` is whether none follows.
+    pub(super) fn segment(
+        &mut self,
+        number: u64,
+        bytes: &[u8],
+        last: bool,
+        sink: &mut dyn FnMut(Found),
+    ) -> Result<(), RecoverError> {
+        let header = match Header::decode(bytes, number) {
+            Ok(header) => header,
+            Err(HeaderError::Version(found)) => {
+                let file = segment_path(number);
+                return Err(RecoverError::Version { file, found });
+            }
+            // Made at the moment of a crash: nothing was written to it yet.
+            Err(HeaderError::Unreadable(_))
+                if last && frames_after(number, bytes, SEGMENT_HEADER).next().is_none() =>
+            {
+                self.settled.push((number, Settle::Remove));
+                return Ok(());
+            }
+            Err(HeaderError::Unreadable(reason)) => return Err(damaged(number, 0, reason)),
+        };
+        if !self.stopped {
+            // What the checkpoint holds may have gone with its segments.
+            if let Next::Frame(first) = next_frame(number, bytes, SEGMENT_HEADER) {
+                self.join(number, &first)?;
+            }
+        }
+        if self.stopped {
+            self.settled.push((number, Settle::Remove));
+            return self.look_for_proof(number, bytes, SEGMENT_HEADER);
+        }
+        self.frames(&header, bytes, sink)
+    }
+
+    /// The first frame of a segment: does it follow on what came before?
+    fn join(&mut self, number: u64, first: &Frame<'_>) -> Result<(), RecoverError> {
+        if first.seq < self.expected {
+            let reason = format!("frame {} begins it, and was there before", first.seq);
+            return Err(damaged(number, SEGMENT_HEADER, reason));
+        }
+        if first.seq <= self.cut.next() {
+            self.expected = first.seq;
+        }
+        self.expected = self.expected.max(self.cut.next().min(first.seq));
+        self.stopped = first.seq > self.expected;
+        if self.stopped && self.end.is_none() {
+            // Not torn: what is missing was in a segment that is gone.
+            return Err(self.missing(number, first.seq));
+        }
+        Ok(())
+    }
+
+    /// Reads the frames of a segment that follows on what came before.
+    fn frames(
+        &mut self,
+        header: &Header,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(Found),
+    ) -> Result<(), RecoverError> {
+        let number = header.number;
+        let mut at = SEGMENT_HEADER;
+        let bad = loop {
+            match next_frame(number, bytes, at) {
+                Next::Frame(frame) if frame.seq == self.expected => {
+                    self.frame(header, &frame, at, sink)?;
+                    at = frame.end;
+                }
+                Next::Frame(_) => break Some("a frame is out of order"),
+                Next::Bad(reason) => break Some(reason),
+                Next::End => break None,
+            }
+        };
+        if at > SEGMENT_HEADER {
+            self.settled.push((number, Settle::Keep(at as u64)));
+            self.old.push(OldSegment {
+                number,
+                last: self.expected.before(),
+                bytes: at as u64,
+            });
+        } else {
+            self.settled.push((number, Settle::Remove));
+            // Nothing was written after that start; still its boot is one that happened.
+            if header.first > self.cut {
+                self.enter(header.boot, self.last(), sink);
+            }
+        }
+        // An empty segment says nothing about where a missing frame was.
+        if at > SEGMENT_HEADER || bad.is_some() || self.end.is_none() {
+            self.end = Some(End {
+                segment: number,
+                offset: at,
+                bad,
+            });
+        }
+        self.look_for_proof(number, bytes, at)
+    }
+
+    fn frame(
+        &mut self,
+        header: &Header,
+        frame: &Frame<'_>,
+        at: usize,
+        sink: &mut dyn FnMut(Found),
+    ) -> Result<(), RecoverError> {
+        self.expected = frame.seq.next();
+        if frame.seq <= self.cut {
+            return Ok(());
+        }
+        let records = decode_records(frame.records)
+            .map_err(|error| damaged(header.number, at, error.to_string()))?;
+        self.enter(header.boot, frame.seq, sink);
+        self.tail_bytes += (frame.end - at) as u64;
+        for record in records {
+            sink(Found::Tail(frame.seq, record));
+        }
+        Ok(())
+    }
+
+    /// What follows is of `boot`.
+    fn enter(&mut self, boot: Boot, seq: Seq, sink: &mut dyn FnMut(Found)) {
+        if self.boot.is_some_and(|last| last.id != boot.id) {
+            sink(Found::Tail(seq, Record::Rebooted { tick: boot.tick }));
+        }
+        if self.boot.is_none_or(|last| last.id != boot.id) {
+            self.boot = Some(boot);
+        }
+    }
+
+    /// Looks behind the last good frame, from `at`, for one that says that the expected one was durable.
+    fn look_for_proof(&self, number: u64, bytes: &[u8], at: usize) -> Result<(), RecoverError> {
+        let proves = |frame: &Frame<'_>| {
+            // What a checkpoint holds had been made durable before it; only what is behind it is missed.
+            let durable = frame.synced >= self.expected || self.expected <= self.cut;
+            frame.seq > self.expected && frame.seq > self.cut && durable
+        };
+        match frames_after(number, bytes, at).find(proves) {
+            Some(frame) => Err(self.missing(number, frame.seq)),
+            None => Ok(()),
+        }
+    }
+
+    /// The expected frame is missing though it was durable, as `later`, found in segment `number`, shows.
+    fn missing(&self, number: u64, later: Seq) -> RecoverError {
+        let expected = self.expected;
+        match &self.end {
+            Some(End {
+                segment,
+                offset,
+                bad: Some(reason),
+            }) => damaged(
+                *segment,
+                *offset,
+                format!("{reason}; frame {expected} was there when frame {later} was written"),
+            ),
+            Some(End {
+                segment,
+                offset,
+                bad: None,
+            }) => damaged(
+                *segment,
+                *offset,
+                format!(
+                    "it ends before frame {expected}, which was there when frame {later} was written"
+                ),
+            ),
+            None => damaged(
+                number,
+                SEGMENT_HEADER,
+                format!("it begins with frame {later}; the segment of frame {expected} is missing"),
+            ),
+        }
+    }
+}
+
+fn damaged(number: u64, offset: usize, reason: impl Into<String>) -> RecoverError {
+    RecoverError::Damaged {
+        file: segment_path(number),
+        offset: offset as u64,
+        reason: reason.into(),
+    }
+}
