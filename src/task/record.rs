@@ -214,3 +214,24 @@ pub struct RestoredLease {
     /// Its end on the boot clock.
     pub expires: Tick,
 }
+
+impl Record {
+    /// The task that the record is about, if it is about one.
+    #[must_use]
+    pub fn id(&self) -> Option<TaskId> {
+        match self {
+            Self::Submitted(task) => Some(task.id),
+            Self::Claimed(claimed) => Some(claimed.id),
+            Self::Restored(task) => Some(task.id),
+            Self::Completed { id, .. }
+            | Self::Failed { id, .. }
+            | Self::Released { id }
+            | Self::Extended { id, .. }
+            | Self::Expired { id, .. }
+            | Self::Cancelled { id }
+            | Self::Rescheduled { id, .. }
+            | Self::Retried { id } => Some(*id),
+            Self::Paused { .. } | Self::Draining { .. } | Self::Opened { .. } | Self::Rebooted { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! [`Bodies`]: the payloads that are in memory.
+//!
+//! A payload is kept from its submission until its file is written, and after that while there is room; those near the
+//! head of a queue are read ahead of need. The rest are on the disk.
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashSet};
+
+use crate::task::{Payload, TaskId, Tick};
+
+/// How often a file that can't be read is tried before its task is given up as dead.
+pub(super) const LOAD_TRIES: u32 = 5;
+
+/// The payloads in memory, and those on their way.
+#[derive(Debug, Default)]
+pub(super) struct Bodies {
+    kept: HashMap<TaskId, Payload, FixedState>,
+    bytes: u64,
+    /// What is being read now.
+    loading: HashSet<TaskId, FixedState>,
+    /// What could not be read, how often, and when it may be tried again.
+    troubled: HashMap<TaskId, (u32, Tick), FixedState>,
+}
+
+impl Bodies {
+    pub(super) fn get(&self, id: TaskId) -> Option<&Payload> {
+        self.kept.get(&id)
+    }
+
+    pub(super) fn insert(&mut self, id: TaskId, payload: Payload) {
+        self.bytes += payload.len() as u64;
+        if let Some(before) = self.kept.insert(id, payload) {
+            self.bytes -= before.len() as u64;
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: TaskId) -> Option<Payload> {
+        self.troubled.remove(&id);
+        let payload = self.kept.remove(&id)?;
+        self.bytes -= payload.len() as u64;
+        Some(payload)
+    }
+
+    /// Bytes of payloads in memory.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether reading `id` is to be started: it is not here, not on its way, and not to be left alone for a while.
+    pub(super) fn wants(&mut self, id: TaskId, now: Tick) -> bool {
+        let resting = self.troubled.get(&id).is_some_and(|(_, until)| *until > now);
+        !resting && !self.kept.contains_key(&id) && self.loading.insert(id)
+    }
+
+    /// Reading `id` has ended.
+    pub(super) fn arrived(&mut self, id: TaskId) {
+        self.loading.remove(&id);
+    }
+
+    /// Reading `id` failed in a way that may pass. Gives whether to try again, at `until`.
+    pub(super) fn trouble(&mut self, id: TaskId, until: Tick) -> bool {
+        let entry = self.troubled.entry(id).or_insert((0, until));
+        entry.0 += 1;
+        entry.1 = until;
+        entry.0 < LOAD_TRIES
+    }
+
+    /// When something that could not be read may be tried again.
+    pub(super) fn next_try(&self, now: Tick) -> Option<Tick> {
+        self.troubled.values().map(|(_, until)| *until).filter(|until| *until > now).min()
+    }
+}

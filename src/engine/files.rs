@@ -1,0 +1,191 @@
+//! [`Files`]: which task files are not yet as they should be. The write-behind half of "the journal makes it durable, the
+//! files make it visible".
+//!
+//! Pure bookkeeping: it knows for each changed task where its file was when the change began, and since which frame of the
+//! journal that is so. What the file should be is read from the queue when the change is due.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::PathBuf,
+};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::{
+    store::Seq,
+    task::{Location, Millis, Source, TaskFile, TaskId, Tick},
+};
+
+/// A task's file that is not as it should be.
+#[derive(Debug, Clone)]
+pub(super) struct FileChange {
+    /// Where the file is; `None`: there is none.
+    pub(super) old: Option<Location>,
+    /// A dropped file to be removed.
+    pub(super) source: Option<Source>,
+    /// What is to stand in `done/`, for a task that was completed where that is kept.
+    pub(super) done: Option<Box<(Location, TaskFile)>>,
+    /// The first frame that this change is about: its segment must stay until the change is made.
+    first: Seq,
+    /// The last one: the change may be made when that is durable.
+    last: Seq,
+    since: Tick,
+}
+
+/// Which task files are not as they should be.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    waiting: HashMap<TaskId, FileChange, FixedState>,
+    order: VecDeque<(Tick, TaskId)>,
+    in_flight: HashMap<TaskId, FileChange, FixedState>,
+    later: BTreeSet<(Tick, TaskId)>,
+    unsettled: BTreeMap<Seq, u64>,
+    /// Dropped files that have been taken and are still there.
+    sources: HashMap<PathBuf, Source, FixedState>,
+    /// Changes that failed since the start.
+    pub(super) failures: u64,
+}
+
+/// How long to wait before a failed change is tried again.
+const RETRY_AFTER: Millis = Millis(1000);
+
+impl Files {
+    /// The file of `id` was at `old` until frame `seq` changed that.
+    pub(super) fn note(&mut self, id: TaskId, old: Option<Location>, seq: Seq, now: Tick) -> &mut FileChange {
+        let change = self.waiting.entry(id).or_insert_with(|| {
+            *self.unsettled.entry(seq).or_default() += 1;
+            self.order.push_back((now, id));
+            FileChange { old, source: None, done: None, first: seq, last: seq, since: now }
+        });
+        change.last = change.last.max(seq);
+        change
+    }
+
+    /// Like [`Files::note`], of a task that came in a dropped file.
+    pub(super) fn note_source(&mut self, id: TaskId, source: Source, seq: Seq, now: Tick) {
+        self.sources.insert(source.path.clone(), source.clone());
+        self.note(id, None, seq, now).source = Some(source);
+    }
+
+    /// Whether this dropped file was taken already.
+    pub(super) fn is_taken(&self, source: &Source) -> bool {
+        self.sources.get(&source.path) == Some(source)
+    }
+
+    /// Whether the task's file is as the queue has it, as far as is known.
+    pub(super) fn is_settled(&self, id: TaskId) -> bool {
+        !self.waiting.contains_key(&id) && !self.in_flight.contains_key(&id)
+    }
+
+    /// Whether `place` is a file of ours that is about to change.
+    pub(super) fn knows(&self, place: &Location) -> bool {
+        let id = place.name.id;
+        let old = |change: &FileChange| change.old.as_ref() == Some(place);
+        self.waiting.get(&id).is_some_and(old) || self.in_flight.contains_key(&id)
+    }
+
+    /// How many changes are not made.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight.len()
+    }
+
+    /// How long the oldest change has been waiting.
+    pub(super) fn lag(&self, now: Tick) -> Millis {
+        let oldest = self.order.front().map(|(since, _)| *since);
+        let flying = self.in_flight.values().map(|change| change.since).min();
+        let oldest = [oldest, flying].into_iter().flatten().min();
+        oldest.map_or(Millis(0), |since| now.since(since))
+    }
+
+    /// The first frame that something on the disk still depends on.
+    pub(super) fn first_unsettled(&self) -> Option<Seq> {
+        self.unsettled.keys().next().copied()
+    }
+
+    /// When the next change is due.
+    pub(super) fn next_due(&self, delay: Millis, durable: Seq) -> Option<Tick> {
+        let front = self.order.front().filter(|(_, id)| self.waiting.get(id).is_none_or(|change| change.last <= durable));
+        let front = front.map(|(since, _)| since.plus(delay));
+        let later = self.later.first();
+        let later = later.filter(|(_, id)| self.waiting.get(id).is_none_or(|change| change.last <= durable));
+        let later = later.map(|(tick, _)| *tick);
+        [front, later].into_iter().flatten().min()
+    }
+
+    /// Takes the next change that is due and durable; it is in flight from now on.
+    pub(super) fn take_due(&mut self, now: Tick, delay: Millis, durable: Seq) -> Option<(TaskId, FileChange)> {
+        while let Some((since, id)) = self.order.front().copied() {
+            let Some(change) = self.waiting.get(&id).filter(|change| change.since == since) else {
+                self.order.pop_front();
+                continue;
+            };
+            if since.plus(delay) > now || change.last > durable {
+                break;
+            }
+            self.order.pop_front();
+            // One change of a task at a time: the next comes when this one has been made.
+            if !self.in_flight.contains_key(&id) {
+                return self.launch(id);
+            }
+        }
+        loop {
+            let (tick, id) = self.later.first().copied()?;
+            if tick > now || self.waiting.get(&id).is_some_and(|change| change.last > durable) {
+                return None;
+            }
+            self.later.remove(&(tick, id));
+            // Made meanwhile, or in flight: then it comes back when that has been made.
+            if self.waiting.contains_key(&id) && !self.in_flight.contains_key(&id) {
+                return self.launch(id);
+            }
+        }
+    }
+
+    fn launch(&mut self, id: TaskId) -> Option<(TaskId, FileChange)> {
+        let change = self.waiting.remove(&id)?;
+        self.in_flight.insert(id, change.clone());
+        Some((id, change))
+    }
+
+    /// A change has been made, or was not needed.
+    pub(super) fn made(&mut self, id: TaskId) {
+        if let Some(change) = self.in_flight.remove(&id) {
+            if let Some(source) = &change.source {
+                self.sources.remove(&source.path);
+            }
+            self.settle(change.first);
+            if let Some(next) = self.waiting.get(&id) {
+                self.later.insert((next.since, id));
+            }
+        }
+    }
+
+    /// A change could not be made: it will be tried again.
+    pub(super) fn failed(&mut self, id: TaskId, now: Tick) {
+        self.failures += 1;
+        self.put_back(id, now.plus(RETRY_AFTER));
+    }
+
+    /// A change can't be made yet.
+    pub(super) fn put_back(&mut self, id: TaskId, when: Tick) {
+        let Some(mut change) = self.in_flight.remove(&id) else { return };
+        if let Some(newer) = self.waiting.remove(&id) {
+            self.settle(newer.first);
+            change.last = newer.last;
+            change.done = newer.done.or(change.done);
+            change.source = change.source.or(newer.source);
+        }
+        self.waiting.insert(id, change);
+        self.later.insert((when, id));
+    }
+
+    fn settle(&mut self, seq: Seq) {
+        if let Some(count) = self.unsettled.get_mut(&seq) {
+            *count -= 1;
+            if *count == 0 {
+                self.unsettled.remove(&seq);
+            }
+        }
+    }
+}
