@@ -28,6 +28,7 @@ impl Bodies {
     }
 
     pub(super) fn insert(&mut self, id: TaskId, payload: Payload) {
+        self.troubled.remove(&id);
         self.bytes += payload.len() as u64;
         if let Some(before) = self.kept.insert(id, payload) {
             self.bytes -= before.len() as u64;
@@ -44,6 +45,16 @@ impl Bodies {
     /// Bytes of payloads in memory.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// How many payloads are in memory or on their way.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len() + self.loading.len()
+    }
+
+    /// Whether `id` is being read.
+    pub(super) fn is_loading(&self, id: TaskId) -> bool {
+        self.loading.contains(&id)
     }
 
     /// Whether reading `id` is to be started: it is not here, not on its way, and not to be left alone for a while.
@@ -65,8 +76,14 @@ impl Bodies {
         entry.0 < LOAD_TRIES
     }
 
+    /// What may be tried again now.
+    pub(super) fn take_rested(&mut self, now: Tick) -> Vec<TaskId> {
+        let rested = self.troubled.iter().filter(|(id, (_, until))| *until <= now && !self.loading.contains(*id));
+        rested.map(|(id, _)| *id).collect()
+    }
+
     /// When something that could not be read may be tried again.
     pub(super) fn next_try(&self, now: Tick) -> Option<Tick> {
-        self.troubled.values().map(|(_, until)| *until).filter(|until| *until > now).min()
+        self.troubled.iter().filter(|(id, _)| !self.loading.contains(*id)).map(|(_, (_, until))| (*until).max(now)).min()
     }
 }

@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 
 use crate::{
     store::Seq,
-    task::{Location, Millis, Source, TaskFile, TaskId, Tick},
+    task::{Location, Millis, Options, Payload, Priority, Source, TaskId, Tick, WallMillis},
 };
 
 /// A task's file that is not as it should be.
@@ -25,12 +25,24 @@ pub(super) struct FileChange {
     /// A dropped file to be removed.
     pub(super) source: Option<Source>,
     /// What is to stand in `done/`, for a task that was completed where that is kept.
-    pub(super) done: Option<Box<(Location, TaskFile)>>,
+    pub(super) done: Option<Box<DoneTask>>,
     /// The first frame that this change is about: its segment must stay until the change is made.
     first: Seq,
     /// The last one: the change may be made when that is durable.
     last: Seq,
     since: Tick,
+}
+
+/// A completed task whose file is kept.
+#[derive(Debug, Clone)]
+pub(super) struct DoneTask {
+    pub(super) at: Location,
+    pub(super) payload: Option<Payload>,
+    pub(super) priority: Priority,
+    pub(super) options: Options,
+    pub(super) attempts: u32,
+    pub(super) result: Option<Payload>,
+    pub(super) completed_at: WallMillis,
 }
 
 /// Which task files are not as they should be.
@@ -78,6 +90,12 @@ impl Files {
         !self.waiting.contains_key(&id) && !self.in_flight.contains_key(&id)
     }
 
+    /// Where the task's file is, if it is not where the queue has it.
+    pub(super) fn place_of(&self, id: TaskId) -> Option<&Location> {
+        let change = self.waiting.get(&id).or_else(|| self.in_flight.get(&id));
+        change.and_then(|change| change.old.as_ref())
+    }
+
     /// Whether `place` is a file of ours that is about to change.
     pub(super) fn knows(&self, place: &Location) -> bool {
         let id = place.name.id;
@@ -88,6 +106,11 @@ impl Files {
     /// How many changes are not made.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.in_flight.len()
+    }
+
+    /// How many changes are being made.
+    pub(super) fn in_flight_len(&self) -> usize {
+        self.in_flight.len()
     }
 
     /// How long the oldest change has been waiting.

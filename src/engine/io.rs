@@ -133,8 +133,6 @@ pub enum Input {
     RejectedListed(Ticket, Result<Vec<RejectedView>, Arc<str>>),
     /// Whether anybody listens to events.
     Listening(bool),
-    /// Bytes free on the disk.
-    DiskFree(Option<u64>),
     /// The daemon begins to stop: nobody waits any longer.
     Stop,
     /// All callers are gone: bring what is in memory to the disk and say [`Output::Closed`].

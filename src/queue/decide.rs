@@ -139,6 +139,13 @@ impl Queues {
         options && *self.queue_of(entry) == task.queue && entry.priority == task.priority
     }
 
+    /// The unfinished task of a queue that holds a unique key.
+    #[must_use]
+    pub fn key_holder(&self, queue: &QueueName, key: &str) -> Option<TaskId> {
+        let shelf = *self.names.get(queue)?;
+        self.keys.get(&(shelf, key.into())).copied()
+    }
+
     /// Handing out a ready task.
     pub fn decide_claim(&self, id: TaskId, grant: Grant, now: Now) -> Result<Record, Refusal> {
         let entry = self.known(id)?;

@@ -217,15 +217,10 @@ impl Queues {
         })
     }
 
-    /// How many tasks are unfinished and not dead, and how many of them are leased.
+    /// How many tasks are leased.
     #[must_use]
-    pub fn unfinished(&self) -> (u64, u64) {
-        let dead: usize = self
-            .shelves
-            .iter()
-            .map(|shelf| shelf.len(State::Dead))
-            .sum();
-        ((self.tasks.len() - dead) as u64, self.leases.len() as u64)
+    pub fn leased_count(&self) -> usize {
+        self.leases.len()
     }
 
     /// How many tasks there are, dead ones included.

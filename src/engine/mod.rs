@@ -1,0 +1,432 @@
+//! The engine: one function, [`Engine::step`], takes everything that happens and gives everything that is to be done.
+//!
+//! A thread drives it in the daemon ([`driver`]), a loop can drive it in a test. It never blocks: that a group is to be
+//! written is one of its outputs, that it has been written one of its inputs, and batches build up by themselves while
+//! the disk works. An answer waits here until the frame that it rests on is written, also the answer to a reading
+//! request.
+//!
+//! It leads the queue and the store and decides nothing of theirs. It may not know: HTTP, the queue's rules, formats on
+//! the disk.
+
+mod announce;
+mod bodies;
+mod claiming;
+mod claims;
+pub mod clock;
+pub mod driver;
+mod drops;
+mod files;
+mod handle;
+mod io;
+mod payloads;
+mod requests;
+mod start;
+mod workers;
+mod writing;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+pub use handle::Handle;
+pub use io::{Failed, FileWork, Input, Output, Request, Response, Ticket};
+pub use start::Loader;
+
+use self::{
+    bodies::Bodies,
+    claims::Waiting,
+    files::{DoneTask, Files},
+    payloads::Parked,
+    workers::Workers,
+    writing::Checkpointing,
+};
+use crate::{
+    backend::{Error, Fault},
+    queue::{Limits, Queues},
+    store::{Ledger, Room, Seq},
+    task::{
+        Area, FileName, IdSource, Location, Millis, NewTask, Now, QueueName, Record, Refusal, Source, TaskId, Tick, Token,
+    },
+};
+
+/// When a change counts as made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on the disk: nothing that was answered is lost, whatever happens.
+    Sync,
+    /// When the kernel has it; it is on the disk at most this much later. A crash of the machine loses at most that, a
+    /// crash of the daemon nothing.
+    Interval(Millis),
+    /// When the kernel has it, and the disk when the kernel likes. A crash of the machine loses what it had not written.
+    None,
+}
+
+/// What the engine holds itself to; the numbers come from `config`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// When a change counts as made.
+    pub durability: Durability,
+    /// How long a change may stay only in the journal before its file follows.
+    pub spool_delay: Millis,
+    /// Bytes of payloads that are kept in memory when their files are written.
+    pub payload_cache: u64,
+    /// Bytes in the journal after which a checkpoint is made.
+    pub checkpoint_bytes: u64,
+    /// Size of a journal segment.
+    pub segment_bytes: u64,
+    /// How many file changes may wait before submits do.
+    pub max_pending_files: usize,
+    /// How long files of completed tasks are kept; zero: not at all.
+    pub retain_done: Millis,
+    /// What the queue holds itself to.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            spool_delay: Millis(100),
+            payload_cache: 256 << 20,
+            checkpoint_bytes: 64 << 20,
+            segment_bytes: 4 << 20,
+            max_pending_files: 100_000,
+            retain_done: Millis(0),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Where random numbers come from: the kernel in the daemon, a seed in a test.
+pub type Entropy = Box<dyn FnMut() -> u64 + Send>;
+
+/// How many scheduled tasks become ready in one step: more take their turn after other work.
+const PROMOTIONS: usize = 4096;
+/// How often a full disk is tried again for room: not more than once in this time, however many ask.
+const ROOM_RETRY: Millis = Millis(200);
+
+/// The engine.
+pub struct Engine {
+    settings: Settings,
+    queue: Queues,
+    ledger: Ledger,
+    ids: IdSource,
+    entropy: Entropy,
+    files: Files,
+    bodies: Bodies,
+    waiting: Waiting,
+    workers: Workers,
+    /// Answers and events that wait for a frame to be written.
+    held: VecDeque<(Seq, Output)>,
+    /// Requests that wait for payloads to be read.
+    parked: Vec<Parked>,
+    /// Submits that wait for room, in the journal or in the spool.
+    roomless: VecDeque<(Ticket, Vec<NewTask>)>,
+    /// Dropped files that wait for room, or for the end of a drain.
+    postponed: VecDeque<(Source, NewTask)>,
+    irregular: BTreeMap<PathBuf, String>,
+    /// Queues whose waiting claims are to be looked at.
+    stirred: BTreeSet<QueueName>,
+    prefetch_in: HashMap<QueueName, u32, FixedState>,
+    checkpointing: Option<Checkpointing>,
+    checkpoint_wanted: bool,
+    checkpoint_callers: Vec<Ticket>,
+    checkpoint_from: u64,
+    last_sealed: Seq,
+    room_refused: Option<Tick>,
+    spool_full: bool,
+    listening: bool,
+    event_number: u64,
+    syncs: u64,
+    records: u64,
+    rejected: u64,
+    next_purge: Option<Tick>,
+    fault: Option<Arc<str>>,
+    stopping: bool,
+    closing: bool,
+    closed: bool,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("tasks", &self.queue.len()).field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Takes one thing that happened, and adds what is to be done to `out`.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        if self.queue.advance(now, PROMOTIONS) {
+            // There are more that are due: the driver comes back at once, because `next_wake` says so.
+        }
+        match input {
+            Input::Request(ticket, request) => self.request(now, ticket, request, out),
+            Input::Withdrawn(ticket) => self.withdrawn(ticket),
+            Input::Undelivered(tasks) => self.undelivered(now, tasks),
+            Input::Flush => self.flush(now, out),
+            Input::Written(seq) => self.written(seq, out),
+            Input::WriteFailed(text) => self.fail_stop(text, out),
+            Input::Durable(seq) => self.ledger.durable(seq),
+            Input::SegmentMade(number, bytes) => {
+                self.ledger.segment_made(number, bytes);
+                self.room_refused = None;
+                self.after_room(now, out);
+            }
+            Input::SegmentFailed(failed) => self.segment_failed(now, failed, out),
+            Input::FilesDone(results) => self.files_done(now, results, out),
+            Input::Loaded(results) => self.loaded(now, results, out),
+            Input::CheckpointDone(result) => self.checkpoint_done(result, out),
+            Input::Sighting(sighting) => self.sighting(now, sighting, out),
+            Input::RejectedListed(ticket, list) => self.rejected_listed(ticket, list, out),
+            Input::Listening(on) => self.listening = on,
+            Input::Stop => self.stop(out),
+            Input::Close => {
+                self.closing = true;
+                self.checkpoint_wanted = true;
+            }
+        }
+    }
+
+    /// When [`Input::Flush`] is due even if nothing else happens; `None`: not before something does.
+    #[must_use]
+    pub fn next_wake(&self, now: Now) -> Option<Tick> {
+        if self.fault.is_some() {
+            return None;
+        }
+        let due = self.queue.next_due().map(|exectime| {
+            let ahead = exectime.as_wall().0.saturating_sub(now.wall.0);
+            now.tick.plus(Millis(u64::try_from(ahead).unwrap_or(0)))
+        });
+        let durable = self.ledger.synced_seq();
+        [
+            due,
+            self.queue.next_expiry(),
+            self.waiting.next_deadline(),
+            self.files.next_due(self.spool_delay(), durable),
+            self.bodies.next_try(now.tick),
+            self.next_purge,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn spool_delay(&self) -> Millis {
+        if self.closing { Millis(0) } else { self.settings.spool_delay }
+    }
+
+    /// What time brings, then what waits for it, then what goes to the disk.
+    fn flush(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.fault.is_none() {
+            self.expire(now);
+            self.retry_loads(now, out);
+            self.serve_stirred(now, out);
+            self.end_waits(now, out);
+            self.purge_done(now, out);
+            self.seal(out);
+            self.change_files(now, out);
+            self.checkpoint(out);
+        }
+        self.close(out);
+    }
+
+    fn seal(&mut self, out: &mut Vec<Output>) {
+        if let Some(group) = self.ledger.seal() {
+            self.last_sealed = group.seq;
+            out.push(Output::Write(group));
+        }
+        if let Some(segment) = self.ledger.wants_segment() {
+            out.push(Output::MakeSegment(segment));
+        }
+    }
+
+    /// Writes one atomic unit of records into the journal's open frame and makes them true.
+    fn commit(&mut self, now: Now, unit: &[Record]) {
+        let seq = self.ledger.append(unit);
+        self.records += unit.len() as u64;
+        for record in unit {
+            self.make_true(now, record, seq);
+        }
+        self.ledger.set_counts(self.queue.len() as u64, self.queue.leased_count() as u64);
+    }
+
+    /// Makes a record true that is in frame `seq`, and notes what becomes of the task's file.
+    fn make_true(&mut self, now: Now, record: &Record, seq: Seq) {
+        let id = record.id();
+        let before = id.and_then(|id| self.queue.location(id));
+        let done = self.keep_done(record);
+        self.announce(now, record);
+        self.queue.apply(record);
+        let Some(id) = id else { return };
+        if let Record::Submitted(task) = record {
+            if task.made_here {
+                self.ids.advance_past(id);
+            }
+            self.bodies.insert(id, task.payload.clone());
+            self.note_new(id, before, task.source.as_ref(), seq, now);
+            return;
+        }
+        let after = self.queue.location(id);
+        if after.is_none() {
+            self.bodies.remove(id);
+        }
+        if before != after {
+            let change = self.files.note(id, before, seq, now.tick);
+            change.done = done;
+        }
+    }
+
+    fn note_new(&mut self, id: TaskId, before: Option<Location>, source: Option<&Source>, seq: Seq, now: Now) {
+        let place = self.queue.location(id);
+        let in_place = source.is_some_and(|source| place.as_ref().is_some_and(|place| place.path() == source.path));
+        match source {
+            // The dropped file is the task's file: its name is the right one already.
+            Some(_) if in_place => {
+                self.files.note(id, before.or(place), seq, now.tick);
+            }
+            Some(source) => {
+                if before.is_some() {
+                    self.files.note(id, before, seq, now.tick);
+                }
+                self.files.note_source(id, source.clone(), seq, now.tick);
+            }
+            None => {
+                self.files.note(id, before, seq, now.tick);
+            }
+        }
+    }
+
+    /// What is to stand in `done/` about a task that is completed, where that is kept.
+    fn keep_done(&self, record: &Record) -> Option<Box<DoneTask>> {
+        let Record::Completed { id, result, at } = record else { return None };
+        if self.settings.retain_done == Millis(0) {
+            return None;
+        }
+        let entry = self.queue.get(*id)?;
+        let name = FileName { exectime: entry.exectime, priority: entry.priority, id: *id };
+        Some(Box::new(DoneTask {
+            at: Location { area: Area::Done, queue: self.queue.queue_of(entry).clone(), name },
+            payload: self.bodies.get(*id).cloned(),
+            priority: entry.priority,
+            options: entry.options().cloned().unwrap_or_default(),
+            attempts: entry.attempts,
+            result: result.clone(),
+            completed_at: *at,
+        }))
+    }
+
+    /// Answers, when everything that the answer can rest on is written.
+    fn reply(&mut self, ticket: Ticket, result: Result<Response, Error>, out: &mut Vec<Output>) {
+        self.emit(Output::Reply(ticket, result), out);
+    }
+
+    fn refuse(&mut self, ticket: Ticket, refusal: Refusal, out: &mut Vec<Output>) {
+        self.reply(ticket, Err(Error::Refused(refusal)), out);
+    }
+
+    fn emit(&mut self, output: Output, out: &mut Vec<Output>) {
+        match self.ledger.pending_seq() {
+            Some(seq) => self.held.push_back((seq, output)),
+            None => out.push(output),
+        }
+    }
+
+    fn written(&mut self, seq: Seq, out: &mut Vec<Output>) {
+        self.ledger.synced(seq);
+        self.syncs += 1;
+        while let Some((needs, _)) = self.held.front() {
+            if *needs > seq {
+                break;
+            }
+            out.extend(self.held.pop_front().map(|(_, output)| output));
+        }
+    }
+
+    /// A failed write is never tried again as if nothing had happened: whoever waits is told, and no write is taken.
+    fn fail_stop(&mut self, text: Arc<str>, out: &mut Vec<Output>) {
+        if self.fault.is_some() {
+            return;
+        }
+        tracing::error!(error = %text, "the journal can't be written: no more writes are taken");
+        self.fault = Some(Arc::clone(&text));
+        let fault = || Err(Error::Fault(Fault(Arc::clone(&text))));
+        let mut tickets: Vec<Ticket> = self.checkpoint_callers.drain(..).collect();
+        tickets.extend(self.held.drain(..).filter_map(|(_, output)| match output {
+            Output::Reply(ticket, _) => Some(ticket),
+            _ => None,
+        }));
+        tickets.extend(self.parked.drain(..).map(|parked| parked.ticket));
+        tickets.extend(self.roomless.drain(..).map(|(ticket, _)| ticket));
+        while let Some(waiter) = self.waiting.take_any() {
+            tickets.push(waiter.ticket);
+        }
+        out.extend(tickets.into_iter().map(|ticket| Output::Reply(ticket, fault())));
+        out.push(Output::Fault(text));
+    }
+
+    fn stop(&mut self, out: &mut Vec<Output>) {
+        self.stopping = true;
+        while let Some(waiter) = self.waiting.take_any() {
+            self.answer_empty(waiter, out);
+        }
+    }
+
+    fn close(&mut self, out: &mut Vec<Output>) {
+        let idle = self.ledger.pending_seq().is_none() && self.checkpointing.is_none() && !self.checkpoint_wanted;
+        if self.closing && !self.closed && (idle || self.fault.is_some()) {
+            self.closed = true;
+            out.push(Output::Closed);
+        }
+    }
+
+    fn random(&mut self) -> u64 {
+        (self.entropy)()
+    }
+
+    fn token(&mut self) -> Token {
+        Token((u128::from(self.random()) << 64) | u128::from(self.random()))
+    }
+
+    /// Room that is not there may come: when it is being made, or when the last try is some time ago. Gives whether to wait.
+    fn wait_for_room(&mut self, now: Now, room: Room) -> bool {
+        match room {
+            Room::Yes | Room::Wait => true,
+            Room::Full => {
+                let rested = self.room_refused.is_none_or(|at| at.plus(ROOM_RETRY) <= now.tick);
+                if rested {
+                    self.room_refused = Some(now.tick);
+                    self.ledger.retry_segment();
+                }
+                rested
+            }
+        }
+    }
+
+    fn segment_failed(&mut self, now: Now, failed: Failed, out: &mut Vec<Output>) {
+        if !failed.full {
+            return self.fail_stop(failed.text, out);
+        }
+        if self.room_refused.is_none() {
+            tracing::warn!(error = %failed.text, "no room for the journal to grow");
+        }
+        self.room_refused = Some(now.tick);
+        self.ledger.segment_refused();
+        self.after_room(now, out);
+    }
+
+    /// Looks again at what waited for room.
+    fn after_room(&mut self, now: Now, out: &mut Vec<Output>) {
+        for (ticket, tasks) in std::mem::take(&mut self.roomless) {
+            self.submit(now, ticket, tasks, out);
+        }
+        self.take_postponed(now, out);
+        let queues: Vec<QueueName> = self.waiting.all().flat_map(|waiter| waiter.request.queues.clone()).collect();
+        self.stirred.extend(queues);
+    }
+}

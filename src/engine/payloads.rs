@@ -1,0 +1,206 @@
+//! Reading payloads that are not in memory, ahead of need where that can be, and the requests that wait for them.
+
+use super::{
+    Engine,
+    io::{Output, Request, Ticket},
+};
+use crate::{
+    backend::{Error, Fault},
+    store::LoadError,
+    task::{
+        Area, Millis, NewTask, Now, Payload, QueueName, Record, Restored, State, TaskId, TaskView, Then,
+    },
+};
+
+/// How many tasks at a queue's head have their payloads in memory: payloads may have a megabyte, so not more.
+const AHEAD: usize = 64;
+/// How long after a failed read the next one is tried.
+const LOAD_RETRY: Millis = Millis(1000);
+/// How often a request may wait for payloads: what is gone again each time can't be had.
+const MOST_TRIES: u32 = 4;
+
+/// A request that waits for payloads to be read.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) ticket: Ticket,
+    pub(super) request: Request,
+    missing: Vec<TaskId>,
+    tries: u32,
+}
+
+impl Engine {
+    /// Has the payloads of these tasks read.
+    fn load(&mut self, now: Now, ids: impl IntoIterator<Item = TaskId>, out: &mut Vec<Output>) {
+        let mut wanted = Vec::new();
+        for id in ids {
+            let place = self.files.place_of(id).cloned().or_else(|| self.queue.location(id));
+            if let Some(place) = place
+                && self.bodies.wants(id, now.tick)
+            {
+                wanted.push((id, place));
+            }
+        }
+        if !wanted.is_empty() {
+            out.push(Output::Load(wanted));
+        }
+    }
+
+    /// Has the payloads at a queue's head read.
+    pub(super) fn load_heads(&mut self, now: Now, queue: &QueueName, out: &mut Vec<Output>) {
+        let heads: Vec<TaskId> = self.queue.ready_heads(queue, AHEAD).collect();
+        self.load(now, heads, out);
+    }
+
+    /// After a claim: when half of what was read ahead is used up, the next are read.
+    pub(super) fn prefetch(&mut self, now: Now, queue: &QueueName, out: &mut Vec<Output>) {
+        if self.bodies.len() >= self.queue.len() {
+            return;
+        }
+        let left = self.prefetch_in.entry_ref(queue).or_insert(0);
+        if *left > 0 {
+            *left -= 1;
+            return;
+        }
+        *left = AHEAD as u32 / 2;
+        self.load_heads(now, queue, out);
+    }
+
+    /// A file is to be written whose payload is not in memory.
+    pub(super) fn load_for_file(&mut self, now: Now, id: TaskId, out: &mut Vec<Output>) {
+        self.files.put_back(id, now.tick.plus(LOAD_RETRY));
+        self.load(now, [id], out);
+    }
+
+    /// Lets a request wait until these payloads are read.
+    pub(super) fn park(&mut self, now: Now, ticket: Ticket, request: Request, missing: Vec<TaskId>, tries: u32, out: &mut Vec<Output>) {
+        if tries >= MOST_TRIES {
+            let ids: Vec<String> = missing.iter().take(3).map(ToString::to_string).collect();
+            let text = format!("the payload of task {} can't be read", ids.join(", "));
+            return self.reply(ticket, Err(Error::Fault(Fault(text.into()))), out);
+        }
+        self.load(now, missing.iter().copied(), out);
+        self.parked.push(Parked { ticket, request, missing, tries: tries + 1 });
+    }
+
+    /// The tasks among these whose payloads are not in memory.
+    pub(super) fn without_payload(&self, ids: impl IntoIterator<Item = TaskId>) -> Vec<TaskId> {
+        ids.into_iter().filter(|id| self.queue.get(*id).is_some() && self.bodies.get(*id).is_none()).collect()
+    }
+
+    /// A task as it stands, if its payload is in memory.
+    pub(super) fn view(&self, now: Now, id: TaskId) -> Option<TaskView> {
+        let entry = self.queue.get(id)?;
+        let payload: Payload = self.bodies.get(id)?.clone();
+        Some(self.queue.view(id, entry, payload, now))
+    }
+
+    pub(super) fn retry_loads(&mut self, now: Now, out: &mut Vec<Output>) {
+        for id in self.bodies.take_rested(now.tick) {
+            self.load(now, [id], out);
+        }
+    }
+
+    pub(super) fn loaded(&mut self, now: Now, results: Vec<(TaskId, Result<NewTask, LoadError>)>, out: &mut Vec<Output>) {
+        let ids: Vec<TaskId> = results.iter().map(|(id, _)| *id).collect();
+        for (id, result) in results {
+            self.bodies.arrived(id);
+            if self.queue.get(id).is_none() || self.bodies.get(id).is_some() {
+                continue;
+            }
+            match result {
+                Ok(task) => self.take_payload(id, task),
+                Err(error) => self.not_loaded(now, id, error, out),
+            }
+            if let Some(entry) = self.queue.get(id) {
+                self.stirred.insert(self.queue.queue_of(entry).clone());
+            }
+        }
+        self.resume_parked(now, out);
+        self.serve_stirred(now, out);
+        self.let_go(&ids);
+    }
+
+    fn take_payload(&mut self, id: TaskId, task: NewTask) {
+        self.bodies.insert(id, task.payload);
+        // A file that came while the daemon was down may ask for more than its name can say.
+        let Some(entry) = self.queue.get(id) else { return };
+        if entry.options().is_none() && entry.attempts == 0 && !task.options.is_default() && entry.state == State::Ready {
+            let restored = Restored {
+                id,
+                queue: self.queue.queue_of(entry).clone(),
+                priority: entry.priority,
+                exectime: entry.exectime,
+                options: task.options,
+                attempts: 0,
+                state: State::Ready,
+                lease: None,
+                last_error: None,
+            };
+            self.queue.apply(&Record::Restored(Box::new(restored)));
+        }
+    }
+
+    fn not_loaded(&mut self, now: Now, id: TaskId, error: LoadError, out: &mut Vec<Output>) {
+        let Some(entry) = self.queue.get(id) else { return };
+        let leased = entry.state == State::Leased;
+        match error {
+            LoadError::Missing if leased || !self.files.is_settled(id) => {
+                tracing::warn!(task_id = %id, "the file of a task is gone; its payload is lost when its worker gives up");
+            }
+            LoadError::Missing => {
+                tracing::info!(task_id = %id, "the file of a task was removed: it is cancelled");
+                self.commit(now, &[Record::Cancelled { id }]);
+            }
+            LoadError::Disk(error) => {
+                if !self.bodies.trouble(id, now.tick.plus(LOAD_RETRY)) {
+                    let text = format!("its file can't be read: {error}");
+                    tracing::error!(task_id = %id, error = %error, "a task's file can't be read: the task is dead");
+                    let dead = Record::Failed { id, error: text.into(), then: Then::Dead };
+                    self.commit(now, &[dead]);
+                }
+            }
+            LoadError::Invalid(refusal) => {
+                let place = self.queue.location(id).filter(|place| place.area == Area::Tasks);
+                if let Some(place) = place.filter(|_| !leased) {
+                    out.push(Output::Reject { path: place.path(), reason: refusal.to_string() });
+                    self.commit(now, &[Record::Cancelled { id }]);
+                }
+            }
+            LoadError::Irregular(kind) => {
+                if let Some(place) = self.queue.location(id).filter(|_| !leased) {
+                    let reason = format!("not a regular file of its own ({kind:?})");
+                    tracing::warn!(task_id = %id, file = %place, reason, "a task's file is not what it was: the task is cancelled");
+                    self.irregular.insert(place.path(), reason);
+                    self.commit(now, &[Record::Cancelled { id }]);
+                }
+            }
+        }
+    }
+
+    fn resume_parked(&mut self, now: Now, out: &mut Vec<Output>) {
+        let bodies = &self.bodies;
+        let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parked)
+            .into_iter()
+            .partition(|parked| !parked.missing.iter().any(|id| bodies.is_loading(*id)));
+        self.parked = waiting;
+        for parked in ready {
+            self.request_again(now, parked.ticket, parked.request, parked.tries, out);
+        }
+    }
+
+    /// Payloads that were read only to be shown go again when memory is short.
+    fn let_go(&mut self, ids: &[TaskId]) {
+        if self.bodies.bytes() <= self.settings.payload_cache {
+            return;
+        }
+        for id in ids {
+            let kept = self.queue.get(*id).is_some_and(|entry| {
+                entry.state == State::Leased
+                    || self.queue.ready_heads(self.queue.queue_of(entry), AHEAD).any(|head| head == *id)
+            });
+            if !kept && self.files.is_settled(*id) {
+                self.bodies.remove(*id);
+            }
+        }
+    }
+}
