@@ -20,6 +20,7 @@
 
 pub mod api;
 pub mod backend;
+pub mod engine;
 pub mod queue;
 pub mod store;
 pub mod task;

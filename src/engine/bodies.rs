@@ -59,7 +59,10 @@ impl Bodies {
 
     /// Whether reading `id` is to be started: it is not here, not on its way, and not to be left alone for a while.
     pub(super) fn wants(&mut self, id: TaskId, now: Tick) -> bool {
-        let resting = self.troubled.get(&id).is_some_and(|(_, until)| *until > now);
+        let resting = self
+            .troubled
+            .get(&id)
+            .is_some_and(|(_, until)| *until > now);
         !resting && !self.kept.contains_key(&id) && self.loading.insert(id)
     }
 
@@ -78,12 +81,19 @@ impl Bodies {
 
     /// What may be tried again now.
     pub(super) fn take_rested(&mut self, now: Tick) -> Vec<TaskId> {
-        let rested = self.troubled.iter().filter(|(id, (_, until))| *until <= now && !self.loading.contains(*id));
+        let rested = self
+            .troubled
+            .iter()
+            .filter(|(id, (_, until))| *until <= now && !self.loading.contains(*id));
         rested.map(|(id, _)| *id).collect()
     }
 
     /// When something that could not be read may be tried again.
     pub(super) fn next_try(&self, now: Tick) -> Option<Tick> {
-        self.troubled.iter().filter(|(id, _)| !self.loading.contains(*id)).map(|(_, (_, until))| (*until).max(now)).min()
+        self.troubled
+            .iter()
+            .filter(|(id, _)| !self.loading.contains(*id))
+            .map(|(_, (_, until))| (*until).max(now))
+            .min()
     }
 }

@@ -65,7 +65,11 @@ impl Waiting {
     /// Takes a waiter whose time is over.
     pub(super) fn take_late(&mut self, now: Tick) -> Option<Waiter> {
         let (deadline, number) = *self.deadlines.first()?;
-        if deadline > now { None } else { self.take(number) }
+        if deadline > now {
+            None
+        } else {
+            self.take(number)
+        }
     }
 
     pub(super) fn take_any(&mut self) -> Option<Waiter> {

@@ -64,11 +64,24 @@ const RETRY_AFTER: Millis = Millis(1000);
 
 impl Files {
     /// The file of `id` was at `old` until frame `seq` changed that.
-    pub(super) fn note(&mut self, id: TaskId, old: Option<Location>, seq: Seq, now: Tick) -> &mut FileChange {
+    pub(super) fn note(
+        &mut self,
+        id: TaskId,
+        old: Option<Location>,
+        seq: Seq,
+        now: Tick,
+    ) -> &mut FileChange {
         let change = self.waiting.entry(id).or_insert_with(|| {
             *self.unsettled.entry(seq).or_default() += 1;
             self.order.push_back((now, id));
-            FileChange { old, source: None, done: None, first: seq, last: seq, since: now }
+            FileChange {
+                old,
+                source: None,
+                done: None,
+                first: seq,
+                last: seq,
+                since: now,
+            }
         });
         change.last = change.last.max(seq);
         change
@@ -128,16 +141,29 @@ impl Files {
 
     /// When the next change is due.
     pub(super) fn next_due(&self, delay: Millis, durable: Seq) -> Option<Tick> {
-        let front = self.order.front().filter(|(_, id)| self.waiting.get(id).is_none_or(|change| change.last <= durable));
+        let front = self.order.front().filter(|(_, id)| {
+            self.waiting
+                .get(id)
+                .is_none_or(|change| change.last <= durable)
+        });
         let front = front.map(|(since, _)| since.plus(delay));
         let later = self.later.first();
-        let later = later.filter(|(_, id)| self.waiting.get(id).is_none_or(|change| change.last <= durable));
+        let later = later.filter(|(_, id)| {
+            self.waiting
+                .get(id)
+                .is_none_or(|change| change.last <= durable)
+        });
         let later = later.map(|(tick, _)| *tick);
         [front, later].into_iter().flatten().min()
     }
 
     /// Takes the next change that is due and durable; it is in flight from now on.
-    pub(super) fn take_due(&mut self, now: Tick, delay: Millis, durable: Seq) -> Option<(TaskId, FileChange)> {
+    pub(super) fn take_due(
+        &mut self,
+        now: Tick,
+        delay: Millis,
+        durable: Seq,
+    ) -> Option<(TaskId, FileChange)> {
         while let Some((since, id)) = self.order.front().copied() {
             let Some(change) = self.waiting.get(&id).filter(|change| change.since == since) else {
                 self.order.pop_front();
@@ -154,7 +180,12 @@ impl Files {
         }
         loop {
             let (tick, id) = self.later.first().copied()?;
-            if tick > now || self.waiting.get(&id).is_some_and(|change| change.last > durable) {
+            if tick > now
+                || self
+                    .waiting
+                    .get(&id)
+                    .is_some_and(|change| change.last > durable)
+            {
                 return None;
             }
             self.later.remove(&(tick, id));
@@ -192,7 +223,9 @@ impl Files {
 
     /// A change can't be made yet.
     pub(super) fn put_back(&mut self, id: TaskId, when: Tick) {
-        let Some(mut change) = self.in_flight.remove(&id) else { return };
+        let Some(mut change) = self.in_flight.remove(&id) else {
+            return;
+        };
         if let Some(newer) = self.waiting.remove(&id) {
             self.settle(newer.first);
             change.last = newer.last;

@@ -6,8 +6,9 @@ use crate::{
     backend::Error,
     store::{Checkpoint, FileOp, Group, LoadError, NewSegment, Seq, Sighting},
     task::{
-        Change, ClaimAnswer, ClaimRequest, Event, Failure, Location, Millis, NewTask, Page, PageQuery, Payload, QueueName,
-        QueueView, RejectedView, State, StatusView, SubmitOutcome, TaskId, TaskView, Token, WallMillis, WorkerView,
+        Change, ClaimAnswer, ClaimRequest, Event, Failure, Location, Millis, NewTask, Page,
+        PageQuery, Payload, QueueName, QueueView, RejectedView, State, StatusView, SubmitOutcome,
+        TaskId, TaskView, Token, WallMillis, WorkerView,
     },
 };
 

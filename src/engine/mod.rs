@@ -51,7 +51,8 @@ use crate::{
     queue::{Limits, Queues},
     store::{Ledger, Room, Seq},
     task::{
-        Area, FileName, IdSource, Location, Millis, NewTask, Now, QueueName, Record, Refusal, Source, TaskId, Tick, Token,
+        Area, FileName, IdSource, Location, Millis, NewTask, Now, QueueName, Record, Refusal,
+        Source, TaskId, Tick, Token,
     },
 };
 
@@ -112,6 +113,10 @@ const PROMOTIONS: usize = 4096;
 const ROOM_RETRY: Millis = Millis(200);
 
 /// The engine.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, not a part of one state"
+)]
 pub struct Engine {
     settings: Settings,
     queue: Queues,
@@ -155,7 +160,10 @@ pub struct Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("tasks", &self.queue.len()).field("fault", &self.fault).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("tasks", &self.queue.len())
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
     }
 }
 
@@ -208,7 +216,7 @@ impl Engine {
             due,
             self.queue.next_expiry(),
             self.waiting.next_deadline(),
-            self.files.next_due(self.spool_delay(), durable),
+            self.files_wake(durable),
             self.bodies.next_try(now.tick),
             self.next_purge,
         ]
@@ -217,8 +225,19 @@ impl Engine {
         .min()
     }
 
+    fn files_wake(&self, durable: Seq) -> Option<Tick> {
+        // While as many changes are out as may be, the next come when some of them are made.
+        self.can_change_files()
+            .then(|| self.files.next_due(self.spool_delay(), durable))
+            .flatten()
+    }
+
     fn spool_delay(&self) -> Millis {
-        if self.closing { Millis(0) } else { self.settings.spool_delay }
+        if self.closing {
+            Millis(0)
+        } else {
+            self.settings.spool_delay
+        }
     }
 
     /// What time brings, then what waits for it, then what goes to the disk.
@@ -253,7 +272,8 @@ impl Engine {
         for record in unit {
             self.make_true(now, record, seq);
         }
-        self.ledger.set_counts(self.queue.len() as u64, self.queue.leased_count() as u64);
+        self.ledger
+            .set_counts(self.queue.len() as u64, self.queue.leased_count() as u64);
     }
 
     /// Makes a record true that is in frame `seq`, and notes what becomes of the task's file.
@@ -282,9 +302,20 @@ impl Engine {
         }
     }
 
-    fn note_new(&mut self, id: TaskId, before: Option<Location>, source: Option<&Source>, seq: Seq, now: Now) {
+    fn note_new(
+        &mut self,
+        id: TaskId,
+        before: Option<Location>,
+        source: Option<&Source>,
+        seq: Seq,
+        now: Now,
+    ) {
         let place = self.queue.location(id);
-        let in_place = source.is_some_and(|source| place.as_ref().is_some_and(|place| place.path() == source.path));
+        let in_place = source.is_some_and(|source| {
+            place
+                .as_ref()
+                .is_some_and(|place| place.path() == source.path)
+        });
         match source {
             // The dropped file is the task's file: its name is the right one already.
             Some(_) if in_place => {
@@ -304,14 +335,24 @@ impl Engine {
 
     /// What is to stand in `done/` about a task that is completed, where that is kept.
     fn keep_done(&self, record: &Record) -> Option<Box<DoneTask>> {
-        let Record::Completed { id, result, at } = record else { return None };
+        let Record::Completed { id, result, at } = record else {
+            return None;
+        };
         if self.settings.retain_done == Millis(0) {
             return None;
         }
         let entry = self.queue.get(*id)?;
-        let name = FileName { exectime: entry.exectime, priority: entry.priority, id: *id };
+        let name = FileName {
+            exectime: entry.exectime,
+            priority: entry.priority,
+            id: *id,
+        };
         Some(Box::new(DoneTask {
-            at: Location { area: Area::Done, queue: self.queue.queue_of(entry).clone(), name },
+            at: Location {
+                area: Area::Done,
+                queue: self.queue.queue_of(entry).clone(),
+                name,
+            },
             payload: self.bodies.get(*id).cloned(),
             priority: entry.priority,
             options: entry.options().cloned().unwrap_or_default(),
@@ -331,7 +372,7 @@ impl Engine {
     }
 
     fn emit(&mut self, output: Output, out: &mut Vec<Output>) {
-        match self.ledger.pending_seq() {
+        match self.ledger.pending_seq().filter(|_| self.fault.is_none()) {
             Some(seq) => self.held.push_back((seq, output)),
             None => out.push(output),
         }
@@ -366,7 +407,11 @@ impl Engine {
         while let Some(waiter) = self.waiting.take_any() {
             tickets.push(waiter.ticket);
         }
-        out.extend(tickets.into_iter().map(|ticket| Output::Reply(ticket, fault())));
+        out.extend(
+            tickets
+                .into_iter()
+                .map(|ticket| Output::Reply(ticket, fault())),
+        );
         out.push(Output::Fault(text));
     }
 
@@ -378,7 +423,9 @@ impl Engine {
     }
 
     fn close(&mut self, out: &mut Vec<Output>) {
-        let idle = self.ledger.pending_seq().is_none() && self.checkpointing.is_none() && !self.checkpoint_wanted;
+        let idle = self.ledger.pending_seq().is_none()
+            && self.checkpointing.is_none()
+            && !self.checkpoint_wanted;
         if self.closing && !self.closed && (idle || self.fault.is_some()) {
             self.closed = true;
             out.push(Output::Closed);
@@ -398,7 +445,9 @@ impl Engine {
         match room {
             Room::Yes | Room::Wait => true,
             Room::Full => {
-                let rested = self.room_refused.is_none_or(|at| at.plus(ROOM_RETRY) <= now.tick);
+                let rested = self
+                    .room_refused
+                    .is_none_or(|at| at.plus(ROOM_RETRY) <= now.tick);
                 if rested {
                     self.room_refused = Some(now.tick);
                     self.ledger.retry_segment();
@@ -426,7 +475,11 @@ impl Engine {
             self.submit(now, ticket, tasks, out);
         }
         self.take_postponed(now, out);
-        let queues: Vec<QueueName> = self.waiting.all().flat_map(|waiter| waiter.request.queues.clone()).collect();
+        let queues: Vec<QueueName> = self
+            .waiting
+            .all()
+            .flat_map(|waiter| waiter.request.queues.clone())
+            .collect();
         self.stirred.extend(queues);
     }
 }

@@ -8,7 +8,8 @@ use crate::{
     backend::{Error, Fault},
     store::LoadError,
     task::{
-        Area, Millis, NewTask, Now, Payload, QueueName, Record, Restored, State, TaskId, TaskView, Then,
+        Area, Millis, NewTask, Now, Payload, QueueName, Record, Restored, State, TaskId, TaskView,
+        Then,
     },
 };
 
@@ -30,10 +31,19 @@ pub(super) struct Parked {
 
 impl Engine {
     /// Has the payloads of these tasks read.
-    fn load(&mut self, now: Now, ids: impl IntoIterator<Item = TaskId>, out: &mut Vec<Output>) {
+    pub(super) fn load(
+        &mut self,
+        now: Now,
+        ids: impl IntoIterator<Item = TaskId>,
+        out: &mut Vec<Output>,
+    ) {
         let mut wanted = Vec::new();
         for id in ids {
-            let place = self.files.place_of(id).cloned().or_else(|| self.queue.location(id));
+            let place = self
+                .files
+                .place_of(id)
+                .cloned()
+                .or_else(|| self.queue.location(id));
             if let Some(place) = place
                 && self.bodies.wants(id, now.tick)
             {
@@ -72,19 +82,34 @@ impl Engine {
     }
 
     /// Lets a request wait until these payloads are read.
-    pub(super) fn park(&mut self, now: Now, ticket: Ticket, request: Request, missing: Vec<TaskId>, tries: u32, out: &mut Vec<Output>) {
+    pub(super) fn park(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        request: Request,
+        missing: Vec<TaskId>,
+        tries: u32,
+        out: &mut Vec<Output>,
+    ) {
         if tries >= MOST_TRIES {
             let ids: Vec<String> = missing.iter().take(3).map(ToString::to_string).collect();
             let text = format!("the payload of task {} can't be read", ids.join(", "));
             return self.reply(ticket, Err(Error::Fault(Fault(text.into()))), out);
         }
         self.load(now, missing.iter().copied(), out);
-        self.parked.push(Parked { ticket, request, missing, tries: tries + 1 });
+        self.parked.push(Parked {
+            ticket,
+            request,
+            missing,
+            tries: tries + 1,
+        });
     }
 
     /// The tasks among these whose payloads are not in memory.
     pub(super) fn without_payload(&self, ids: impl IntoIterator<Item = TaskId>) -> Vec<TaskId> {
-        ids.into_iter().filter(|id| self.queue.get(*id).is_some() && self.bodies.get(*id).is_none()).collect()
+        ids.into_iter()
+            .filter(|id| self.queue.get(*id).is_some() && self.bodies.get(*id).is_none())
+            .collect()
     }
 
     /// A task as it stands, if its payload is in memory.
@@ -100,7 +125,12 @@ impl Engine {
         }
     }
 
-    pub(super) fn loaded(&mut self, now: Now, results: Vec<(TaskId, Result<NewTask, LoadError>)>, out: &mut Vec<Output>) {
+    pub(super) fn loaded(
+        &mut self,
+        now: Now,
+        results: Vec<(TaskId, Result<NewTask, LoadError>)>,
+        out: &mut Vec<Output>,
+    ) {
         let ids: Vec<TaskId> = results.iter().map(|(id, _)| *id).collect();
         for (id, result) in results {
             self.bodies.arrived(id);
@@ -116,6 +146,7 @@ impl Engine {
             }
         }
         self.resume_parked(now, out);
+        self.take_postponed(now, out);
         self.serve_stirred(now, out);
         self.let_go(&ids);
     }
@@ -123,8 +154,14 @@ impl Engine {
     fn take_payload(&mut self, id: TaskId, task: NewTask) {
         self.bodies.insert(id, task.payload);
         // A file that came while the daemon was down may ask for more than its name can say.
-        let Some(entry) = self.queue.get(id) else { return };
-        if entry.options().is_none() && entry.attempts == 0 && !task.options.is_default() && entry.state == State::Ready {
+        let Some(entry) = self.queue.get(id) else {
+            return;
+        };
+        if entry.options().is_none()
+            && entry.attempts == 0
+            && !task.options.is_default()
+            && entry.state == State::Ready
+        {
             let restored = Restored {
                 id,
                 queue: self.queue.queue_of(entry).clone(),
@@ -141,7 +178,9 @@ impl Engine {
     }
 
     fn not_loaded(&mut self, now: Now, id: TaskId, error: LoadError, out: &mut Vec<Output>) {
-        let Some(entry) = self.queue.get(id) else { return };
+        let Some(entry) = self.queue.get(id) else {
+            return;
+        };
         let leased = entry.state == State::Leased;
         match error {
             LoadError::Missing if leased || !self.files.is_settled(id) => {
@@ -155,14 +194,24 @@ impl Engine {
                 if !self.bodies.trouble(id, now.tick.plus(LOAD_RETRY)) {
                     let text = format!("its file can't be read: {error}");
                     tracing::error!(task_id = %id, error = %error, "a task's file can't be read: the task is dead");
-                    let dead = Record::Failed { id, error: text.into(), then: Then::Dead };
+                    let dead = Record::Failed {
+                        id,
+                        error: text.into(),
+                        then: Then::Dead,
+                    };
                     self.commit(now, &[dead]);
                 }
             }
             LoadError::Invalid(refusal) => {
-                let place = self.queue.location(id).filter(|place| place.area == Area::Tasks);
+                let place = self
+                    .queue
+                    .location(id)
+                    .filter(|place| place.area == Area::Tasks);
                 if let Some(place) = place.filter(|_| !leased) {
-                    out.push(Output::Reject { path: place.path(), reason: refusal.to_string() });
+                    out.push(Output::Reject {
+                        path: place.path(),
+                        reason: refusal.to_string(),
+                    });
                     self.commit(now, &[Record::Cancelled { id }]);
                 }
             }
@@ -196,7 +245,10 @@ impl Engine {
         for id in ids {
             let kept = self.queue.get(*id).is_some_and(|entry| {
                 entry.state == State::Leased
-                    || self.queue.ready_heads(self.queue.queue_of(entry), AHEAD).any(|head| head == *id)
+                    || self
+                        .queue
+                        .ready_heads(self.queue.queue_of(entry), AHEAD)
+                        .any(|head| head == *id)
             });
             if !kept && self.files.is_settled(*id) {
                 self.bodies.remove(*id);

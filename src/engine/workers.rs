@@ -34,13 +34,19 @@ impl Workers {
     pub(super) fn note(&mut self, name: &WorkerName, deed: Deed, now: WallMillis) {
         if !self.seen.contains_key(name) {
             if self.seen.len() >= MOST
-                && let Some(oldest) = self.seen.iter().min_by_key(|(_, tally)| tally.last_seen).map(|(name, _)| name.clone())
+                && let Some(oldest) = self
+                    .seen
+                    .iter()
+                    .min_by_key(|(_, tally)| tally.last_seen)
+                    .map(|(name, _)| name.clone())
             {
                 self.seen.remove(&oldest);
             }
             self.seen.insert(name.clone(), Tally::default());
         }
-        let Some(tally) = self.seen.get_mut(name) else { return };
+        let Some(tally) = self.seen.get_mut(name) else {
+            return;
+        };
         tally.last_seen = now;
         match deed {
             Deed::Asked => {}
@@ -65,9 +71,14 @@ impl Workers {
             completed: tally.completed,
             failed: tally.failed,
         };
-        let mut views: BTreeMap<&WorkerName, WorkerView> = self.seen.iter().map(|one| (one.0, view(one))).collect();
+        let mut views: BTreeMap<&WorkerName, WorkerView> =
+            self.seen.iter().map(|one| (one.0, view(one))).collect();
         for (name, id) in held {
-            views.entry(name).or_insert_with(|| view((name, &Tally::default()))).holds.push(id);
+            views
+                .entry(name)
+                .or_insert_with(|| view((name, &Tally::default())))
+                .holds
+                .push(id);
         }
         for name in waiting {
             if let Some(view) = views.get_mut(name) {

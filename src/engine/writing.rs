@@ -28,12 +28,19 @@ pub(super) struct Checkpointing {
 }
 
 impl Engine {
+    pub(super) fn can_change_files(&self) -> bool {
+        self.files.in_flight_len() < FILES_IN_FLIGHT
+    }
+
     /// Hands out the file changes that are due.
     pub(super) fn change_files(&mut self, now: Now, out: &mut Vec<Output>) {
         let durable = self.ledger.synced_seq();
         let mut work = Vec::new();
-        while self.files.in_flight_len() < FILES_IN_FLIGHT {
-            let Some((id, change)) = self.files.take_due(now.tick, self.spool_delay(), durable) else { break };
+        while self.can_change_files() {
+            let Some((id, change)) = self.files.take_due(now.tick, self.spool_delay(), durable)
+            else {
+                break;
+            };
             match self.ops(id, &change) {
                 Some(ops) if ops.is_empty() => self.file_made(id),
                 Some(ops) => work.push(FileWork { id, ops }),
@@ -66,7 +73,11 @@ impl Engine {
                     result: None,
                     completed_at: None,
                 };
-                ops.push(FileOp::Put { old: change.old.clone(), at, file });
+                ops.push(FileOp::Put {
+                    old: change.old.clone(),
+                    at,
+                    file,
+                });
             }
             Some(_) => {}
             None => ops.extend(Self::ops_of_ended(id, change)),
@@ -90,12 +101,21 @@ impl Engine {
                 result: done.result.clone(),
                 completed_at: Some(done.completed_at.as_secs_f64()),
             };
-            return Some(FileOp::Put { old: change.old.clone(), at: done.at.clone(), file });
+            return Some(FileOp::Put {
+                old: change.old.clone(),
+                at: done.at.clone(),
+                file,
+            });
         }
         change.old.clone().map(|at| FileOp::Remove { at })
     }
 
-    pub(super) fn files_done(&mut self, now: Now, results: Vec<(TaskId, Result<(), Failed>)>, out: &mut Vec<Output>) {
+    pub(super) fn files_done(
+        &mut self,
+        now: Now,
+        results: Vec<(TaskId, Result<(), Failed>)>,
+        out: &mut Vec<Output>,
+    ) {
         let mut full = false;
         for (id, result) in results {
             match result {
@@ -117,8 +137,12 @@ impl Engine {
 
     fn file_made(&mut self, id: TaskId) {
         self.files.made(id);
-        let leased = self.queue.get(id).is_some_and(|entry| entry.lease().is_some());
-        if self.bodies.bytes() > self.settings.payload_cache && !leased && self.files.is_settled(id) {
+        let leased = self
+            .queue
+            .get(id)
+            .is_some_and(|entry| entry.lease().is_some());
+        if self.bodies.bytes() > self.settings.payload_cache && !leased && self.files.is_settled(id)
+        {
             self.bodies.remove(id);
         }
     }
@@ -127,13 +151,16 @@ impl Engine {
     /// that one are brought in order, then the checkpoint goes to the disk and those frames may go.
     pub(super) fn checkpoint(&mut self, out: &mut Vec<Output>) {
         let bytes = self.ledger.bytes_since_checkpoint();
-        let wanted = self.checkpoint_wanted || bytes >= self.settings.checkpoint_bytes + self.checkpoint_from;
+        let wanted = self.checkpoint_wanted
+            || bytes >= self.settings.checkpoint_bytes + self.checkpoint_from;
         if self.checkpointing.is_none() && wanted {
             self.begin_checkpoint();
         }
         let settled = self.files.first_unsettled();
         let synced = self.ledger.synced_seq();
-        let Some(checkpointing) = &mut self.checkpointing else { return };
+        let Some(checkpointing) = &mut self.checkpointing else {
+            return;
+        };
         let cut = checkpointing.cut;
         if checkpointing.sent || synced < cut || settled.is_some_and(|first| first <= cut) {
             return;
@@ -142,12 +169,20 @@ impl Engine {
         let records = std::mem::take(&mut checkpointing.records);
         let last_id = checkpointing.last_id;
         let delete = self.ledger.checkpointed(cut);
-        out.push(Output::Checkpoint(Checkpoint { cut, last_id, records, delete }));
+        out.push(Output::Checkpoint(Checkpoint {
+            cut,
+            last_id,
+            records,
+            delete,
+        }));
     }
 
     fn begin_checkpoint(&mut self) {
         // Only between frames: what is appended to an open one later would be cut off with it.
-        let last = self.ledger.pending_seq().unwrap_or_else(|| self.ledger.synced_seq());
+        let last = self
+            .ledger
+            .pending_seq()
+            .unwrap_or_else(|| self.ledger.synced_seq());
         if last > self.last_sealed {
             return;
         }
@@ -156,7 +191,12 @@ impl Engine {
             encode_record(&record, &mut records);
         }
         self.checkpoint_wanted = false;
-        self.checkpointing = Some(Checkpointing { cut: last, records, last_id: self.ids.last(), sent: false });
+        self.checkpointing = Some(Checkpointing {
+            cut: last,
+            records,
+            last_id: self.ids.last(),
+            sent: false,
+        });
     }
 
     pub(super) fn checkpoint_done(&mut self, result: Result<(), Failed>, out: &mut Vec<Output>) {
@@ -190,7 +230,11 @@ impl Engine {
         if kept == Millis(0) || self.next_purge.is_some_and(|tick| tick > now.tick) {
             return;
         }
-        let before = crate::task::WallMillis(now.wall.0.saturating_sub(i64::try_from(kept.0).unwrap_or(i64::MAX)));
+        let before = crate::task::WallMillis(
+            now.wall
+                .0
+                .saturating_sub(i64::try_from(kept.0).unwrap_or(i64::MAX)),
+        );
         out.push(Output::PurgeDone(before));
         self.next_purge = Some(now.tick.plus(Millis((kept.0 / 10).max(60_000))));
     }
@@ -203,13 +247,16 @@ impl Engine {
     ) {
         let result = match list {
             Ok(mut list) => {
-                let left = self.irregular.iter().map(|(path, reason)| crate::task::RejectedView {
-                    name: crate::store::shown(path),
-                    reason: reason.clone(),
-                    size: 0,
-                    modified: crate::task::WallMillis(0),
-                    moved: false,
-                });
+                let left = self
+                    .irregular
+                    .iter()
+                    .map(|(path, reason)| crate::task::RejectedView {
+                        name: crate::store::shown(path),
+                        reason: reason.clone(),
+                        size: 0,
+                        modified: crate::task::WallMillis(0),
+                        moved: false,
+                    });
                 list.extend(left);
                 Ok(Response::Rejected(list))
             }

@@ -231,7 +231,10 @@ impl Record {
             | Self::Cancelled { id }
             | Self::Rescheduled { id, .. }
             | Self::Retried { id } => Some(*id),
-            Self::Paused { .. } | Self::Draining { .. } | Self::Opened { .. } | Self::Rebooted { .. } => None,
+            Self::Paused { .. }
+            | Self::Draining { .. }
+            | Self::Opened { .. }
+            | Self::Rebooted { .. } => None,
         }
     }
 }

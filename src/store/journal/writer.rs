@@ -96,6 +96,11 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
+    /// Closes segments that another hand has deleted with a checkpoint, so that the disk gets their room back.
+    pub fn forget(&mut self, numbers: &[u64]) {
+        self.segments.retain(|number, _| !numbers.contains(number));
+    }
+
     /// Writes a checkpoint, and makes everything durable that was done to files before this call. Afterwards removes what
     /// it stands for: the segments of `cp.delete` and older checkpoints. An error that
     /// [is about room](DiskError::is_full) leaves everything as it was.

@@ -1,0 +1,160 @@
+//! Saying what happens: to listeners as events, to the log, and to the table of workers.
+
+use std::sync::Arc;
+
+use super::{Engine, io::Output, workers::Deed};
+use crate::task::{Event, EventKind, Now, QueueName, Record, TaskId, Then, WorkerName};
+
+impl Engine {
+    /// Tells of a record that is about to be made true.
+    pub(super) fn announce(&mut self, now: Now, record: &Record) {
+        let worker = match record {
+            Record::Claimed(claimed) => claimed.worker.clone(),
+            _ => record.id().and_then(|id| self.worker_of(id)),
+        };
+        self.note_deed(now, record, worker.as_ref());
+        let Some(kind) = kind_of(record) else { return };
+        self.log(record, kind, worker.as_ref());
+        if !self.listening {
+            return;
+        }
+        let id = record.id();
+        let entry = id.and_then(|id| self.queue.get(id));
+        let queue = match record {
+            Record::Submitted(task) => Some(task.queue.clone()),
+            Record::Paused { queue, .. } | Record::Draining { queue, .. } => queue.clone(),
+            _ => entry.map(|entry| self.queue.queue_of(entry).clone()),
+        };
+        let attempt =
+            entry.map(|entry| entry.attempts + u32::from(matches!(record, Record::Claimed(_))));
+        let error = match record {
+            Record::Failed { error, .. } => Some(Arc::clone(error)),
+            Record::Expired { .. } => Some("the lease expired".into()),
+            _ => None,
+        };
+        let event = self.event(now, kind, id, queue);
+        let event = Event {
+            worker,
+            attempt: attempt.filter(|count| *count > 0),
+            error,
+            ..event
+        };
+        // The frame that holds the record is open, so there is a frame to wait for.
+        let seq = self
+            .ledger
+            .pending_seq()
+            .unwrap_or_else(|| self.ledger.synced_seq());
+        self.held.push_back((seq, Output::Event(Arc::new(event))));
+    }
+
+    /// Tells listeners of something that is no record.
+    pub(super) fn tell(
+        &mut self,
+        now: Now,
+        kind: EventKind,
+        id: Option<TaskId>,
+        queue: Option<QueueName>,
+        error: Option<Arc<str>>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.listening {
+            let event = Event {
+                error,
+                ..self.event(now, kind, id, queue)
+            };
+            self.emit(Output::Event(Arc::new(event)), out);
+        }
+    }
+
+    fn event(
+        &mut self,
+        now: Now,
+        kind: EventKind,
+        id: Option<TaskId>,
+        queue: Option<QueueName>,
+    ) -> Event {
+        self.event_number += 1;
+        Event {
+            number: self.event_number,
+            at: now.wall,
+            kind,
+            id,
+            queue,
+            worker: None,
+            attempt: None,
+            error: None,
+        }
+    }
+
+    fn note_deed(&mut self, now: Now, record: &Record, worker: Option<&WorkerName>) {
+        let Some(worker) = worker else { return };
+        match record {
+            Record::Claimed(_) => self.workers.note(worker, Deed::Claimed, now.wall),
+            Record::Completed { .. } => self.workers.note(worker, Deed::Completed, now.wall),
+            _ => {}
+        }
+    }
+
+    fn log(&self, record: &Record, kind: EventKind, worker: Option<&WorkerName>) {
+        let Some(id) = record.id() else {
+            tracing::info!(change = kind.as_str(), record = ?record, "a switch was turned");
+            return;
+        };
+        let worker = worker.map_or("", WorkerName::as_str);
+        let entry = self.queue.get(id);
+        let queue = entry.map_or("", |entry| self.queue.queue_of(entry).as_str());
+        let attempt = entry.map_or(0, |entry| entry.attempts);
+        match record {
+            Record::Failed {
+                error,
+                then: Then::Dead,
+                ..
+            } => {
+                tracing::warn!(task_id = %id, queue, worker, attempt, error = %error, "a task is out of attempts");
+            }
+            Record::Expired {
+                then: Then::Dead, ..
+            } => {
+                tracing::warn!(task_id = %id, queue, worker, attempt, "a lease expired, and its task is out of attempts");
+            }
+            Record::Expired { .. } => {
+                tracing::info!(task_id = %id, queue, worker, attempt, "a lease expired");
+            }
+            Record::Failed { error, .. } => {
+                tracing::info!(task_id = %id, queue, worker, attempt, error = %error, "an attempt failed");
+            }
+            Record::Submitted(task) => {
+                tracing::debug!(task_id = %id, queue = %task.queue, "a task was submitted");
+            }
+            _ => {
+                tracing::debug!(task_id = %id, queue, worker, attempt, change = kind.as_str(), "a task has changed");
+            }
+        }
+    }
+}
+
+fn kind_of(record: &Record) -> Option<EventKind> {
+    Some(match record {
+        Record::Submitted(_) => EventKind::Submitted,
+        Record::Claimed(_) => EventKind::Claimed,
+        Record::Completed { .. } => EventKind::Completed,
+        Record::Failed {
+            then: Then::Dead, ..
+        }
+        | Record::Expired {
+            then: Then::Dead, ..
+        } => EventKind::Dead,
+        Record::Failed { .. } => EventKind::Failed,
+        Record::Released { .. } => EventKind::Released,
+        Record::Extended { .. } => EventKind::Extended,
+        Record::Expired { .. } => EventKind::Expired,
+        Record::Cancelled { .. } => EventKind::Cancelled,
+        Record::Rescheduled { .. } => EventKind::Rescheduled,
+        Record::Retried { .. } => EventKind::Retried,
+        Record::Paused { on: true, .. } => EventKind::Paused,
+        Record::Paused { .. } => EventKind::Resumed,
+        Record::Draining { on: true, .. } => EventKind::Draining,
+        Record::Draining { .. } => EventKind::Undrained,
+        Record::Opened { .. } | Record::Rebooted { .. } | Record::Restored(_) => return None,
+    })
+}

@@ -1,0 +1,247 @@
+//! Handing out: claims that are served at once, claims that wait, and leases that come to their end.
+
+use super::{
+    Engine,
+    claims::Waiter,
+    io::{Output, Response, Ticket},
+    workers::Deed,
+};
+use crate::{
+    queue::Grant,
+    store::Room,
+    task::{
+        ClaimAnswer, ClaimRequest, Completion, Millis, Now, QueueName, Record, Refusal, TaskId,
+        TaskView, Token,
+    },
+};
+
+/// How long a claim that is not to wait may be held up by the reading of payloads.
+const PAYLOAD_WAIT: Millis = Millis(30_000);
+/// Bytes of room that a claim's record takes at most.
+const CLAIM_BYTES: u64 = 256;
+/// How many leases end in one flush: more take their turn after other work.
+const EXPIRIES: usize = 1024;
+
+/// What a claim finds.
+enum Found {
+    /// Tasks.
+    Tasks(Vec<(TaskView, Token)>),
+    /// Nothing that is due.
+    Nothing,
+    /// A task whose payload is on its way.
+    Payloads,
+    /// A task, and no room in the journal to say that it is handed out.
+    NoRoom,
+}
+
+impl Engine {
+    pub(super) fn claim(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        mut request: ClaimRequest,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(worker) = &request.worker {
+            self.workers.note(worker, Deed::Asked, now.wall);
+        }
+        let completed = std::mem::take(&mut request.complete);
+        let completed: Vec<_> = completed
+            .into_iter()
+            .map(|one| (one.id, self.complete_one(now, one)))
+            .collect();
+        // Those who came first are served first.
+        self.serve_stirred(now, out);
+        let wait = if self.stopping {
+            Millis(0)
+        } else {
+            request.wait
+        };
+        let found = if request.max == 0 || self.stopping {
+            Found::Nothing
+        } else {
+            self.hand_out(now, &request, out)
+        };
+        let (tasks, deadline, only_for_payloads) = match found {
+            Found::Tasks(tasks) => (tasks, None, false),
+            Found::Nothing if wait == Millis(0) || request.max == 0 => (Vec::new(), None, false),
+            Found::NoRoom if wait == Millis(0) && completed.is_empty() => {
+                return self.refuse(ticket, Refusal::NoRoom, out);
+            }
+            Found::NoRoom if wait == Millis(0) => (Vec::new(), None, false),
+            Found::Nothing | Found::NoRoom => (Vec::new(), Some(now.tick.plus(wait)), false),
+            Found::Payloads => (
+                Vec::new(),
+                Some(now.tick.plus(wait.max(PAYLOAD_WAIT))),
+                wait == Millis(0),
+            ),
+        };
+        match deadline {
+            None => self.reply(
+                ticket,
+                Ok(Response::Claimed(ClaimAnswer { tasks, completed })),
+                out,
+            ),
+            Some(deadline) => self.waiting.add(Waiter {
+                ticket,
+                request,
+                completed,
+                deadline,
+                only_for_payloads,
+            }),
+        }
+    }
+
+    fn complete_one(&mut self, now: Now, one: Completion) -> Result<(), Refusal> {
+        let result = self.result_if_room(one.result);
+        let record = self
+            .queue
+            .decide_complete(one.id, Some(one.token), result, now)?;
+        self.commit(now, &[record]);
+        Ok(())
+    }
+
+    /// A result is kept only where done tasks are, and where there is room beside that for the ends of tasks.
+    pub(super) fn result_if_room(
+        &self,
+        result: Option<crate::task::Payload>,
+    ) -> Option<crate::task::Payload> {
+        let result = result.filter(|_| self.settings.retain_done > Millis(0))?;
+        (self
+            .ledger
+            .room_for_claim(result.len() as u64 + CLAIM_BYTES)
+            == Room::Yes)
+            .then_some(result)
+    }
+
+    fn hand_out(&mut self, now: Now, request: &ClaimRequest, out: &mut Vec<Output>) -> Found {
+        let mut tasks = Vec::new();
+        while tasks.len() < request.max as usize {
+            let Some(id) = self.queue.next_ready(&request.queues, now) else {
+                break;
+            };
+            let Some(queue) = self
+                .queue
+                .get(id)
+                .map(|entry| self.queue.queue_of(entry).clone())
+            else {
+                break;
+            };
+            if self.bodies.get(id).is_none() {
+                self.load_heads(now, &queue, out);
+                if tasks.is_empty() {
+                    return Found::Payloads;
+                }
+                break;
+            }
+            let room = self.ledger.room_for_claim(CLAIM_BYTES);
+            if room != Room::Yes {
+                self.wait_for_room(now, room);
+                if tasks.is_empty() {
+                    return Found::NoRoom;
+                }
+                break;
+            }
+            let token = self.token();
+            let length = request.lease;
+            let grant = Grant {
+                token,
+                kind: request.kind,
+                worker: request.worker.clone(),
+                length,
+            };
+            let Ok(record) = self.queue.decide_claim(id, grant, now) else {
+                break;
+            };
+            self.commit(now, &[record]);
+            self.prefetch(now, &queue, out);
+            tasks.extend(self.view(now, id).map(|view| (view, token)));
+        }
+        if tasks.is_empty() {
+            Found::Nothing
+        } else {
+            Found::Tasks(tasks)
+        }
+    }
+
+    /// Serves the claims that wait for queues in which something has changed, in the order of their arrival.
+    pub(super) fn serve_stirred(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.stirred.extend(self.queue.take_woken());
+        if self.waiting.len() == 0 {
+            self.stirred.clear();
+        }
+        while let Some(queue) = self.stirred.pop_first() {
+            self.serve_queue(now, &queue, out);
+            // Handing out may have moved tasks of other queues on.
+            self.stirred.extend(self.queue.take_woken());
+        }
+    }
+
+    fn serve_queue(&mut self, now: Now, queue: &QueueName, out: &mut Vec<Output>) {
+        let mut from = 0;
+        while let Some((number, waiter)) = self.waiting.take_first(queue, from) {
+            match self.hand_out(now, &waiter.request, out) {
+                Found::Tasks(tasks) => {
+                    let answer = ClaimAnswer {
+                        tasks,
+                        completed: waiter.completed,
+                    };
+                    self.reply(waiter.ticket, Ok(Response::Claimed(answer)), out);
+                    from = number + 1;
+                }
+                Found::Nothing if waiter.only_for_payloads => {
+                    self.answer_empty(waiter, out);
+                    from = number + 1;
+                }
+                Found::Nothing | Found::Payloads | Found::NoRoom => {
+                    // What this one can't have, none behind it can.
+                    self.waiting.put(number, waiter);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn answer_empty(&mut self, waiter: Waiter, out: &mut Vec<Output>) {
+        let answer = ClaimAnswer {
+            tasks: Vec::new(),
+            completed: waiter.completed,
+        };
+        self.reply(waiter.ticket, Ok(Response::Claimed(answer)), out);
+    }
+
+    /// Answers the claims whose time is over.
+    pub(super) fn end_waits(&mut self, now: Now, out: &mut Vec<Output>) {
+        while let Some(waiter) = self.waiting.take_late(now.tick) {
+            self.answer_empty(waiter, out);
+        }
+    }
+
+    /// Ends the leases whose time is over.
+    pub(super) fn expire(&mut self, now: Now) {
+        for _ in 0..EXPIRIES {
+            let Some(record) = self.queue.decide_expired(now) else {
+                return;
+            };
+            self.commit(now, &[record]);
+        }
+    }
+
+    pub(super) fn withdrawn(&mut self, ticket: Ticket) {
+        self.waiting.take_ticket(ticket);
+    }
+
+    /// Gives back what was handed to a caller who was gone.
+    pub(super) fn undelivered(&mut self, now: Now, tasks: Vec<(TaskId, Token)>) {
+        if self.fault.is_some() {
+            return;
+        }
+        for (id, token) in tasks {
+            // A lease that has ended meanwhile needs no giving back.
+            if let Ok(record) = self.queue.decide_release(id, token, now) {
+                debug_assert!(matches!(record, Record::Released { .. }));
+                self.commit(now, &[record]);
+            }
+        }
+    }
+}

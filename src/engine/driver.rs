@@ -1,0 +1,783 @@
+//! The threads that drive the engine, and the hands that do what it says.
+//!
+//! | thread | does |
+//! |---|---|
+//! | `engine` | [`Engine::step`], nothing else; sleeps until something happens or is due |
+//! | `journal` | writes groups and makes segments |
+//! | `checkpoint` | makes checkpoints, so that a long sync of the file system holds up no group |
+//! | `files` | changes task files |
+//! | `payloads` | reads task files |
+//! | `clock` | sleeps until the wall clock is set |
+//! | `watch` | the watcher's own |
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use tokio::sync::broadcast;
+
+use super::{
+    Durability, Engine, Entropy, Loader, Settings, clock,
+    handle::{Caller, Handle, Post, Signs, undelivered},
+    io::{Failed, FileWork, Input, Output, Response, Ticket},
+};
+use crate::{
+    store::{
+        Boot, Checkpoint, DataDirError, Disk, DiskError, DropLimits, Found, Group, Journal,
+        JournalStart, Latched, LoadError, Lock, LockError, NewSegment, RealDisk, RecoverError, Seq,
+        Spool, WatchError, Watcher, prepare, recover, reject, rejected, shown,
+    },
+    task::{Event, Location, NewTask, RejectedView, TaskId, WallMillis},
+};
+
+/// How many requests and other inputs may wait for the engine: beyond that callers are told to come again.
+const POST: usize = 65_536;
+/// How many inputs are taken before what has gathered is written.
+const INPUTS_A_TURN: usize = 1024;
+/// How many events a listener may be behind before it is dropped.
+const EVENTS: usize = 4096;
+
+/// What a start needs to know.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// The data directory.
+    pub root: PathBuf,
+    /// What the engine holds itself to.
+    pub settings: Settings,
+    /// How large a dropped file may be.
+    pub drops: DropLimits,
+    /// How often the task directory is looked through; `None`: never.
+    pub rescan_every: Option<Duration>,
+}
+
+/// Why there is no engine.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory can't be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// Another daemon has it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What is in it can't be read.
+    #[error("{}/{error}", root.display())]
+    Recover {
+        /// The data directory.
+        root: PathBuf,
+        /// Why.
+        #[source]
+        error: RecoverError,
+    },
+    /// The disk failed.
+    #[error("{}: {error}", root.display())]
+    Disk {
+        /// The data directory.
+        root: PathBuf,
+        /// Why.
+        #[source]
+        error: DiskError,
+    },
+    /// The task directory can't be watched.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The kernel would not say which boot this is, or start a thread.
+    #[error("{what}: {cause}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Running {
+    handle: Arc<Handle>,
+    post: Sender<Post>,
+    closed: Receiver<()>,
+    signs: Arc<Signs>,
+    engine: JoinHandle<()>,
+    clock_watch: ClockWatch,
+    // Held until everything above has ended.
+    _lock: Lock,
+}
+
+/// Opens a data directory, finds what is there, and starts the threads. `progress` is told how far reading has come.
+pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Running, OpenError> {
+    let Opening {
+        root,
+        settings,
+        drops,
+        rescan_every,
+    } = opening;
+    prepare(&root)?;
+    let lock = Lock::take(&root)?;
+    let on_disk = |error| OpenError::Disk {
+        root: root.clone(),
+        error,
+    };
+    let real = Arc::new(RealDisk::open(&root).map_err(on_disk)?);
+    let latched = Arc::new(Latched::new(RealDisk::open(&root).map_err(on_disk)?));
+    let spool = Arc::new(Spool::new(Arc::clone(&real), drops));
+    let left = spool.sweep_temporaries().map_err(on_disk)?;
+    if left > 0 {
+        tracing::info!(files = left, "removed temporary files of a former life");
+    }
+    let boot = Boot {
+        id: boot_id()?,
+        tick: clock::now().tick,
+    };
+    let mut loader = Loader::new(settings.clone(), entropy(), clock::now());
+    let start = recover(&*latched, &boot, &mut |found| {
+        if let Found::Progress { done, of } = found {
+            progress(done, of);
+        }
+        loader.take(found);
+    });
+    let start = start.map_err(|error| OpenError::Recover {
+        root: root.clone(),
+        error,
+    })?;
+    if let Some(torn) = &start.torn {
+        tracing::warn!(file = %torn.file.display(), offset = torn.offset, reason = torn.reason, "cut off a torn tail: nothing in it was answered");
+    }
+    if let Some(file) = &start.passed_over {
+        tracing::warn!(file = %file.display(), "a damaged checkpoint was passed over: the journal is whole without it");
+    }
+    let (engine, doubles) = loader.finish(&start);
+
+    let (post, inputs) = bounded(POST);
+    let (closing, closed) = bounded(1);
+    let (events, _) = broadcast::channel(EVENTS);
+    let signs = Arc::new(Signs::default());
+    let hands = Hands::start(&latched, &real, &spool, &start, settings.durability, &post)?;
+    let sink = post.clone();
+    let watcher = Watcher::start(
+        Arc::clone(&real),
+        &root,
+        drops,
+        rescan_every,
+        || clock::now().wall,
+        move |sighting| sink.send(Post::Input(Input::Sighting(sighting))).is_ok(),
+    )?;
+    watcher.inspect(doubles);
+    let handle = Arc::new(Handle::new(
+        post.clone(),
+        events.clone(),
+        Arc::clone(&signs),
+    ));
+    let clock_watch = ClockWatch::start(post.clone())?;
+    let driver = Driver {
+        engine,
+        inputs,
+        watcher,
+        callers: HashMap::default(),
+        hands,
+        events,
+        signs: Arc::clone(&signs),
+        closing,
+        disk: real,
+    };
+    let thread = thread("engine", move || driver.run())?;
+    signs.ready.store(true, Ordering::Release);
+    Ok(Running {
+        handle,
+        post,
+        closed,
+        signs,
+        engine: thread,
+        clock_watch,
+        _lock: lock,
+    })
+}
+
+impl Running {
+    /// The engine, for those who ask.
+    #[must_use]
+    pub fn handle(&self) -> Arc<Handle> {
+        Arc::clone(&self.handle)
+    }
+
+    /// Begins to stop: claims that wait are answered, and none waits from now on.
+    pub fn stop(&self) {
+        self.signs.ready.store(false, Ordering::Release);
+        self.tell(Post::Input(Input::Stop));
+    }
+
+    /// Ends it: brings what is in memory to the disk, for at most `patience`; what is not done then is done by the next
+    /// start, from the journal. Gives the fault that stopped writes, if one did.
+    pub fn close(self, patience: Duration) -> Option<Arc<str>> {
+        self.tell(Post::Input(Input::Close));
+        if self.closed.recv_timeout(patience).is_err() {
+            tracing::info!("stopping with file changes that the next start will make");
+        }
+        self.tell(Post::End);
+        if self.engine.join().is_err() {
+            tracing::error!("the engine's thread panicked");
+            return Some("the engine's thread panicked".into());
+        }
+        self.clock_watch.stop();
+        self.signs.fault.get().cloned()
+    }
+
+    fn tell(&self, post: Post) {
+        if self.post.send(post).is_err() {
+            tracing::error!("the engine's thread is gone");
+        }
+    }
+}
+
+/// The engine's thread.
+struct Driver {
+    engine: Engine,
+    // Dropped before the watcher, whose thread may wait for room in it.
+    inputs: Receiver<Post>,
+    watcher: Watcher,
+    callers: HashMap<Ticket, Caller, RandomState>,
+    hands: Hands,
+    events: broadcast::Sender<Arc<Event>>,
+    signs: Arc<Signs>,
+    closing: Sender<()>,
+    disk: Arc<RealDisk>,
+}
+
+impl Driver {
+    fn run(mut self) {
+        let mut out = Vec::new();
+        let mut going = true;
+        while going {
+            going = self.turn(&mut out);
+        }
+    }
+
+    /// Sleeps until something happens or is due, then takes all that has happened. Gives whether to go on.
+    fn turn(&mut self, out: &mut Vec<Output>) -> bool {
+        let now = clock::now();
+        let first = match self.engine.next_wake(now) {
+            None => self
+                .inputs
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wake) => {
+                let left = Duration::from_nanos(wake.0.saturating_sub(now.tick.0));
+                self.inputs.recv_timeout(left)
+            }
+        };
+        let mut next = match first {
+            Ok(post) => Some(post),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        let now = clock::now();
+        for _ in 0..INPUTS_A_TURN {
+            let input = match next.take() {
+                None => break,
+                Some(Post::End) => return false,
+                Some(Post::Input(input)) => input,
+                Some(Post::Request(ticket, request, caller)) => {
+                    self.callers.insert(ticket, caller);
+                    Input::Request(ticket, request)
+                }
+            };
+            if let Input::Withdrawn(ticket) = &input {
+                self.callers.remove(ticket);
+            }
+            self.engine.step(now, input, out);
+            next = self.inputs.try_recv().ok();
+        }
+        if let Some(post) = next {
+            // One too many was taken from the channel: it is the first of the next turn.
+            return self.last_of_turn(now, post, out);
+        }
+        self.engine.step(now, Input::Flush, out);
+        self.carry_out(now, out);
+        true
+    }
+
+    fn last_of_turn(&mut self, now: crate::task::Now, post: Post, out: &mut Vec<Output>) -> bool {
+        let going = match post {
+            Post::End => false,
+            Post::Input(input) => {
+                self.engine.step(now, input, out);
+                true
+            }
+            Post::Request(ticket, request, caller) => {
+                self.callers.insert(ticket, caller);
+                self.engine.step(now, Input::Request(ticket, request), out);
+                true
+            }
+        };
+        self.engine.step(now, Input::Flush, out);
+        self.carry_out(now, out);
+        going
+    }
+
+    /// Does what the engine says, until it says nothing more.
+    fn carry_out(&mut self, now: crate::task::Now, out: &mut Vec<Output>) {
+        while !out.is_empty() {
+            let mut inputs = Vec::new();
+            for output in out.drain(..) {
+                inputs.extend(self.one(output));
+            }
+            for input in inputs {
+                self.engine.step(now, input, out);
+            }
+            if !out.is_empty() {
+                self.engine.step(now, Input::Flush, out);
+            }
+        }
+    }
+
+    fn one(&mut self, output: Output) -> Option<Input> {
+        match output {
+            Output::Reply(ticket, result) => return self.answer(ticket, result),
+            Output::Event(event) => {
+                // Fails when nobody listens.
+                if self.events.send(event).is_err() {
+                    return Some(Input::Listening(false));
+                }
+            }
+            Output::Write(group) => self.hands.journal(JournalWork::Write(group)),
+            Output::MakeSegment(segment) => self.hands.journal(JournalWork::Make(segment)),
+            Output::Checkpoint(checkpoint) => self.hands.checkpoint(checkpoint),
+            Output::Files(work) => self.hands.files(FilesWork::Change(work)),
+            Output::Reject { path, reason } => self.hands.files(FilesWork::Reject(path, reason)),
+            Output::PurgeDone(before) => self.hands.files(FilesWork::PurgeDone(before)),
+            Output::Load(places) => self.hands.load(LoadWork::Load(places)),
+            Output::ListRejected(ticket, limit) => {
+                self.hands.load(LoadWork::ListRejected(ticket, limit));
+            }
+            Output::Inspect(places) => self.watcher.inspect(places),
+            Output::Confirm(places) => self.watcher.confirm(places),
+            Output::Rescan => self.watcher.rescan(),
+            Output::Fault(text) => {
+                drop(self.signs.fault.set(text));
+            }
+            Output::Closed => {
+                // Whoever waits has room for one; one that does not wait any more needs none.
+                if self.closing.try_send(()).is_err() {
+                    tracing::debug!("nobody waits for the end any more");
+                }
+            }
+        }
+        None
+    }
+
+    fn answer(
+        &mut self,
+        ticket: Ticket,
+        mut result: crate::backend::Answer<Response>,
+    ) -> Option<Input> {
+        if let Ok(Response::Status(status)) = &mut result {
+            status.disk_free = self.disk.free_bytes().ok();
+        }
+        let caller = self.callers.remove(&ticket);
+        let unsent = match caller {
+            Some(caller) => caller.send(result).err()?,
+            None => result,
+        };
+        undelivered(unsent)
+    }
+}
+
+#[derive(Debug)]
+enum JournalWork {
+    Write(Group),
+    Make(NewSegment),
+    Forget(Vec<u64>),
+}
+
+#[derive(Debug)]
+enum FilesWork {
+    Change(Vec<FileWork>),
+    Reject(PathBuf, String),
+    PurgeDone(WallMillis),
+}
+
+#[derive(Debug)]
+enum LoadWork {
+    Load(Vec<(TaskId, Location)>),
+    ListRejected(Ticket, usize),
+}
+
+/// The threads that do what the engine says. Each ends when its orders end.
+#[derive(Debug)]
+struct Hands {
+    journal: Option<Sender<JournalWork>>,
+    checkpoint: Option<Sender<Checkpoint>>,
+    files: Option<Sender<FilesWork>>,
+    load: Option<Sender<LoadWork>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Hands {
+    fn start(
+        latched: &Arc<Latched<RealDisk>>,
+        real: &Arc<RealDisk>,
+        spool: &Arc<Spool<RealDisk>>,
+        start: &JournalStart,
+        durability: Durability,
+        post: &Sender<Post>,
+    ) -> Result<Self, OpenError> {
+        let (journal, orders) = unbounded();
+        let hand = JournalHand {
+            journal: Journal::new(Arc::clone(latched), start.boot),
+            durability,
+            post: post.clone(),
+        };
+        let journal_thread = thread("journal", move || hand.run(&orders))?;
+
+        let (checkpoint, orders) = unbounded::<Checkpoint>();
+        let mut writer = Journal::new(Arc::clone(latched), start.boot);
+        let (tell, forget) = (post.clone(), journal.clone());
+        let checkpoint_thread = thread("checkpoint", move || {
+            for order in orders {
+                let result = writer.checkpoint(&order).map_err(failed);
+                if result.is_ok() {
+                    send(&forget, JournalWork::Forget(order.delete));
+                }
+                send(&tell, Post::Input(Input::CheckpointDone(result)));
+            }
+        })?;
+
+        let (files, orders) = unbounded();
+        let (tell, hand, disk) = (post.clone(), Arc::clone(spool), Arc::clone(real));
+        let files_thread = thread("files", move || {
+            for order in orders {
+                change_files(&hand, &disk, order, &tell);
+            }
+        })?;
+
+        let (load, orders) = unbounded();
+        let (tell, hand, disk) = (post.clone(), Arc::clone(spool), Arc::clone(real));
+        let load_thread = thread("payloads", move || {
+            for order in orders {
+                read_files(&hand, &disk, order, &tell);
+            }
+        })?;
+        let threads = vec![journal_thread, checkpoint_thread, files_thread, load_thread];
+        Ok(Self {
+            journal: Some(journal),
+            checkpoint: Some(checkpoint),
+            files: Some(files),
+            load: Some(load),
+            threads,
+        })
+    }
+
+    fn journal(&self, work: JournalWork) {
+        order(self.journal.as_ref(), work);
+    }
+
+    fn checkpoint(&self, work: Checkpoint) {
+        order(self.checkpoint.as_ref(), work);
+    }
+
+    fn files(&self, work: FilesWork) {
+        order(self.files.as_ref(), work);
+    }
+
+    fn load(&self, work: LoadWork) {
+        order(self.load.as_ref(), work);
+    }
+}
+
+impl Drop for Hands {
+    /// Ends the threads, each after what it was told to do.
+    fn drop(&mut self) {
+        // The checkpoint's hand gives orders to the journal's, so it ends first.
+        self.checkpoint = None;
+        self.files = None;
+        self.load = None;
+        self.journal = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("one of the engine's hands panicked");
+            }
+        }
+    }
+}
+
+fn order<T>(hand: Option<&Sender<T>>, work: T) {
+    if let Some(hand) = hand {
+        send(hand, work);
+    }
+}
+
+/// Sends to another of the engine's threads. One that is gone has panicked, or the engine has ended: then nobody waits.
+fn send<T>(to: &Sender<T>, what: T) {
+    if to.send(what).is_err() {
+        tracing::debug!("another of the engine's threads has ended");
+    }
+}
+
+struct JournalHand {
+    journal: Journal<Latched<RealDisk>>,
+    durability: Durability,
+    post: Sender<Post>,
+}
+
+impl JournalHand {
+    fn run(mut self, orders: &Receiver<JournalWork>) {
+        // The last frame that is written and not synced, when syncs come on their own time.
+        let mut unsynced: Option<Seq> = None;
+        loop {
+            let next = match (self.durability, unsynced) {
+                (Durability::Interval(every), Some(_)) => orders.recv_timeout(every.as_duration()),
+                _ => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match next {
+                Ok(work) => {
+                    if let Some(seq) = self.one(work) {
+                        unsynced = Some(seq);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.sync(&mut unsynced),
+                Err(RecvTimeoutError::Disconnected) => return self.sync(&mut unsynced),
+            }
+        }
+    }
+
+    /// Does one thing. Gives the frame that still needs a sync.
+    fn one(&mut self, work: JournalWork) -> Option<Seq> {
+        let input = match work {
+            JournalWork::Forget(numbers) => {
+                self.journal.forget(&numbers);
+                return None;
+            }
+            JournalWork::Make(segment) => match self.journal.make_segment(&segment) {
+                Ok(bytes) => Input::SegmentMade(segment.number, bytes),
+                Err(error) => Input::SegmentFailed(failed(error)),
+            },
+            JournalWork::Write(group) => match self.journal.write(&group) {
+                Ok(()) => {
+                    send(&self.post, Post::Input(Input::Written(group.seq)));
+                    return (!group.sync).then_some(group.seq);
+                }
+                Err(error) => Input::WriteFailed(text(&error)),
+            },
+        };
+        send(&self.post, Post::Input(input));
+        None
+    }
+
+    fn sync(&mut self, unsynced: &mut Option<Seq>) {
+        let Some(seq) = unsynced.take() else { return };
+        let input = match self.journal.sync() {
+            Ok(()) => Input::Durable(seq),
+            Err(error) => Input::WriteFailed(text(&error)),
+        };
+        send(&self.post, Post::Input(input));
+    }
+}
+
+fn text(error: &DiskError) -> Arc<str> {
+    format!(
+        "{} {}: {}",
+        error.operation,
+        shown(&error.path),
+        error.cause
+    )
+    .into()
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
+fn failed(error: DiskError) -> Failed {
+    Failed {
+        full: error.is_full(),
+        text: text(&error),
+    }
+}
+
+fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell: &Sender<Post>) {
+    match work {
+        FilesWork::Change(work) => {
+            let done = work.into_iter().map(|one| {
+                let result = one
+                    .ops
+                    .iter()
+                    .try_for_each(|op| spool.run(op))
+                    .map_err(failed);
+                (one.id, result)
+            });
+            send(tell, Post::Input(Input::FilesDone(done.collect())));
+        }
+        FilesWork::Reject(path, reason) => match reject(disk, &path, &reason) {
+            Ok(to) => tracing::info!(file = %shown(&path), to = %shown(&to), "moved to rejected/"),
+            Err(error) if error.is_missing() => {}
+            Err(error) => {
+                tracing::error!(file = %shown(&path), error = %text(&error), "can't move a file to rejected/");
+            }
+        },
+        FilesWork::PurgeDone(before) => match spool.purge_done(before) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "removed files of done tasks whose time is over"),
+            Err(error) => {
+                tracing::error!(error = %text(&error), "can't remove files of done tasks");
+            }
+        },
+    }
+}
+
+fn read_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: LoadWork, tell: &Sender<Post>) {
+    let input = match work {
+        LoadWork::Load(places) => {
+            let wall = clock::now().wall;
+            let read = |(id, place): (TaskId, Location)| -> (TaskId, Result<NewTask, LoadError>) {
+                (id, spool.load(&place, wall))
+            };
+            Input::Loaded(places.into_iter().map(read).collect())
+        }
+        LoadWork::ListRejected(ticket, limit) => {
+            let list = rejected(disk, limit).map_err(|error| text(&error));
+            Input::RejectedListed(
+                ticket,
+                list.map(|files| files.into_iter().map(rejected_view).collect()),
+            )
+        }
+    };
+    send(tell, Post::Input(input));
+}
+
+fn rejected_view(file: crate::store::RejectedFile) -> RejectedView {
+    RejectedView {
+        name: file.name,
+        reason: file.reason,
+        size: file.size,
+        modified: file.modified,
+        moved: true,
+    }
+}
+
+fn thread(
+    name: &'static str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map_err(|cause| OpenError::System {
+            what: "can't start a thread",
+            cause,
+        })
+}
+
+/// Which boot of the machine this is, as the kernel names it.
+fn boot_id() -> Result<[u8; 16], OpenError> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let odd = |cause| OpenError::System {
+        what: "can't read /proc/sys/kernel/random/boot_id",
+        cause,
+    };
+    let text = std::fs::read_to_string(Path::new(PATH)).map_err(odd)?;
+    let id =
+        TaskId::parse(text.trim()).map_err(|_| odd(io::Error::from(io::ErrorKind::InvalidData)))?;
+    Ok(*id.as_bytes())
+}
+
+/// Random numbers of the kernel's, a page at a time: a token must not be guessed, and a call for each would cost more
+/// than the token.
+fn entropy() -> Entropy {
+    let mut page = [0_u8; 4096];
+    let mut used = page.len();
+    Box::new(move || {
+        if used == page.len() {
+            // `getrandom` fails only on kernels without the call, where nothing of this daemon runs; then tokens rest on
+            // what the page held before, which is never handed out twice.
+            if let Err(error) = getrandom::fill(&mut page) {
+                tracing::error!(%error, "no random numbers to be had");
+            }
+            used = 0;
+        }
+        let bytes = page[used..used + 8].try_into().unwrap_or([0; 8]);
+        used += 8;
+        u64::from_ne_bytes(bytes)
+    })
+}
+
+/// A thread that sleeps until the wall clock is set, and then wakes the engine: an exectime may be due earlier than the
+/// engine meant to wake. Source: `timerfd_create(2)`, `TFD_TIMER_CANCEL_ON_SET`.
+#[derive(Debug)]
+struct ClockWatch {
+    stop: Arc<rustix::fd::OwnedFd>,
+    thread: JoinHandle<()>,
+}
+
+impl ClockWatch {
+    fn start(post: Sender<Post>) -> Result<Self, OpenError> {
+        use rustix::{
+            event::{EventfdFlags, eventfd},
+            time::{TimerfdClockId, TimerfdFlags, timerfd_create},
+        };
+        let odd = |errno: rustix::io::Errno| OpenError::System {
+            what: "can't watch the clock",
+            cause: errno.into(),
+        };
+        let timer = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC).map_err(odd)?;
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(odd)?);
+        let stopped = Arc::clone(&stop);
+        let thread = thread("clock", move || watch_clock(&timer, &stopped, &post))?;
+        Ok(Self { stop, thread })
+    }
+
+    fn stop(self) {
+        if let Err(errno) = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes()) {
+            tracing::error!(error = %io::Error::from(errno), "can't stop the clock's watch");
+            return;
+        }
+        if self.thread.join().is_err() {
+            tracing::error!("the clock's watch panicked");
+        }
+    }
+}
+
+fn watch_clock(timer: &rustix::fd::OwnedFd, stop: &rustix::fd::OwnedFd, post: &Sender<Post>) {
+    use rustix::{
+        event::{PollFd, PollFlags, poll},
+        time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime},
+    };
+    let never = Timespec {
+        tv_sec: i64::MAX / 4,
+        tv_nsec: 0,
+    };
+    let spec = Itimerspec {
+        it_interval: Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        },
+        it_value: never,
+    };
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    loop {
+        if let Err(errno) = timerfd_settime(timer, flags, &spec) {
+            return tracing::error!(error = %io::Error::from(errno), "can't watch the clock");
+        }
+        let mut fds = [
+            PollFd::new(timer, PollFlags::IN),
+            PollFd::new(stop, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(errno) => {
+                return tracing::error!(error = %io::Error::from(errno), "can't watch the clock");
+            }
+            Ok(_) if !fds[1].revents().is_empty() => return,
+            Ok(_) => {}
+        }
+        // The read says ECANCELED, which is the news; setting the timer again arms it for the next time.
+        let mut count = [0_u8; 8];
+        if rustix::io::read(timer, &mut count).is_err() {
+            tracing::info!("the wall clock was set");
+        }
+        send(post, Post::Input(Input::Flush));
+    }
+}

@@ -1,0 +1,184 @@
+//! What the watcher saw: dropped files become tasks, files that went cancel theirs.
+
+use super::{Engine, io::Output, requests::bytes_of};
+use crate::{
+    queue::Verdict,
+    store::{Room, Sighting, shown},
+    task::{EventKind, Location, NewTask, Now, QueueName, Record, Source, State, TaskId},
+};
+
+/// How many dropped files may wait in memory for room or for the end of a drain. More stay in the directory, and are
+/// found by the next look through it.
+const MOST_POSTPONED: usize = 10_000;
+/// How many things that are left alone are remembered, to be shown.
+const MOST_IRREGULAR: usize = 1000;
+
+impl Engine {
+    pub(super) fn sighting(&mut self, now: Now, sighting: Sighting, out: &mut Vec<Output>) {
+        if self.fault.is_some() {
+            return;
+        }
+        match sighting {
+            Sighting::Drop { source, task } => self.dropped(now, source, task, out),
+            Sighting::Malformed {
+                source_path,
+                reason,
+            } => self.reject(now, source_path, reason, out),
+            Sighting::Irregular { path, reason } => {
+                tracing::warn!(file = %shown(&path), reason, "left alone in the task directory");
+                if self.irregular.len() < MOST_IRREGULAR {
+                    self.irregular.insert(path, reason);
+                }
+            }
+            Sighting::Seen(places) => {
+                let strangers: Vec<Location> = places
+                    .into_iter()
+                    .filter(|place| !self.is_ours(place))
+                    .collect();
+                if !strangers.is_empty() {
+                    out.push(Output::Inspect(strangers));
+                }
+            }
+            Sighting::Gone(places) => {
+                for place in places {
+                    self.gone(now, &place);
+                }
+            }
+            Sighting::Folder(queue) => self.open(queue),
+            Sighting::Scanned { queue, ids } => self.scanned(&queue, ids, out),
+            Sighting::Trouble(text) => {
+                tracing::warn!(reason = text, "trouble with watching the task directory");
+            }
+        }
+    }
+
+    fn open(&mut self, queue: QueueName) {
+        if self.queue.queue_count() < self.settings.limits.max_queues {
+            self.queue.apply(&Record::Opened { queue });
+        } else {
+            tracing::warn!(queue = %queue, limit = self.settings.limits.max_queues, "no more queues: a folder is left alone");
+        }
+    }
+
+    /// Whether a file with a canonical name is one of ours, as it is or as it was.
+    fn is_ours(&self, place: &Location) -> bool {
+        self.queue.location(place.name.id).as_ref() == Some(place) || self.files.knows(place)
+    }
+
+    fn dropped(&mut self, now: Now, source: Source, task: NewTask, out: &mut Vec<Output>) {
+        if self.files.is_taken(&source) {
+            return;
+        }
+        // The same id, or a held key: the payloads are compared, so that of the first must be here.
+        let rival = task
+            .id
+            .filter(|id| self.queue.get(*id).is_some() && self.bodies.get(*id).is_none());
+        if let Some(id) = rival {
+            self.load(now, [id], out);
+            return self.postpone(source, task);
+        }
+        let room = self.ledger.room_for_new(bytes_of(&task), 1);
+        if self.queue.is_draining(&task.queue)
+            || room != Room::Yes
+            || self.files.len() >= self.settings.max_pending_files
+        {
+            self.wait_for_room(now, room);
+            return self.postpone(source, task);
+        }
+        let path = source.path.clone();
+        match self.take(now, vec![task], Some(&source)) {
+            Ok(verdicts) => {
+                for verdict in verdicts {
+                    if let Verdict::Existing(id) = verdict {
+                        self.dropped_again(now, id, source.clone());
+                    }
+                }
+            }
+            Err(refusal) => self.reject(now, path, refusal.to_string(), out),
+        }
+    }
+
+    /// A file with a task that is there already: the file is not needed, unless it is the task's own.
+    fn dropped_again(&mut self, now: Now, id: TaskId, source: Source) {
+        let own = self
+            .queue
+            .location(id)
+            .is_some_and(|place| place.path() == source.path);
+        if !own {
+            tracing::info!(task_id = %id, file = %shown(&source.path), "a dropped file holds a task that is here already");
+            let seq = self
+                .ledger
+                .pending_seq()
+                .unwrap_or_else(|| self.ledger.synced_seq());
+            let place = self
+                .queue
+                .location(id)
+                .filter(|_| self.files.is_settled(id));
+            self.files.note(id, place, seq, now.tick);
+            self.files.note_source(id, source, seq, now.tick);
+        }
+    }
+
+    fn postpone(&mut self, source: Source, task: NewTask) {
+        if self.postponed.len() < MOST_POSTPONED {
+            self.postponed.push_back((source, task));
+        } else {
+            tracing::warn!(file = %shown(&source.path), "too many dropped files wait: this one stays until it is touched");
+        }
+    }
+
+    /// Looks again at dropped files that had to wait.
+    pub(super) fn take_postponed(&mut self, now: Now, out: &mut Vec<Output>) {
+        for (source, task) in std::mem::take(&mut self.postponed) {
+            self.dropped(now, source, task, out);
+        }
+    }
+
+    fn reject(
+        &mut self,
+        now: Now,
+        path: std::path::PathBuf,
+        reason: String,
+        out: &mut Vec<Output>,
+    ) {
+        tracing::warn!(file = %shown(&path), reason, "a dropped file is rejected");
+        self.rejected += 1;
+        let text = format!("{}: {reason}", shown(&path));
+        self.tell(now, EventKind::Rejected, None, None, Some(text.into()), out);
+        out.push(Output::Reject { path, reason });
+    }
+
+    /// A task's file was removed by somebody else: that cancels the task, unless a worker holds it.
+    fn gone(&mut self, now: Now, place: &Location) {
+        let id = place.name.id;
+        let Some(entry) = self.queue.get(id) else {
+            return;
+        };
+        if self.queue.location(id).as_ref() != Some(place) || !self.files.is_settled(id) {
+            return;
+        }
+        if entry.state == State::Leased {
+            // Its worker holds it: the file comes back, so that the directory tells the truth.
+            if self.bodies.get(id).is_some() {
+                let seq = self.ledger.synced_seq();
+                self.files.note(id, None, seq, now.tick);
+            }
+            return;
+        }
+        tracing::info!(task_id = %id, file = %place, "a task's file was removed: it is cancelled");
+        self.commit(now, &[Record::Cancelled { id }]);
+    }
+
+    /// After a look through a queue's folder: tasks whose files were not there are looked at once more.
+    fn scanned(&mut self, queue: &QueueName, ids: Vec<TaskId>, out: &mut Vec<Output>) {
+        let there: std::collections::HashSet<TaskId> = ids.into_iter().collect();
+        let missing = self
+            .queue
+            .ids_of(queue)
+            .filter(|id| !there.contains(id) && self.files.is_settled(*id));
+        let places: Vec<Location> = missing.filter_map(|id| self.queue.location(id)).collect();
+        if !places.is_empty() {
+            out.push(Output::Confirm(places));
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! [`Handle`]: the engine as transports see it. Async calls go in, answers come out.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use crossbeam_channel::{Sender, TrySendError};
+use tokio::sync::{broadcast, oneshot};
+
+use super::io::{Input, Request, Response, Ticket};
+use crate::{
+    backend::{
+        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, Event, EventStream, Failure,
+        Fault, Health, Page, PageQuery, QueueView, RejectedView, StatusView, SubmitOutcome,
+        TaskView, WorkerView,
+    },
+    task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis},
+};
+
+/// Where an answer goes.
+pub(super) type Caller = oneshot::Sender<Answer<Response>>;
+
+/// What the engine's thread receives.
+#[derive(Debug)]
+pub(super) enum Post {
+    /// Somebody asks.
+    Request(Ticket, Request, Caller),
+    /// Anything else that happened.
+    Input(Input),
+    /// The thread is to end.
+    End,
+}
+
+/// What is known of the engine without asking it.
+#[derive(Debug, Default)]
+pub(super) struct Signs {
+    pub(super) ready: AtomicBool,
+    pub(super) fault: OnceLock<Arc<str>>,
+}
+
+/// The engine, for those who ask.
+#[derive(Debug)]
+pub struct Handle {
+    post: Sender<Post>,
+    tickets: AtomicU64,
+    events: broadcast::Sender<Arc<Event>>,
+    signs: Arc<Signs>,
+}
+
+impl Handle {
+    pub(super) const fn new(
+        post: Sender<Post>,
+        events: broadcast::Sender<Arc<Event>>,
+        signs: Arc<Signs>,
+    ) -> Self {
+        Self {
+            post,
+            tickets: AtomicU64::new(0),
+            events,
+            signs,
+        }
+    }
+
+    async fn ask(&self, request: Request) -> Answer<Response> {
+        let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
+        let claims = matches!(request, Request::Claim(_));
+        let (caller, answer) = oneshot::channel();
+        match self.post.try_send(Post::Request(ticket, request, caller)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(Refusal::Busy.into()),
+            Err(TrySendError::Disconnected(_)) => return Err(Refusal::Stopping.into()),
+        }
+        let mut waiting = Asked {
+            answer: Some(answer),
+            ticket,
+            post: claims.then_some(&self.post),
+        };
+        let Some(answer) = waiting.answer.as_mut() else {
+            return Err(odd());
+        };
+        let result = answer.await;
+        waiting.answer = None;
+        result.unwrap_or_else(|_| Err(Refusal::Stopping.into()))
+    }
+
+    /// Asks until nothing is left, and counts.
+    async fn ask_all(&self, request: Request) -> Answer<u64> {
+        let mut sum = 0;
+        loop {
+            match self.ask(request.clone()).await? {
+                Response::Count(0) => return Ok(sum),
+                Response::Count(count) => sum += count,
+                _ => return Err(odd()),
+            }
+        }
+    }
+
+    async fn ask_done(&self, request: Request) -> Answer<()> {
+        match self.ask(request).await? {
+            Response::Done => Ok(()),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn ask_task(&self, request: Request) -> Answer<TaskView> {
+        match self.ask(request).await? {
+            Response::Task(task) => Ok(*task),
+            _ => Err(odd()),
+        }
+    }
+}
+
+/// The engine answered another question than was asked.
+fn odd() -> Error {
+    Error::Fault(Fault("the engine gave an answer of the wrong kind".into()))
+}
+
+/// A question whose answer is awaited. Dropped before that, it withdraws a claim, or gives back what the claim got.
+struct Asked<'a> {
+    answer: Option<oneshot::Receiver<Answer<Response>>>,
+    ticket: Ticket,
+    post: Option<&'a Sender<Post>>,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let (Some(answer), Some(post)) = (&mut self.answer, self.post) else {
+            return;
+        };
+        answer.close();
+        let input = match answer.try_recv() {
+            Ok(result) => match undelivered(result) {
+                Some(input) => input,
+                None => return,
+            },
+            Err(_) => Input::Withdrawn(self.ticket),
+        };
+        // A full channel takes it a little later; a closed one has no engine behind it that could hold anything.
+        if let Err(TrySendError::Full(input)) = post.try_send(Post::Input(input)) {
+            let post = post.clone();
+            tokio::task::spawn_blocking(move || drop(post.send(input)));
+        }
+    }
+}
+
+/// What is to be given back of an answer that nobody took.
+pub(super) fn undelivered(answer: Answer<Response>) -> Option<Input> {
+    let Ok(Response::Claimed(ClaimAnswer { tasks, .. })) = answer else {
+        return None;
+    };
+    let held: Vec<_> = tasks
+        .into_iter()
+        .map(|(task, token)| (task.id, token))
+        .collect();
+    (!held.is_empty()).then_some(Input::Undelivered(held))
+}
+
+impl Backend for Handle {
+    async fn submit(&self, tasks: Vec<NewTask>) -> Answer<Vec<SubmitOutcome>> {
+        match self.ask(Request::Submit(tasks)).await? {
+            Response::Submitted(outcomes) => Ok(outcomes),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Answer<ClaimAnswer> {
+        match self.ask(Request::Claim(request)).await? {
+            Response::Claimed(answer) => Ok(answer),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn complete(
+        &self,
+        id: TaskId,
+        token: Option<Token>,
+        result: Option<Payload>,
+    ) -> Answer<()> {
+        self.ask_done(Request::Complete(id, token, result)).await
+    }
+
+    async fn fail(&self, id: TaskId, token: Token, failure: Failure) -> Answer<TaskView> {
+        self.ask_task(Request::Fail(id, token, failure)).await
+    }
+
+    async fn release(&self, id: TaskId, token: Token) -> Answer<()> {
+        self.ask_done(Request::Release(id, token)).await
+    }
+
+    async fn extend(&self, id: TaskId, token: Token, length: Option<Millis>) -> Answer<WallMillis> {
+        match self.ask(Request::Extend(id, token, length)).await? {
+            Response::Expires(at) => Ok(at),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn cancel(&self, id: TaskId) -> Answer<()> {
+        self.ask_done(Request::Cancel(id)).await
+    }
+
+    async fn reschedule(&self, id: TaskId, change: Change) -> Answer<TaskView> {
+        self.ask_task(Request::Reschedule(id, change)).await
+    }
+
+    async fn retry(&self, id: TaskId) -> Answer<TaskView> {
+        self.ask_task(Request::Retry(id)).await
+    }
+
+    async fn task(&self, id: TaskId) -> Answer<TaskView> {
+        self.ask_task(Request::Task(id)).await
+    }
+
+    async fn tasks(&self, query: PageQuery) -> Answer<Page> {
+        match self.ask(Request::Tasks(query)).await? {
+            Response::Page(page) => Ok(page),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn queues(&self) -> Answer<Vec<QueueView>> {
+        match self.ask(Request::Queues).await? {
+            Response::Queues(queues) => Ok(queues),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn queue(&self, name: QueueName) -> Answer<QueueView> {
+        match self.ask(Request::Queue(name)).await? {
+            Response::Queues(mut queues) => queues.pop().ok_or_else(odd),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn workers(&self) -> Answer<Vec<WorkerView>> {
+        match self.ask(Request::Workers).await? {
+            Response::Workers(workers) => Ok(workers),
+            _ => Err(odd()),
+        }
+    }
+
+    fn events(&self) -> EventStream {
+        let stream = EventStream::new(self.events.subscribe());
+        // When the channel is full for a moment the next listener asks again; an engine that is gone tells nothing.
+        drop(self.post.try_send(Post::Input(Input::Listening(true))));
+        stream
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            ready: self.signs.ready.load(Ordering::Acquire),
+            fault: self.signs.fault.get().cloned(),
+        }
+    }
+
+    async fn status(&self) -> Answer<StatusView> {
+        match self.ask(Request::Status).await? {
+            Response::Status(status) => Ok(*status),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn pause(&self, queue: Option<QueueName>, on: bool) -> Answer<()> {
+        self.ask_done(Request::Pause(queue, on)).await
+    }
+
+    async fn drain(&self, queue: Option<QueueName>, on: bool) -> Answer<()> {
+        self.ask_done(Request::Drain(queue, on)).await
+    }
+
+    async fn retry_dead(&self, queue: Option<QueueName>) -> Answer<u64> {
+        self.ask_all(Request::RetrySome(queue)).await
+    }
+
+    async fn purge(&self, queue: Option<QueueName>, state: State) -> Answer<u64> {
+        self.ask_all(Request::PurgeSome(queue, state)).await
+    }
+
+    async fn rejected(&self, limit: usize) -> Answer<Vec<RejectedView>> {
+        match self.ask(Request::Rejected(limit)).await? {
+            Response::Rejected(rejected) => Ok(rejected),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn rescan(&self) -> Answer<()> {
+        self.ask_done(Request::Rescan).await
+    }
+
+    async fn checkpoint(&self) -> Answer<()> {
+        self.ask_done(Request::Checkpoint).await
+    }
+}

@@ -1,0 +1,400 @@
+//! What callers ask, one function each: the queue decides, the journal takes, the answer waits for the disk.
+
+use super::{
+    Engine,
+    io::{Output, Request, Response, Ticket},
+    workers::Deed,
+};
+use crate::{
+    backend::{Error, Fault},
+    queue::Verdict,
+    store::Room,
+    task::{
+        Change, Failure, Millis, NewTask, Now, Page, PageQuery, Payload, QueueName, Record,
+        Refusal, State, StatusView, SubmitOutcome, TaskId, Token,
+    },
+};
+
+/// How many tasks a purge or a retry of all meets in one step: more take their turn after other work.
+const SOME: usize = 1000;
+/// Bytes of a submitted task's record beside its payload, unique key and queue, at most.
+const RECORD_BYTES: u64 = 256;
+/// Bytes of a failure's record beside its text.
+const END_BYTES: u64 = 128;
+
+type Outcome = Result<Response, Refusal>;
+
+impl Engine {
+    pub(super) fn request(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        request: Request,
+        out: &mut Vec<Output>,
+    ) {
+        self.request_again(now, ticket, request, 0, out);
+    }
+
+    /// Does a request that has waited `tries` times for payloads.
+    pub(super) fn request_again(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        request: Request,
+        tries: u32,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(text) = &self.fault
+            && !matches!(request, Request::Status)
+        {
+            let fault = Error::Fault(Fault(text.clone()));
+            return out.push(Output::Reply(ticket, Err(fault)));
+        }
+        let missing = self.without_payload(self.shown_by(&request));
+        if !missing.is_empty() {
+            return self.park(now, ticket, request, missing, tries, out);
+        }
+        let outcome = match request {
+            Request::Submit(tasks) => return self.submit_in_turn(now, ticket, tasks, out),
+            Request::Claim(claim) => return self.claim(now, ticket, claim, out),
+            Request::Tasks(query) => return self.page(now, ticket, query, tries, out),
+            Request::Rejected(limit) => return out.push(Output::ListRejected(ticket, limit)),
+            Request::Checkpoint => {
+                self.checkpoint_callers.push(ticket);
+                self.checkpoint_wanted = true;
+                return;
+            }
+            Request::Rescan => {
+                out.push(Output::Rescan);
+                Ok(Response::Done)
+            }
+            Request::Complete(id, token, result) => self.complete(now, id, token, result),
+            Request::Fail(id, token, failure) => self.fail(now, id, token, failure),
+            Request::Release(id, token) => {
+                self.end(now, |engine| engine.queue.decide_release(id, token, now))
+            }
+            Request::Extend(id, token, length) => self.extend(now, id, token, length),
+            Request::Cancel(id) => self.end(now, |engine| engine.queue.decide_cancel(id)),
+            Request::Reschedule(id, change) => self.reschedule(now, id, change),
+            Request::Retry(id) => self.retry(now, id),
+            Request::Task(id) => self.shown(now, id),
+            Request::Queues => Ok(Response::Queues(self.queue.queue_views(now))),
+            Request::Queue(name) => self
+                .queue
+                .queue_view(&name, now)
+                .map(|view| Response::Queues(vec![view])),
+            Request::Workers => Ok(self.worker_views()),
+            Request::Status => Ok(Response::Status(Box::new(self.status(now)))),
+            Request::Pause(queue, on) => self.switch(now, queue, true, on),
+            Request::Drain(queue, on) => {
+                let outcome = self.switch(now, queue, false, on);
+                self.take_postponed(now, out);
+                outcome
+            }
+            Request::RetrySome(queue) => self.retry_some(now, queue.as_ref()),
+            Request::PurgeSome(queue, state) => self.purge_some(now, queue.as_ref(), state),
+        };
+        match outcome {
+            Ok(response) => self.reply(ticket, Ok(response), out),
+            Err(refusal) => self.refuse(ticket, refusal, out),
+        }
+    }
+
+    /// The tasks whose payloads the answer shows, or the decision compares.
+    fn shown_by(&self, request: &Request) -> Vec<TaskId> {
+        match request {
+            Request::Submit(tasks) => tasks.iter().filter_map(|task| self.rival(task)).collect(),
+            Request::Fail(id, ..)
+            | Request::Reschedule(id, _)
+            | Request::Retry(id)
+            | Request::Task(id) => vec![*id],
+            // Where done tasks are kept, their payloads are.
+            Request::Complete(id, ..) if self.settings.retain_done > Millis(0) => vec![*id],
+            Request::Claim(claim) if self.settings.retain_done > Millis(0) => {
+                claim.complete.iter().map(|one| one.id).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The task that is there already, by the new one's id or unique key.
+    fn rival(&self, task: &NewTask) -> Option<TaskId> {
+        let by_id = task.id.filter(|id| self.queue.get(*id).is_some());
+        let by_key = || {
+            task.options
+                .unique_key
+                .as_ref()
+                .and_then(|key| self.queue.key_holder(&task.queue, key))
+        };
+        by_id.or_else(by_key)
+    }
+
+    /// Takes new tasks, behind those that wait for room.
+    fn submit_in_turn(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        tasks: Vec<NewTask>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.roomless.is_empty() {
+            self.submit(now, ticket, tasks, out);
+        } else {
+            self.roomless.push_back((ticket, tasks));
+        }
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        tasks: Vec<NewTask>,
+        out: &mut Vec<Output>,
+    ) {
+        let crowded = self.files.len() >= self.settings.max_pending_files;
+        let room = self
+            .ledger
+            .room_for_new(tasks.iter().map(bytes_of).sum(), tasks.len() as u64);
+        if crowded && self.spool_full {
+            return self.refuse(ticket, Refusal::NoRoom, out);
+        }
+        if crowded || (room != Room::Yes && self.wait_for_room(now, room)) {
+            return self.roomless.push_back((ticket, tasks));
+        }
+        if room == Room::Full {
+            return self.refuse(ticket, Refusal::NoRoom, out);
+        }
+        match self.take(now, tasks, None) {
+            Ok(verdicts) => {
+                let outcomes = verdicts
+                    .iter()
+                    .filter_map(|verdict| self.outcome(now, verdict))
+                    .collect();
+                self.reply(ticket, Ok(Response::Submitted(outcomes)), out);
+            }
+            Err(refusal) => self.refuse(ticket, refusal, out),
+        }
+    }
+
+    /// Decides and commits new tasks for which there is room.
+    pub(super) fn take(
+        &mut self,
+        now: Now,
+        tasks: Vec<NewTask>,
+        source: Option<&crate::task::Source>,
+    ) -> Result<Vec<Verdict>, Refusal> {
+        let Self {
+            queue,
+            ids,
+            entropy,
+            bodies,
+            ..
+        } = self;
+        let mut make_id = || {
+            ids.make(
+                now.wall,
+                (u128::from(entropy()) << 64) | u128::from(entropy()),
+            )
+        };
+        let verdicts =
+            queue.decide_submit(tasks, source, &mut make_id, &|id| bodies.get(id).cloned())?;
+        let new = verdicts.iter().filter_map(|verdict| match verdict {
+            Verdict::New(task) => Some(Record::Submitted(task.clone())),
+            Verdict::Existing(_) => None,
+        });
+        let records: Vec<Record> = new.collect();
+        if !records.is_empty() {
+            self.commit(now, &records);
+        }
+        Ok(verdicts)
+    }
+
+    fn outcome(&self, now: Now, verdict: &Verdict) -> Option<SubmitOutcome> {
+        let (id, created) = match verdict {
+            Verdict::New(task) => (task.id, true),
+            Verdict::Existing(id) => (*id, false),
+        };
+        Some(SubmitOutcome {
+            task: self.view(now, id)?,
+            created,
+        })
+    }
+
+    /// Something that ends an attempt or a task: there is always room for it.
+    fn end(&mut self, now: Now, decide: impl FnOnce(&Self) -> Result<Record, Refusal>) -> Outcome {
+        let record = decide(self)?;
+        self.commit(now, &[record]);
+        Ok(Response::Done)
+    }
+
+    /// Something for which there may be no room.
+    fn if_room(&mut self, now: Now, record: Record, bytes: u64) -> Result<(), Refusal> {
+        let room = self.ledger.room_for_claim(bytes);
+        if room != Room::Yes {
+            self.wait_for_room(now, room);
+            return Err(if room == Room::Full {
+                Refusal::NoRoom
+            } else {
+                Refusal::Busy
+            });
+        }
+        self.commit(now, &[record]);
+        Ok(())
+    }
+
+    fn complete(
+        &mut self,
+        now: Now,
+        id: TaskId,
+        token: Option<Token>,
+        result: Option<Payload>,
+    ) -> Outcome {
+        let result = self.result_if_room(result);
+        self.end(now, |engine| {
+            engine.queue.decide_complete(id, token, result, now)
+        })
+    }
+
+    fn fail(&mut self, now: Now, id: TaskId, token: Token, mut failure: Failure) -> Outcome {
+        if self
+            .ledger
+            .room_for_claim(failure.error.len() as u64 + END_BYTES)
+            != Room::Yes
+        {
+            failure.error.clear();
+        }
+        if let Some(worker) = self.worker_of(id) {
+            self.workers.note(&worker, Deed::Failed, now.wall);
+        }
+        let random = self.random();
+        let record = self.queue.decide_fail(id, token, &failure, random, now)?;
+        self.commit(now, &[record]);
+        self.shown(now, id)
+    }
+
+    fn extend(&mut self, now: Now, id: TaskId, token: Token, length: Option<Millis>) -> Outcome {
+        let (record, expires) = self.queue.decide_extend(id, token, length, now)?;
+        self.if_room(now, record, END_BYTES)?;
+        Ok(Response::Expires(now.wall_at(expires)))
+    }
+
+    fn reschedule(&mut self, now: Now, id: TaskId, change: Change) -> Outcome {
+        let record = self.queue.decide_reschedule(id, change)?;
+        self.if_room(now, record, END_BYTES)?;
+        self.shown(now, id)
+    }
+
+    fn retry(&mut self, now: Now, id: TaskId) -> Outcome {
+        let record = self.queue.decide_retry(id)?;
+        self.if_room(now, record, END_BYTES)?;
+        self.shown(now, id)
+    }
+
+    fn switch(&mut self, now: Now, queue: Option<QueueName>, paused: bool, on: bool) -> Outcome {
+        let record = self.queue.decide_switch(queue, paused, on)?;
+        self.if_room(now, record, END_BYTES)?;
+        Ok(Response::Done)
+    }
+
+    fn retry_some(&mut self, now: Now, queue: Option<&QueueName>) -> Outcome {
+        let mut count = 0;
+        for id in self.queue.some_in(queue, State::Dead, SOME)? {
+            // One whose unique key is held by another stays dead; the others go on.
+            if let Ok(record) = self.queue.decide_retry(id) {
+                self.if_room(now, record, END_BYTES)?;
+                count += 1;
+            }
+        }
+        Ok(Response::Count(count))
+    }
+
+    fn purge_some(&mut self, now: Now, queue: Option<&QueueName>, state: State) -> Outcome {
+        if state == State::Leased {
+            return Err(Refusal::invalid(
+                "state",
+                "leased tasks can't be purged: their workers hold them",
+            ));
+        }
+        let ids = self.queue.some_in(queue, state, SOME)?;
+        let count = ids.len() as u64;
+        for id in ids {
+            self.commit(now, &[Record::Cancelled { id }]);
+        }
+        Ok(Response::Count(count))
+    }
+
+    fn shown(&self, now: Now, id: TaskId) -> Outcome {
+        self.view(now, id)
+            .map(|view| Response::Task(Box::new(view)))
+            .ok_or(Refusal::NoSuchTask(id))
+    }
+
+    fn page(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        query: PageQuery,
+        tries: u32,
+        out: &mut Vec<Output>,
+    ) {
+        let (ids, next) = match self.queue.page(&query) {
+            Ok(page) => page,
+            Err(refusal) => return self.refuse(ticket, refusal, out),
+        };
+        let missing = self.without_payload(ids.iter().copied());
+        // What can't be read in the end is left out: the rest of the page is still right.
+        if !missing.is_empty() && tries < 3 {
+            return self.park(now, ticket, Request::Tasks(query), missing, tries, out);
+        }
+        let tasks = ids
+            .into_iter()
+            .filter_map(|id| self.view(now, id))
+            .collect();
+        self.reply(ticket, Ok(Response::Page(Page { tasks, next })), out);
+    }
+
+    pub(super) fn worker_of(&self, id: TaskId) -> Option<crate::task::WorkerName> {
+        self.queue.get(id)?.lease()?.worker.clone()
+    }
+
+    fn worker_views(&self) -> Response {
+        let held = self
+            .queue
+            .leased()
+            .filter_map(|(id, entry)| Some((entry.lease()?.worker.as_ref()?, id)));
+        let waiting = self
+            .waiting
+            .all()
+            .filter_map(|waiter| waiter.request.worker.as_ref());
+        Response::Workers(self.workers.views(held, waiting))
+    }
+
+    fn status(&self, now: Now) -> StatusView {
+        let (counts, counters) = self.queue.totals();
+        let (paused, draining) = self.queue.switches();
+        StatusView {
+            counts,
+            queues: self.queue.queue_count() as u64,
+            paused,
+            draining,
+            waiting_claims: self.waiting.len() as u64,
+            counters,
+            spool_lag: self.files.lag(now.tick),
+            spool_pending: self.files.len() as u64,
+            spool_failures: self.files.failures,
+            journal_bytes: self.ledger.bytes_since_checkpoint(),
+            journal_syncs: self.syncs,
+            journal_records: self.records,
+            rejected: self.rejected,
+            disk_full: self.room_refused.is_some() || self.spool_full,
+            disk_free: None,
+            fault: self.fault.clone(),
+        }
+    }
+}
+
+/// Bytes that the record of a new task takes at most.
+pub(super) fn bytes_of(task: &NewTask) -> u64 {
+    let key = task.options.unique_key.as_ref().map_or(0, |key| key.len());
+    (task.payload.len() + key + task.queue.as_str().len()) as u64 + RECORD_BYTES
+}

@@ -1,0 +1,191 @@
+//! [`Loader`]: a start, from what the store found to an engine that goes on.
+//!
+//! What was found comes in the order in which it is believed: the checkpoint, the names of files, the journal's tail. All
+//! of it goes through the queue's one `apply`; the files' bookkeeping goes on as if the daemon had never been away, so
+//! that every difference between journal and directory is written or removed behind like any other change.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashSet};
+
+use super::{
+    Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, workers::Workers,
+};
+use crate::{
+    queue::Queues,
+    store::{Found, JournalStart, Ledger, LedgerSettings, Seq},
+    task::{Area, IdSource, Location, Now, Options, Record, Restored, State, TaskId},
+};
+
+/// A start on its way.
+#[derive(Debug)]
+pub struct Loader {
+    engine: Engine,
+    now: Now,
+    /// Tasks of the checkpoint whose files have not been seen.
+    unseen: HashSet<TaskId, FixedState>,
+    /// Files whose task has another file already.
+    doubles: Vec<Location>,
+    files: u64,
+}
+
+impl Loader {
+    /// A start at `now`.
+    #[must_use]
+    pub fn new(settings: Settings, entropy: Entropy, now: Now) -> Self {
+        let segment_bytes = settings.segment_bytes;
+        let mut queue = Queues::new(settings.limits.clone());
+        // So that what is due is ready at once, and not first sorted among the scheduled.
+        queue.advance(now, 0);
+        let engine = Engine {
+            queue,
+            ledger: Ledger::new(
+                &JournalStart::default(),
+                LedgerSettings {
+                    segment_bytes,
+                    sync: true,
+                },
+            ),
+            ids: IdSource::default(),
+            entropy,
+            files: Files::default(),
+            bodies: Bodies::default(),
+            waiting: Waiting::default(),
+            workers: Workers::default(),
+            held: VecDeque::new(),
+            parked: Vec::new(),
+            roomless: VecDeque::new(),
+            postponed: VecDeque::new(),
+            irregular: BTreeMap::new(),
+            stirred: BTreeSet::new(),
+            prefetch_in: HashMap::default(),
+            checkpointing: None,
+            checkpoint_wanted: false,
+            checkpoint_callers: Vec::new(),
+            checkpoint_from: 0,
+            last_sealed: Seq(0),
+            room_refused: None,
+            spool_full: false,
+            listening: false,
+            event_number: 0,
+            syncs: 0,
+            records: 0,
+            rejected: 0,
+            next_purge: None,
+            fault: None,
+            stopping: false,
+            closing: false,
+            closed: false,
+            settings,
+        };
+        Self {
+            engine,
+            now,
+            unseen: HashSet::default(),
+            doubles: Vec::new(),
+            files: 0,
+        }
+    }
+
+    /// Takes one thing that was found.
+    pub fn take(&mut self, found: Found) {
+        match found {
+            Found::LastId(id) => self.engine.ids.advance_past(id),
+            Found::Checkpoint(record) => {
+                if let Record::Restored(task) = &record {
+                    self.unseen.insert(task.id);
+                }
+                self.engine.queue.apply(&record);
+            }
+            Found::File(place) => self.file(place),
+            Found::Tail(seq, record) => {
+                if let Some(id) = record.id() {
+                    let alive = self.engine.queue.get(id).is_some();
+                    // A task that is submitted in the tail has its payload there.
+                    if matches!(record, Record::Submitted(_)) || !alive {
+                        self.unseen.remove(&id);
+                    }
+                }
+                self.engine.make_true(self.now, &record, seq);
+            }
+            Found::Progress { .. } => {}
+        }
+    }
+
+    fn file(&mut self, place: Location) {
+        self.files += 1;
+        let id = place.name.id;
+        let engine = &mut self.engine;
+        match engine.queue.location(id) {
+            None => {
+                let state = if place.area == Area::Dead {
+                    State::Dead
+                } else {
+                    State::Ready
+                };
+                engine.queue.apply(&Record::Restored(Box::new(Restored {
+                    id,
+                    queue: place.queue,
+                    priority: place.name.priority,
+                    exectime: place.name.exectime,
+                    options: Options::default(),
+                    attempts: 0,
+                    state,
+                    lease: None,
+                    last_error: None,
+                })));
+            }
+            Some(known) if self.unseen.remove(&id) => {
+                // The file has moved on since the checkpoint; the tail will say so.
+                if known != place {
+                    engine.files.note(id, Some(place), Seq(0), self.now.tick);
+                }
+            }
+            Some(_) => self.doubles.push(place),
+        }
+    }
+
+    /// The engine, ready to go on, and the canonical files that are no task's: to be looked at as drops.
+    #[must_use]
+    pub fn finish(mut self, start: &JournalStart) -> (Engine, Vec<Location>) {
+        let engine = &mut self.engine;
+        let sync = engine.settings.durability == super::Durability::Sync;
+        let segment_bytes = engine.settings.segment_bytes;
+        engine.ledger = Ledger::new(
+            start,
+            LedgerSettings {
+                segment_bytes,
+                sync,
+            },
+        );
+        engine.last_sealed = engine.ledger.synced_seq();
+        engine.ledger.set_counts(
+            engine.queue.len() as u64,
+            engine.queue.leased_count() as u64,
+        );
+        engine.held.clear();
+        // A task that only the checkpoint knows had its file on the disk; somebody removed it while no daemon ran.
+        for id in std::mem::take(&mut self.unseen) {
+            let leased = engine
+                .queue
+                .get(id)
+                .is_none_or(|entry| entry.state == State::Leased);
+            if !leased {
+                tracing::info!(task_id = %id, "a task's file was removed while the daemon was down: it is cancelled");
+                engine.commit(self.now, &[Record::Cancelled { id }]);
+            }
+        }
+        let queue = &engine.queue;
+        self.doubles.retain(|place| {
+            place.area == Area::Tasks && queue.location(place.name.id).as_ref() != Some(place)
+        });
+        (self.engine, self.doubles)
+    }
+
+    /// How many task files were found so far.
+    #[must_use]
+    pub const fn files(&self) -> u64 {
+        self.files
+    }
+}
