@@ -146,7 +146,7 @@ fn folder(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
             .map(QueueName::parse);
         match name {
             Some(Ok(name)) if queue.is_default() && !name.is_default() => {
-                folder(&inner, area, &name, report)
+                folder(&inner, area, &name, report);
             }
             _ => report.problem(&inner, "a folder whose name is no queue's"),
         }
@@ -161,7 +161,9 @@ fn task_file(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
     let Some(parsed) = FileName::parse(name) else {
         match area {
             _ if is_unfinished(name) => report.ignored += 1,
-            Area::Tasks if name.ends_with(".json") || name.ends_with(".txt") => report.dropped += 1,
+            Area::Tasks if has_extension(path, "json") || has_extension(path, "txt") => {
+                report.dropped += 1;
+            }
             _ => report.problem(path, "a name that is no task's"),
         }
         return;
@@ -171,6 +173,10 @@ fn task_file(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
     if let Some(what) = content_problem(path, &parsed) {
         report.problem(path, &what);
     }
+}
+
+fn has_extension(path: &Path, end: &str) -> bool {
+    path.extension().is_some_and(|found| found == end)
 }
 
 /// As the watcher has it: these are still being written.
@@ -258,12 +264,16 @@ fn screen(report: &Report, console: &Console) -> String {
         (true, None) => "held by a process outside of this container".to_owned(),
         (false, _) => "free: no daemon runs on it".to_owned(),
     };
-    let mut text = format!("{}\nlock       {lock}\n", escaped(&report.data_dir));
-    text.push_str(&format!(
-        "journal    {} files, {} bytes\ndropped    {} files wait to be taken in\nunfinished {} files are still being \
-         written\nrejected   {} files\n\n",
-        report.journal_files, report.journal_bytes, report.dropped, report.ignored, report.rejected
-    ));
+    let mut text = format!(
+        "{}\nlock       {lock}\njournal    {} files, {} bytes\ndropped    {} files wait to be taken in\nunfinished \
+         {} files are still being written\nrejected   {} files\n\n",
+        escaped(&report.data_dir),
+        report.journal_files,
+        report.journal_bytes,
+        report.dropped,
+        report.ignored,
+        report.rejected
+    );
     let mut table = Table::new([
         ("WHERE", Side::Left),
         ("QUEUE", Side::Left),

@@ -24,7 +24,6 @@ pub(super) struct Cli {
         short,
         global = true,
         value_name = "URL",
-        env = "WORKQUEUE_URL",
         conflicts_with = "socket"
     )]
     pub(super) url: Option<String>,

@@ -19,14 +19,19 @@ pub(super) fn choose(
     if let Some(path) = socket {
         return Ok(Endpoint::Socket(path));
     }
-    if let Some(url) = url {
-        return Endpoint::parse(url)
-            .map_err(|reason| CtlError::Usage(format!("--url {url}: {reason}")));
+    let named = url.map(|url| ("--url", url.to_owned()));
+    let variable = || {
+        let url = surroundings.var("WORKQUEUE_URL")?;
+        Some(("WORKQUEUE_URL", url.to_string_lossy().into_owned()))
+    };
+    if let Some((name, url)) = named.or_else(variable) {
+        return Endpoint::parse(&url)
+            .map_err(|reason| CtlError::Usage(format!("{name} {url}: {reason}")));
     }
     if let Some(path) = surroundings.var("WORKQUEUE_ADMIN_SOCKET") {
         return Ok(Endpoint::Socket(path.into()));
     }
-    Ok(Endpoint::Socket(first(candidates(surroundings))))
+    Ok(Endpoint::Socket(first(&candidates(surroundings))))
 }
 
 fn candidates(surroundings: &Surroundings) -> Vec<PathBuf> {
@@ -44,7 +49,7 @@ fn candidates(surroundings: &Surroundings) -> Vec<PathBuf> {
 }
 
 /// One that may be used, else one that is there (its error says why it may not), else the system's.
-fn first(paths: Vec<PathBuf>) -> PathBuf {
+fn first(paths: &[PathBuf]) -> PathBuf {
     let usable =
         |path: &&PathBuf| access(path.as_path(), Access::READ_OK | Access::WRITE_OK).is_ok();
     // A directory that may not be entered hides whether there is a socket: that counts as there.
@@ -78,13 +83,26 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_beats_the_environment() {
+        let set = Surroundings::new(
+            |name| (name == "WORKQUEUE_URL").then(|| "http://127.0.0.1:9".into()),
+            0,
+        );
+        let tcp = Endpoint::parse("http://127.0.0.1:9").unwrap();
+        assert_eq!(choose(None, None, &set).unwrap(), tcp);
+        let socket = Endpoint::Socket("/q.sock".into());
+        assert_eq!(choose(None, Some("/q.sock".into()), &set).unwrap(), socket);
+        assert_eq!(choose(Some("unix:/q.sock"), None, &set).unwrap(), socket);
+    }
+
+    #[test]
     fn a_socket_of_the_users_own_is_found_and_the_systems_named_when_there_is_none() {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("admin.sock");
         let paths = || vec![dir.path().join("absent.sock"), own.clone()];
-        assert_eq!(first(paths()), Path::new(SYSTEM_SOCKET));
+        assert_eq!(first(&paths()), Path::new(SYSTEM_SOCKET));
         fs::write(&own, "").unwrap();
-        assert_eq!(first(paths()), own);
+        assert_eq!(first(&paths()), own);
     }
 
     #[test]

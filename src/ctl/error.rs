@@ -73,13 +73,13 @@ impl CtlError {
 }
 
 fn problem_text(problem: &api::Problem) -> String {
-    let mut text = if problem.detail.is_empty() {
-        problem.title.clone()
+    let text = if problem.detail.is_empty() {
+        &problem.title
     } else {
-        problem.detail.clone()
+        &problem.detail
     };
-    if let Some(accepted) = problem.accepted {
-        text.push_str(&format!(" ({accepted} tasks before it were taken)"));
+    match problem.accepted {
+        Some(accepted) => format!("{text} ({accepted} tasks before it were taken)"),
+        None => text.clone(),
     }
-    text
 }

@@ -38,6 +38,22 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// Does what `args` ask for with this process's input and outputs. Gives the exit code.
+pub fn start(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let mut console = Console::of_process();
+    let built = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match built {
+        Ok(runtime) => runtime,
+        Err(cause) => return fail(&cause.into(), &mut console),
+    };
+    let code = runtime.block_on(run(args, &mut console));
+    // A thread that still waits for standard input must not keep the program.
+    runtime.shutdown_background();
+    code
+}
+
 /// Does what `args` (the program's name first) ask for. Gives the exit code: see `--help`.
 pub async fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console) -> u8 {
     let cli = match Cli::try_parse_from(args) {
@@ -46,16 +62,16 @@ pub async fn run(args: impl IntoIterator<Item = OsString>, console: &mut Console
     };
     let done = dispatch(cli, console).await;
     let done = done.and_then(|()| Ok(console.out.flush()?));
-    match done {
-        Ok(()) => 0,
-        Err(error) => {
-            if !error.is_silent() {
-                // Nobody is left to be told when stderr is gone as well; the exit code still says it.
-                drop(console.note(&format!("workqueuectl: {error}")));
-            }
-            error.exit_code()
-        }
+    done.map_or_else(|error| fail(&error, console), |()| 0)
+}
+
+/// Tells of the error. Gives its exit code.
+fn fail(error: &CtlError, console: &mut Console) -> u8 {
+    if !error.is_silent() {
+        // Nobody is left to be told when stderr is gone as well; the exit code still says it.
+        drop(console.note(&format!("workqueuectl: {error}")));
     }
+    error.exit_code()
 }
 
 /// Help and version are answers, everything else is a mistake.
@@ -86,9 +102,9 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CtlError> {
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "workqueuectl", &mut script);
-            return Ok(console.out.write_all(&script)?);
+            Ok(console.out.write_all(&script)?)
         }
-        Verb::Check(check) => return check::run(check.data, json, console),
+        Verb::Check(check) => check::run(check.data, json, console),
         verb => {
             let endpoint = endpoint::choose(cli.url.as_deref(), cli.socket, &console.surroundings)?;
             ask(verb, &endpoint, json, console).await

@@ -169,7 +169,7 @@ fn screen(
         text.push_str(&paint(colour, tint, &escaped(&what)));
         text.push('\n');
         if !next.is_empty() {
-            text.push_str(&format!("    {next}\n"));
+            text.extend(["    ", next, "\n"]);
         }
     }
     text
@@ -354,11 +354,12 @@ pub(super) async fn top(
 ) -> Result<(), CtlError> {
     if json || !console.terminal {
         let (text, value) = look(endpoint, console.colour).await?;
-        return Ok(if json {
+        if json {
             console.json(&value)?;
         } else {
             console.out.write_all(text.as_bytes())?;
-        });
+        }
+        return Ok(());
     }
     let mut interrupt = Interrupt::new()?;
     // The alternate screen, so that what stood there comes back; the cursor hidden.

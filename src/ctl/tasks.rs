@@ -68,7 +68,7 @@ fn page_path(list: &List, limit: u64, after: Option<&str>) -> String {
     ];
     for (name, value) in pairs {
         if let Some(value) = value {
-            path.push_str(&format!("&{name}={}", encoded(value)));
+            path.extend(["&", name, "=", &encoded(value)]);
         }
     }
     path
@@ -262,7 +262,7 @@ async fn each(
             None => {}
             // A cancelled task is gone: the answer has no body.
             Some(answer) if json && answer.is_empty() => {
-                console.json(&serde_json::json!({ "id": id }))?
+                console.json(&serde_json::json!({ "id": id }))?;
             }
             Some(answer) if json => console.raw(&answer)?,
             Some(_) => console.line(&format!("{id} {text}"))?,
@@ -349,17 +349,13 @@ async fn purged(purge: &Purge, endpoint: &Endpoint) -> Result<u64, CtlError> {
         State::Leased => 0,
     };
     let state = purge.state.state();
-    match &purge.queue {
-        Some(name) => {
-            let path = format!("/api/v1/queues/{name}");
-            let queue: api::Queue = ask(endpoint, Method::GET, &path, None).await?;
-            Ok(of(state, queue.ready, queue.scheduled, queue.dead))
-        }
-        None => {
-            let all = admin::status(endpoint).await?;
-            Ok(of(state, all.ready, all.scheduled, all.dead))
-        }
+    if let Some(name) = &purge.queue {
+        let path = format!("/api/v1/queues/{name}");
+        let queue: api::Queue = ask(endpoint, Method::GET, &path, None).await?;
+        return Ok(of(state, queue.ready, queue.scheduled, queue.dead));
     }
+    let all = admin::status(endpoint).await?;
+    Ok(of(state, all.ready, all.scheduled, all.dead))
 }
 
 fn confirmed(what: &str, console: &mut Console) -> Result<bool, CtlError> {
