@@ -1,2 +1,5 @@
 //! `workqueuectl`: the command line.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    workqueue::ctl::start(std::env::args_os()).into()
+}

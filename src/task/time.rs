@@ -13,6 +13,37 @@ impl Millis {
         Self(secs.saturating_mul(1000))
     }
 
+    /// Reads a length as people write it: whole numbers with a unit (`ms`, `s`, `m`, `h`, `d`), several in a row added up
+    /// (`1m30s`). `None` for anything else, also for a number without a unit.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut rest = text.trim();
+        let mut total = 0_u64;
+        if rest.is_empty() {
+            return None;
+        }
+        while !rest.is_empty() {
+            let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            let (number, tail) = rest.split_at(digits);
+            let letters = tail.len()
+                - tail
+                    .trim_start_matches(|c: char| c.is_ascii_alphabetic())
+                    .len();
+            let (unit, tail) = tail.split_at(letters);
+            let unit = match unit {
+                "ms" => 1,
+                "s" => 1000,
+                "m" => 60_000,
+                "h" => 3_600_000,
+                "d" => 86_400_000,
+                _ => return None,
+            };
+            total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(unit)?)?;
+            rest = tail;
+        }
+        Some(Self(total))
+    }
+
     /// The length as the standard library has it.
     #[must_use]
     pub const fn as_duration(self) -> std::time::Duration {
@@ -83,5 +114,42 @@ impl Now {
     pub const fn wall_at(self, tick: Tick) -> WallMillis {
         let ahead = tick.0 as i128 - self.tick.0 as i128;
         WallMillis(self.wall.0.saturating_add((ahead / 1_000_000) as i64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_read_with_their_units() {
+        for (text, millis) in [
+            ("0s", 0),
+            ("250ms", 250),
+            ("60s", 60_000),
+            ("1m30s", 90_000),
+            ("2h", 7_200_000),
+            ("7d", 604_800_000),
+        ] {
+            assert_eq!(Millis::parse(text), Some(Millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_unit_a_wrong_one_or_no_number_is_no_length() {
+        for text in [
+            "",
+            "60",
+            "s",
+            "1w",
+            "-1s",
+            "1.5s",
+            "1s2",
+            "1 s",
+            "99999999999999999999s",
+            "999999999999999999d",
+        ] {
+            assert_eq!(Millis::parse(text), None, "{text}");
+        }
     }
 }

@@ -1,0 +1,101 @@
+//! Every default and every limit of a setting, each with its reason. Nothing else in the crate hides such a number.
+//!
+//! What belongs to a task itself (the longest lease, the longest key) is a constant of its type in [`crate::task`].
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+};
+
+use crate::task::{Backoff, Millis, Options};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Where the page and the API are by default: on this machine only, at the original's port.
+pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
+/// The most addresses: more is a mistake in a list.
+pub const MAX_LISTEN: usize = 16;
+/// The group that may use the admin socket.
+pub const ADMIN_GROUP: &str = "workqueue";
+/// The longest path of a Unix socket: `sun_path` of unix(7) has 108 bytes, one of them for the end.
+pub const MAX_SOCKET_PATH: usize = 107;
+/// What is logged by default: what a person on call wants to see the day after.
+pub const LOG_LEVEL: &str = "info";
+
+/// How often `durability = "interval"` syncs: what a crash of the machine may take back.
+pub const SYNC_INTERVAL: Millis = Millis(100);
+/// Below a millisecond `sync` is the better choice; above a minute `none` is the honest one.
+pub const SYNC_INTERVALS: RangeInclusive<Millis> = Millis(1)..=Millis::from_secs(60);
+
+/// How long finished work may stay only in the journal: short enough that `ls` feels live.
+pub const SPOOL_DELAY: Millis = Millis(100);
+/// A lag of more than a minute would make the directory useless to look at.
+pub const SPOOL_DELAYS: RangeInclusive<Millis> = Millis(0)..=Millis::from_secs(60);
+
+/// The lease of `GET /api/next`: the original's worker gives no sign of life, so its task comes back after this.
+pub const LEGACY_LEASE: Millis = Millis::from_secs(60);
+/// As for every lease.
+pub const LEASES: RangeInclusive<Millis> = Options::MIN_LEASE..=Options::MAX_LEASE;
+
+/// How often the task directory is looked through where the kernel may have told nothing (network file systems).
+pub const RESCAN_EVERY: Millis = Millis::from_secs(300);
+/// Zero is never. Reading a large directory more than once a second would be all that the daemon does.
+pub const RESCANS: RangeInclusive<Millis> = Millis::from_secs(1)..=Millis::from_secs(86_400);
+
+/// The largest payload: what a page shows and a journal record carries without hurting its neighbours.
+pub const MAX_PAYLOAD: u64 = MIB;
+/// A queue is not a file store: a larger payload belongs in a file, its path in the task.
+pub const MAX_PAYLOADS: RangeInclusive<u64> = 1..=64 * MIB;
+
+/// The largest request body: sixteen of the largest payloads, or some hundred thousand small tasks.
+pub const MAX_BODY: u64 = 16 * MIB;
+/// A body is held in memory, once for each connection.
+pub const MAX_BODIES: RangeInclusive<u64> = KIB..=GIB;
+
+/// The longest that a claim may wait: below the idle timeouts of the usual proxies.
+pub const MAX_WAIT: Millis = Millis::from_secs(300);
+/// Zero turns waiting off.
+pub const MAX_WAITS: RangeInclusive<Millis> = Millis(0)..=Millis::from_secs(3600);
+
+/// How long a client may take over a request's head: a slow one is a defect or an attack.
+pub const HEADER_TIMEOUT: Millis = Millis::from_secs(30);
+/// Below a second an honest client on a busy machine would be cut off.
+pub const HEADER_TIMEOUTS: RangeInclusive<Millis> = Millis::from_secs(1)..=Millis::from_secs(600);
+
+/// The length of a journal segment: small enough to be given back soon, large enough that new ones are rare.
+pub const JOURNAL_SEGMENT: u64 = 4 * MIB;
+/// Below 64 KiB every second record would open a file.
+pub const JOURNAL_SEGMENTS: RangeInclusive<u64> = 64 * KIB..=GIB;
+
+/// How much journal there may be since the last checkpoint: some seconds of replay at a start.
+pub const CHECKPOINT_BYTES: u64 = 64 * MIB;
+/// A checkpoint after each megabyte would write more than the journal itself.
+pub const CHECKPOINTS: RangeInclusive<u64> = MIB..=64 * GIB;
+
+/// How much memory payloads may take before they are read from their files again.
+pub const PAYLOAD_CACHE: u64 = 256 * MIB;
+/// Zero keeps none in memory but those not yet written.
+pub const PAYLOAD_CACHES: RangeInclusive<u64> = 0..=1024 * GIB;
+
+/// How many queues there may be: each is a folder and a watch, and a name made from user input must not fill the disk.
+pub const MAX_QUEUES: u64 = 10_000;
+/// The kernel's default of `fs.inotify.max_user_watches` is of this size on small machines.
+pub const MAX_QUEUES_RANGE: RangeInclusive<u64> = 1..=1_000_000;
+
+/// Attempts of a task that asks for no number.
+pub const MAX_ATTEMPTS: u64 = 5;
+/// As for every task.
+pub const ATTEMPTS: RangeInclusive<u64> = 1..=Options::MAX_ATTEMPTS as u64;
+/// The lease of a task and a claim that ask for none: longer than most handlers, short enough to notice a dead worker.
+pub const LEASE: Millis = Millis::from_secs(60);
+/// The wait between attempts of a task that asks for none.
+pub const BACKOFF: Backoff = Backoff::DEFAULT;
+/// Up to a year, as for every task.
+pub const BACKOFFS: RangeInclusive<Millis> = Millis(0)..=Options::MAX_BACKOFF;
+
+/// How long finished tasks are kept in `done/`: not at all.
+pub const RETENTION_DONE: Millis = Millis(0);
+/// Up to ten years.
+pub const RETENTIONS: RangeInclusive<Millis> = Millis(0)..=Millis::from_secs(10 * 366 * 86_400);

@@ -1,0 +1,355 @@
+//! Settings of the daemon: flags, environment and a TOML file to one checked value, and where each setting came from.
+//!
+//! Flags beat the environment, which beats the file, which beats the defaults. What is wrong is told in one line that names
+//! the place and the key. This floor may not know sockets or tasks; it only says what others are to do with them.
+//!
+//! - [`limits`]: every default and every range, with its reason
+//! - [`exit`]: exit codes of the programs
+//! - [`Flags`], [`Surroundings`]: what the process was started with
+//! - [`Settings`]: what comes out
+
+mod error;
+pub mod exit;
+mod flags;
+mod layer;
+pub mod limits;
+mod reader;
+mod size;
+mod surroundings;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+pub use error::{ConfigError, Origin};
+pub use flags::{Flags, command};
+pub use surroundings::Surroundings;
+
+use self::{
+    layer::Layer,
+    reader::{Reader, invalid},
+};
+use crate::{
+    api,
+    systemd::logging,
+    task::{Backoff, Millis},
+};
+
+/// When a reply is sent, seen from the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// After the sync that covers it: a crash of the machine takes nothing back.
+    Sync,
+    /// Before it; a crash of the machine may take back what happened in this interval. A crash of the daemon takes nothing.
+    Interval(Millis),
+    /// Nothing is synced but checkpoints; a crash of the machine may take back what the kernel had not written yet.
+    None,
+}
+
+/// What tasks that ask for nothing get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskDefaults {
+    /// Attempts until a task is dead.
+    pub max_attempts: u32,
+    /// The lease of a claim.
+    pub lease: Millis,
+    /// The wait between attempts.
+    pub backoff: Backoff,
+}
+
+/// All settings of the daemon, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where tasks are kept. Absolute.
+    pub data_dir: PathBuf,
+    /// Where HTTP is served; empty: not on TCP. Port 0 stands for one that is free.
+    pub listen: Vec<SocketAddr>,
+    /// The Unix socket of the admin API. Absolute.
+    pub admin_socket: PathBuf,
+    /// The group that may use it. It need not exist.
+    pub admin_group: String,
+    /// Whether addresses that other machines reach are allowed.
+    pub insecure: bool,
+    /// A `log` worker in this process.
+    pub with_worker: bool,
+    /// What is logged: a level, or directives.
+    pub log_level: String,
+    /// When replies are sent.
+    pub durability: Durability,
+    /// How long finished work may stay only in the journal before its file changes follow; 0 to 60 s.
+    pub spool_delay: Millis,
+    /// The lease that `GET /api/next` takes.
+    pub legacy_lease: Millis,
+    /// How often the task directory is looked through; zero: never.
+    pub rescan_every: Millis,
+    /// The largest payload in bytes.
+    pub max_payload: u64,
+    /// The largest request body in bytes.
+    pub max_body: u64,
+    /// The longest that a claim may wait.
+    pub max_wait: Millis,
+    /// How long a client may take over a request's head.
+    pub header_timeout: Millis,
+    /// The length of a journal segment in bytes.
+    pub journal_segment: u64,
+    /// Bytes of journal after which a checkpoint is written.
+    pub checkpoint_bytes: u64,
+    /// Bytes of payloads kept in memory.
+    pub payload_cache: u64,
+    /// How many queues there may be.
+    pub max_queues: u64,
+    /// What tasks that ask for nothing get.
+    pub defaults: TaskDefaults,
+    /// How long finished tasks are kept in `done/`; zero: not at all.
+    pub retention_done: Millis,
+    shown: Vec<api::Setting>,
+    file: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads the file, the environment and the flags, and checks them.
+    pub fn load(flags: &Flags, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+        let file = settings_file(flags, surroundings)?;
+        let mut layer = match &file {
+            Some((path, text)) => Layer::from_toml(text, path)?,
+            None => Layer::default(),
+        };
+        layer.cover(Layer::from_environment(surroundings)?);
+        layer.cover(flags.layer());
+        let mut settings = Self::read(Reader::new(layer), surroundings)?;
+        settings.file = file.map(|(path, _)| path);
+        Ok(settings)
+    }
+
+    /// Each setting with its value and its source, by key.
+    #[must_use]
+    pub fn settings(&self) -> Vec<api::Setting> {
+        self.shown.clone()
+    }
+
+    /// The file that was read, if there was one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    fn read(mut from: Reader, surroundings: &Surroundings) -> Result<Self, ConfigError> {
+        // Named here, the user's directories are not asked for: a system without HOME needs none.
+        let data_dir = from.path_or("data_dir", || surroundings.data_dir())?;
+        let admin_socket =
+            from.path_or(
+                "admin_socket",
+                || Ok(surroundings.admin_socket(&data_dir.0)),
+            )?;
+        if admin_socket.0.as_os_str().len() > limits::MAX_SOCKET_PATH {
+            let reason = format!(
+                "the path of a Unix socket has at most {} bytes; give a shorter --admin-socket",
+                limits::MAX_SOCKET_PATH
+            );
+            return Err(invalid("admin_socket", admin_socket.1, reason));
+        }
+        let insecure = from.flag("insecure")?;
+        let sync_interval = from.length(
+            "sync_interval",
+            limits::SYNC_INTERVAL,
+            limits::SYNC_INTERVALS,
+        )?;
+        let defaults = TaskDefaults {
+            max_attempts: from.number(
+                "defaults.max_attempts",
+                limits::MAX_ATTEMPTS,
+                limits::ATTEMPTS,
+            )? as u32,
+            lease: from
+                .length("defaults.lease", limits::LEASE, limits::LEASES)?
+                .0,
+            backoff: backoff(&mut from)?,
+        };
+        let (max_payload, max_body) = bodies(&mut from)?;
+        let (journal_segment, checkpoint_bytes) = journal(&mut from)?;
+        let mut settings = Self {
+            data_dir: data_dir.0,
+            listen: listen(&mut from, insecure)?,
+            admin_socket: admin_socket.0,
+            admin_group: from.word("admin_group", limits::ADMIN_GROUP, group)?,
+            insecure,
+            with_worker: from.flag("with_worker")?,
+            log_level: from.word("log_level", limits::LOG_LEVEL, level)?,
+            durability: from.word("durability", "sync", |text| {
+                durability(text, sync_interval.0)
+            })?,
+            spool_delay: from
+                .length("spool_delay", limits::SPOOL_DELAY, limits::SPOOL_DELAYS)?
+                .0,
+            legacy_lease: from
+                .length("legacy_lease", limits::LEGACY_LEASE, limits::LEASES)?
+                .0,
+            rescan_every: from.length_or_never(
+                "rescan_every",
+                limits::RESCAN_EVERY,
+                limits::RESCANS,
+            )?,
+            max_payload,
+            max_body,
+            max_wait: from
+                .length("max_wait", limits::MAX_WAIT, limits::MAX_WAITS)?
+                .0,
+            header_timeout: from
+                .length(
+                    "header_timeout",
+                    limits::HEADER_TIMEOUT,
+                    limits::HEADER_TIMEOUTS,
+                )?
+                .0,
+            journal_segment,
+            checkpoint_bytes,
+            payload_cache: from
+                .size(
+                    "payload_cache",
+                    limits::PAYLOAD_CACHE,
+                    limits::PAYLOAD_CACHES,
+                )?
+                .0,
+            max_queues: from.number("max_queues", limits::MAX_QUEUES, limits::MAX_QUEUES_RANGE)?,
+            defaults,
+            retention_done: from
+                .length("retention.done", limits::RETENTION_DONE, limits::RETENTIONS)?
+                .0,
+            shown: Vec::new(),
+            file: None,
+        };
+        settings.shown = from.finish();
+        Ok(settings)
+    }
+}
+
+/// The file to read and its text; none where none was named and the usual one is not there.
+fn settings_file(
+    flags: &Flags,
+    surroundings: &Surroundings,
+) -> Result<Option<(PathBuf, String)>, ConfigError> {
+    let named = flags
+        .config
+        .clone()
+        .or_else(|| surroundings.var("WORKQUEUE_SETTINGS").map(PathBuf::from));
+    let path = match (&named, surroundings.config_file()) {
+        (Some(path), _) => path.clone(),
+        (None, Ok(path)) => path,
+        // No home, no file; whether that matters is seen when the data directory is asked for.
+        (None, Err(_)) => return Ok(None),
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(cause) if named.is_none() && cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(ConfigError::Unreadable { path, cause }),
+    }
+}
+
+fn listen(from: &mut Reader, insecure: bool) -> Result<Vec<SocketAddr>, ConfigError> {
+    let (listen, origin) = from.list("listen", vec![limits::LISTEN.to_string()], address)?;
+    if listen.len() > limits::MAX_LISTEN {
+        let reason = format!("more than {} addresses", limits::MAX_LISTEN);
+        return Err(invalid("listen", origin, reason));
+    }
+    match listen.iter().find(|address| !address.ip().is_loopback()) {
+        Some(address) if !insecure => Err(invalid(
+            "listen",
+            origin,
+            format!(
+                "{address} can be reached from other machines, and there is no access control; \
+                 listen on 127.0.0.1, or set insecure = true if that is what you want"
+            ),
+        )),
+        _ => Ok(listen),
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text
+        .strip_prefix("localhost:")
+        .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    numeric.parse().map_err(|_| {
+        format!("{text:?} is no address; write ADDRESS:PORT, like 127.0.0.1:5000 or [::1]:5000")
+    })
+}
+
+fn group(text: &str) -> Result<String, String> {
+    let letters = |c: char| c.is_ascii_alphanumeric() || "-_.$".contains(c);
+    if text.is_empty() || text.len() > 32 || !text.chars().all(letters) {
+        return Err(format!("{text:?} is no name of a group"));
+    }
+    Ok(text.to_owned())
+}
+
+fn level(text: &str) -> Result<String, String> {
+    logging::check(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+fn durability(text: &str, interval: Millis) -> Result<Durability, String> {
+    match text {
+        "sync" => Ok(Durability::Sync),
+        "interval" => Ok(Durability::Interval(interval)),
+        "none" => Ok(Durability::None),
+        _ => Err(format!(
+            "{text:?} is not one of \"sync\", \"interval\", \"none\""
+        )),
+    }
+}
+
+fn backoff(from: &mut Reader) -> Result<Backoff, ConfigError> {
+    let (base, origin) = from.length(
+        "defaults.backoff.base",
+        limits::BACKOFF.base,
+        limits::BACKOFFS,
+    )?;
+    let (max, _) = from.length(
+        "defaults.backoff.max",
+        limits::BACKOFF.max,
+        limits::BACKOFFS,
+    )?;
+    if base > max {
+        let reason = format!("{base} is more than defaults.backoff.max, which is {max}");
+        return Err(invalid("defaults.backoff.base", origin, reason));
+    }
+    Ok(Backoff { base, max })
+}
+
+/// A payload has to fit into a body; with `max_body` alone set, the payload's default goes along.
+fn bodies(from: &mut Reader) -> Result<(u64, u64), ConfigError> {
+    let (max_body, _) = from.size("max_body", limits::MAX_BODY, limits::MAX_BODIES)?;
+    let default = limits::MAX_PAYLOAD.min(max_body);
+    let (max_payload, origin) = from.size("max_payload", default, limits::MAX_PAYLOADS)?;
+    if max_payload > max_body {
+        let reason = format!(
+            "{} is more than max_body, which is {}",
+            size::show(max_payload),
+            size::show(max_body)
+        );
+        return Err(invalid("max_payload", origin, reason));
+    }
+    Ok((max_payload, max_body))
+}
+
+fn journal(from: &mut Reader) -> Result<(u64, u64), ConfigError> {
+    let (segment, _) = from.size(
+        "journal_segment",
+        limits::JOURNAL_SEGMENT,
+        limits::JOURNAL_SEGMENTS,
+    )?;
+    let default = limits::CHECKPOINT_BYTES.max(segment);
+    let (checkpoint, origin) = from.size("checkpoint_bytes", default, limits::CHECKPOINTS)?;
+    if checkpoint < segment {
+        let reason = format!(
+            "{} is less than journal_segment, which is {}",
+            size::show(checkpoint),
+            size::show(segment)
+        );
+        return Err(invalid("checkpoint_bytes", origin, reason));
+    }
+    Ok((segment, checkpoint))
+}

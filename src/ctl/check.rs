@@ -1,0 +1,303 @@
+//! `check`: looks through a data directory without a daemon, and changes nothing.
+//!
+//! What it knows of the directory is what people see in it: names and JSON. The journal's own check is the seam
+//! [`journal`], which only lists and opens its files for now.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    console::{Colour, Console},
+    error::CtlError,
+    table::{Side, Table, escaped},
+};
+use crate::task::{Area, FileName, QueueName};
+
+/// What was found.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    data_dir: String,
+    /// The daemon that runs on it.
+    locked_by: Option<u32>,
+    /// Whether a daemon runs on it, also where its pid can't be told.
+    locked: bool,
+    /// Files of tasks by area and queue.
+    files: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Files that wait to be taken in: dropped, under names of their own.
+    dropped: u64,
+    /// Files that are still being written, or are none of ours.
+    ignored: u64,
+    rejected: u64,
+    journal_files: u64,
+    journal_bytes: u64,
+    /// What is not well.
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug, Serialize)]
+struct Problem {
+    path: String,
+    what: String,
+}
+
+pub(super) fn run(
+    data: Option<PathBuf>,
+    json: bool,
+    console: &mut Console,
+) -> Result<(), CtlError> {
+    let data = match data {
+        Some(data) => data,
+        None => match console.surroundings.data_dir() {
+            Ok((data, _)) => data,
+            Err(error) => return Err(CtlError::Usage(error.to_string())),
+        },
+    };
+    let report = look(&data).map_err(|cause| CtlError::File {
+        path: data.clone(),
+        cause,
+    })?;
+    if json {
+        console.json(&report)?;
+    } else {
+        let text = screen(&report, console);
+        console.out.write_all(text.as_bytes())?;
+    }
+    match report.problems.len() {
+        0 => Ok(()),
+        count => Err(CtlError::NotWell(format!(
+            "{}: {count} found that are not well",
+            data.display()
+        ))),
+    }
+}
+
+fn look(data: &Path) -> io::Result<Report> {
+    let mut report = Report {
+        data_dir: data.display().to_string(),
+        ..Report::default()
+    };
+    // The directory itself has to be readable; what is wrong below it is a finding.
+    fs::read_dir(data)?;
+    lock(data, &mut report);
+    for area in [Area::Tasks, Area::Dead, Area::Done] {
+        folder(
+            &data.join(area.dir()),
+            area,
+            &QueueName::default(),
+            &mut report,
+        );
+    }
+    let (rejected, _) = listing(&data.join("rejected"), &mut report);
+    let names = rejected
+        .iter()
+        .filter(|path| path.extension().is_none_or(|end| end != "reason"));
+    report.rejected = names.count() as u64;
+    journal(&data.join("journal"), &mut report);
+    Ok(report)
+}
+
+/// Whether a daemon holds the lock: read from proc(5), so that looking takes no lock that a starting daemon would miss.
+fn lock(data: &Path, report: &mut Report) {
+    let path = data.join("lock");
+    let inode = match fs::metadata(&path) {
+        Ok(meta) => meta.ino(),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return,
+        Err(cause) => return report.problem(&path, &cause.to_string()),
+    };
+    match fs::read_to_string("/proc/locks") {
+        Ok(locks) => {
+            let holder = holder(&locks, inode);
+            report.locked = holder.is_some();
+            report.locked_by = holder.filter(|pid| *pid > 0);
+        }
+        Err(cause) => report.problem(Path::new("/proc/locks"), &cause.to_string()),
+    }
+}
+
+/// The process that holds a flock on `inode`; 0 where it lives outside of this container.
+fn holder(locks: &str, inode: u64) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        match fields.as_slice() {
+            [_, "FLOCK", _, "WRITE", pid, place, ..] => {
+                let found: u64 = place.rsplit(':').next()?.parse().ok()?;
+                (found == inode).then(|| pid.parse().unwrap_or(0))
+            }
+            _ => None,
+        }
+    })
+}
+
+fn folder(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
+    let (files, folders) = listing(path, report);
+    for file in files {
+        task_file(&file, area, queue, report);
+    }
+    for inner in folders {
+        let name = inner
+            .file_name()
+            .and_then(|name| name.to_str())
+            .map(QueueName::parse);
+        match name {
+            Some(Ok(name)) if queue.is_default() && !name.is_default() => {
+                folder(&inner, area, &name, report);
+            }
+            _ => report.problem(&inner, "a folder whose name is no queue's"),
+        }
+    }
+}
+
+fn task_file(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
+    let Some(parsed) = FileName::parse(name) else {
+        match area {
+            _ if is_unfinished(name) => report.ignored += 1,
+            Area::Tasks if has_extension(path, "json") || has_extension(path, "txt") => {
+                report.dropped += 1;
+            }
+            _ => report.problem(path, "a name that is no task's"),
+        }
+        return;
+    };
+    let by_queue = report.files.entry(area.dir().to_owned()).or_default();
+    *by_queue.entry(queue.to_string()).or_default() += 1;
+    if let Some(what) = content_problem(path, &parsed) {
+        report.problem(path, &what);
+    }
+}
+
+fn has_extension(path: &Path, end: &str) -> bool {
+    path.extension().is_some_and(|found| found == end)
+}
+
+/// As the watcher has it: these are still being written.
+fn is_unfinished(name: &str) -> bool {
+    name.starts_with('.')
+        || [".tmp", ".part", ".swp", "~"]
+            .iter()
+            .any(|end| name.ends_with(end))
+}
+
+fn content_problem(path: &Path, name: &FileName) -> Option<String> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        // Gone since it was listed: a daemon is at work.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return None,
+        Err(cause) => return Some(cause.to_string()),
+    };
+    let object: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(&text) {
+        Ok(object) => object,
+        Err(error) => return Some(format!("not a JSON object: {error}")),
+    };
+    if !object.contains_key("payload") {
+        return Some("no payload".to_owned());
+    }
+    match object.get("id").and_then(serde_json::Value::as_str) {
+        Some(id) if id != name.id.to_string() => {
+            Some(format!("its id, {id}, is not that of its name"))
+        }
+        _ => None,
+    }
+}
+
+/// The seam for the journal's own check: for now, that its files can be opened.
+fn journal(path: &Path, report: &mut Report) {
+    let (files, _) = listing(path, report);
+    for file in files {
+        match fs::File::open(&file).and_then(|open| open.metadata()) {
+            Ok(meta) => {
+                report.journal_files += 1;
+                report.journal_bytes += meta.len();
+            }
+            Err(cause) => report.problem(&file, &cause.to_string()),
+        }
+    }
+}
+
+/// Regular files and folders of a folder, by name. One that is missing is empty: the daemon makes it when it needs it.
+fn listing(path: &Path, report: &mut Report) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return (files, folders),
+        Err(cause) => {
+            report.problem(path, &cause.to_string());
+            return (files, folders);
+        }
+    };
+    for entry in entries {
+        match entry.and_then(|entry| Ok((entry.path(), entry.file_type()?))) {
+            Ok((path, kind)) if kind.is_file() => files.push(path),
+            Ok((path, kind)) if kind.is_dir() => folders.push(path),
+            Ok((path, _)) => report.problem(&path, "neither a regular file nor a folder"),
+            Err(cause) => report.problem(path, &cause.to_string()),
+        }
+    }
+    files.sort();
+    folders.sort();
+    (files, folders)
+}
+
+impl Report {
+    fn problem(&mut self, path: &Path, what: &str) {
+        self.problems.push(Problem {
+            path: path.display().to_string(),
+            what: what.to_owned(),
+        });
+    }
+}
+
+fn screen(report: &Report, console: &Console) -> String {
+    let lock = match (report.locked, report.locked_by) {
+        (true, Some(pid)) => {
+            format!("held by process {pid}: a daemon is at work, so counts may be on the move")
+        }
+        (true, None) => "held by a process outside of this container".to_owned(),
+        (false, _) => "free: no daemon runs on it".to_owned(),
+    };
+    let mut text = format!(
+        "{}\nlock       {lock}\njournal    {} files, {} bytes\ndropped    {} files wait to be taken in\nunfinished \
+         {} files are still being written\nrejected   {} files\n\n",
+        escaped(&report.data_dir),
+        report.journal_files,
+        report.journal_bytes,
+        report.dropped,
+        report.ignored,
+        report.rejected
+    );
+    let mut table = Table::new([
+        ("WHERE", Side::Left),
+        ("QUEUE", Side::Left),
+        ("TASKS", Side::Right),
+    ]);
+    for (area, queues) in &report.files {
+        for (queue, count) in queues {
+            table.row([area.into(), queue.into(), count.to_string().into()]);
+        }
+    }
+    if report.files.is_empty() {
+        text.push_str("no files of tasks\n");
+    } else {
+        text.push_str(&table.render(console.colour));
+    }
+    text.push('\n');
+    for problem in &report.problems {
+        let line = format!("{}: {}", escaped(&problem.path), escaped(&problem.what));
+        text.push_str(&console.paint(Colour::Red, &line));
+        text.push('\n');
+    }
+    if report.problems.is_empty() {
+        text.push_str(&console.paint(Colour::Green, "all is well"));
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,271 @@
+//! The command line of `workqueuectl`, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::task::{Millis, Options, Priority, QueueName, State, TaskId};
+
+/// See and lead the work queue of this machine.
+///
+/// Speaks to the admin socket of workqueued: the system's if you may use it, else that of a daemon of your own. With --url
+/// it speaks to a daemon's HTTP address, which serves tasks, queues, workers and events, and no admin verb.
+#[derive(Debug, Parser)]
+#[command(name = "workqueuectl", version, after_help = AFTER, arg_required_else_help = true)]
+#[allow(
+    clippy::doc_markdown,
+    reason = "these docs are also the help text, which shows backticks as they are"
+)]
+pub(super) struct Cli {
+    /// Speak to the daemon at URL: http://HOST:PORT, or unix:PATH
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "URL",
+        conflicts_with = "socket"
+    )]
+    pub(super) url: Option<String>,
+    /// Speak to the daemon at this Unix socket
+    #[arg(long, short, global = true, value_name = "PATH")]
+    pub(super) socket: Option<PathBuf>,
+    /// Print JSON: what the API answers; one line for each task or event
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+const AFTER: &str = "\
+Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining) or not well (check), 2 wrong arguments, \
+69 no daemon answers, 70 the answer is not understood, 74 a file can't be read.
+
+WORKQUEUE_URL stands for --url. NO_COLOR turns colours off.";
+
+#[derive(Debug, Subcommand)]
+#[allow(
+    clippy::doc_markdown,
+    reason = "these docs are also the help text, which shows backticks as they are"
+)]
+pub(super) enum Verb {
+    /// Submit a task, or a stream of them; prints the id
+    Submit(Box<Submit>),
+    /// List tasks in the order in which they are handed out
+    List(List),
+    /// Show tasks with all that is known of them
+    Show(Ids),
+    /// Cancel tasks that are not leased
+    Cancel(Ids),
+    /// Bring dead tasks back, with all their attempts before them
+    Retry(Retry),
+    /// Cancel all tasks of a state
+    Purge(Purge),
+    /// Show the queues in numbers
+    Queues,
+    /// Show who claims tasks, and what they hold
+    Workers,
+    /// Say on one screen what is well, what is not, and what to do about it
+    Status,
+    /// Show queues and workers, again each second
+    Top,
+    /// Show what happens, as it happens, until interrupted
+    Events(Events),
+    /// Show dropped files that could not be taken in, and why
+    Rejected,
+    /// Hand out nothing, from one queue or from all
+    Pause(Choice),
+    /// Hand out again
+    Resume(Choice),
+    /// Take no new tasks, in one queue or in all; workers go on
+    Drain(Choice),
+    /// Take new tasks again
+    Undrain(Choice),
+    /// Show the daemon's settings, and where each came from
+    Config,
+    /// Have the daemon look through the task directory now
+    Rescan,
+    /// Have the daemon write a checkpoint now
+    Checkpoint,
+    /// Look through a data directory without a daemon
+    Check(Check),
+    /// Print the completion script for a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Submit {
+    /// The payload, as text; "-" or none reads it from standard input, without its last line end
+    #[arg(allow_hyphen_values = true)]
+    pub(super) payload: Option<String>,
+    /// The payload, as JSON; "-" reads it from standard input
+    #[arg(long, short, value_name = "JSON", conflicts_with = "payload")]
+    pub(super) json_payload: Option<String>,
+    /// The payload is the text of FILE, unchanged
+    #[arg(long, short, value_name = "FILE", conflicts_with_all = ["payload", "json_payload"])]
+    pub(super) file: Option<PathBuf>,
+    /// Submit many: each line of FILE is a task object as the API takes it; "-" is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "json_payload", "file", "queue", "priority",
+        "delay", "at", "id", "unique_key", "max_attempts", "lease"])]
+    pub(super) ndjson: Option<PathBuf>,
+    /// Into which queue [default: default]
+    #[arg(long, short, value_name = "NAME", value_parser = queue)]
+    pub(super) queue: Option<String>,
+    /// A higher number is handed out first [default: 100]
+    #[arg(long, short, value_name = "NUMBER", allow_hyphen_values = true, value_parser = priority)]
+    pub(super) priority: Option<i32>,
+    /// Not before so long from now: 90s, 10m, 1h30m, 2d
+    #[arg(long = "in", value_name = "TIME", value_parser = length, conflicts_with = "at")]
+    pub(super) delay: Option<Millis>,
+    /// Not before this moment: Unix seconds, 2026-11-24T20:00:00Z, or "2026-11-24 20:00" local time
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub(super) at: Option<String>,
+    /// A UUID of your own, so that submitting again is safe
+    #[arg(long, value_name = "UUID", value_parser = id)]
+    pub(super) id: Option<String>,
+    /// At most one unfinished task per key and queue; the one that is there is answered
+    #[arg(long, value_name = "KEY")]
+    pub(super) unique_key: Option<String>,
+    /// Attempts until it is dead [default: 5]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=i64::from(Options::MAX_ATTEMPTS)))]
+    pub(super) max_attempts: Option<u32>,
+    /// How long its claims last without a sign of life [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    pub(super) lease: Option<Millis>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only this queue
+    #[arg(long, short, value_name = "NAME", value_parser = queue)]
+    pub(super) queue: Option<String>,
+    /// Only this state
+    #[arg(long, short = 't', value_enum)]
+    pub(super) state: Option<StateName>,
+    /// At most so many
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) limit: u64,
+    /// All of them
+    #[arg(long, short, conflicts_with = "limit")]
+    pub(super) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Ids {
+    /// Which tasks
+    #[arg(required = true, value_name = "ID", value_parser = id)]
+    pub(super) ids: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Retry {
+    /// Which tasks
+    #[arg(required_unless_present = "dead", conflicts_with = "dead", value_name = "ID", value_parser = id)]
+    pub(super) ids: Vec<String>,
+    /// All dead tasks
+    #[arg(long)]
+    pub(super) dead: bool,
+    /// With --dead: only those of this queue
+    #[arg(long, short, requires = "dead", value_name = "NAME", value_parser = queue)]
+    pub(super) queue: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Purge {
+    /// Only this queue
+    #[arg(long, short, value_name = "NAME", value_parser = queue)]
+    pub(super) queue: Option<String>,
+    /// Tasks in this state; leased tasks are their workers'
+    #[arg(long, short = 't', value_enum, default_value_t = Purged::Dead)]
+    pub(super) state: Purged,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Events {
+    /// Go on until interrupted; there is nothing else that this verb could do
+    #[arg(long)]
+    pub(super) follow: bool,
+    /// Only those of this queue
+    #[arg(long, short, value_name = "NAME", value_parser = queue)]
+    pub(super) queue: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Choice {
+    /// Which queue [default: all]
+    #[arg(value_name = "QUEUE", value_parser = queue)]
+    pub(super) queue: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The data directory [default: that of your daemon]
+    #[arg(value_name = "DATA")]
+    pub(super) data: Option<PathBuf>,
+}
+
+/// A state of tasks, as `--state` takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum StateName {
+    Ready,
+    Scheduled,
+    Leased,
+    Dead,
+}
+
+impl StateName {
+    pub(super) const fn state(self) -> State {
+        match self {
+            Self::Ready => State::Ready,
+            Self::Scheduled => State::Scheduled,
+            Self::Leased => State::Leased,
+            Self::Dead => State::Dead,
+        }
+    }
+}
+
+/// A state that can be purged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Purged {
+    Dead,
+    Ready,
+    Scheduled,
+}
+
+impl Purged {
+    pub(super) const fn state(self) -> State {
+        match self {
+            Self::Dead => State::Dead,
+            Self::Ready => State::Ready,
+            Self::Scheduled => State::Scheduled,
+        }
+    }
+}
+
+fn queue(text: &str) -> Result<String, String> {
+    QueueName::parse(text)
+        .map(|name| name.to_string())
+        .map_err(|refusal| refusal.to_string())
+}
+
+fn id(text: &str) -> Result<String, String> {
+    TaskId::parse(text)
+        .map(|id| id.to_string())
+        .map_err(|refusal| refusal.to_string())
+}
+
+fn priority(text: &str) -> Result<i32, String> {
+    Priority::parse(text)
+        .map(Priority::get)
+        .map_err(|refusal| refusal.to_string())
+}
+
+fn length(text: &str) -> Result<Millis, String> {
+    Millis::parse(text).ok_or_else(|| "write it with units, like 90s, 10m or 1h30m".to_owned())
+}

@@ -1,0 +1,103 @@
+//! [`Console`]: where a verb reads and writes, as a value, so that a test can look at it.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Read, Write},
+};
+
+use crate::config::Surroundings;
+
+/// Input and outputs of one command.
+pub struct Console {
+    /// What the user asked for.
+    pub(super) out: Box<dyn Write + Send>,
+    /// What went wrong, and questions.
+    pub(super) err: Box<dyn Write + Send>,
+    /// Payloads, tasks and answers; taken by the first verb that reads.
+    pub(super) input: Option<Box<dyn Read + Send>>,
+    /// Whether a person sits at input and output.
+    pub(super) interactive: bool,
+    /// Whether `out` is a terminal.
+    pub(super) terminal: bool,
+    /// Whether colours are wanted.
+    pub(super) colour: bool,
+    /// Environment and user.
+    pub(super) surroundings: Surroundings,
+}
+
+impl std::fmt::Debug for Console {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Console")
+            .field("terminal", &self.terminal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Console {
+    /// That of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let no_colour = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            input: Some(Box::new(io::stdin())),
+            interactive: io::stdin().is_terminal() && io::stderr().is_terminal(),
+            terminal,
+            colour: terminal && !no_colour,
+            surroundings: Surroundings::of_process(),
+        }
+    }
+
+    /// Writes `value` as JSON, indented for a person, one line for a program.
+    pub(super) fn json(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
+        let text = if self.terminal {
+            serde_json::to_string_pretty(value)
+        } else {
+            serde_json::to_string(value)
+        };
+        writeln!(self.out, "{}", text.map_err(io::Error::other)?)
+    }
+
+    /// Writes an answer's JSON as it came.
+    pub(super) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes.trim_ascii_end())?;
+        self.out.write_all(b"\n")
+    }
+
+    /// Writes one line.
+    pub(super) fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")
+    }
+
+    /// Writes one line about the work, not of the result.
+    pub(super) fn note(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.err, "{text}")
+    }
+
+    /// `text` in a colour, where colours are wanted.
+    pub(super) fn paint(&self, colour: Colour, text: &str) -> String {
+        paint(self.colour, colour, text)
+    }
+}
+
+/// `text` in a colour, if `on`.
+pub(super) fn paint(on: bool, colour: Colour, text: &str) -> String {
+    if on && colour != Colour::Plain {
+        format!("\x1b[{}m{text}\x1b[0m", colour as u8)
+    } else {
+        text.to_owned()
+    }
+}
+
+/// The few colours that are used; each also says itself in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Colour {
+    Plain = 0,
+    Bold = 1,
+    Dim = 2,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+}

@@ -1,0 +1,658 @@
+//! The command line against a small server on a real Unix socket: what is asked, what is shown, how it ends.
+
+use std::{
+    io::{self, Cursor, Write},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::Surroundings;
+
+const ID: &str = "0198c0de-0000-7000-8000-000000000001";
+const GONE: &str = "0198c0de-0000-7000-8000-000000000404";
+
+/// What one request asked for.
+#[derive(Debug, Clone, PartialEq)]
+struct Asked {
+    method: String,
+    path: String,
+    kind: String,
+    body: String,
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<Asked>>>);
+
+struct Daemon {
+    dir: tempfile::TempDir,
+    log: Log,
+    server: tokio::task::JoinHandle<io::Result<()>>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Daemon {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = tokio::net::UnixListener::bind(dir.path().join("admin.sock")).unwrap();
+        let log = Log::default();
+        let app = Router::new().fallback(answer).with_state(log.clone());
+        let server = tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { dir, log, server }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.log.0.lock().unwrap())
+    }
+
+    async fn run(&self, args: &[&str]) -> Ran {
+        self.run_with(args, "", false).await
+    }
+
+    async fn run_with(&self, args: &[&str], input: &str, interactive: bool) -> Ran {
+        let socket = self.socket();
+        let mut all = vec!["--socket", socket.to_str().unwrap()];
+        all.extend(args);
+        run_plain(&all, input, interactive).await
+    }
+}
+
+fn task(id: &str, payload: &Value) -> Value {
+    json!({"id": id, "queue": "default", "state": "ready", "payload": payload, "priority": 100, "exectime": 0,
+        "attempts": 0, "max_attempts": 5})
+}
+
+fn status() -> Value {
+    json!({"status": "ok", "version": "0.1.0", "pid": 7, "started": 1_795_551_048.0, "uptime": 61.0,
+        "data_dir": "/var/lib/workqueue", "listen": ["127.0.0.1:5000"], "admin_socket": null, "durability": "sync",
+        "ready": 3, "scheduled": 0, "leased": 0, "dead": 2, "queues": 1, "paused": false, "draining": false,
+        "waiting_claims": 0, "totals": totals(), "spool_lag_seconds": 0.0, "spool_pending": 0, "spool_failures": 0,
+        "journal_bytes": 0, "journal_syncs": 0, "journal_records": 0, "rejected": 0})
+}
+
+fn totals() -> Value {
+    json!({"submitted": 5, "claimed": 0, "completed": 0, "failed": 0, "released": 0, "expired": 0, "cancelled": 0,
+        "died": 2, "retried": 0})
+}
+
+fn queue() -> Value {
+    json!({"queue": "default", "ready": 3, "scheduled": 0, "leased": 0, "dead": 2, "paused": false, "draining": false,
+        "oldest_due_age": 12.0, "totals": totals(), "submitted_per_second": 1.5, "completed_per_second": 0.0})
+}
+
+fn problem(status: u16, detail: &str) -> Response {
+    let body = json!({"type": "/problems/x", "title": "No", "status": status, "detail": detail});
+    (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
+}
+
+async fn answer(
+    State(log): State<Log>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let kind = headers
+        .get("content-type")
+        .map(|kind| kind.to_str().unwrap().to_owned());
+    log.0.lock().unwrap().push(Asked {
+        method: method.to_string(),
+        path: uri.to_string(),
+        kind: kind.clone().unwrap_or_default(),
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    });
+    let found = task(ID, &json!("pay\u{1b}[2Jload"));
+    match (method.as_str(), uri.path()) {
+        ("POST", "/api/v1/tasks") if kind.as_deref() == Some("application/x-ndjson") => {
+            let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+            json!({"accepted": lines}).to_string().into_response()
+        }
+        ("POST", "/api/v1/tasks") => {
+            let object: Value = serde_json::from_slice(&body).unwrap();
+            let known = object["id"] == ID;
+            let status = if known { StatusCode::OK } else { StatusCode::CREATED };
+            (status, task(ID, &object["payload"]).to_string()).into_response()
+        }
+        ("GET", "/api/v1/tasks") => {
+            let second = uri.query().unwrap_or_default().contains("after=");
+            let next = if second { Value::Null } else { json!("ready,100,0,x") };
+            json!({"tasks": [found], "next": next}).to_string().into_response()
+        }
+        (_, path) if path.contains(GONE) => problem(404, &format!("no task {GONE}")),
+        ("DELETE", _) => StatusCode::NO_CONTENT.into_response(),
+        ("GET", "/api/v1/queues") => json!({"queues": [queue()]}).to_string().into_response(),
+        ("GET", "/api/v1/queues/default") => queue().to_string().into_response(),
+        ("GET", "/api/v1/workers") => json!({"workers": []}).to_string().into_response(),
+        ("GET", "/api/v1/events") => "id: 1\nevent: dead\ndata: {\"number\":1,\"at\":0.0,\"kind\":\"dead\",\"id\":\"x\",\"error\":\"a\\nb\"}\n\n".into_response(),
+        ("GET", "/status") => status().to_string().into_response(),
+        ("GET", "/config") => json!({"settings": [{"key": "listen", "value": "none", "source": "/q.toml:3"}]})
+            .to_string()
+            .into_response(),
+        ("GET", "/rejected") => json!({"rejected": [{"name": "a.json", "reason": "no payload", "size": 2,
+            "modified": 0.0, "moved": true}]})
+        .to_string()
+        .into_response(),
+        ("POST", "/purge" | "/retry-dead") => json!({"count": 2}).to_string().into_response(),
+        ("POST", "/drain") => problem(409, "the daemon is stopping"),
+        ("POST", "/pause" | "/resume" | "/undrain" | "/rescan" | "/checkpoint") => {
+            json!({"status": "ok"}).to_string().into_response()
+        }
+        ("GET" | "POST", path) if path.contains(ID) => found.to_string().into_response(),
+        _ => problem(404, "no such path"),
+    }
+}
+
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Written {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// How a command ended and what it said.
+#[derive(Debug)]
+struct Ran {
+    code: u8,
+    out: String,
+    err: String,
+}
+
+async fn run_plain(args: &[&str], input: &str, interactive: bool) -> Ran {
+    let (out, err) = (Written::default(), Written::default());
+    let mut console = Console {
+        out: Box::new(out.clone()),
+        err: Box::new(err.clone()),
+        input: Some(Box::new(Cursor::new(input.to_owned()))),
+        interactive,
+        terminal: false,
+        colour: false,
+        surroundings: Surroundings::new(|_| None, 0),
+    };
+    let args = std::iter::once("workqueuectl")
+        .chain(args.iter().copied())
+        .map(OsString::from);
+    let code = run(args, &mut console).await;
+    Ran {
+        code,
+        out: out.text(),
+        err: err.text(),
+    }
+}
+
+#[tokio::test]
+async fn submit_sends_text_json_and_options_and_prints_the_id() {
+    let daemon = Daemon::start();
+    let args = [
+        "submit",
+        "-3",
+        "-q",
+        "emails",
+        "-p",
+        "-5",
+        "--in",
+        "1m30s",
+        "--unique-key",
+        "k",
+        "--lease",
+        "500ms",
+    ];
+    let ran = daemon.run(&args).await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, format!("{ID}\n").as_str()),
+        "{ran:?}"
+    );
+    let asked = daemon.asked();
+    let body: Value = serde_json::from_str(&asked[0].body).unwrap();
+    let wanted = json!({"payload": "-3", "queue": "emails", "priority": -5, "delay": 90.0, "unique_key": "k",
+        "lease": 0.5});
+    assert_eq!((asked[0].kind.as_str(), body), ("application/json", wanted));
+
+    let ran = daemon
+        .run(&[
+            "submit",
+            "--json-payload",
+            "{\"a\": [1]}",
+            "--at",
+            "2026-11-24T20:10:48Z",
+        ])
+        .await;
+    assert_eq!(ran.code, 0);
+    let body: Value = serde_json::from_str(&daemon.asked()[0].body).unwrap();
+    assert_eq!(
+        body,
+        json!({"payload": {"a": [1]}, "exectime": 1_795_551_048})
+    );
+}
+
+#[tokio::test]
+async fn submit_reads_input_and_files() {
+    let daemon = Daemon::start();
+    let payload = |daemon: &Daemon| -> Value {
+        serde_json::from_str::<Value>(&daemon.asked()[0].body).unwrap()["payload"].clone()
+    };
+    assert_eq!(
+        daemon
+            .run_with(&["submit"], "from a pipe\n", false)
+            .await
+            .code,
+        0
+    );
+    assert_eq!(payload(&daemon), "from a pipe");
+    assert_eq!(
+        daemon
+            .run_with(&["submit", "-j", "-"], "[1,\n2]\n", false)
+            .await
+            .code,
+        0
+    );
+    assert_eq!(payload(&daemon), json!([1, 2]));
+    let file = daemon.dir.path().join("payload.txt");
+    std::fs::write(&file, "line\n").unwrap();
+    assert_eq!(
+        daemon
+            .run(&["submit", "--file", file.to_str().unwrap()])
+            .await
+            .code,
+        0
+    );
+    assert_eq!(payload(&daemon), "line\n");
+    let ran = daemon.run(&["submit", "--file", "/nowhere/payload"]).await;
+    assert_eq!(
+        (ran.code, ran.err.contains("/nowhere/payload: ")),
+        (74, true)
+    );
+}
+
+#[tokio::test]
+async fn a_second_submit_of_an_id_says_that_it_was_there() {
+    let daemon = Daemon::start();
+    let ran = daemon.run(&["submit", "x", "--id", ID]).await;
+    assert_eq!((ran.code, ran.out), (0, format!("{ID}\n")));
+    assert!(ran.err.contains("there already"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn ndjson_is_streamed_whole() {
+    let daemon = Daemon::start();
+    let lines = "{\"payload\":\"0123456789\"}\n".repeat(10_000);
+    let ran = daemon
+        .run_with(&["submit", "--ndjson", "-"], &lines, false)
+        .await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "10000 tasks accepted\n"),
+        "{}",
+        ran.err
+    );
+    let asked = daemon.asked();
+    assert_eq!(
+        (asked[0].kind.as_str(), asked[0].body.len()),
+        ("application/x-ndjson", lines.len())
+    );
+}
+
+#[tokio::test]
+async fn list_shows_a_table_without_control_characters_and_all_walks_the_pages() {
+    let daemon = Daemon::start();
+    let ran = daemon
+        .run(&["list", "-q", "emails", "--state", "ready", "-n", "1"])
+        .await;
+    assert_eq!(ran.code, 0);
+    assert_eq!(
+        daemon.asked()[0].path,
+        "/api/v1/tasks?limit=1&queue=emails&state=ready"
+    );
+    assert_eq!(
+        ran.out,
+        format!(
+            "ID                                    QUEUE    STATE  PRIORITY  DUE  ATTEMPTS  PAYLOAD\n\
+             {ID}  default  ready       100  now       0/5  pay\\u{{1b}}[2Jload\n"
+        )
+    );
+    assert!(ran.err.contains("--all"), "{}", ran.err);
+
+    let ran = daemon.run(&["list", "--all", "--json"]).await;
+    assert_eq!((ran.code, ran.out.lines().count()), (0, 2));
+    let paths: Vec<String> = daemon.asked().into_iter().map(|one| one.path).collect();
+    assert_eq!(
+        paths,
+        [
+            "/api/v1/tasks?limit=1000",
+            "/api/v1/tasks?limit=1000&after=ready%2C100%2C0%2Cx"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn one_refused_task_does_not_keep_the_others_and_ends_with_one() {
+    let daemon = Daemon::start();
+    let ran = daemon.run(&["cancel", GONE, ID]).await;
+    assert_eq!((ran.code, ran.out), (1, format!("{ID} cancelled\n")));
+    assert_eq!(ran.err, format!("workqueuectl: no task {GONE}\n"));
+    let methods: Vec<String> = daemon.asked().into_iter().map(|one| one.method).collect();
+    assert_eq!(methods, ["DELETE", "DELETE"]);
+    let ran = daemon.run(&["show", ID, GONE, GONE]).await;
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.out.contains("payload     pay\\u{1b}[2Jload\n"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.err.contains("2 of 3 were refused"), "{}", ran.err);
+}
+
+#[tokio::test]
+async fn retry_brings_back_one_or_all_dead() {
+    let daemon = Daemon::start();
+    assert_eq!(daemon.run(&["retry", ID]).await.code, 0);
+    assert_eq!(daemon.asked()[0].path, format!("/api/v1/tasks/{ID}/retry"));
+    let ran = daemon.run(&["retry", "--dead", "-q", "emails"]).await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "2 dead tasks brought back\n")
+    );
+    let asked = daemon.asked();
+    assert_eq!(
+        (asked[0].path.as_str(), asked[0].body.as_str()),
+        ("/retry-dead", "{\"queue\":\"emails\"}")
+    );
+}
+
+#[tokio::test]
+async fn purge_asks_first_and_names_the_count() {
+    let daemon = Daemon::start();
+    let ran = daemon.run(&["purge"]).await;
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err.contains("2 dead tasks would be cancelled"),
+        "{}",
+        ran.err
+    );
+    let ran = daemon
+        .run_with(&["purge", "-q", "default", "-t", "ready"], "n\n", true)
+        .await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "nothing was cancelled\n"));
+    assert!(
+        ran.err
+            .contains("Cancel 3 ready tasks of queue default, for good? [y/N] "),
+        "{}",
+        ran.err
+    );
+    assert!(
+        daemon.asked().iter().all(|one| one.method == "GET"),
+        "nothing was done without a yes"
+    );
+
+    assert_eq!(
+        daemon.run_with(&["purge"], "y\n", true).await.out,
+        "2 dead tasks cancelled\n"
+    );
+    let ran = daemon.run(&["purge", "--yes", "--json"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "{\"count\":2}\n"));
+    assert_eq!(daemon.asked().pop().unwrap().body, "{\"state\":\"dead\"}");
+}
+
+#[tokio::test]
+async fn the_status_screen_says_what_is_not_well_and_what_to_type() {
+    let daemon = Daemon::start();
+    let ran = daemon.run(&["status"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for wanted in [
+        "status      ok\n",
+        "workqueued 0.1.0, pid 7, up 1m 1s",
+        "3 ready, 0 scheduled, 0 leased, 2 dead",
+        "2 dead tasks are out of attempts\n    workqueuectl list --state dead",
+        "3 tasks are ready, and no worker has asked for any\n    systemctl start workqueue-worker",
+    ] {
+        assert!(ran.out.contains(wanted), "{wanted} in:\n{}", ran.out);
+    }
+    let json: Value = serde_json::from_str(&daemon.run(&["status", "--json"]).await.out).unwrap();
+    assert_eq!(json, status());
+}
+
+#[tokio::test]
+async fn every_other_verb_asks_its_path_and_ends_well() {
+    let daemon = Daemon::start();
+    for (args, path, body) in [
+        (&["pause"][..], "/pause", "{}"),
+        (&["pause", "emails"], "/pause", "{\"queue\":\"emails\"}"),
+        (&["resume"], "/resume", "{}"),
+        (&["undrain", "emails"], "/undrain", "{\"queue\":\"emails\"}"),
+        (&["rescan"], "/rescan", ""),
+        (&["checkpoint"], "/checkpoint", ""),
+        (&["config"], "/config", ""),
+        (&["rejected"], "/rejected", ""),
+        (&["queues"], "/api/v1/queues", ""),
+        (&["workers"], "/api/v1/workers", ""),
+        (&["top"], "/api/v1/queues", ""),
+    ] {
+        let ran = daemon.run(args).await;
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}");
+        assert!(!ran.out.is_empty(), "{args:?}");
+        let asked = daemon.asked().remove(0);
+        assert_eq!(
+            (asked.path.as_str(), asked.body.as_str()),
+            (path, body),
+            "{args:?}"
+        );
+        let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
+        let out = daemon.run(&args).await.out;
+        assert!(
+            serde_json::from_str::<Value>(&out).is_ok(),
+            "{args:?}: {out}"
+        );
+        daemon.asked();
+    }
+}
+
+#[tokio::test]
+async fn events_are_shown_a_line_each_until_the_stream_ends() {
+    let daemon = Daemon::start();
+    let ran = daemon.run(&["events", "--follow"]).await;
+    assert_eq!((ran.code, ran.out.lines().count()), (0, 1));
+    assert!(
+        ran.out.trim_end().ends_with("dead         x  a\\nb"),
+        "{}",
+        ran.out
+    );
+    let ran = daemon.run(&["events", "--json"]).await;
+    assert_eq!(
+        serde_json::from_str::<Value>(&ran.out).unwrap()["kind"],
+        "dead"
+    );
+    assert_eq!(daemon.run(&["events", "-q", "other"]).await.out, "");
+}
+
+#[tokio::test]
+async fn a_refusal_ends_with_one_and_wrong_arguments_with_two() {
+    let daemon = Daemon::start();
+    let ran = daemon.run(&["drain"]).await;
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (1, "workqueuectl: the daemon is stopping\n")
+    );
+    for args in [
+        &["show", "not-an-id"][..],
+        &["submit", "x", "--queue", "No Such"],
+        &["submit", "x", "--at", "tomorrow"],
+        &["submit", "-j", "{"],
+        &["submit", "x", "--in", "5"],
+        &["list", "--state", "gone"],
+        &["frobnicate"],
+        &["retry"],
+    ] {
+        let ran = daemon.run(args).await;
+        assert_eq!(ran.code, 2, "{args:?}: {}", ran.err);
+        assert!(!ran.err.is_empty(), "{args:?}");
+    }
+    assert_eq!(
+        daemon.asked().len(),
+        1,
+        "nothing of this reached the daemon"
+    );
+}
+
+#[tokio::test]
+async fn no_daemon_ends_with_69_and_says_what_to_try() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("absent.sock");
+    let ran = run_plain(&["--socket", socket.to_str().unwrap(), "status"], "", false).await;
+    assert_eq!(ran.code, 69);
+    assert!(
+        ran.err
+            .contains("is workqueued running? try: systemctl status workqueued"),
+        "{}",
+        ran.err
+    );
+    let ran = run_plain(&["--url", "http://127.0.0.1:1", "queues"], "", false).await;
+    assert_eq!(ran.code, 69, "{}", ran.err);
+    assert_eq!(
+        run_plain(&["--url", "https://example.org", "queues"], "", false)
+            .await
+            .code,
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_reader_that_has_had_enough_is_no_error() {
+    struct Gone;
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let daemon = Daemon::start();
+    let err = Written::default();
+    let mut console = Console {
+        out: Box::new(Gone),
+        err: Box::new(err.clone()),
+        input: None,
+        interactive: false,
+        terminal: false,
+        colour: false,
+        surroundings: Surroundings::new(|_| None, 0),
+    };
+    let socket = daemon.socket();
+    for verb in [&["list"][..], &["completions", "bash"], &["--help"]] {
+        let args = [
+            &["workqueuectl", "--socket", socket.to_str().unwrap()],
+            verb,
+        ]
+        .concat();
+        assert_eq!(
+            run(args.into_iter().map(OsString::from), &mut console).await,
+            0
+        );
+    }
+    assert_eq!(err.text(), "");
+}
+
+#[tokio::test]
+async fn check_counts_names_and_says_what_is_odd() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let data = dir.path().to_str().unwrap().to_owned();
+    let name = format!("1970-01-01T00:00:00_00000100_{ID}.json");
+    write(
+        &format!("tasks/{name}"),
+        &format!("{{\"payload\": 1, \"id\": \"{ID}\"}}"),
+    );
+    write(&format!("tasks/emails/{name}"), "{\"payload\": 1}");
+    write("tasks/mine.json", "{}");
+    write("tasks/.hidden.tmp", "");
+    write("journal/000001.log", "12345");
+    let ran = run_plain(&["check", &data], "", false).await;
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(
+        ran.out.contains("tasks  emails       1\n") && ran.out.contains("all is well"),
+        "{}",
+        ran.out
+    );
+
+    write(
+        &format!("dead/{name}"),
+        "{\"payload\": 1, \"id\": \"other\"}",
+    );
+    write("tasks/Odd Folder/x", "");
+    write("dead/odd", "");
+    let ran = run_plain(&["check", &data, "--json"], "", false).await;
+    assert_eq!(ran.code, 1);
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["problems"].as_array().unwrap().len(), 3, "{report}");
+    assert_eq!(
+        (&report["dropped"], &report["journal_bytes"]),
+        (&json!(1), &json!(5))
+    );
+    assert_eq!(run_plain(&["check", "/nowhere"], "", false).await.code, 74);
+}
+
+#[tokio::test]
+async fn check_tells_who_holds_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = std::fs::File::create(dir.path().join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let ran = run_plain(&["check", dir.path().to_str().unwrap()], "", false).await;
+    assert!(
+        ran.out
+            .contains(&format!("held by process {}", std::process::id())),
+        "{}",
+        ran.out
+    );
+    drop(lock);
+    let ran = run_plain(&["check", dir.path().to_str().unwrap()], "", false).await;
+    assert!(ran.out.contains("free"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn completions_are_printed_for_a_shell() {
+    let ran = run_plain(&["completions", "zsh"], "", false).await;
+    assert_eq!(
+        (ran.code, ran.out.contains("#compdef workqueuectl")),
+        (0, true)
+    );
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    command().debug_assert();
+    crate::config::command().debug_assert();
+}
