@@ -20,5 +20,7 @@
 
 pub mod api;
 pub mod backend;
+pub mod client;
 pub mod store;
 pub mod task;
+pub mod worker;
