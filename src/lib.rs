@@ -20,10 +20,12 @@
 
 pub mod api;
 pub mod backend;
-pub mod engine;
-pub mod queue;
+pub mod client;
 pub mod config;
 pub mod ctl;
+pub mod engine;
+pub mod queue;
 pub mod store;
 pub mod systemd;
 pub mod task;
+pub mod worker;

@@ -1,2 +1,7 @@
 //! `workqueue-worker`: the worker.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    workqueue::worker::main()
+}

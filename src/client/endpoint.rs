@@ -1,0 +1,81 @@
+//! [`Endpoint`]: where a daemon is.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use http::Uri;
+
+use super::ClientError;
+
+/// Where a daemon is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `http://` or `https://`, a host and perhaps a port and a path before the API's own: without a slash at the end.
+    Http(String),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// Reads `http://HOST[:PORT]`, `https://…` or `unix:PATH`. An `/api` at the end, as the original's `--url` has it, and a
+    /// slash at the end are left out.
+    pub fn parse(text: &str) -> Result<Self, ClientError> {
+        let wrong = |why: &str| {
+            ClientError::BadUrl(format!(
+                "\"{text}\" is not a URL of a daemon ({why}); use http://HOST:PORT, https://HOST or unix:PATH"
+            ))
+        };
+        if let Some(path) = text.strip_prefix("unix:") {
+            // `unix:///run/…` is how other programs write it.
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return if path.is_empty() {
+                Err(wrong("it names no socket"))
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
+        }
+        let uri: Uri = text.parse().map_err(|_| wrong("it can't be read"))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(wrong("it begins with neither http://, https:// nor unix:"));
+        }
+        if uri.host().is_none_or(str::is_empty) {
+            return Err(wrong("it names no host"));
+        }
+        if uri.query().is_some() {
+            return Err(wrong("it has a query"));
+        }
+        let base = text.trim_end_matches('/');
+        let base = base.strip_suffix("/api").unwrap_or(base);
+        Ok(Self::Http(base.trim_end_matches('/').to_owned()))
+    }
+
+    /// The address of `path` (which begins with a slash and may have a query) at this daemon.
+    pub(super) fn uri(&self, path: &str) -> Result<Uri, ClientError> {
+        match self {
+            Self::Http(base) => format!("{base}{path}")
+                .parse()
+                .map_err(|error| ClientError::BadUrl(format!("{base}{path}: {error}"))),
+            Self::Unix(socket) => Ok(hyperlocal::Uri::new(socket, path).into()),
+        }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self, Self::Http(base) if base.starts_with("https:"))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(base) => f.write_str(base),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = ClientError;
+
+    fn from_str(text: &str) -> Result<Self, ClientError> {
+        Self::parse(text)
+    }
+}

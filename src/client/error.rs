@@ -1,0 +1,96 @@
+//! [`ClientError`].
+
+use std::{error::Error, fmt::Write as _, time::Duration};
+
+use crate::api;
+
+/// Why a request has no good answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// No connection, or it broke before the answer was whole. Whether the daemon did what was asked is not known.
+    #[error(
+        "cannot reach the daemon at {endpoint}: {reason}; is workqueued running? Try: systemctl status workqueued"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        endpoint: String,
+        /// What went wrong, with its causes.
+        reason: String,
+    },
+    /// The daemon refused.
+    #[error("{}", problem_text(.0))]
+    Problem(Box<api::Problem>),
+    /// An answer that is not of this API: something else listens there, or it is of another version.
+    #[error("unexpected answer, status {status}: {body}; is this the address of workqueued?")]
+    Unexpected {
+        /// Its status.
+        status: u16,
+        /// The start of its body, control characters escaped.
+        body: String,
+    },
+    /// No answer in time.
+    #[error("no answer from {endpoint} within {}s; see: journalctl -u workqueued", .after.as_secs_f64())]
+    Timeout {
+        /// Who was asked.
+        endpoint: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// A URL or path that can't be used.
+    #[error("{0}")]
+    BadUrl(String),
+    /// A value that has no JSON form.
+    #[error("cannot be written as JSON: {0}")]
+    NotJson(String),
+    /// TLS can't be set up on this machine.
+    #[error("cannot use https: {0}; install the ca-certificates package, or use http")]
+    Tls(String),
+}
+
+impl ClientError {
+    /// The HTTP status of a refusal or of an unexpected answer.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Problem(problem) => Some(problem.status),
+            Self::Unexpected { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether the daemon said that the request itself is wrong, so that sending it again would end the same way.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Problem(problem) => {
+                (400..500).contains(&problem.status)
+                    && !matches!(problem.status, 401 | 403 | 408 | 425 | 429)
+            }
+            Self::BadUrl(_) | Self::NotJson(_) => true,
+            _ => false,
+        }
+    }
+}
+
+fn problem_text(problem: &api::Problem) -> String {
+    if problem.detail.is_empty() {
+        problem.title.clone()
+    } else {
+        problem.detail.clone()
+    }
+}
+
+/// An error and its causes in one line, without those that a cause repeats.
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            // Writing to a string has no error.
+            write!(text, ": {words}").unwrap_or_default();
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,227 @@
+//! Speaks the daemon's HTTP API, over TCP or a Unix socket: what `workqueue-worker` and `workqueuectl` are built on.
+//!
+//! One method per request, named as the API names it; they carry values to the daemon and back and hold no rules. This
+//! floor may not know the engine, the daemon's files, or what its callers do with an answer.
+
+mod admin;
+mod endpoint;
+mod error;
+mod events;
+mod transport;
+mod v1;
+
+pub use endpoint::Endpoint;
+pub use error::ClientError;
+pub use events::Events;
+pub use v1::TaskQuery;
+
+pub(crate) use transport::Transport;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{api, task::Millis};
+
+/// How long an answer may take beyond the time that the request itself asks the daemon to wait.
+pub const ANSWER_TIMEOUT: Millis = Millis::from_secs(30);
+/// How long a connection may take to be made.
+pub const CONNECT_TIMEOUT: Millis = Millis::from_secs(10);
+/// The largest answer that is read into memory, in bytes: a claim of 1000 tasks with the default payload limit is larger,
+/// but no caller here asks for that; a daemon that says more is cut off instead of filling our memory.
+const ANSWER_LIMIT: usize = 256 << 20;
+/// How much of an answer that is no problem document an error shows, in bytes.
+const SHOWN: usize = 200;
+
+/// A client of one daemon. Cheap to clone; clones share their connections, which are kept alive between requests.
+#[derive(Debug, Clone)]
+pub struct Client {
+    endpoint: Arc<Endpoint>,
+    transport: Transport,
+    bearer: Option<Arc<str>>,
+}
+
+impl Client {
+    /// A client for `endpoint`. Nothing is connected yet.
+    pub fn new(endpoint: Endpoint) -> Result<Self, ClientError> {
+        Ok(Self {
+            transport: Transport::for_endpoint(&endpoint)?,
+            endpoint: Arc::new(endpoint),
+            bearer: None,
+        })
+    }
+
+    /// The same client, which shows `token` with each request (`Authorization: Bearer`).
+    #[must_use]
+    pub fn with_bearer(mut self, token: &str) -> Self {
+        self.bearer = Some(token.into());
+        self
+    }
+
+    /// Which daemon it speaks to.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// `GET` of `path` (with its query), the answer as JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        parse(&self.exchange(Method::GET, path, None).await?)
+    }
+
+    /// `POST` of `body` to `path`, the answer as JSON.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, ClientError> {
+        parse(&self.exchange(Method::POST, path, Some(json(body)?)).await?)
+    }
+
+    /// `POST` of `body` to `path`; of the answer only that it was good.
+    pub async fn post_only(
+        &self,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<(), ClientError> {
+        self.exchange(Method::POST, path, Some(json(body)?))
+            .await
+            .map(drop)
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Content>,
+    ) -> Result<Bytes, ClientError> {
+        self.exchange_within(method, path, body, ANSWER_TIMEOUT.as_duration())
+            .await
+    }
+
+    /// One request and its whole answer, within `limit`.
+    async fn exchange_within(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Content>,
+        limit: Duration,
+    ) -> Result<Bytes, ClientError> {
+        let whole = async {
+            let response = self.send(method, path, body).await?;
+            self.read(response.into_body()).await
+        };
+        tokio::time::timeout(limit, whole)
+            .await
+            .map_err(|_| ClientError::Timeout {
+                endpoint: self.endpoint.to_string(),
+                after: limit,
+            })?
+    }
+
+    /// Sends a request; an answer that is not good becomes an error here.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Content>,
+    ) -> Result<http::Response<Incoming>, ClientError> {
+        let uri = self.endpoint.uri(path)?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header(header::ACCEPT, "application/json")
+            .header(
+                header::USER_AGENT,
+                concat!("workqueue/", env!("CARGO_PKG_VERSION")),
+            );
+        if matches!(*self.endpoint, Endpoint::Unix(_)) {
+            // Without it the host would be the socket's path in hexadecimal.
+            request = request.header(header::HOST, "localhost");
+        }
+        if let Some(token) = &self.bearer {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let content = match body {
+            Some(content) => {
+                request = request.header(header::CONTENT_TYPE, content.kind);
+                content.bytes
+            }
+            None => Bytes::new(),
+        };
+        let request = request
+            .body(Full::new(content))
+            .map_err(|error| ClientError::BadUrl(format!("{path}: {error}")))?;
+        let response = self
+            .transport
+            .send(request)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let body = self.read(response.into_body()).await?;
+        Err(problem(status, &body))
+    }
+
+    async fn read(&self, body: Incoming) -> Result<Bytes, ClientError> {
+        Limited::new(body, ANSWER_LIMIT)
+            .collect()
+            .await
+            .map(http_body_util::Collected::to_bytes)
+            .map_err(|error| self.unreachable(&*error))
+    }
+
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> ClientError {
+        ClientError::Unreachable {
+            endpoint: self.endpoint.to_string(),
+            reason: error::chain(error),
+        }
+    }
+}
+
+/// A request's body and its type.
+struct Content {
+    kind: &'static str,
+    bytes: Bytes,
+}
+
+fn json(body: &impl Serialize) -> Result<Content, ClientError> {
+    let bytes =
+        serde_json::to_vec(body).map_err(|error| ClientError::NotJson(error.to_string()))?;
+    Ok(Content {
+        kind: "application/json",
+        bytes: bytes.into(),
+    })
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(|error| ClientError::Unexpected {
+        status: 200,
+        body: format!("{error}: {}", shown(body)),
+    })
+}
+
+/// An answer that is not good: a problem document, or what stands in its place when something else answers the port.
+fn problem(status: u16, body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<api::Problem>(body) {
+        Ok(problem) => ClientError::Problem(Box::new(problem)),
+        Err(_) => ClientError::Unexpected {
+            status,
+            body: shown(body),
+        },
+    }
+}
+
+fn shown(body: &[u8]) -> String {
+    let start = &body[..body.len().min(SHOWN)];
+    String::from_utf8_lossy(start).escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+use std::path::Path;
+
+use axum::{Json, Router, http::StatusCode, routing};
+
+use super::*;
+
+fn over_http(base: &str) -> Endpoint {
+    Endpoint::Http(base.to_owned())
+}
+
+#[test]
+fn urls_are_read_in_all_forms() {
+    for (text, endpoint) in [
+        ("http://localhost:5000", over_http("http://localhost:5000")),
+        ("http://localhost:5000/", over_http("http://localhost:5000")),
+        (
+            "http://localhost:5000/api",
+            over_http("http://localhost:5000"),
+        ),
+        (
+            "http://localhost:5000/api/",
+            over_http("http://localhost:5000"),
+        ),
+        ("https://q.example/wq", over_http("https://q.example/wq")),
+        ("http://[::1]:5000/api", over_http("http://[::1]:5000")),
+        ("unix:/run/a.sock", Endpoint::Unix("/run/a.sock".into())),
+        ("unix:///run/a.sock", Endpoint::Unix("/run/a.sock".into())),
+        ("unix:a.sock", Endpoint::Unix("a.sock".into())),
+    ] {
+        assert_eq!(Endpoint::parse(text), Ok(endpoint), "{text}");
+    }
+}
+
+#[test]
+fn a_wrong_url_says_what_would_be_right() {
+    for text in [
+        "",
+        "localhost:5000",
+        "ftp://x",
+        "unix:",
+        "http://",
+        "http://x/?a=b",
+        "/run/a.sock",
+    ] {
+        let error = Endpoint::parse(text).expect_err(text).to_string();
+        assert!(error.contains("use http://HOST:PORT"), "{error}");
+    }
+}
+
+#[test]
+fn names_in_paths_are_escaped() {
+    assert_eq!(v1::escaped("a.b-c_d~9"), "a.b-c_d~9");
+    assert_eq!(v1::escaped("a/b?c d"), "a%2Fb%3Fc%20d");
+}
+
+#[tokio::test]
+async fn an_absent_daemon_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("none.sock");
+    let client = Client::new(Endpoint::Unix(socket)).unwrap();
+    let error = client.queues().await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }));
+    let text = error.to_string();
+    assert!(
+        text.contains("none.sock") && text.contains("systemctl status workqueued"),
+        "{text}"
+    );
+    assert!(text.contains("No such file"), "{text}");
+}
+
+async fn serve_unix(path: &Path, router: Router) {
+    let listener = tokio::net::UnixListener::bind(path).unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+}
+
+fn queue(name: &str) -> api::Queue {
+    serde_json::from_value(serde_json::json!({
+        "queue": name, "ready": 1, "scheduled": 0, "leased": 0, "dead": 0, "paused": false, "draining": false,
+        "totals": api::Totals::default(), "submitted_per_second": 0.0, "completed_per_second": 0.0,
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_unix_socket_and_tcp_are_spoken_alike() {
+    let router = || {
+        Router::new().route(
+            "/api/v1/queues/{queue}",
+            routing::get(
+                async |axum::extract::Path(name): axum::extract::Path<String>,
+                       headers: http::HeaderMap| {
+                    assert_eq!(headers["authorization"], "Bearer s3cret");
+                    assert!(headers["host"].to_str().unwrap().starts_with(['l', '1']));
+                    Json(queue(&name))
+                },
+            ),
+        )
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("a.sock");
+    serve_unix(&socket, router()).await;
+    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/api", tcp.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(tcp, router()).await.unwrap() });
+    for endpoint in [Endpoint::Unix(socket), Endpoint::parse(&url).unwrap()] {
+        let client = Client::new(endpoint).unwrap().with_bearer("s3cret");
+        assert_eq!(client.queue("emails").await.unwrap().queue, "emails");
+    }
+}
+
+#[tokio::test]
+async fn refusals_and_strangers_are_told_apart() {
+    let router = Router::new()
+        .route(
+            "/api/v1/tasks/{id}",
+            routing::delete(async || {
+                let problem = serde_json::json!({"type": "/problems/leased", "title": "leased", "status": 409, "detail": "task 1 is leased"});
+                (StatusCode::CONFLICT, Json(problem))
+            }),
+        )
+        .route("/api/v1/workers", routing::get(async || "<html>\nhello"))
+        .route("/api/v1/queues", routing::get(async || (StatusCode::BAD_GATEWAY, "<html>\nhello")));
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("a.sock");
+    serve_unix(&socket, router).await;
+    let client = Client::new(Endpoint::Unix(socket)).unwrap();
+    let refused = client.cancel("1").await.unwrap_err();
+    assert_eq!(
+        (refused.status(), refused.to_string().as_str()),
+        (Some(409), "task 1 is leased")
+    );
+    assert!(refused.is_final());
+    let stranger = client.queues().await.unwrap_err();
+    assert_eq!(stranger.status(), Some(502));
+    assert!(
+        stranger.to_string().contains("<html>\\nhello"),
+        "{stranger}"
+    );
+    assert!(!stranger.is_final());
+    assert!(matches!(
+        client.workers().await,
+        Err(ClientError::Unexpected { status: 200, .. })
+    ));
+}
+
+#[tokio::test]
+async fn events_come_one_at_a_time_until_the_stream_ends() {
+    let body = concat!(
+        ": hello\n\n",
+        "event: submitted\nid: 1\ndata: {\"number\":1,\"at\":1.5,\"kind\":\"submitted\",\"id\":\"a\"}\n\n",
+        "event: paused\nid: 2\ndata: {\"number\":2,\"at\":2,\"kind\":\"paused\"}\n\n",
+    );
+    let router = Router::new().route("/api/v1/events", routing::get(async move || body));
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("a.sock");
+    serve_unix(&socket, router).await;
+    let client = Client::new(Endpoint::Unix(socket)).unwrap();
+    let mut events = client.events().await.unwrap();
+    let mut kinds = Vec::new();
+    while let Some(event) = events.next().await.unwrap() {
+        kinds.push((event.number, event.kind));
+    }
+    assert_eq!(
+        kinds,
+        [(1, "submitted".to_owned()), (2, "paused".to_owned())]
+    );
+}

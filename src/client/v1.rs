@@ -1,0 +1,199 @@
+//! The requests of `/api/v1`.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use http::Method;
+
+use super::{ANSWER_TIMEOUT, Client, ClientError, Content, Events, json, parse};
+use crate::{api, task::Payload};
+
+/// Which tasks a page shows: `GET /api/v1/tasks`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TaskQuery {
+    /// Of one queue; absent: of all.
+    pub queue: Option<String>,
+    /// In one state; absent: in any.
+    pub state: Option<String>,
+    /// At most so many; absent: the daemon's default.
+    pub limit: Option<u32>,
+    /// The `next` of the page before.
+    pub after: Option<String>,
+}
+
+impl Client {
+    /// Submits one task.
+    pub async fn submit(&self, task: &api::NewTask) -> Result<api::Task, ClientError> {
+        self.post("/api/v1/tasks", task).await
+    }
+
+    /// Submits these tasks: all or none.
+    pub async fn submit_all(&self, tasks: &[api::NewTask]) -> Result<Vec<api::Task>, ClientError> {
+        self.post("/api/v1/tasks", &tasks).await
+    }
+
+    /// Submits tasks that are JSON texts already, one a line. Gives the daemon's answer as it is.
+    pub async fn submit_ndjson(&self, lines: Bytes) -> Result<Bytes, ClientError> {
+        let content = Content {
+            kind: "application/x-ndjson",
+            bytes: lines,
+        };
+        self.exchange(Method::POST, "/api/v1/tasks", Some(content))
+            .await
+    }
+
+    /// Completes, then claims. Takes as long as the claim waits, and dropping the future withdraws the claim.
+    pub async fn claim(&self, claim: &api::Claim) -> Result<api::ClaimAnswer, ClientError> {
+        let wait = std::time::Duration::try_from_secs_f64(claim.wait).unwrap_or_default();
+        let limit = wait.saturating_add(ANSWER_TIMEOUT.as_duration());
+        let body = Some(json(claim)?);
+        parse(
+            &self
+                .exchange_within(Method::POST, "/api/v1/claim", body, limit)
+                .await?,
+        )
+    }
+
+    /// Tells that a task is done.
+    pub async fn complete(
+        &self,
+        id: &str,
+        token: &str,
+        result: Option<Payload>,
+    ) -> Result<(), ClientError> {
+        let body = api::Complete {
+            token: token.to_owned(),
+            result,
+        };
+        self.post_only(&task_path(id, "/complete"), &body).await
+    }
+
+    /// Tells of a failed attempt.
+    pub async fn fail(&self, id: &str, failure: &api::Fail) -> Result<(), ClientError> {
+        self.post_only(&task_path(id, "/fail"), failure).await
+    }
+
+    /// Gives a task back; the attempt does not count.
+    pub async fn release(&self, id: &str, token: &str) -> Result<(), ClientError> {
+        let body = api::Release {
+            token: token.to_owned(),
+        };
+        self.post_only(&task_path(id, "/release"), &body).await
+    }
+
+    /// Makes a lease last `lease` seconds from now; `None`: the task's own length.
+    pub async fn extend(
+        &self,
+        id: &str,
+        token: &str,
+        lease: Option<f64>,
+    ) -> Result<api::Extended, ClientError> {
+        let body = api::Extend {
+            token: token.to_owned(),
+            lease,
+        };
+        self.post(&task_path(id, "/extend"), &body).await
+    }
+
+    /// One task.
+    pub async fn task(&self, id: &str) -> Result<api::Task, ClientError> {
+        self.get(&task_path(id, "")).await
+    }
+
+    /// A page of tasks in hand-out order.
+    pub async fn tasks(&self, query: &TaskQuery) -> Result<api::TaskPage, ClientError> {
+        let limit = query.limit.map(|limit| limit.to_string());
+        let pairs = [
+            ("queue", query.queue.as_deref()),
+            ("state", query.state.as_deref()),
+            ("limit", limit.as_deref()),
+            ("after", query.after.as_deref()),
+        ];
+        let mut path = "/api/v1/tasks".to_owned();
+        for (name, value) in pairs {
+            if let Some(value) = value {
+                path.push(if path.contains('?') { '&' } else { '?' });
+                path.push_str(name);
+                path.push('=');
+                path.push_str(&escaped(value));
+            }
+        }
+        self.get(&path).await
+    }
+
+    /// Gives a task another place in the order.
+    pub async fn patch(&self, id: &str, change: &api::Patch) -> Result<api::Task, ClientError> {
+        let body = Some(json(change)?);
+        parse(
+            &self
+                .exchange(Method::PATCH, &task_path(id, ""), body)
+                .await?,
+        )
+    }
+
+    /// Ends a task that was not done.
+    pub async fn cancel(&self, id: &str) -> Result<(), ClientError> {
+        self.exchange(Method::DELETE, &task_path(id, ""), None)
+            .await
+            .map(drop)
+    }
+
+    /// Brings a dead task back.
+    pub async fn retry(&self, id: &str) -> Result<api::Task, ClientError> {
+        self.post(&task_path(id, "/retry"), &Empty {}).await
+    }
+
+    /// All queues.
+    pub async fn queues(&self) -> Result<api::Queues, ClientError> {
+        self.get("/api/v1/queues").await
+    }
+
+    /// One queue.
+    pub async fn queue(&self, name: &str) -> Result<api::Queue, ClientError> {
+        self.get(&format!("/api/v1/queues/{}", escaped(name))).await
+    }
+
+    /// Who claims, and what they hold.
+    pub async fn workers(&self) -> Result<api::Workers, ClientError> {
+        self.get("/api/v1/workers").await
+    }
+
+    /// What happens from now on, until the connection ends.
+    pub async fn events(&self) -> Result<Events, ClientError> {
+        let open = self.send(Method::GET, "/api/v1/events", None);
+        let limit = ANSWER_TIMEOUT.as_duration();
+        let response =
+            tokio::time::timeout(limit, open)
+                .await
+                .map_err(|_| ClientError::Timeout {
+                    endpoint: self.endpoint().to_string(),
+                    after: limit,
+                })??;
+        Ok(Events::new(
+            response.into_body(),
+            self.endpoint().to_string(),
+        ))
+    }
+}
+
+/// A body that says nothing: `{}`.
+#[derive(serde::Serialize)]
+pub(super) struct Empty {}
+
+fn task_path(id: &str, rest: &str) -> String {
+    format!("/api/v1/tasks/{}{rest}", escaped(id))
+}
+
+/// `text` as one segment of a path or one value of a query.
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string has no error.
+            write!(out, "%{byte:02X}").unwrap_or_default();
+        }
+    }
+    out
+}

@@ -1,0 +1,58 @@
+//! [`Args`]: the flags.
+
+use std::path::PathBuf;
+
+use clap::{Parser, value_parser};
+
+use crate::{
+    client::Endpoint,
+    task::{Millis, QueueName},
+};
+
+/// Takes tasks from a workqueue daemon, runs a handler for each, and reports.
+///
+/// Without a handler in the configuration and without COMMAND, payloads are written as lines to the log file or stdout.
+/// SIGTERM or SIGINT lets running tasks finish; a second one stops them and gives them back.
+#[derive(Debug, Parser)]
+#[command(name = "workqueue-worker", version)]
+pub struct Args {
+    /// The configuration file.
+    ///
+    /// Default: /etc/workqueue/workqueue-worker.toml for a system user, $XDG_CONFIG_HOME/workqueue/workqueue-worker.toml else;
+    /// none is fine.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the daemon is: <http://HOST:PORT>, <https://HOST> or unix:PATH.
+    ///
+    /// Default: <http://localhost:5000>. The original's form with /api at the end is understood.
+    #[arg(short, long, value_name = "URL", env = "WORKQUEUE_URL", value_parser = Endpoint::parse)]
+    pub url: Option<Endpoint>,
+    /// Seconds to wait between the end of a task and the next claim [default: 0]
+    #[arg(short, long, value_name = "SECS", value_parser = delay)]
+    pub delay: Option<Millis>,
+    /// Write payloads as lines to this file.
+    #[arg(short = 'f', long, value_name = "FILE", conflicts_with = "command")]
+    pub logfile: Option<PathBuf>,
+    /// Take tasks of this queue; may be given several times [default: default]
+    #[arg(long = "queue", value_name = "NAME", value_parser = QueueName::parse)]
+    pub queues: Vec<QueueName>,
+    /// Tasks at once, 1 to 1000 [default: 1]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
+    pub concurrency: Option<u32>,
+    /// End with 0 when nothing is due.
+    #[arg(long)]
+    pub until_empty: bool,
+    /// Check the configuration and end.
+    #[arg(long)]
+    pub check_config: bool,
+    /// Run this program for each task, the payload on its stdin; no shell.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+fn delay(text: &str) -> Result<Millis, String> {
+    let secs: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
+    crate::task::seconds("delay", secs).map_err(|refusal| refusal.to_string())
+}

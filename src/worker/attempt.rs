@@ -1,0 +1,156 @@
+//! One task from its claim to its end.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    backoff::Backoff,
+    handler::{Failure, Handler, Outcome},
+};
+use crate::{
+    api,
+    client::{Client, ClientError},
+    task::Millis,
+};
+
+/// How long reports are tried after a stop, when the daemon can't be reached.
+pub(super) const REPORT_GRACE: Duration = Duration::from_secs(5);
+
+/// What all attempts of a worker share.
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) handler: Handler,
+    pub(super) lease: Millis,
+    /// Nothing new is to be begun.
+    pub(super) stop: CancellationToken,
+    /// Running handlers are to be stopped.
+    pub(super) kill: CancellationToken,
+}
+
+/// How an attempt ended, and so what is left to do.
+pub(super) enum Ended {
+    /// The completion is still to be reported.
+    Completed(api::Completion),
+    /// It failed; nothing is left to do.
+    Failed,
+    /// It was given back; nothing is left to do.
+    Released,
+    /// The lease was lost: the task is another's.
+    Lost,
+}
+
+impl Shared {
+    /// Runs the handler, and reports all ends but a completion.
+    pub(super) async fn attempt(&self, task: api::ClaimedTask) -> Ended {
+        let stop = self.kill.child_token();
+        let outcome = {
+            let mut handler = std::pin::pin!(self.handler.run(&task, &stop));
+            tokio::select! {
+                biased;
+                outcome = &mut handler => Some(outcome),
+                () = self.hold(&task) => {
+                    stop.cancel();
+                    handler.await;
+                    None
+                }
+            }
+        };
+        let id = &task.task.id;
+        match outcome {
+            Some(Outcome::Completed(result)) => Ended::Completed(api::Completion {
+                id: task.task.id,
+                token: task.token,
+                result,
+            }),
+            Some(Outcome::Failed(failure)) => {
+                tracing::warn!(task_id = %id, queue = %task.task.queue, attempt = task.attempt, error = %failure.error, "task failed");
+                self.report(&task, Some(failure)).await;
+                Ended::Failed
+            }
+            Some(Outcome::Released | Outcome::Stopped) => self.release(task).await,
+            None => {
+                tracing::warn!(task_id = %id, queue = %task.task.queue, "the lease was lost; the handler was stopped");
+                Ended::Lost
+            }
+        }
+    }
+
+    /// Gives a task back.
+    pub(super) async fn release(&self, task: api::ClaimedTask) -> Ended {
+        tracing::info!(task_id = %task.task.id, queue = %task.task.queue, "task released");
+        self.report(&task, None).await;
+        Ended::Released
+    }
+
+    /// Extends the lease at each third of its length. Returns when it is lost.
+    async fn hold(&self, task: &api::ClaimedTask) {
+        let third = self.lease.as_duration() / 3;
+        loop {
+            tokio::time::sleep(third).await;
+            let mut backoff = Backoff::default();
+            while let Err(error) = self.extend(task).await {
+                if is_stale(&error) {
+                    return;
+                }
+                tracing::debug!(task_id = %task.task.id, %error, "the lease is not extended; trying again");
+                tokio::time::sleep(backoff.next().min(third)).await;
+            }
+        }
+    }
+
+    async fn extend(&self, task: &api::ClaimedTask) -> Result<(), ClientError> {
+        let lease = Some(self.lease.as_secs_f64());
+        self.client
+            .extend(&task.task.id, &task.token, lease)
+            .await
+            .map(drop)
+    }
+
+    /// Tells of a failure, or (`None`) gives the task back: until the daemon has taken it, or says that it will not.
+    async fn report(&self, task: &api::ClaimedTask, failure: Option<Failure>) {
+        let failure = failure.map(|failure| api::Fail {
+            token: task.token.clone(),
+            error: failure.error,
+            retry_in: failure.retry_in,
+            dead: failure.dead,
+        });
+        let id = &task.task.id;
+        let delivered = async {
+            let mut backoff = Backoff::default();
+            loop {
+                let sent = match &failure {
+                    Some(failure) => self.client.fail(id, failure).await,
+                    None => self.client.release(id, &task.token).await,
+                };
+                match sent {
+                    Ok(()) => return,
+                    Err(error) if error.is_final() => {
+                        tracing::warn!(task_id = %id, %error, "the report was refused and is dropped");
+                        return;
+                    }
+                    Err(error) => {
+                        if backoff.is_fresh() {
+                            tracing::warn!(task_id = %id, %error, "the report is kept and sent again");
+                        }
+                        tokio::time::sleep(backoff.next()).await;
+                    }
+                }
+            }
+        };
+        let given_up = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(REPORT_GRACE).await;
+        };
+        // A killed handler ends long after the stop; its report gets its own time.
+        tokio::select! {
+            () = delivered => {}
+            () = given_up => tracing::error!(task_id = %id, "the report was not delivered; the lease will expire"),
+        }
+    }
+}
+
+/// Whether the daemon says that the lease is not ours any more.
+pub(super) fn is_stale(error: &ClientError) -> bool {
+    matches!(error, ClientError::Problem(problem) if matches!(problem.status, 404 | 409))
+}

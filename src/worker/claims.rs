@@ -1,0 +1,504 @@
+//! The loop of a worker: claims, completions, stopping.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Config, WorkerError,
+    attempt::{Ended, REPORT_GRACE, Shared, is_stale},
+    backoff::Backoff,
+};
+use crate::{
+    api,
+    client::ClientError,
+    task::{Payload, WorkerName},
+};
+
+/// How long a claim waits for its first task: long enough to be cheap, short enough for any proxy.
+const CLAIM_WAIT_SECS: f64 = 30.0;
+/// The least time between two claims that found nothing: a daemon that does not wait is not asked in a circle.
+const IDLE_PACE: Duration = Duration::from_secs(1);
+/// A claim that has had no answer for so long waits for a task; a younger one's answer may be on its way.
+const LONG_POLL: Duration = Duration::from_secs(1);
+/// The most bytes of results in one request; the daemon's limit for a body is 16 MiB by default.
+const BATCH_BYTES: usize = 4 << 20;
+/// The most completions in one request.
+const BATCH_COUNT: usize = 1000;
+/// The least time between two observations.
+const OBSERVE_PACE: Duration = Duration::from_secs(1);
+
+/// What a worker has done and is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Tasks whose handler runs.
+    pub running: usize,
+    /// Completions that the daemon has not taken yet.
+    pub unreported: usize,
+    /// Tasks completed, taken by the daemon.
+    pub completed: u64,
+    /// Attempts failed.
+    pub failed: u64,
+    /// Tasks given back.
+    pub released: u64,
+    /// Tasks whose lease was lost.
+    pub lost: u64,
+}
+
+/// A completion that the daemon has not taken yet.
+struct Kept {
+    completion: api::Completion,
+    /// Sent before, without an answer: the daemon may have it.
+    is_in_doubt: bool,
+    /// It was in a request that was refused as a whole, perhaps because of it: it goes alone.
+    is_alone: bool,
+}
+
+type Answer = Result<api::ClaimAnswer, ClientError>;
+
+/// A request under way and the completions in it.
+struct Flight {
+    answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
+    carried: Vec<Kept>,
+    since: Instant,
+}
+
+/// The loop.
+pub(super) struct Claims<O> {
+    shared: Arc<Shared>,
+    config: Config,
+    name: String,
+    hurry: CancellationToken,
+    observe: O,
+    observed: Option<Instant>,
+    counts: Counts,
+    /// One entry for each used slot.
+    running: JoinSet<Ended>,
+    kept: Vec<Kept>,
+    claim: Option<Flight>,
+    /// Completions that go beside a claim that waits.
+    report: Option<Flight>,
+    backoff: Backoff,
+    /// Nothing is sent before: the daemon can't be reached.
+    retry_at: Option<Instant>,
+    /// Nothing is claimed before: `delay`, or the pace of an idle worker.
+    claim_at: Option<Instant>,
+    /// The last claim found nothing, and nothing has ended since.
+    is_empty: bool,
+    was_reached: bool,
+    is_stopping: bool,
+    /// After a stop, a claim is withdrawn then.
+    withdraw_at: Option<Instant>,
+    /// Handlers are stopped then.
+    kill_at: Option<Instant>,
+    /// Completions that are still kept are given up then.
+    give_up_at: Option<Instant>,
+}
+
+impl<O: FnMut(&Counts) + Send> Claims<O> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        config: Config,
+        hurry: CancellationToken,
+        observe: O,
+    ) -> Self {
+        Self {
+            shared,
+            config,
+            name: worker_name(),
+            hurry,
+            observe,
+            observed: None,
+            counts: Counts::default(),
+            running: JoinSet::new(),
+            kept: Vec::new(),
+            claim: None,
+            report: None,
+            backoff: Backoff::default(),
+            retry_at: None,
+            claim_at: None,
+            is_empty: false,
+            was_reached: false,
+            is_stopping: false,
+            withdraw_at: None,
+            kill_at: None,
+            give_up_at: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Result<Counts, WorkerError> {
+        while !self.is_over() {
+            self.send();
+            self.show();
+            tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled(), if !self.is_stopping => self.begin_stop(),
+                () = self.hurry.cancelled(), if self.kill_at.is_some() => self.kill("told to hurry"),
+                () = until(self.kill_at) => self.kill("shutdown_grace is over"),
+                answer = arrival(&mut self.report) => self.report_answered(answer),
+                answer = arrival(&mut self.claim) => self.claim_answered(answer)?,
+                Some(ended) = self.running.join_next() => self.ended(ended),
+                () = until(self.retry_at) => self.retry_at = None,
+                () = until(self.claim_at) => self.claim_at = None,
+                () = until(self.withdraw_at) => self.withdraw(),
+                () = until(self.give_up_at) => self.give_up(),
+            }
+        }
+        self.counts.running = 0;
+        (self.observe)(&self.counts);
+        Ok(self.counts)
+    }
+
+    /// Whether nothing runs, nothing is to be told, and nothing more is to be claimed.
+    fn is_over(&self) -> bool {
+        let is_idle = self.running.is_empty()
+            && self.kept.is_empty()
+            && self.claim.is_none()
+            && self.report.is_none();
+        is_idle && (self.is_stopping || (self.config.until_empty && self.is_empty))
+    }
+
+    /// Free slots: kept completions use theirs until they are delivered.
+    fn free(&self) -> usize {
+        let carried = |flight: &Option<Flight>| flight.as_ref().map_or(0, |f| f.carried.len());
+        (self.config.concurrency as usize)
+            .saturating_sub(self.running.len())
+            .saturating_sub(carried(&self.report))
+            .saturating_sub(self.kept.iter().filter(|kept| kept.is_alone).count())
+    }
+
+    /// Starts the requests that there is reason for.
+    fn send(&mut self) {
+        if self.retry_at.is_some() {
+            return;
+        }
+        let free = self.free();
+        let is_wanted = !self.is_stopping && self.claim_at.is_none() && !self.waits_for_the_rest();
+        if self.claim.is_none() && free > 0 && is_wanted {
+            let carried = self.batch();
+            let wait = if self.config.until_empty {
+                0.0
+            } else {
+                CLAIM_WAIT_SECS
+            };
+            self.claim = Some(self.flight(free, wait, carried));
+        }
+        if !self.kept.is_empty() && self.report.is_none() {
+            let carried = self.report_batch();
+            self.report = Some(match &carried[..] {
+                [kept] if kept.is_alone => self.lone_flight(carried),
+                _ => self.flight(0, 0.0, carried),
+            });
+        }
+    }
+
+    /// With `until_empty`: nothing was due, and tasks still run; what their ends bring is looked for then.
+    fn waits_for_the_rest(&self) -> bool {
+        self.config.until_empty && self.is_empty
+    }
+
+    fn flight(&self, max: usize, wait: f64, carried: Vec<Kept>) -> Flight {
+        let claim = api::Claim {
+            queues: self
+                .config
+                .queues
+                .iter()
+                .map(|queue| queue.as_str().to_owned())
+                .collect(),
+            max: max as u32,
+            wait,
+            lease: Some(self.config.lease.as_secs_f64()),
+            worker: Some(self.name.clone()),
+            complete: carried.iter().map(|kept| kept.completion.clone()).collect(),
+        };
+        let shared = Arc::clone(&self.shared);
+        Flight {
+            answer: Box::pin(async move { shared.client.claim(&claim).await }),
+            carried,
+            since: Instant::now(),
+        }
+    }
+
+    /// One completion by its own request, whose refusal can only mean this one.
+    fn lone_flight(&self, carried: Vec<Kept>) -> Flight {
+        let shared = Arc::clone(&self.shared);
+        let completion = carried.first().map(|kept| kept.completion.clone());
+        let answer = async move {
+            if let Some(api::Completion { id, token, result }) = completion {
+                shared.client.complete(&id, &token, result).await?;
+            }
+            Ok(api::ClaimAnswer {
+                tasks: Vec::new(),
+                completed: Vec::new(),
+            })
+        };
+        Flight {
+            answer: Box::pin(answer),
+            carried,
+            since: Instant::now(),
+        }
+    }
+
+    /// Takes completions that may go together.
+    fn batch(&mut self) -> Vec<Kept> {
+        let mut bytes = 0;
+        let mut taken = 0;
+        for kept in &self.kept {
+            bytes += kept.completion.result.as_ref().map_or(0, Payload::len);
+            if kept.is_alone || taken == BATCH_COUNT || (taken > 0 && bytes > BATCH_BYTES) {
+                break;
+            }
+            taken += 1;
+        }
+        self.kept.drain(..taken).collect()
+    }
+
+    fn report_batch(&mut self) -> Vec<Kept> {
+        let batch = self.batch();
+        if batch.is_empty() {
+            self.kept.drain(..1).collect()
+        } else {
+            batch
+        }
+    }
+
+    fn claim_answered(&mut self, (flight, answer): (Flight, Answer)) -> Result<(), WorkerError> {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                let holds_nothing = self.running.is_empty() && flight.carried.is_empty();
+                if self.config.until_empty && !self.was_reached && holds_nothing {
+                    return Err(error.into());
+                }
+                self.unanswered(flight.carried, &error);
+                return Ok(());
+            }
+        };
+        self.answered(flight.carried, &answer.completed);
+        self.is_empty = answer.tasks.is_empty();
+        let was_quick = flight.since.elapsed() < IDLE_PACE;
+        if self.is_empty && was_quick && !self.config.until_empty {
+            self.hold_claims(flight.since + IDLE_PACE);
+        }
+        for task in answer.tasks {
+            self.begin(task);
+        }
+        Ok(())
+    }
+
+    fn report_answered(&mut self, (flight, answer): (Flight, Answer)) {
+        match answer {
+            Ok(answer) => self.answered(flight.carried, &answer.completed),
+            Err(error) => self.unanswered(flight.carried, &error),
+        }
+    }
+
+    /// Runs a task, or gives it back when it can't be run now.
+    fn begin(&mut self, task: api::ClaimedTask) {
+        let shared = Arc::clone(&self.shared);
+        let has_room = self.running.len() < self.config.concurrency as usize;
+        if self.is_stopping || !has_room {
+            self.running
+                .spawn(async move { shared.release(task).await });
+        } else {
+            tracing::debug!(task_id = %task.task.id, queue = %task.task.queue, attempt = task.attempt, "task claimed");
+            self.running
+                .spawn(async move { shared.attempt(task).await });
+        }
+    }
+
+    /// The daemon has said what became of these.
+    fn answered(&mut self, carried: Vec<Kept>, outcomes: &[api::CompletionOutcome]) {
+        if !self.backoff.is_fresh() {
+            tracing::info!("the daemon answers again");
+        }
+        self.backoff.reset();
+        self.was_reached = true;
+        for kept in carried {
+            let problem = outcomes
+                .iter()
+                .find(|outcome| outcome.id == kept.completion.id)
+                .and_then(|outcome| outcome.problem.clone());
+            match problem {
+                None => self.counts.completed += 1,
+                Some(problem) => self.refused(kept, &ClientError::Problem(Box::new(problem))),
+            }
+        }
+    }
+
+    /// The daemon did not take a completion.
+    fn refused(&mut self, kept: Kept, error: &ClientError) {
+        let id = &kept.completion.id;
+        if is_stale(error) && kept.is_in_doubt {
+            // Most likely it was taken when it was sent first, and only the answer was lost.
+            tracing::info!(task_id = %id, %error, "the completion was sent before; it is dropped");
+        } else if error.is_final() {
+            self.counts.lost += 1;
+            tracing::warn!(task_id = %id, %error, "the completion was refused and is dropped");
+        } else {
+            tracing::warn!(task_id = %id, %error, "the completion is kept and sent again");
+            self.kept.push(kept);
+            self.wait_to_retry();
+        }
+    }
+
+    /// No good answer: what was carried is kept.
+    fn unanswered(&mut self, carried: Vec<Kept>, error: &ClientError) {
+        if self.backoff.is_fresh() {
+            tracing::warn!(%error, kept = carried.len(), "the daemon does not answer; trying again");
+        }
+        for mut kept in carried {
+            if error.is_final() && kept.is_alone {
+                self.refused(kept, error);
+                continue;
+            }
+            kept.is_alone |= error.is_final();
+            kept.is_in_doubt = true;
+            self.kept.push(kept);
+        }
+        self.wait_to_retry();
+    }
+
+    fn wait_to_retry(&mut self) {
+        self.retry_at = Some(Instant::now() + self.backoff.next());
+    }
+
+    fn hold_claims(&mut self, until: Instant) {
+        self.claim_at = self.claim_at.max(Some(until));
+    }
+
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        self.is_empty = false;
+        match ended {
+            Ok(Ended::Completed(completion)) => self.kept.push(Kept {
+                completion,
+                is_in_doubt: false,
+                is_alone: false,
+            }),
+            Ok(Ended::Failed) => self.counts.failed += 1,
+            Ok(Ended::Released) => self.counts.released += 1,
+            Ok(Ended::Lost) => self.counts.lost += 1,
+            Err(error) => {
+                self.counts.lost += 1;
+                tracing::error!(%error, "a handler panicked; its task's lease will expire");
+            }
+        }
+        if self.config.delay.0 > 0 {
+            self.hold_claims(Instant::now() + self.config.delay.as_duration());
+        }
+        self.mind_the_end();
+    }
+
+    /// No new claims. One whose answer is on its way is waited for, or its tasks would stay leased to nobody.
+    fn begin_stop(&mut self) {
+        self.is_stopping = true;
+        let now = Instant::now();
+        self.kill_at = Some(now + self.config.shutdown_grace.as_duration());
+        self.retry_at = None;
+        self.backoff.reset();
+        self.withdraw_at = self.claim.as_ref().map(|flight| flight.since + LONG_POLL);
+        tracing::info!(
+            running = self.running.len(),
+            "stopping: running tasks may finish"
+        );
+        self.mind_the_end();
+    }
+
+    /// Withdraws a claim that waits, by dropping it; takes its answer when that has come at this very moment.
+    fn withdraw(&mut self) {
+        self.withdraw_at = None;
+        let Some(mut flight) = self.claim.take() else {
+            return;
+        };
+        match flight.answer.as_mut().now_or_never() {
+            Some(Ok(answer)) => {
+                self.answered(flight.carried, &answer.completed);
+                answer.tasks.into_iter().for_each(|task| self.begin(task));
+            }
+            Some(Err(error)) => self.unanswered(flight.carried, &error),
+            None => self
+                .kept
+                .extend(flight.carried.into_iter().map(|kept| Kept {
+                    is_in_doubt: true,
+                    ..kept
+                })),
+        }
+    }
+
+    fn kill(&mut self, why: &'static str) {
+        self.kill_at = None;
+        self.shared.kill.cancel();
+        if !self.running.is_empty() {
+            tracing::warn!(
+                running = self.running.len(),
+                why,
+                "running handlers are stopped and their tasks released"
+            );
+        }
+    }
+
+    /// When the last handler has ended after a stop, the rest of the reports has a last, short time.
+    fn mind_the_end(&mut self) {
+        if self.is_stopping && self.running.is_empty() && self.give_up_at.is_none() {
+            self.give_up_at = Some(Instant::now() + REPORT_GRACE);
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.give_up_at = None;
+        if let Some(flight) = self.report.take() {
+            self.kept.extend(flight.carried);
+        }
+        for kept in self.kept.drain(..) {
+            self.counts.lost += 1;
+            tracing::error!(task_id = %kept.completion.id, "the completion was not delivered; the lease will expire");
+        }
+    }
+
+    fn show(&mut self) {
+        self.counts.running = self.running.len();
+        self.counts.unreported = self.kept.len();
+        let now = Instant::now();
+        if self.observed.is_none_or(|last| now >= last + OBSERVE_PACE) {
+            self.observed = Some(now);
+            (self.observe)(&self.counts);
+        }
+    }
+}
+
+/// The flight's answer, when there is a flight. Cancel-safe: the flight stays until it has arrived.
+async fn arrival(flight: &mut Option<Flight>) -> (Flight, Answer) {
+    let answer = match flight {
+        Some(flight) => flight.answer.as_mut().await,
+        None => std::future::pending().await,
+    };
+    match flight.take() {
+        Some(flight) => (flight, answer),
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// `host:pid`, the host cut where it is too long.
+fn worker_name() -> String {
+    let uname = rustix::system::uname();
+    let host = uname.nodename().to_string_lossy();
+    let pid = std::process::id().to_string();
+    let room = WorkerName::MAX_LEN - pid.len() - 1;
+    let mut name = String::new();
+    for letter in host.chars().filter(|letter| !letter.is_control()) {
+        if name.len() + letter.len_utf8() > room {
+            break;
+        }
+        name.push(letter);
+    }
+    format!("{name}:{pid}")
+}

@@ -1,0 +1,314 @@
+//! `exec`: one program per task, no shell.
+//!
+//! The payload is its stdin (the text of a JSON string, else the JSON text), the task is in its environment, and its exit
+//! status says how the attempt ended: 0 completes, with what it wrote to stdout as the result; 75 (`EX_TEMPFAIL`) releases;
+//! 64 and 65 (`EX_USAGE`, `EX_DATAERR`) make the task dead; anything else fails with the tail of stderr.
+//!
+//! It leads a process group. A timeout or a stop ends the whole group: SIGTERM, then SIGKILL. A process that the program
+//! left behind is let live, unless it holds on to stdout or stderr.
+
+use std::{
+    io,
+    pin::Pin,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use futures_util::future::{FusedFuture, FutureExt as _, join3};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::os::unix::process::ExitStatusExt as _;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStdin, Command},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, Outcome};
+use crate::{api, task::Payload, worker::ExecConfig};
+
+/// How long a group may take to end after SIGTERM.
+const TERM_GRACE: Duration = Duration::from_secs(5);
+/// How long pipes may stay open after the program has ended.
+const PIPE_GRACE: Duration = Duration::from_secs(1);
+/// The longest result, in bytes.
+const RESULT_LIMIT: usize = 64 << 10;
+/// How much of the end of stderr is told, in bytes.
+const ERROR_TAIL: usize = 2 << 10;
+/// Where programs are looked for when the worker itself has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// What a program gets of the worker's own environment, beside `LC_*`.
+const KEPT: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
+
+const EX_USAGE: i32 = 64;
+const EX_DATAERR: i32 = 65;
+const EX_TEMPFAIL: i32 = 75;
+
+/// Runs a program.
+#[derive(Debug)]
+pub(in crate::worker) struct Exec {
+    config: ExecConfig,
+}
+
+/// How a program ended.
+enum End {
+    Exited(ExitStatus),
+    TimedOut,
+    Stopped,
+    Lost(io::Error),
+}
+
+impl Exec {
+    pub(super) fn new(config: ExecConfig) -> Self {
+        Self { config }
+    }
+
+    pub(super) async fn run(&self, task: &api::ClaimedTask, stop: &CancellationToken) -> Outcome {
+        let mut child = match self.spawn(task) {
+            Ok(child) => child,
+            Err(error) => {
+                let program = self.config.command.first().map_or("", String::as_str);
+                return Outcome::failed(format!("cannot start {program}: {error}"));
+            }
+        };
+        let group = Group::of(&child);
+        let mut output = Head::default();
+        let mut errors = Tail::default();
+        let end = {
+            let pipes = join3(
+                feed(child.stdin.take(), task.task.payload.to_display()),
+                output.fill(child.stdout.take()),
+                errors.fill(child.stderr.take()),
+            );
+            let mut pipes = std::pin::pin!(pipes.fuse());
+            let end = self.watch(&mut child, pipes.as_mut(), stop).await;
+            match end {
+                End::Exited(_) => linger(pipes.as_mut(), &group).await,
+                _ => terminate(&mut child, pipes.as_mut(), &group).await,
+            }
+            end
+        };
+        group.let_live();
+        match end {
+            End::Exited(status) => outcome(status, output, &errors),
+            End::TimedOut => {
+                let limit = self.config.timeout.unwrap_or_default();
+                Outcome::failed(errors.after(&format!("timeout after {limit}")))
+            }
+            End::Stopped => Outcome::Stopped,
+            End::Lost(error) => Outcome::failed(format!("cannot wait for the program: {error}")),
+        }
+    }
+
+    fn spawn(&self, task: &api::ClaimedTask) -> io::Result<Child> {
+        let (program, arguments) =
+            self.config.command.split_first().ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidInput, "no program is named")
+            })?;
+        let kept = std::env::vars_os().filter(|(name, _)| {
+            name.to_str()
+                .is_some_and(|name| KEPT.contains(&name) || name.starts_with("LC_"))
+        });
+        Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", DEFAULT_PATH)
+            .envs(kept)
+            .envs(&self.config.environment)
+            .env("WORKQUEUE_TASK_ID", &task.task.id)
+            .env("WORKQUEUE_QUEUE", &task.task.queue)
+            .env("WORKQUEUE_ATTEMPT", task.attempt.to_string())
+            .env("WORKQUEUE_PRIORITY", task.task.priority.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+    }
+
+    /// Waits for the first of: the program's end, the timeout, a stop. The pipes flow meanwhile.
+    async fn watch<P: FusedFuture>(
+        &self,
+        child: &mut Child,
+        mut pipes: Pin<&mut P>,
+        stop: &CancellationToken,
+    ) -> End {
+        let deadline = async {
+            match self.config.timeout {
+                Some(limit) => tokio::time::sleep(limit.as_duration()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut deadline = std::pin::pin!(deadline);
+        loop {
+            tokio::select! {
+                biased;
+                status = child.wait() => return status.map_or_else(End::Lost, End::Exited),
+                () = stop.cancelled() => return End::Stopped,
+                () = &mut deadline => return End::TimedOut,
+                _ = pipes.as_mut(), if !pipes.is_terminated() => {}
+            }
+        }
+    }
+}
+
+/// After the program's end: takes what is still in the pipes. A process that it left behind and that holds them open is
+/// killed, or the attempt would never end.
+async fn linger<P: FusedFuture>(pipes: Pin<&mut P>, group: &Group) {
+    if !pipes.is_terminated() && timeout(PIPE_GRACE, pipes).await.is_err() {
+        group.signal(Signal::KILL);
+    }
+}
+
+/// Ends the group: asks it to, and when it has not ended in time, or has left something behind, kills it.
+async fn terminate<P: FusedFuture>(child: &mut Child, pipes: Pin<&mut P>, group: &Group) {
+    group.signal(Signal::TERM);
+    let quiet = async {
+        let status = child.wait().await;
+        if !pipes.is_terminated() {
+            pipes.await;
+        }
+        status
+    };
+    let ended = timeout(TERM_GRACE, quiet).await;
+    group.signal(Signal::KILL);
+    if ended.is_err() && timeout(TERM_GRACE, child.wait()).await.is_err() {
+        tracing::error!("a program can't be killed: it waits for a device");
+    }
+}
+
+/// The payload goes in; a program that does not want all of it is right, too.
+async fn feed(stdin: Option<ChildStdin>, input: String) {
+    let Some(mut stdin) = stdin else { return };
+    match stdin.write_all(input.as_bytes()).await {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tracing::warn!(%error, "a program's stdin can't be written");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// A process group, killed when this is dropped before it has ended.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(
+            child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .and_then(Pid::from_raw),
+        )
+    }
+
+    fn signal(&self, signal: Signal) {
+        let Some(group) = self.0 else { return };
+        match kill_process_group(group, signal) {
+            // No such process: all have ended.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => tracing::error!(%error, "a program's group can't be signalled"),
+        }
+    }
+
+    fn let_live(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+fn outcome(status: ExitStatus, output: Head, errors: &Tail) -> Outcome {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Outcome::Completed(output.into_result()),
+        (Some(EX_TEMPFAIL), _) => Outcome::Released,
+        (Some(code), _) => Outcome::Failed(Failure {
+            error: errors.after(&format!("exit status {code}")),
+            retry_in: None,
+            dead: matches!(code, EX_USAGE | EX_DATAERR),
+        }),
+        (None, Some(signal)) => {
+            Outcome::failed(errors.after(&format!("killed by signal {signal}")))
+        }
+        (None, None) => Outcome::failed(errors.after("ended in an unknown way")),
+    }
+}
+
+/// Reads `pipe` to its end in pieces.
+async fn drain(pipe: Option<impl AsyncRead + Unpin>, mut take: impl FnMut(&[u8])) {
+    let Some(mut pipe) = pipe else { return };
+    let mut piece = vec![0; 8 << 10];
+    loop {
+        match pipe.read(&mut piece).await {
+            Ok(0) => return,
+            Ok(count) => take(&piece[..count]),
+            Err(error) => {
+                tracing::warn!(%error, "a program's output can't be read");
+                return;
+            }
+        }
+    }
+}
+
+/// The first bytes of a stream.
+#[derive(Default)]
+struct Head(Vec<u8>);
+
+impl Head {
+    async fn fill(&mut self, pipe: Option<impl AsyncRead + Unpin>) {
+        drain(pipe, |piece| self.take(piece)).await;
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        let room = RESULT_LIMIT - self.0.len();
+        self.0.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+
+    /// What was written, as a result: JSON where it is JSON, else text.
+    fn into_result(self) -> Option<Payload> {
+        let text = String::from_utf8_lossy(&self.0);
+        let text = text.trim_end();
+        if text.is_empty() {
+            return None;
+        }
+        Some(Payload::from_json(text.trim_start()).unwrap_or_else(|_| Payload::from_text(text)))
+    }
+}
+
+/// The last bytes of a stream.
+#[derive(Default)]
+struct Tail {
+    bytes: Vec<u8>,
+    is_cut: bool,
+}
+
+impl Tail {
+    async fn fill(&mut self, pipe: Option<impl AsyncRead + Unpin>) {
+        drain(pipe, |piece| self.take(piece)).await;
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        self.bytes.extend_from_slice(piece);
+        let excess = self.bytes.len().saturating_sub(ERROR_TAIL);
+        if excess > 0 {
+            self.bytes.drain(..excess);
+            self.is_cut = true;
+        }
+    }
+
+    /// `what`, and what was written.
+    fn after(&self, what: &str) -> String {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let text = text.trim();
+        let mark = if self.is_cut { "…" } else { "" };
+        if text.is_empty() {
+            what.to_owned()
+        } else {
+            format!("{what}: {mark}{text}")
+        }
+    }
+}

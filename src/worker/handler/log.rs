@@ -1,0 +1,123 @@
+//! `log`: the payload becomes a line of a file, as in the original.
+
+use std::{
+    fmt::Write as _,
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::Outcome;
+use crate::{
+    api,
+    worker::{LogConfig, WorkerError},
+};
+
+/// Appends `<UTC time>: <payload>` lines.
+#[derive(Debug)]
+pub(in crate::worker) struct Log {
+    sink: Arc<Sink>,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stdout,
+    /// One line at a time. The file is opened for each, so that it may be rotated under us.
+    File(Mutex<PathBuf>),
+}
+
+impl Log {
+    /// Opens the file once, so that one that can't be written is told at the start.
+    pub(super) fn new(config: &LogConfig) -> Result<Self, WorkerError> {
+        let sink = match &config.logfile {
+            None => Sink::Stdout,
+            Some(path) => {
+                open(path).map_err(|error| {
+                    WorkerError::Handler(format!("cannot write {}: {error}", path.display()))
+                })?;
+                Sink::File(Mutex::new(path.clone()))
+            }
+        };
+        Ok(Self {
+            sink: Arc::new(sink),
+        })
+    }
+
+    pub(super) async fn run(&self, task: &api::ClaimedTask) -> Outcome {
+        let line = line(&now(), &task.task.payload.to_display());
+        let sink = Arc::clone(&self.sink);
+        match tokio::task::spawn_blocking(move || sink.write(&line)).await {
+            Ok(Ok(())) => Outcome::Completed(None),
+            Ok(Err(error)) => Outcome::failed(format!("cannot write the log file: {error}")),
+            Err(error) => Outcome::failed(format!("cannot write the log file: {error}")),
+        }
+    }
+}
+
+impl Sink {
+    fn write(&self, line: &str) -> io::Result<()> {
+        match self {
+            Self::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(line.as_bytes())?;
+                stdout.flush()
+            }
+            Self::File(path) => {
+                // A path is whole, whoever panicked with it.
+                let path = path.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut file = open(&path)?;
+                file.write_all(line.as_bytes())?;
+                file.flush()
+            }
+        }
+    }
+}
+
+fn open(path: &PathBuf) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+fn now() -> String {
+    jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string()
+}
+
+/// One line, whatever is in `text`: control characters and the separators of lines are escaped.
+fn line(time: &str, text: &str) -> String {
+    let mut line = String::with_capacity(time.len() + text.len() + 3);
+    line.push_str(time);
+    line.push_str(": ");
+    for letter in text.chars() {
+        if letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}') {
+            // Writing to a string has no error.
+            write!(line, "{}", letter.escape_default()).unwrap_or_default();
+        } else {
+            line.push(letter);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_one_line_whatever_it_holds() {
+        assert_eq!(
+            line("2026-11-24T20:10:48Z", "a\nb\tc\u{1b}[0m \u{2028}é"),
+            "2026-11-24T20:10:48Z: a\\nb\\tc\\u{1b}[0m \\u{2028}é\n"
+        );
+    }
+
+    #[test]
+    fn the_time_is_utc_to_the_second() {
+        let time = now();
+        assert_eq!(time.len(), 20, "{time}");
+        let civil = crate::task::ExecTime::from_civil(time.strip_suffix('Z').unwrap()).unwrap();
+        assert!((jiff::Timestamp::now().as_second() - civil.get()).abs() < 60);
+    }
+}

@@ -1,0 +1,114 @@
+//! The process `workqueue-worker`: arguments, log, signals, service manager, exit code.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use futures_util::StreamExt as _;
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio_util::sync::CancellationToken;
+
+use super::{Args, Config, Counts, WorkerError, logging};
+
+/// Exit codes of sysexits.h.
+const EX_UNAVAILABLE: u8 = 69;
+const EX_OSERR: u8 = 71;
+const EX_CANTCREAT: u8 = 73;
+const EX_CONFIG: u8 = 78;
+
+/// Runs the worker with the process's arguments. The exit code: 0 after a stop or when nothing is due (`--until-empty`), 69 the
+/// daemon can't be used, 71 the system refuses something, 73 the log file can't be written, 78 the configuration is wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match start(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, message)) => {
+            tell(&message);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start(args: &Args) -> Result<(), (u8, String)> {
+    let config = Config::load(args).map_err(|error| (EX_CONFIG, error.to_string()))?;
+    if args.check_config {
+        tell("the configuration is good");
+        return Ok(());
+    }
+    logging::init(&config.log_level).map_err(|error| (EX_CONFIG, error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| (EX_OSERR, format!("cannot start: {error}")))?;
+    runtime.block_on(work(config))
+}
+
+async fn work(config: Config) -> Result<(), (u8, String)> {
+    let stop = CancellationToken::new();
+    let hurry = CancellationToken::new();
+    let signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| (EX_OSERR, format!("cannot take signals: {error}")))?;
+    let listener = tokio::spawn(listen(signals, stop.clone(), hurry.clone()));
+    tracing::info!(url = %config.url, concurrency = config.concurrency, "workqueue-worker starts");
+    notify(&[NotifyState::Ready]);
+    let ended = super::run_with(config, stop, hurry, |counts| {
+        notify(&[NotifyState::Status(&status(counts))]);
+    })
+    .await;
+    listener.abort();
+    match ended {
+        Ok(counts) => {
+            tracing::info!(
+                completed = counts.completed,
+                failed = counts.failed,
+                released = counts.released,
+                "workqueue-worker ends"
+            );
+            Ok(())
+        }
+        Err(WorkerError::Handler(message)) => Err((EX_CANTCREAT, message)),
+        Err(WorkerError::Client(error)) => Err((EX_UNAVAILABLE, error.to_string())),
+    }
+}
+
+/// The first signal stops, any further one hurries.
+async fn listen(mut signals: Signals, stop: CancellationToken, hurry: CancellationToken) {
+    while signals.next().await.is_some() {
+        if stop.is_cancelled() {
+            hurry.cancel();
+        } else {
+            notify(&[NotifyState::Stopping]);
+            stop.cancel();
+        }
+    }
+}
+
+fn status(counts: &Counts) -> String {
+    let Counts {
+        running,
+        unreported,
+        completed,
+        failed,
+        released,
+        lost,
+    } = counts;
+    format!(
+        "{running} running, {completed} completed, {failed} failed, {released} released, {lost} lost, {unreported} to report"
+    )
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager can't be told");
+    }
+}
+
+/// One line on stderr. Where stderr is closed there is nobody to tell.
+fn tell(message: &str) {
+    writeln!(io::stderr(), "workqueue-worker: {message}").unwrap_or_default();
+}
