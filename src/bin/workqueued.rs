@@ -1,2 +1,7 @@
 //! `workqueued`: the daemon.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    workqueue::daemon::main()
+}

@@ -99,3 +99,7 @@ pub const BACKOFFS: RangeInclusive<Millis> = Millis(0)..=Options::MAX_BACKOFF;
 pub const RETENTION_DONE: Millis = Millis(0);
 /// Up to ten years.
 pub const RETENTIONS: RangeInclusive<Millis> = Millis(0)..=Millis::from_secs(10 * 366 * 86_400);
+
+/// How many changes of task files may wait before submits wait too: the files then lag by a few seconds at most, and the
+/// payloads that are not on the disk yet have a bounded place in memory.
+pub const MAX_PENDING_FILES: usize = 100_000;

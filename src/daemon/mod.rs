@@ -1,0 +1,294 @@
+//! The daemon: puts settings, engine and transports together, and takes them apart again.
+//!
+//! It decides nothing: what a setting means is `config`'s, what a request means the transports', what a task does the
+//! queue's. It knows who starts first and who stops last.
+
+mod control;
+mod files;
+mod sockets;
+mod stop;
+
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Parser as _;
+use tokio::{runtime::Runtime, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::control::Controls;
+use crate::{
+    admin,
+    backend::Backend,
+    config::{Durability, Flags, Settings, Surroundings, exit},
+    engine::{
+        self, Handle, clock,
+        driver::{self, OpenError, Opening, Running},
+    },
+    http::{self, Http, HttpLimits},
+    queue,
+    store::{DataDirError, DropLimits, LockError},
+    systemd::{listen, logging, notify},
+    task::{Millis, QueueName},
+    worker,
+};
+
+/// How long the engine may take over bringing files in order when the daemon stops; the next start does the rest.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(700);
+/// How long open requests may take when the daemon stops; a second signal ends the wait.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why the daemon ends before it was told to: one line, and an exit code.
+#[derive(Debug)]
+pub struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(code: u8, text: impl Into<String>) -> Self {
+        Self { text: text.into(), code }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let code = match &error {
+            OpenError::DataDir(DataDirError::NoPermission { .. }) => exit::NOPERM,
+            OpenError::DataDir(_) => exit::CANTCREAT,
+            OpenError::Lock(LockError::Held { .. }) => exit::UNAVAILABLE,
+            OpenError::Disk { error, .. } if error.cause.kind() == io::ErrorKind::PermissionDenied => exit::NOPERM,
+            OpenError::Lock(_) | OpenError::Recover { .. } | OpenError::Disk { .. } => exit::IOERR,
+            OpenError::Watch(_) | OpenError::System { .. } => exit::SOFTWARE,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// The program `workqueued`.
+#[must_use]
+pub fn main() -> ExitCode {
+    match start(&Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // On standard error, whatever the log is: it is the answer to whoever started the program.
+            if writeln!(io::stderr().lock(), "workqueued: {}", failure.text).is_err() {
+                return ExitCode::from(exit::IOERR);
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn start(flags: &Flags) -> Result<(), Failure> {
+    let surroundings = Surroundings::of_process();
+    let settings =
+        Settings::load(flags, &surroundings).map_err(|error| Failure::new(error.exit_code(), error.to_string()))?;
+    if flags.check_config {
+        return print_settings(&settings);
+    }
+    let log = logging::init(&settings.log_level).map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+    files::raise_limit();
+    let running = driver::open(opening(&settings), &mut |done, of| {
+        if of > 0 {
+            notify::status(&format!("loading the journal: {} %", done * 100 / of));
+        }
+        notify::extend_timeout(Duration::from_secs(30));
+    })?;
+    let runtime = Runtime::new().map_err(|cause| Failure::new(exit::SOFTWARE, format!("can't start threads: {cause}")))?;
+    let controls = Arc::new(Controls::new(flags.clone(), settings.clone(), log));
+    let served = runtime.block_on(serve(&settings, &running, controls));
+    // Transports are gone; what they were told is in the journal.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    let fault = running.close(CLOSE_PATIENCE);
+    if settings.admin_socket.exists() && served.as_ref().is_ok_and(|own_socket| *own_socket) {
+        sockets::remove(&settings.admin_socket);
+    }
+    served?;
+    match fault {
+        None => Ok(()),
+        Some(text) => Err(Failure::new(exit::IOERR, format!("writes had stopped: {text}"))),
+    }
+}
+
+fn print_settings(settings: &Settings) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let rows = settings.settings();
+    let width = rows.iter().map(|row| row.key.len()).max().unwrap_or(0);
+    let mut print = || {
+        for row in &rows {
+            writeln!(out, "{:width$} = {}  ({})", row.key, row.value, row.source)?;
+        }
+        out.flush()
+    };
+    print().map_err(|cause: io::Error| Failure::new(exit::IOERR, format!("standard output: {cause}")))
+}
+
+fn opening(settings: &Settings) -> Opening {
+    let max_payload = usize::try_from(settings.max_payload).unwrap_or(usize::MAX);
+    Opening {
+        root: settings.data_dir.clone(),
+        settings: engine::Settings {
+            durability: match settings.durability {
+                Durability::Sync => engine::Durability::Sync,
+                Durability::Interval(every) => engine::Durability::Interval(every),
+                Durability::None => engine::Durability::None,
+            },
+            spool_delay: settings.spool_delay,
+            payload_cache: settings.payload_cache,
+            checkpoint_bytes: settings.checkpoint_bytes,
+            segment_bytes: settings.journal_segment,
+            max_pending_files: crate::config::limits::MAX_PENDING_FILES,
+            retain_done: settings.retention_done,
+            limits: queue::Limits {
+                max_queues: usize::try_from(settings.max_queues).unwrap_or(usize::MAX),
+                max_attempts: settings.defaults.max_attempts,
+                lease: settings.defaults.lease,
+                backoff: settings.defaults.backoff,
+            },
+        },
+        // A file holds the payload and a few fields beside it.
+        drops: DropLimits { max_payload, max_file: settings.max_payload.saturating_add(64 << 10) },
+        rescan_every: (settings.rescan_every > Millis(0)).then(|| settings.rescan_every.as_duration()),
+    }
+}
+
+/// Serves until a signal or the admin API says stop. Gives whether the admin socket's file is ours to remove.
+async fn serve(settings: &Settings, running: &Running, controls: Arc<Controls>) -> Result<bool, Failure> {
+    let sockets = sockets::open(settings)?;
+    let own_socket = sockets.own_admin;
+    let addresses = sockets.addresses();
+    controls.serving(&addresses);
+    let handle = running.handle();
+    let stop = CancellationToken::new();
+    let http = http_state(settings, &handle, &stop);
+    let pages = http::router(http.clone());
+    let api = admin::router(http, Arc::clone(&controls));
+    let mut servers = JoinSet::new();
+    for listener in sockets.http {
+        let timeout = settings.header_timeout.as_duration();
+        servers.spawn(http::serve_tcp(listener, pages.clone(), stop.clone(), timeout));
+    }
+    for listener in sockets.admin {
+        let admit = sockets::admission(&settings.admin_group);
+        let timeout = settings.header_timeout.as_duration();
+        servers.spawn(http::serve_unix(listener, api.clone(), stop.clone(), timeout, admit));
+    }
+    let signals = stop::Signals::listen(Arc::clone(&controls))
+        .map_err(|cause| Failure::new(exit::SOFTWARE, format!("can't listen to signals: {cause}")))?;
+    let work = settings.with_worker.then(|| with_worker(settings, &controls));
+    announce(settings, &addresses);
+    notify::ready(&ready_text(&addresses));
+    let status = tokio::spawn(control::keep_status(Arc::clone(&handle)));
+
+    controls.stopping().await;
+    tracing::info!("stopping");
+    notify::stopping();
+    status.abort();
+    if let Some((worker_stop, worker)) = work {
+        worker_stop.cancel();
+        finish("the worker", &controls, worker).await;
+    }
+    running.stop();
+    stop.cancel();
+    let servers = tokio::spawn(async move { while servers.join_next().await.is_some() {} });
+    finish("open requests", &controls, servers).await;
+    drop(signals);
+    Ok(own_socket)
+}
+
+fn http_state(settings: &Settings, handle: &Arc<Handle>, stop: &CancellationToken) -> Http<Handle> {
+    let limits = HttpLimits {
+        max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
+        max_payload: usize::try_from(settings.max_payload).unwrap_or(usize::MAX),
+        max_wait: settings.max_wait,
+        legacy_lease: settings.legacy_lease,
+        ..HttpLimits::default()
+    };
+    Http::new(Arc::clone(handle), limits, Arc::new(clock::now), stop.clone())
+}
+
+/// A `log` worker in this process. It speaks HTTP like any other, over the admin socket.
+fn with_worker(
+    settings: &Settings,
+    controls: &Arc<Controls>,
+) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+    let config = worker::Config {
+        url: crate::client::Endpoint::Unix(settings.admin_socket.clone()),
+        queues: vec![QueueName::default()],
+        ..worker::Config::default()
+    };
+    let stop = CancellationToken::new();
+    let hurry = controls.hurry();
+    let task = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            if let Err(error) = worker::run(config, stop, hurry).await {
+                tracing::error!(%error, "the worker in this process has ended");
+            }
+        }
+    });
+    (stop, task)
+}
+
+/// Waits for something to finish, not forever, and not past a second signal.
+async fn finish(what: &'static str, controls: &Controls, task: tokio::task::JoinHandle<()>) {
+    let abort = task.abort_handle();
+    tokio::select! {
+        ended = task => {
+            if ended.is_err() {
+                tracing::error!(what, "did not end well");
+            }
+        }
+        () = tokio::time::sleep(REQUEST_PATIENCE) => {
+            tracing::warn!(what, seconds = REQUEST_PATIENCE.as_secs(), "took too long to finish: left behind");
+            abort.abort();
+        }
+        () = controls.hurried() => {
+            tracing::warn!(what, "left behind at a second signal");
+            abort.abort();
+        }
+    }
+}
+
+/// Where the daemon is reached.
+#[derive(Debug, Clone, Default)]
+struct Addresses {
+    http: Vec<SocketAddr>,
+    admin: Option<PathBuf>,
+}
+
+fn ready_text(addresses: &Addresses) -> String {
+    let http: Vec<String> = addresses.http.iter().map(|address| format!("http://{address}/")).collect();
+    if http.is_empty() { "serving the admin socket".to_owned() } else { format!("serving {}", http.join(", ")) }
+}
+
+/// Says where everything is, to a person who has just started the program.
+fn announce(settings: &Settings, addresses: &Addresses) {
+    let mut text = format!("workqueued {} is ready\n", env!("CARGO_PKG_VERSION"));
+    for address in &addresses.http {
+        text.push_str(&format!("  page       http://{address}/\n"));
+    }
+    if let Some(socket) = &addresses.admin {
+        text.push_str(&format!("  socket     {}\n", socket.display()));
+    }
+    text.push_str(&format!("  directory  {}\n", settings.data_dir.join("tasks").display()));
+    let hello = "-H 'Content-Type: application/json' -d '{\"payload\":\"hello\"}'";
+    match (addresses.http.first(), &addresses.admin) {
+        (Some(address), _) => text.push_str(&format!("  try        curl {hello} http://{address}/api/v1/tasks\n")),
+        (None, Some(socket)) => {
+            let socket = socket.display();
+            text.push_str(&format!("  try        curl {hello} --unix-socket {socket} http://localhost/api/v1/tasks\n"));
+        }
+        (None, None) => {}
+    }
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        tracing::debug!(%error, "nobody reads standard output");
+    }
+}

@@ -1,0 +1,146 @@
+//! Where the daemon listens: what the service manager passed on, or what the settings say.
+
+use std::{
+    io,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{Group, User};
+use tokio::net::{TcpListener, UnixListener, unix::UCred};
+
+use super::{Addresses, Failure, control::tried};
+use crate::{
+    config::{Settings, exit},
+    systemd::listen,
+};
+
+/// Open sockets.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) http: Vec<TcpListener>,
+    pub(super) admin: Vec<UnixListener>,
+    /// Whether the admin socket's file was made here.
+    pub(super) own_admin: bool,
+    path: Option<PathBuf>,
+}
+
+impl Sockets {
+    pub(super) fn addresses(&self) -> Addresses {
+        let http = self.http.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        Addresses { http, admin: self.path.clone() }
+    }
+}
+
+/// Opens what is to be listened on.
+pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
+    let passed = listen::take().map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+    let odd = |error: io::Error| Failure::new(exit::SOFTWARE, tried("a socket that was passed on", &error));
+    let mut http = Vec::new();
+    let mut admin = Vec::new();
+    for listener in passed.http {
+        http.push(TcpListener::from_std(listener).map_err(odd)?);
+    }
+    for listener in passed.admin {
+        admin.push(UnixListener::from_std(listener).map_err(odd)?);
+    }
+    if http.is_empty() {
+        for address in &settings.listen {
+            http.push(tcp(*address)?);
+        }
+    }
+    let own_admin = admin.is_empty();
+    if own_admin {
+        admin.push(unix(&settings.admin_socket, &settings.admin_group)?);
+    }
+    Ok(Sockets { http, admin, own_admin, path: Some(settings.admin_socket.clone()) })
+}
+
+fn tcp(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
+    let bind = || {
+        let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        // As many as the kernel allows: a burst of connections waits, it is not refused.
+        socket.listen(4096)
+    };
+    bind().map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            Failure::new(exit::UNAVAILABLE, format!("{address} is in use: stop what listens there, or give another --listen"))
+        }
+        io::ErrorKind::PermissionDenied => Failure::new(exit::NOPERM, format!("{address}: not permitted to listen there")),
+        _ => Failure::new(exit::UNAVAILABLE, tried(&address.to_string(), &error)),
+    })
+}
+
+fn unix(path: &Path, group: &str) -> Result<UnixListener, Failure> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|error| failure(parent, &error))?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failure(path, &error)),
+        Ok(there) if !there.file_type().is_socket() => {
+            let text = format!("{} is there and is no socket: move it away, or give another --admin-socket", path.display());
+            return Err(Failure::new(exit::CANTCREAT, text));
+        }
+        // A socket that nobody listens on is what a daemon left that was killed.
+        Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => {
+                let text = format!("{} is in use by another daemon: give another --admin-socket", path.display());
+                return Err(Failure::new(exit::UNAVAILABLE, text));
+            }
+            Err(_) => std::fs::remove_file(path).map_err(|error| failure(path, &error))?,
+        },
+    }
+    // Nobody may connect before mode and group are right: the file is made closed, and opened when they are.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let listener = UnixListener::bind(path);
+    rustix::process::umask(before);
+    let listener = listener.map_err(|error| failure(path, &error))?;
+    give_to_group(path, group);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| failure(path, &error))?;
+    Ok(listener)
+}
+
+fn give_to_group(path: &Path, group: &str) {
+    match Group::from_name(group) {
+        Ok(Some(found)) => {
+            if let Err(error) = std::os::unix::fs::chown(path, None, Some(found.gid.as_raw())) {
+                tracing::debug!(%error, group, "the admin socket stays with our own group");
+            }
+        }
+        Ok(None) => tracing::debug!(group, "there is no such group: the admin socket stays with our own"),
+        Err(error) => tracing::warn!(%error, group, "can't look up the group of the admin socket"),
+    }
+}
+
+fn failure(path: &Path, error: &io::Error) -> Failure {
+    let code = if error.kind() == io::ErrorKind::PermissionDenied { exit::NOPERM } else { exit::CANTCREAT };
+    Failure::new(code, tried(&path.display().to_string(), error))
+}
+
+/// Who may use the admin socket: root, our own user, the group. The file's mode says so too; this holds also where a
+/// socket was passed on with another mode.
+pub(super) fn admission(group: &str) -> impl Fn(UCred) -> bool + Clone + Send + Sync + 'static {
+    let own = rustix::process::geteuid().as_raw();
+    let group = Group::from_name(group).ok().flatten();
+    move |peer: UCred| {
+        if peer.uid() == 0 || peer.uid() == own {
+            return true;
+        }
+        let Some(group) = &group else { return false };
+        if peer.gid() == group.gid.as_raw() {
+            return true;
+        }
+        let user = User::from_uid(peer.uid().into()).ok().flatten();
+        user.is_some_and(|user| group.mem.contains(&user.name))
+    }
+}
+
+/// Removes the admin socket's file when the daemon has stopped.
+pub(super) fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(%error, path = %path.display(), "can't remove the admin socket");
+    }
+}
