@@ -131,6 +131,16 @@ impl Settings {
         self.shown.clone()
     }
 
+    /// What `--check-config` prints: each setting, its value and its source, a line each.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let line = |one: &api::Setting| {
+            let assigned = format!("{} = {}", one.key, one.value);
+            format!("{assigned:<56}  # {}\n", one.source)
+        };
+        self.shown.iter().map(line).collect()
+    }
+
     /// The file that was read, if there was one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {

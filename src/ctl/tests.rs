@@ -457,3 +457,16 @@ fn the_command_line_is_consistent() {
     command().debug_assert();
     crate::config::command().debug_assert();
 }
+
+#[tokio::test]
+async fn a_stream_that_is_refused_halfway_tells_the_refusal_and_not_the_broken_connection() {
+    let daemon = Daemon::start();
+    // More than the server takes: it answers 413 while most of this is still to be sent.
+    let lines = "{\"payload\":\"0123456789\"}\n".repeat(400_000);
+    for _ in 0..20 {
+        let ran = daemon
+            .run_with(&["submit", "--ndjson", "-"], &lines, false)
+            .await;
+        assert!(ran.err.contains("413"), "{}", ran.err);
+    }
+}
