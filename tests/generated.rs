@@ -104,7 +104,7 @@ fn verb_section(verb: &Command) -> Vec<u8> {
         let lines = text.lines().filter(|line| {
             !line.starts_with(".SH") && !line.starts_with(".ie") && !line.starts_with(".el")
         });
-        lines.map(|line| format!("{line}\n")).collect()
+        lines.flat_map(|line| [line, "\n"]).collect()
     };
     let about = verb
         .get_about()

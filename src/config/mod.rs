@@ -131,6 +131,16 @@ impl Settings {
         self.shown.clone()
     }
 
+    /// What `--check-config` prints: each setting, its value and its source, a line each.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let line = |one: &api::Setting| {
+            let assigned = format!("{} = {}", one.key, one.value);
+            format!("{assigned:<56}  # {}\n", one.source)
+        };
+        self.shown.iter().map(line).collect()
+    }
+
     /// The file that was read, if there was one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
@@ -138,43 +148,19 @@ impl Settings {
     }
 
     fn read(mut from: Reader, surroundings: &Surroundings) -> Result<Self, ConfigError> {
-        // Named here, the user's directories are not asked for: a system without HOME needs none.
-        let data_dir = from.path_or("data_dir", || surroundings.data_dir())?;
-        let admin_socket =
-            from.path_or(
-                "admin_socket",
-                || Ok(surroundings.admin_socket(&data_dir.0)),
-            )?;
-        if admin_socket.0.as_os_str().len() > limits::MAX_SOCKET_PATH {
-            let reason = format!(
-                "the path of a Unix socket has at most {} bytes; give a shorter --admin-socket",
-                limits::MAX_SOCKET_PATH
-            );
-            return Err(invalid("admin_socket", admin_socket.1, reason));
-        }
+        let (data_dir, admin_socket) = places(&mut from, surroundings)?;
         let insecure = from.flag("insecure")?;
         let sync_interval = from.length(
             "sync_interval",
             limits::SYNC_INTERVAL,
             limits::SYNC_INTERVALS,
         )?;
-        let defaults = TaskDefaults {
-            max_attempts: from.number(
-                "defaults.max_attempts",
-                limits::MAX_ATTEMPTS,
-                limits::ATTEMPTS,
-            )? as u32,
-            lease: from
-                .length("defaults.lease", limits::LEASE, limits::LEASES)?
-                .0,
-            backoff: backoff(&mut from)?,
-        };
         let (max_payload, max_body) = bodies(&mut from)?;
         let (journal_segment, checkpoint_bytes) = journal(&mut from)?;
         let mut settings = Self {
-            data_dir: data_dir.0,
+            data_dir,
             listen: listen(&mut from, insecure)?,
-            admin_socket: admin_socket.0,
+            admin_socket,
             admin_group: from.word("admin_group", limits::ADMIN_GROUP, group)?,
             insecure,
             with_worker: from.flag("with_worker")?,
@@ -215,7 +201,7 @@ impl Settings {
                 )?
                 .0,
             max_queues: from.number("max_queues", limits::MAX_QUEUES, limits::MAX_QUEUES_RANGE)?,
-            defaults,
+            defaults: defaults(&mut from)?,
             retention_done: from
                 .length("retention.done", limits::RETENTION_DONE, limits::RETENTIONS)?
                 .0,
@@ -247,6 +233,40 @@ fn settings_file(
         Err(cause) if named.is_none() && cause.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(ConfigError::Unreadable { path, cause }),
     }
+}
+
+/// The data directory and the admin socket. Where both are said, the user's directories are not asked for: a system without
+/// a HOME needs none.
+fn places(
+    from: &mut Reader,
+    surroundings: &Surroundings,
+) -> Result<(PathBuf, PathBuf), ConfigError> {
+    let (data_dir, _) = from.path_or("data_dir", || surroundings.data_dir())?;
+    let (admin_socket, origin) =
+        from.path_or("admin_socket", || Ok(surroundings.admin_socket(&data_dir)))?;
+    if admin_socket.as_os_str().len() > limits::MAX_SOCKET_PATH {
+        let reason = format!(
+            "the path of a Unix socket has at most {} bytes; give a shorter --admin-socket",
+            limits::MAX_SOCKET_PATH
+        );
+        return Err(invalid("admin_socket", origin, reason));
+    }
+    Ok((data_dir, admin_socket))
+}
+
+fn defaults(from: &mut Reader) -> Result<TaskDefaults, ConfigError> {
+    let attempts = from.number(
+        "defaults.max_attempts",
+        limits::MAX_ATTEMPTS,
+        limits::ATTEMPTS,
+    )?;
+    Ok(TaskDefaults {
+        max_attempts: attempts as u32,
+        lease: from
+            .length("defaults.lease", limits::LEASE, limits::LEASES)?
+            .0,
+        backoff: backoff(from)?,
+    })
 }
 
 fn listen(from: &mut Reader, insecure: bool) -> Result<Vec<SocketAddr>, ConfigError> {

@@ -61,6 +61,9 @@ impl Surroundings {
 
     /// The file that is read when none is named.
     pub fn config_file(&self) -> Result<PathBuf, ConfigError> {
+        if let Some(dir) = self.systemd_dir("CONFIGURATION_DIRECTORY") {
+            return Ok(dir.join("workqueued.toml"));
+        }
         if self.is_system_user() {
             return Ok(PathBuf::from("/etc/workqueue/workqueued.toml"));
         }

@@ -11,7 +11,12 @@ fn surroundings(uid: u32, vars: &[(&str, &str)]) -> Surroundings {
         .iter()
         .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
         .collect();
-    Surroundings::new(move |name| vars.get(name).cloned(), uid)
+    // The machine's own file must not decide a test.
+    let elsewhere = |name: &str| (name == "CONFIGURATION_DIRECTORY").then(|| "/nowhere".into());
+    Surroundings::new(
+        move |name| vars.get(name).cloned().or_else(|| elsewhere(name)),
+        uid,
+    )
 }
 
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -178,6 +183,45 @@ fn the_defaults_of_a_system_user_are_the_systems_paths() {
             Path::new("/run/workqueue/admin.sock")
         );
     }
+}
+
+#[test]
+fn the_usual_file_is_where_the_user_or_systemd_has_it() {
+    let of = |uid, vars: &'static [(&str, &str)]| {
+        let find = move |name: &str| {
+            vars.iter()
+                .find(|one| one.0 == name)
+                .map(|one| one.1.into())
+        };
+        Surroundings::new(find, uid).config_file().unwrap()
+    };
+    let home = &[("HOME", "/home/ada")];
+    assert_eq!(of(0, &[]), Path::new("/etc/workqueue/workqueued.toml"));
+    assert_eq!(
+        of(ORDINARY, home),
+        Path::new("/home/ada/.config/workqueue/workqueued.toml")
+    );
+    let xdg = &[("XDG_CONFIG_HOME", "/conf")];
+    assert_eq!(
+        of(ORDINARY, xdg),
+        Path::new("/conf/workqueue/workqueued.toml")
+    );
+    let unit = &[("CONFIGURATION_DIRECTORY", "/etc/other")];
+    assert_eq!(of(0, unit), Path::new("/etc/other/workqueued.toml"));
+}
+
+#[test]
+fn the_report_has_a_line_for_each_setting() {
+    let report = load("max_queues = 7\n").unwrap().report();
+    assert_eq!(report.lines().count(), layer::KEYS.len());
+    let line = report
+        .lines()
+        .find(|line| line.starts_with("max_queues"))
+        .unwrap();
+    assert!(
+        line.contains("= 7 ") && line.ends_with("q.toml:1"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -12,10 +12,23 @@ use super::{
 };
 use crate::api;
 
-/// Turns something on or off for one queue or all.
+/// Something that is on or off for one queue or all: its path, and what is true once it was called.
+pub(super) struct Switch(&'static str, &'static str);
+
+pub(super) const PAUSE: Switch = Switch(
+    "/pause",
+    "paused: nothing is handed out; go on with: workqueuectl resume",
+);
+pub(super) const RESUME: Switch = Switch("/resume", "handing out again");
+pub(super) const DRAIN: Switch = Switch(
+    "/drain",
+    "draining: nothing new is taken; go on with: workqueuectl undrain",
+);
+pub(super) const UNDRAIN: Switch = Switch("/undrain", "taking new tasks again");
+
+/// Turns something on or off.
 pub(super) async fn switch(
-    path: &str,
-    text: &str,
+    Switch(path, text): &Switch,
     queue: Option<String>,
     endpoint: &Endpoint,
     json: bool,

@@ -12,6 +12,7 @@ mod console;
 mod endpoint;
 mod error;
 mod events;
+mod notices;
 mod status;
 mod submit;
 mod table;
@@ -132,34 +133,16 @@ async fn ask(
         Verb::Events(events) => events::run(events, endpoint, json, console).await,
         Verb::Rejected => admin::rejected(endpoint, json, console).await,
         Verb::Pause(choice) => {
-            let text = "paused: nothing is handed out; go on with: workqueuectl resume";
-            admin::switch("/pause", text, choice.queue, endpoint, json, console).await
+            admin::switch(&admin::PAUSE, choice.queue, endpoint, json, console).await
         }
         Verb::Resume(choice) => {
-            admin::switch(
-                "/resume",
-                "handing out again",
-                choice.queue,
-                endpoint,
-                json,
-                console,
-            )
-            .await
+            admin::switch(&admin::RESUME, choice.queue, endpoint, json, console).await
         }
         Verb::Drain(choice) => {
-            let text = "draining: nothing new is taken; go on with: workqueuectl undrain";
-            admin::switch("/drain", text, choice.queue, endpoint, json, console).await
+            admin::switch(&admin::DRAIN, choice.queue, endpoint, json, console).await
         }
         Verb::Undrain(choice) => {
-            admin::switch(
-                "/undrain",
-                "taking new tasks again",
-                choice.queue,
-                endpoint,
-                json,
-                console,
-            )
-            .await
+            admin::switch(&admin::UNDRAIN, choice.queue, endpoint, json, console).await
         }
         Verb::Config => admin::config(endpoint, json, console).await,
         Verb::Rescan => {

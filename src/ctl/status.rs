@@ -11,6 +11,7 @@ use super::{
     console::{Colour, Console, paint},
     error::CtlError,
     events::Interrupt,
+    notices::{self, Notice},
     table::{Cell, Side, Table, escaped},
     when,
 };
@@ -20,10 +21,6 @@ const QUEUES: &str = "/api/v1/queues";
 const WORKERS: &str = "/api/v1/workers";
 /// How often `top` looks.
 const REFRESH: Duration = Duration::from_secs(1);
-/// Files that lag behind the journal for longer than this are told of: the largest configured delay is a minute.
-const LAG: f64 = 60.0;
-/// Less free space than this is told of.
-const LOW_DISK: u64 = 256 << 20;
 
 pub(super) async fn queues(
     endpoint: &Endpoint,
@@ -70,8 +67,8 @@ fn queue_table(queues: &[api::Queue]) -> Table {
         ("LEASED", Side::Right),
         ("DEAD", Side::Right),
         ("OLDEST", Side::Right),
-        ("IN/S", Side::Right),
-        ("DONE/S", Side::Right),
+        ("SUBMITTED/S", Side::Right),
+        ("COMPLETED/S", Side::Right),
         ("STATE", Side::Left),
     ]);
     for queue in queues {
@@ -160,12 +157,17 @@ fn screen(
         text.push_str(&queue_table(queues).render(colour));
     }
     text.push('\n');
-    let notices = notices(status, queues, workers);
+    let notices = notices::of(status, queues, workers);
     if notices.is_empty() {
         text.push_str(&paint(colour, Colour::Green, "all is well"));
         text.push('\n');
     }
-    for (tint, what, next) in notices {
+    for Notice {
+        colour: tint,
+        what,
+        next,
+    } in notices
+    {
         text.push_str(&paint(colour, tint, &escaped(&what)));
         text.push('\n');
         if !next.is_empty() {
@@ -240,111 +242,6 @@ fn head(status: &api::Status, workers: usize, colour: bool) -> String {
         let _unfailing = writeln!(text, "{name:<12}{value}");
     }
     text
-}
-
-type Notice = (Colour, String, &'static str);
-
-/// What is not well, the worst first, each with what to type next.
-fn notices(status: &api::Status, queues: &[api::Queue], workers: &[api::Worker]) -> Vec<Notice> {
-    let mut found: Vec<Notice> = Vec::new();
-    let mut add = |bad: bool, colour: Colour, what: String, next: &'static str| {
-        if bad {
-            found.push((colour, what, next));
-        }
-    };
-    let fault = status.fault.clone().unwrap_or_default();
-    add(
-        status.fault.is_some(),
-        Colour::Red,
-        format!("writes have stopped: {fault}"),
-        "journalctl -u workqueued; when the disk is well again: systemctl restart workqueued",
-    );
-    add(
-        status.status == "full",
-        Colour::Red,
-        "the disk is full: no new task is taken".to_owned(),
-        "df -h; make room, and work goes on by itself",
-    );
-    let free = status.disk_free.unwrap_or(u64::MAX);
-    add(
-        status.status != "full" && free < LOW_DISK,
-        Colour::Yellow,
-        format!("only {} MiB are free on the disk", free >> 20),
-        "df -h",
-    );
-    add(
-        status.dead > 0,
-        Colour::Red,
-        format!("{} dead tasks are out of attempts", status.dead),
-        "workqueuectl list --state dead; workqueuectl retry --dead",
-    );
-    add(
-        status.rejected > 0,
-        Colour::Yellow,
-        format!("{} dropped files were rejected", status.rejected),
-        "workqueuectl rejected",
-    );
-    add(
-        status.spool_failures > 0,
-        Colour::Yellow,
-        format!(
-            "{} file changes failed and are tried again",
-            status.spool_failures
-        ),
-        "journalctl -u workqueued",
-    );
-    add(
-        status.spool_lag_seconds > LAG,
-        Colour::Yellow,
-        format!(
-            "the files lag {} behind the journal",
-            when::length(status.spool_lag_seconds)
-        ),
-        "iostat -x 1",
-    );
-    add(
-        status.paused,
-        Colour::Yellow,
-        "all queues are paused".to_owned(),
-        "workqueuectl resume",
-    );
-    add(
-        status.draining,
-        Colour::Yellow,
-        "nothing new is taken anywhere".to_owned(),
-        "workqueuectl undrain",
-    );
-    let some = |pick: fn(&api::Queue) -> bool| -> String {
-        let names: Vec<&str> = queues
-            .iter()
-            .filter(|one| pick(one))
-            .map(|one| one.queue.as_str())
-            .collect();
-        names.join(", ")
-    };
-    let (paused, draining) = (some(|one| one.paused), some(|one| one.draining));
-    add(
-        !status.paused && !paused.is_empty(),
-        Colour::Yellow,
-        format!("paused: {paused}"),
-        "workqueuectl resume QUEUE",
-    );
-    add(
-        !status.draining && !draining.is_empty(),
-        Colour::Yellow,
-        format!("draining: {draining}"),
-        "workqueuectl undrain QUEUE",
-    );
-    add(
-        status.ready > 0 && workers.is_empty() && !status.paused,
-        Colour::Yellow,
-        format!(
-            "{} tasks are ready, and no worker has asked for any",
-            status.ready
-        ),
-        "systemctl start workqueue-worker, or: workqueue-worker --url http://127.0.0.1:5000",
-    );
-    found
 }
 
 pub(super) async fn top(

@@ -1,0 +1,143 @@
+//! What goes to the service manager and what comes from it, with a real notify socket and real descriptors.
+//!
+//! Both depend on the environment of a process, so each test starts this very program again with `--exact CHILD`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    env,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::AsRawFd as _,
+        unix::net::{UnixDatagram, UnixListener, UnixStream},
+    },
+    process::Command,
+    time::Duration,
+};
+
+use workqueue::systemd::{listen, notify};
+
+const CHILD: &str = "WORKQUEUE_TEST_CHILD";
+
+fn is_child(name: &str) -> bool {
+    env::var(CHILD).is_ok_and(|child| child == name)
+}
+
+#[test]
+fn child_notifies() {
+    if is_child("notify") {
+        assert_eq!(notify::watchdog_interval(), Some(Duration::from_secs(1)));
+        notify::ready("2 tasks");
+        notify::reloading();
+        notify::watchdog();
+        notify::extend_timeout(Duration::from_millis(5));
+        notify::status("busy");
+        notify::stopping();
+    }
+}
+
+#[test]
+fn the_manager_hears_each_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let status = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "child_notifies"])
+        .env(CHILD, "notify")
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "2000000")
+        .env_remove("WATCHDOG_PID")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    socket.set_nonblocking(true).unwrap();
+    let mut heard = Vec::new();
+    let mut buffer = [0; 1024];
+    while let Ok(length) = socket.recv(&mut buffer) {
+        heard.push(
+            String::from_utf8_lossy(&buffer[..length])
+                .trim_end()
+                .to_owned(),
+        );
+    }
+    let stamped = heard.get(1).cloned().unwrap_or_default();
+    assert!(
+        stamped.starts_with("RELOADING=1\nMONOTONIC_USEC="),
+        "{heard:?}"
+    );
+    heard.remove(1);
+    assert_eq!(
+        heard,
+        [
+            "READY=1\nSTATUS=2 tasks",
+            "WATCHDOG=1",
+            "EXTEND_TIMEOUT_USEC=5000",
+            "STATUS=busy",
+            "STOPPING=1"
+        ]
+    );
+}
+
+#[test]
+fn child_takes_sockets() {
+    if is_child("listen") {
+        let mut passed = listen::take().unwrap();
+        assert_eq!((passed.http.len(), passed.admin.len()), (1, 1));
+        // Each has one connection waiting, and a second accept does not wait for another.
+        let (mut tcp, _) = passed.http.remove(0).accept().unwrap();
+        tcp.write_all(b"t").unwrap();
+        let admin = passed.admin.remove(0);
+        let (mut unix, _) = admin.accept().unwrap();
+        unix.write_all(b"u").unwrap();
+        assert_eq!(
+            admin.accept().unwrap_err().kind(),
+            std::io::ErrorKind::WouldBlock
+        );
+        assert!(listen::take().unwrap().is_empty(), "taken once");
+    }
+    if is_child("odd") {
+        assert!(
+            matches!(listen::take(), Err(listen::ListenError::UnknownName(name)) if name == "odd")
+        );
+    }
+}
+
+/// Starts the child with `tcp` and `unix` as descriptors 3 and 4, as the manager would.
+fn pass(child: &str, names: &str, tcp: &TcpListener, unix: &UnixListener) {
+    // The two are inherited: the caller took their close-on-exec away.
+    let (tcp, unix) = (tcp.as_raw_fd(), unix.as_raw_fd());
+    let script = format!(
+        "exec 3<&{tcp} 4<&{unix}; export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES={names}; exec \"$0\" --exact child_takes_sockets"
+    );
+    let status = Command::new("bash")
+        .args(["-c", &script])
+        .arg(env::current_exe().unwrap())
+        .env(CHILD, child)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{child}");
+}
+
+#[test]
+fn sockets_are_taken_by_their_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let unix = UnixListener::bind(&path).unwrap();
+    for descriptor in [
+        rustix::fd::AsFd::as_fd(&tcp),
+        rustix::fd::AsFd::as_fd(&unix),
+    ] {
+        rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty()).unwrap();
+    }
+    let mut to_tcp = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
+    let mut to_unix = UnixStream::connect(&path).unwrap();
+    pass("listen", "http:admin", &tcp, &unix);
+    let mut byte = [0];
+    to_tcp.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"t");
+    to_unix.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"u");
+    pass("odd", "http:odd", &tcp, &unix);
+}
