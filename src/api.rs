@@ -178,7 +178,7 @@ pub struct ClaimAnswer {
 }
 
 /// A task under a lease.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ClaimedTask {
     /// The task.
     #[serde(flatten)]
@@ -187,6 +187,25 @@ pub struct ClaimedTask {
     pub attempt: u32,
     /// What ends or extends the lease.
     pub token: String,
+}
+
+impl<'de> Deserialize<'de> for ClaimedTask {
+    /// Reads the object twice: what serde flattens goes through a buffer that can't hold a payload's JSON text as it is.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Own {
+            attempt: u32,
+            token: String,
+        }
+        let text = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
+        let task = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+        let own: Own = serde_json::from_str(text.get()).map_err(serde::de::Error::custom)?;
+        Ok(Self {
+            task,
+            attempt: own.attempt,
+            token: own.token,
+        })
+    }
 }
 
 /// What became of one completion.
@@ -576,4 +595,19 @@ pub struct LogLevel {
 pub struct Done {
     /// `ok`.
     pub status: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claimed_task_keeps_its_payload_byte_for_byte() {
+        let text = r#"{"tasks":[{"id":"a","queue":"q","state":"leased","payload":{"b": 1.0,  "a":1e400},"priority":1,"exectime":0,"attempts":2,"max_attempts":5,"attempt":2,"token":"t"}],"completed":[]}"#;
+        let answer: ClaimAnswer = serde_json::from_str(text).unwrap();
+        let task = &answer.tasks[0];
+        assert_eq!(task.task.payload.as_json(), r#"{"b": 1.0,  "a":1e400}"#);
+        assert_eq!((task.attempt, task.token.as_str()), (2, "t"));
+        assert_eq!(serde_json::to_string(&answer).unwrap(), text);
+    }
 }

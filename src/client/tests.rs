@@ -68,7 +68,7 @@ async fn an_absent_daemon_is_told_with_what_to_do() {
     assert!(text.contains("No such file"), "{text}");
 }
 
-async fn serve_unix(path: &Path, router: Router) {
+fn serve_unix(path: &Path, router: Router) {
     let listener = tokio::net::UnixListener::bind(path).unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
 }
@@ -98,7 +98,7 @@ async fn a_unix_socket_and_tcp_are_spoken_alike() {
     };
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("a.sock");
-    serve_unix(&socket, router()).await;
+    serve_unix(&socket, router());
     let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/api", tcp.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(tcp, router()).await.unwrap() });
@@ -122,7 +122,7 @@ async fn refusals_and_strangers_are_told_apart() {
         .route("/api/v1/queues", routing::get(async || (StatusCode::BAD_GATEWAY, "<html>\nhello")));
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("a.sock");
-    serve_unix(&socket, router).await;
+    serve_unix(&socket, router);
     let client = Client::new(Endpoint::Unix(socket)).unwrap();
     let refused = client.cancel("1").await.unwrap_err();
     assert_eq!(
@@ -153,7 +153,7 @@ async fn events_come_one_at_a_time_until_the_stream_ends() {
     let router = Router::new().route("/api/v1/events", routing::get(async move || body));
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("a.sock");
-    serve_unix(&socket, router).await;
+    serve_unix(&socket, router);
     let client = Client::new(Endpoint::Unix(socket)).unwrap();
     let mut events = client.events().await.unwrap();
     let mut kinds = Vec::new();

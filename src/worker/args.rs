@@ -22,10 +22,15 @@ pub struct Args {
     /// none is fine.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the daemon is: <http://HOST:PORT>, <https://HOST> or unix:PATH.
-    ///
-    /// Default: <http://localhost:5000>. The original's form with /api at the end is understood.
-    #[arg(short, long, value_name = "URL", env = "WORKQUEUE_URL", value_parser = Endpoint::parse)]
+    /// Where the daemon is.
+    #[arg(
+        short,
+        long,
+        value_name = "URL",
+        env = "WORKQUEUE_URL",
+        value_parser = Endpoint::parse,
+        help = "Where the daemon is: http://HOST:PORT, https://HOST or unix:PATH [default: http://localhost:5000]"
+    )]
     pub url: Option<Endpoint>,
     /// Seconds to wait between the end of a task and the next claim [default: 0]
     #[arg(short, long, value_name = "SECS", value_parser = delay)]

@@ -474,8 +474,8 @@ impl Place<'_> {
         let key = key
             .filter(|key| !key.is_empty())
             .map_or_else(String::new, |key| format!("{key}: "));
-        let message = error.message().trim().replace('\n', "; ");
-        ConfigError(format!("{}:{line}: {key}{message}", self.path.display()))
+        let reason = error.message().trim().replace('\n', "; ");
+        ConfigError(format!("{}:{line}: {key}{reason}", self.path.display()))
     }
 
     /// A wrong key of `[handler]`.

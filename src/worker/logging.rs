@@ -1,6 +1,6 @@
 //! Where the worker's log goes: the journal when stderr is the journal, else stderr.
 
-use std::{env, fs::File, os::fd::AsFd as _, os::linux::fs::MetadataExt as _};
+use std::{env, fs::File, io::IsTerminal as _, os::fd::AsFd as _, os::linux::fs::MetadataExt as _};
 
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -12,7 +12,9 @@ pub(super) fn init(level: &str) -> Result<(), String> {
         let journal = tracing_journald::layer().map_err(|error| format!("journal: {error}"))?;
         registry.with(journal.with_field_prefix(None)).try_init()
     } else {
-        let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let stderr = tracing_subscriber::fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
         registry.with(stderr).try_init()
     };
     done.map_err(|error| format!("log: {error}"))

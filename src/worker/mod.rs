@@ -82,3 +82,6 @@ pub async fn run_with(
         .run()
         .await
 }
+
+#[cfg(test)]
+mod tests;

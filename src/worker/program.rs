@@ -27,8 +27,8 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     match start(&args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err((code, message)) => {
-            tell(&message);
+        Err((code, text)) => {
+            tell(&text);
             ExitCode::from(code)
         }
     }
@@ -55,8 +55,13 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
         .map_err(|error| (EX_OSERR, format!("cannot take signals: {error}")))?;
     let listener = tokio::spawn(listen(signals, stop.clone(), hurry.clone()));
     tracing::info!(url = %config.url, concurrency = config.concurrency, "workqueue-worker starts");
-    notify(&[NotifyState::Ready]);
+    let mut is_ready = false;
     let ended = super::run_with(config, stop, hurry, |counts| {
+        if !is_ready {
+            // The first observation: the handler and the client can be used.
+            notify(&[NotifyState::Ready]);
+            is_ready = true;
+        }
         notify(&[NotifyState::Status(&status(counts))]);
     })
     .await;
@@ -71,7 +76,7 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
             );
             Ok(())
         }
-        Err(WorkerError::Handler(message)) => Err((EX_CANTCREAT, message)),
+        Err(WorkerError::Handler(text)) => Err((EX_CANTCREAT, text)),
         Err(WorkerError::Client(error)) => Err((EX_UNAVAILABLE, error.to_string())),
     }
 }
@@ -109,6 +114,6 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 /// One line on stderr. Where stderr is closed there is nobody to tell.
-fn tell(message: &str) {
-    writeln!(io::stderr(), "workqueue-worker: {message}").unwrap_or_default();
+fn tell(text: &str) {
+    writeln!(io::stderr(), "workqueue-worker: {text}").unwrap_or_default();
 }

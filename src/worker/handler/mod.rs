@@ -68,3 +68,6 @@ impl Handler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

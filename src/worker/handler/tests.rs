@@ -1,0 +1,352 @@
+//! The handlers with real programs, files and sockets.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use axum::{Router, http::HeaderMap, http::StatusCode, routing};
+use tokio::{io::AsyncReadExt as _, net::unix::pipe, sync::mpsc, time::Instant};
+
+use super::*;
+use crate::{
+    task::Millis,
+    worker::{ExecConfig, HttpConfig, LogConfig},
+};
+
+fn task(payload: &str) -> api::ClaimedTask {
+    let text = format!(
+        r#"{{"id":"t1","queue":"emails","state":"leased","payload":{payload},"priority":-3,"exectime":0,"attempts":2,"max_attempts":5,"attempt":2,"token":"k1"}}"#
+    );
+    serde_json::from_str(&text).unwrap()
+}
+
+fn exec(script: &str, timeout: Option<Millis>) -> Handler {
+    let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    let environment = BTreeMap::from([("GREETING".to_owned(), "hi".to_owned())]);
+    Handler::new(&HandlerConfig::Exec(ExecConfig {
+        command,
+        timeout,
+        environment,
+    }))
+    .unwrap()
+}
+
+async fn run(handler: &Handler, payload: &str) -> Outcome {
+    handler.run(&task(payload), &CancellationToken::new()).await
+}
+
+async fn script(text: &str) -> Outcome {
+    run(&exec(text, None), "null").await
+}
+
+fn failure(outcome: Outcome) -> Failure {
+    match outcome {
+        Outcome::Failed(failure) => failure,
+        other => panic!("not failed: {other:?}"),
+    }
+}
+
+fn result(outcome: Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Completed(result) => result.map(|result| result.as_json().to_owned()),
+        other => panic!("not completed: {other:?}"),
+    }
+}
+
+/// A FIFO: its read end sees the end of the file when no process holds the write end any more.
+fn fifo(path: &Path) -> pipe::Receiver {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    pipe::OpenOptions::new().open_receiver(path).unwrap()
+}
+
+/// Waits until a process has written its word, and gives what follows up to the end: when all of its kind have died.
+async fn word(fifo: &mut pipe::Receiver) {
+    fifo.readable().await.unwrap();
+    assert_eq!(fifo.read_u8().await.unwrap(), b'x');
+}
+
+#[tokio::test]
+async fn exit_statuses_decide_how_an_attempt_ends() {
+    assert_eq!(script("exit 0").await, Outcome::Completed(None));
+    assert_eq!(script("exit 75").await, Outcome::Released);
+    for (status, dead) in [(1, false), (2, false), (64, true), (65, true), (70, false)] {
+        let failure = failure(script(&format!("echo no >&2; exit {status}")).await);
+        let expected = (format!("exit status {status}: no"), dead, None);
+        assert_eq!((failure.error, failure.dead, failure.retry_in), expected);
+    }
+    let killed = failure(script("kill -9 $$").await);
+    assert_eq!(
+        (killed.error.as_str(), killed.dead),
+        ("killed by signal 9", false)
+    );
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_fails_the_attempt() {
+    let config = ExecConfig {
+        command: vec!["/none/such".to_owned()],
+        timeout: None,
+        environment: BTreeMap::new(),
+    };
+    let handler = Handler::new(&HandlerConfig::Exec(config)).unwrap();
+    let failure = failure(run(&handler, "1").await);
+    assert!(
+        failure
+            .error
+            .starts_with("cannot start /none/such: No such file"),
+        "{}",
+        failure.error
+    );
+}
+
+#[tokio::test]
+async fn the_payload_is_stdin_and_stdout_is_the_result() {
+    for (payload, given) in [
+        ("\"a\\nb\"", "\"a\\nb\""),
+        ("{\"a\":[1,2]}", "{\"a\":[1,2]}"),
+        ("\"7\"", "7"),
+    ] {
+        assert_eq!(
+            result(run(&exec("cat", None), payload).await).as_deref(),
+            Some(given)
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_environment_is_the_tasks_and_little_else() {
+    let seen = result(script("env").await).unwrap();
+    for part in [
+        "WORKQUEUE_TASK_ID=t1",
+        "WORKQUEUE_QUEUE=emails",
+        "WORKQUEUE_ATTEMPT=2",
+        "WORKQUEUE_PRIORITY=-3",
+        "GREETING=hi",
+        "PATH=",
+    ] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+    // Cargo sets it for this test.
+    assert!(
+        std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !seen.contains("CARGO"),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
+async fn a_program_may_leave_its_stdin() {
+    let payload = format!("\"{}\"", "x".repeat(1 << 20));
+    let closes = exec("exec <&-; exit 0", None);
+    assert_eq!(run(&closes, &payload).await, Outcome::Completed(None));
+}
+
+#[tokio::test]
+async fn a_flood_is_cut() {
+    let errors = failure(script("yes first | head -c 3000000 >&2; printf last >&2; exit 3").await);
+    assert!(
+        errors.error.len() < 2200 && errors.error.ends_with("last"),
+        "{}",
+        errors.error.len()
+    );
+    let output = result(script("yes | tr -d '\\n' | head -c 3000000").await).unwrap();
+    assert_eq!(output.len(), (64 << 10) + 2);
+}
+
+#[tokio::test]
+async fn a_timeout_ends_the_whole_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("alive");
+    let mut alive = fifo(&path);
+    // A grandchild that ignores SIGTERM; both hold the FIFO open as long as they live.
+    let script = format!(
+        "exec 3>'{}'; (trap '' TERM; printf x >&3; exec sleep 1000) & sleep 1000",
+        path.display()
+    );
+    let handler = exec(&script, Some(Millis(300)));
+    let failure = failure(run(&handler, "1").await);
+    assert_eq!(failure.error, "timeout after 300ms");
+    word(&mut alive).await;
+    let mut rest = Vec::new();
+    alive.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_group_in_peace() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("alive");
+    let mut alive = fifo(&path);
+    let script = format!(
+        "exec 3>'{}'; trap 'printf bye >&3; exit 0' TERM; printf x >&3; sleep 1000 & wait",
+        path.display()
+    );
+    let handler = exec(&script, None);
+    let stop = CancellationToken::new();
+    let task = task("1");
+    let stopper = async {
+        word(&mut alive).await;
+        stop.cancel();
+        let mut rest = String::new();
+        alive.read_to_string(&mut rest).await.unwrap();
+        rest
+    };
+    let (outcome, rest) = tokio::join!(handler.run(&task, &stop), stopper);
+    assert_eq!((outcome, rest.as_str()), (Outcome::Stopped, "bye"));
+}
+
+#[tokio::test]
+async fn a_process_left_behind_that_holds_the_pipes_is_killed() {
+    let before = Instant::now();
+    let outcome = script("sleep 1000 & echo 5").await;
+    assert_eq!(result(outcome).as_deref(), Some("5"));
+    assert!(before.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_dropped_leaves_nothing_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("alive");
+    let mut alive = fifo(&path);
+    let handler = exec(
+        &format!(
+            "exec 3>'{}'; printf x >&3; sleep 1000 & wait",
+            path.display()
+        ),
+        None,
+    );
+    let stop = CancellationToken::new();
+    let task = task("1");
+    tokio::select! {
+        outcome = handler.run(&task, &stop) => panic!("{outcome:?}"),
+        () = word(&mut alive) => {}
+    }
+    let mut rest = Vec::new();
+    alive.read_to_end(&mut rest).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_log_has_a_line_per_task() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("worker_log.txt");
+    let config = LogConfig {
+        logfile: Some(path.clone()),
+    };
+    let handler = Handler::new(&HandlerConfig::Log(config)).unwrap();
+    for payload in ["\"one\\ntwo\"", "{\"a\":1}"] {
+        assert_eq!(run(&handler, payload).await, Outcome::Completed(None));
+        // Rotated in between.
+        assert!(path.exists());
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = text.lines().map(|line| &line[20..]).collect();
+    assert_eq!(lines, [": one\\ntwo", ": {\"a\":1}"]);
+    std::fs::rename(&path, dir.path().join("old")).unwrap();
+    run(&handler, "3").await;
+    assert!(std::fs::read_to_string(&path).unwrap().ends_with("Z: 3\n"));
+}
+
+#[test]
+fn a_log_file_that_cannot_be_written_is_told_at_the_start() {
+    let config = LogConfig {
+        logfile: Some("/none/such/log".into()),
+    };
+    let error = Handler::new(&HandlerConfig::Log(config))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("cannot write /none/such/log"), "{error}");
+}
+
+async fn http_handler(router: Router, timeout: Millis) -> Handler {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook?a=b", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    Handler::new(&HandlerConfig::Http(HttpConfig {
+        url: url.parse().unwrap(),
+        timeout,
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_post_carries_the_task_and_2xx_completes() {
+    let (seen, mut posts) = mpsc::unbounded_channel();
+    let router = Router::new().route(
+        "/hook",
+        routing::post(async move |headers: HeaderMap, body: String| {
+            let names = [
+                "workqueue-task-id",
+                "workqueue-queue",
+                "workqueue-attempt",
+                "workqueue-priority",
+                "content-type",
+            ];
+            let values = names.map(|name| headers[name].to_str().unwrap().to_owned());
+            seen.send((values, body)).unwrap();
+            StatusCode::NO_CONTENT
+        }),
+    );
+    let handler = http_handler(router, Millis(10_000)).await;
+    assert_eq!(run(&handler, "{\"a\": 1}").await, Outcome::Completed(None));
+    let (values, body) = posts.recv().await.unwrap();
+    assert_eq!(values, ["t1", "emails", "2", "-3", "application/json"]);
+    assert_eq!(body, "{\"a\": 1}");
+}
+
+#[tokio::test]
+async fn other_answers_fail_and_retry_after_is_heeded() {
+    for (status, after, retry_in) in [
+        (404, None, None),
+        (500, None, None),
+        (500, Some("7"), None),
+        (429, Some("7"), Some(7.0)),
+        (503, Some("Sun, 06 Nov 1994 08:49:37 GMT"), Some(0.0)),
+        (503, Some("soon"), None),
+    ] {
+        let router = Router::new().route(
+            "/hook",
+            routing::post(async move || {
+                let mut headers = HeaderMap::new();
+                if let Some(after) = after {
+                    headers.insert("retry-after", after.parse().unwrap());
+                }
+                (StatusCode::from_u16(status).unwrap(), headers, "why\n")
+            }),
+        );
+        let failure = failure(run(&http_handler(router, Millis(10_000)).await, "1").await);
+        assert_eq!((failure.retry_in, failure.dead), (retry_in, false));
+        assert!(
+            failure.error.starts_with(&format!("status {status}"))
+                && failure.error.ends_with(": why"),
+            "{}",
+            failure.error
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_post_without_an_answer_fails() {
+    let router = Router::new().route("/hook", routing::post(std::future::pending::<()>));
+    let handler = http_handler(router, Millis(50)).await;
+    assert_eq!(
+        failure(run(&handler, "1").await).error,
+        "timeout after 50ms"
+    );
+    let stop = CancellationToken::new();
+    stop.cancel();
+    assert_eq!(handler.run(&task("1"), &stop).await, Outcome::Stopped);
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("http://{closed}/").parse().unwrap();
+    let handler = Handler::new(&HandlerConfig::Http(HttpConfig {
+        url,
+        timeout: Millis(10_000),
+    }))
+    .unwrap();
+    assert!(
+        failure(run(&handler, "1").await)
+            .error
+            .starts_with("cannot reach http://127.0.0.1")
+    );
+}

@@ -1,0 +1,475 @@
+//! The worker against a daemon that is played by the test, request by request, on a real socket.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use axum::{Router, http::StatusCode, http::Uri};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::{client::Endpoint, task::Millis};
+
+/// One request as it came in; it waits until it is answered.
+struct Call {
+    path: String,
+    body: Value,
+    reply: oneshot::Sender<(StatusCode, String)>,
+}
+
+impl Call {
+    fn answer(self, status: u16, body: &Value) {
+        let status = StatusCode::from_u16(status).unwrap();
+        self.reply.send((status, body.to_string())).unwrap();
+    }
+
+    fn refuse(self, status: u16) {
+        let problem = problem(status);
+        self.answer(status, &problem);
+    }
+
+    /// Answers a claim with these tasks; all that it completes is taken.
+    fn give(self, ids: &[&str]) {
+        let tasks: Vec<_> = ids.iter().map(|id| claimed(id)).collect();
+        let completed: Vec<_> = self
+            .completes()
+            .iter()
+            .map(|id| json!({"id": id}))
+            .collect();
+        self.answer(200, &json!({"tasks": tasks, "completed": completed}));
+    }
+
+    fn completes(&self) -> Vec<String> {
+        let list = self.body["complete"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        list.iter()
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+fn problem(status: u16) -> Value {
+    json!({"type": "/problems/x", "title": "x", "status": status, "detail": "no"})
+}
+
+fn claimed(id: &str) -> Value {
+    json!({
+        "id": id, "queue": "default", "state": "leased", "payload": id, "priority": 100, "exectime": 0,
+        "attempts": 1, "max_attempts": 5, "attempt": 1, "token": format!("token-{id}"),
+    })
+}
+
+/// A server whose requests the test answers. Its connections die with it.
+struct Server {
+    address: SocketAddr,
+    calls: mpsc::UnboundedReceiver<Call>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Server {
+    fn start() -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into())
+    }
+
+    fn start_at(address: SocketAddr) -> Self {
+        let (seen, calls) = mpsc::unbounded_channel();
+        let router = Router::new().fallback(async move |uri: Uri, body: String| {
+            let (reply, answer) = oneshot::channel();
+            let body = serde_json::from_str(&body).unwrap();
+            let path = uri.path().to_owned();
+            seen.send(Call { path, body, reply }).unwrap();
+            answer.await.unwrap()
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = std::net::TcpListener::bind(address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, router).await.unwrap();
+        });
+        Self {
+            address,
+            calls,
+            runtime: Some(runtime),
+        }
+    }
+
+    async fn next(&mut self) -> Call {
+        self.calls.recv().await.unwrap()
+    }
+
+    async fn claim(&mut self) -> Call {
+        let call = self.next().await;
+        assert_eq!(call.path, "/api/v1/claim");
+        call
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A worker under test, its daemon, and the site that its `http` handler posts to.
+struct Stage {
+    daemon: Server,
+    site: Server,
+    stop: CancellationToken,
+    hurry: CancellationToken,
+    worker: JoinHandle<Result<Counts, WorkerError>>,
+}
+
+impl Stage {
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let (daemon, site) = (Server::start(), Server::start());
+        let url = format!("http://{}/hook", site.address).parse().unwrap();
+        let mut config = Config {
+            url: Endpoint::Http(format!("http://{}", daemon.address)),
+            shutdown_grace: Millis::from_secs(3600),
+            handler: HandlerConfig::Http(HttpConfig {
+                url,
+                timeout: Millis::from_secs(3600),
+            }),
+            ..Config::default()
+        };
+        change(&mut config);
+        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+        let worker = tokio::spawn(run(config, stop.clone(), hurry.clone()));
+        Self {
+            daemon,
+            site,
+            stop,
+            hurry,
+            worker,
+        }
+    }
+
+    /// The handler of a task has begun.
+    async fn begun(&mut self, id: &str) -> Call {
+        let call = self.site.next().await;
+        assert_eq!(call.body, json!(id));
+        call
+    }
+
+    async fn counts(self) -> Counts {
+        self.worker.await.unwrap().unwrap()
+    }
+}
+
+fn sleeper(config: &mut Config) {
+    config.handler = HandlerConfig::Exec(ExecConfig {
+        command: ["sleep", "1000"].map(str::to_owned).to_vec(),
+        timeout: None,
+        environment: BTreeMap::new(),
+    });
+}
+
+#[tokio::test]
+async fn a_completion_rides_on_the_next_claim() {
+    let mut stage = Stage::with(|config| config.concurrency = 2);
+    let first = stage.daemon.claim().await;
+    assert_eq!(
+        (
+            &first.body["max"],
+            &first.body["wait"],
+            &first.body["lease"]
+        ),
+        (&json!(2), &json!(30.0), &json!(60.0))
+    );
+    assert!(
+        first.body["worker"]
+            .as_str()
+            .unwrap()
+            .ends_with(&format!(":{}", std::process::id()))
+    );
+    first.give(&["a", "b"]);
+    let (one, two) = (stage.site.next().await, stage.site.next().await);
+    one.answer(200, &json!(null));
+    let second = stage.daemon.claim().await;
+    assert_eq!(
+        (&second.body["max"], second.completes().len()),
+        (&json!(1), 1)
+    );
+    assert!(
+        second.body["complete"][0]["token"]
+            .as_str()
+            .unwrap()
+            .starts_with("token-")
+    );
+    second.give(&["c"]);
+    stage.begun("c").await.answer(200, &json!(null));
+    let third = stage.daemon.claim().await;
+    assert_eq!(third.completes(), ["c"]);
+    stage.stop.cancel();
+    two.answer(200, &json!(null));
+    third.give(&[]);
+    let last = stage.daemon.claim().await;
+    assert_eq!((last.completes().len(), &last.body["max"]), (1, &json!(0)));
+    last.give(&[]);
+    assert_eq!(stage.counts().await.completed, 3);
+}
+
+#[tokio::test]
+async fn what_completes_while_a_claim_waits_is_reported_at_once() {
+    let mut stage = Stage::with(|config| config.concurrency = 2);
+    stage.daemon.claim().await.give(&["a"]);
+    let waiting = stage.daemon.claim().await;
+    stage.begun("a").await.answer(204, &json!(null));
+    let report = stage.daemon.claim().await;
+    assert_eq!(
+        (&report.body["max"], &report.body["wait"]),
+        (&json!(0), &json!(0.0))
+    );
+    assert_eq!(report.completes(), ["a"]);
+    report.give(&[]);
+    waiting.give(&["b"]);
+    stage.begun("b").await;
+}
+
+#[tokio::test]
+async fn a_delay_holds_the_next_claim_and_no_report() {
+    let mut stage = Stage::with(|config| config.delay = Millis::from_secs(3600));
+    stage.daemon.claim().await.give(&["a"]);
+    stage.begun("a").await.answer(200, &json!(null));
+    let report = stage.daemon.claim().await;
+    assert_eq!(
+        (&report.body["max"], report.completes().len()),
+        (&json!(0), 1)
+    );
+    report.give(&[]);
+    stage.stop.cancel();
+    assert_eq!(stage.counts().await.completed, 1);
+}
+
+#[tokio::test]
+async fn the_lease_of_a_slow_task_is_extended_until_it_is_lost() {
+    let mut stage = Stage::with(|config| config.lease = Millis(150));
+    stage.daemon.claim().await.give(&["a"]);
+    let mut handler = stage.begun("a").await;
+    for _ in 0..3 {
+        let call = stage.daemon.next().await;
+        assert_eq!(call.path, "/api/v1/tasks/a/extend");
+        assert_eq!(call.body, json!({"token": "token-a", "lease": 0.15}));
+        call.answer(200, &json!({"id": "a", "lease_expires": 1.0}));
+    }
+    // An answer that is no word on the lease changes nothing.
+    stage.daemon.next().await.refuse(503);
+    let call = stage.daemon.next().await;
+    assert_eq!(call.path, "/api/v1/tasks/a/extend");
+    call.refuse(409);
+    handler.reply.closed().await;
+    let next = stage.daemon.claim().await;
+    assert!(next.completes().is_empty());
+    next.give(&[]);
+    stage.stop.cancel();
+    let counts = stage.counts().await;
+    assert_eq!((counts.lost, counts.completed), (1, 0));
+}
+
+#[tokio::test]
+async fn results_outlive_a_daemon_that_goes_and_comes_back() {
+    let mut stage = Stage::with(|_| {});
+    stage.daemon.claim().await.give(&["a"]);
+    let handler = stage.begun("a").await;
+    let address = stage.daemon.address;
+    let runtime = stage.daemon.runtime.take();
+    // Only off the runtime that runs this test may another end.
+    tokio::task::spawn_blocking(move || drop(runtime))
+        .await
+        .unwrap();
+    // What answers in its place hangs up: the worker has tried in vain.
+    let deaf = TcpListener::bind(address).await.unwrap();
+    handler.answer(200, &json!(null));
+    for _ in 0..2 {
+        drop(deaf.accept().await.unwrap());
+    }
+    drop(deaf);
+    stage.daemon = Server::start_at(address);
+    let claim = stage.daemon.claim().await;
+    assert_eq!(claim.completes(), ["a"]);
+    claim.give(&["b"]);
+    stage.begun("b").await;
+}
+
+#[tokio::test]
+async fn a_completion_that_is_stale_is_dropped() {
+    let mut stage = Stage::with(|_| {});
+    stage.daemon.claim().await.give(&["a"]);
+    stage.begun("a").await.answer(200, &json!(null));
+    let claim = stage.daemon.claim().await;
+    let completed = json!([{"id": "a", "problem": problem(409)}]);
+    claim.answer(
+        200,
+        &json!({"tasks": [claimed("b")], "completed": completed}),
+    );
+    stage.begun("b").await.answer(200, &json!(null));
+    let claim = stage.daemon.claim().await;
+    assert_eq!(claim.completes(), ["b"]);
+    claim.give(&[]);
+    stage.stop.cancel();
+    let counts = stage.counts().await;
+    assert_eq!((counts.lost, counts.completed), (1, 1));
+}
+
+#[tokio::test]
+async fn a_completion_that_spoils_its_claim_goes_alone() {
+    let mut stage = Stage::with(|_| {});
+    stage.daemon.claim().await.give(&["a"]);
+    stage.begun("a").await.answer(200, &json!(null));
+    stage.daemon.claim().await.refuse(413);
+    let alone = stage.daemon.next().await;
+    assert_eq!(alone.path, "/api/v1/tasks/a/complete");
+    alone.refuse(413);
+    let claim = stage.daemon.claim().await;
+    assert!(claim.completes().is_empty());
+    claim.give(&["b"]);
+    stage.begun("b").await;
+}
+
+#[tokio::test]
+async fn a_failure_is_told_until_it_is_taken() {
+    let mut stage = Stage::with(|_| {});
+    stage.daemon.claim().await.give(&["a"]);
+    stage.begun("a").await.answer(500, &json!("why"));
+    stage.daemon.next().await.refuse(503);
+    let call = stage.daemon.next().await;
+    assert_eq!(call.path, "/api/v1/tasks/a/fail");
+    assert_eq!(call.body["token"], "token-a");
+    assert_eq!(
+        call.body["error"],
+        "status 500 Internal Server Error: \"why\""
+    );
+    call.answer(200, &json!({}));
+    stage.daemon.claim().await.give(&["b"]);
+    stage.begun("b").await.answer(500, &json!(null));
+    // A refusal is the last word, too.
+    stage.daemon.next().await.refuse(409);
+    stage.daemon.claim().await.give(&[]);
+    stage.stop.cancel();
+    assert_eq!(stage.counts().await.failed, 2);
+}
+
+#[tokio::test]
+async fn a_stop_lets_running_tasks_finish_and_reports_them() {
+    let mut stage = Stage::with(|config| config.concurrency = 2);
+    stage.daemon.claim().await.give(&["a"]);
+    let handler = stage.begun("a").await;
+    let mut waiting = stage.daemon.claim().await;
+    stage.stop.cancel();
+    waiting.reply.closed().await;
+    handler.answer(200, &json!(null));
+    let report = stage.daemon.claim().await;
+    assert_eq!(
+        (&report.body["max"], report.completes().len()),
+        (&json!(0), 1)
+    );
+    report.give(&[]);
+    let counts = stage.counts().await;
+    assert_eq!((counts.completed, counts.released), (1, 0));
+}
+
+#[tokio::test]
+async fn tasks_that_arrive_at_the_moment_of_a_stop_are_given_back() {
+    let mut stage = Stage::with(|_| {});
+    let claim = stage.daemon.claim().await;
+    stage.stop.cancel();
+    claim.give(&["a"]);
+    let call = stage.daemon.next().await;
+    assert_eq!(
+        (call.path.as_str(), &call.body),
+        ("/api/v1/tasks/a/release", &json!({"token": "token-a"}))
+    );
+    call.answer(200, &json!({"status": "ok"}));
+    assert_eq!(stage.counts().await.released, 1);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_grace() {
+    let mut stage = Stage::with(sleeper);
+    stage.daemon.claim().await.give(&["a"]);
+    stage.stop.cancel();
+    stage.hurry.cancel();
+    let call = stage.daemon.next().await;
+    assert_eq!(call.path, "/api/v1/tasks/a/release");
+    call.answer(200, &json!({"status": "ok"}));
+    let counts = stage.counts().await;
+    assert_eq!((counts.released, counts.failed), (1, 0));
+}
+
+#[tokio::test]
+async fn tasks_that_outlast_the_grace_are_released() {
+    let mut stage = Stage::with(|config| {
+        sleeper(config);
+        config.shutdown_grace = Millis(50);
+        config.concurrency = 2;
+    });
+    stage.daemon.claim().await.give(&["a", "b"]);
+    stage.stop.cancel();
+    for _ in 0..2 {
+        let call = stage.daemon.next().await;
+        assert!(call.path.ends_with("/release"), "{}", call.path);
+        call.answer(200, &json!({"status": "ok"}));
+    }
+    assert_eq!(stage.counts().await.released, 2);
+}
+
+#[tokio::test]
+async fn until_empty_ends_when_nothing_is_due_and_all_is_told() {
+    let mut stage = Stage::with(|config| {
+        config.until_empty = true;
+        config.concurrency = 2;
+    });
+    let claim = stage.daemon.claim().await;
+    assert_eq!(claim.body["wait"], 0.0);
+    claim.give(&["a"]);
+    let handler = stage.begun("a").await;
+    // Nothing more now; but what runs may bring something.
+    stage.daemon.claim().await.give(&[]);
+    handler.answer(200, &json!(null));
+    let claim = stage.daemon.claim().await;
+    assert_eq!(claim.completes(), ["a"]);
+    claim.give(&["b"]);
+    stage.begun("b").await.answer(200, &json!(null));
+    // The claim beside it and the one that carries it: both find nothing.
+    let mut completed = Vec::new();
+    while completed.is_empty() {
+        let claim = stage.daemon.claim().await;
+        completed = claim.completes();
+        claim.give(&[]);
+    }
+    let answer_rest = async {
+        while let Some(call) = stage.daemon.calls.recv().await {
+            call.give(&[]);
+        }
+    };
+    tokio::select! {
+        counts = &mut stage.worker => assert_eq!(counts.unwrap().unwrap().completed, 2),
+        () = answer_rest => panic!("the daemon ended first"),
+    }
+}
+
+#[tokio::test]
+async fn until_empty_without_a_daemon_is_an_error() {
+    let stage = Stage::with(|config| {
+        config.until_empty = true;
+        config.url = Endpoint::Unix("/none/such.sock".into());
+    });
+    let error = stage.worker.await.unwrap().unwrap_err();
+    assert!(
+        error.to_string().contains("is workqueued running?"),
+        "{error}"
+    );
+}

@@ -1,0 +1,185 @@
+//! `workqueue-worker` as a process: flags, signals, exit codes. The daemon is played by the test.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a whole file of tests; clippy knows only #[test] functions as such"
+)]
+
+use std::process::Stdio;
+
+use axum::{Json, Router, http::Uri};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpListener,
+    process::{Child, Command},
+    sync::mpsc,
+};
+
+fn worker(flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_workqueue-worker"));
+    command
+        .args(flags)
+        .env_remove("WORKQUEUE_URL")
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// A daemon that has one task, and tells what it is asked.
+async fn daemon() -> (String, mpsc::UnboundedReceiver<(String, Value)>) {
+    let (seen, calls) = mpsc::unbounded_channel();
+    let has_given = std::sync::atomic::AtomicBool::new(false);
+    let has_given = std::sync::Arc::new(has_given);
+    let router = Router::new().fallback(async move |uri: Uri, Json(body): Json<Value>| {
+        let path = uri.path().to_owned();
+        let waits = body["wait"] != json!(0.0);
+        let is_claim = path == "/api/v1/claim";
+        seen.send((path, body)).unwrap();
+        if !is_claim {
+            return Json(json!({"status": "ok"}));
+        }
+        if has_given.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            if waits {
+                std::future::pending::<()>().await;
+            }
+            return Json(json!({"tasks": [], "completed": []}));
+        }
+        Json(json!({"tasks": [{
+            "id": "t", "queue": "default", "state": "leased", "payload": "hello", "priority": 100, "exectime": 0,
+            "attempts": 1, "max_attempts": 5, "attempt": 1, "token": "k",
+        }], "completed": []}))
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/api", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (url, calls)
+}
+
+fn terminate(child: &Child) {
+    let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+}
+
+#[tokio::test]
+async fn the_originals_flags_log_a_task_and_a_signal_ends_with_0() {
+    let (url, mut calls) = daemon().await;
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("worker_log.txt");
+    let child = worker(&[
+        "--url",
+        &url,
+        "--delay",
+        "0",
+        "--logfile",
+        log.to_str().unwrap(),
+    ])
+    .spawn()
+    .unwrap();
+    calls.recv().await.unwrap();
+    let (path, body) = calls.recv().await.unwrap();
+    assert_eq!(
+        (path.as_str(), &body["complete"][0]["token"]),
+        ("/api/v1/claim", &json!("k"))
+    );
+    terminate(&child);
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(
+        std::fs::read_to_string(log)
+            .unwrap()
+            .ends_with("Z: hello\n")
+    );
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_the_program_and_gives_its_task_back() {
+    let (url, mut calls) = daemon().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ran");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let script = format!("echo x >'{}'; exec sleep 1000", path.display());
+    let child = worker(&["-u", &url, "--", "/bin/sh", "-c", &script])
+        .spawn()
+        .unwrap();
+    assert_eq!(tokio::fs::read_to_string(&path).await.unwrap(), "x\n");
+    terminate(&child);
+    // Two signals of one kind that come at once are one; so the second waits until the first is seen in the log.
+    let mut child = child;
+    let stderr = child.stderr.take().unwrap();
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stderr));
+    while !lines
+        .next_line()
+        .await
+        .unwrap()
+        .unwrap()
+        .contains("stopping")
+    {}
+    terminate(&child);
+    assert_eq!(calls.recv().await.unwrap().0, "/api/v1/claim");
+    let (path, body) = calls.recv().await.unwrap();
+    assert_eq!(
+        (path.as_str(), body),
+        ("/api/v1/tasks/t/release", json!({"token": "k"}))
+    );
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn until_empty_ends_with_0() {
+    let (url, _calls) = daemon().await;
+    let output = worker(&["-u", &url, "--until-empty"])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .ends_with("Z: hello\n")
+    );
+}
+
+#[tokio::test]
+async fn exit_codes_tell_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("w.toml");
+    std::fs::write(&file, "\nconcurrency = 0\n").unwrap();
+    let file = file.to_str().unwrap();
+    for (flags, code, text) in [
+        (
+            &["--config", file][..],
+            78,
+            "w.toml:2: concurrency: 0 is not from 1 to 1000",
+        ),
+        (
+            &["--config", file, "--check-config"],
+            78,
+            "w.toml:2: concurrency",
+        ),
+        (
+            &[
+                "--config",
+                "packaging/workqueue-worker.toml",
+                "--check-config",
+            ],
+            0,
+            "the configuration is good",
+        ),
+        (&["--logfile", "/none/such"], 73, "cannot write /none/such"),
+        (
+            &["--until-empty", "-u", "unix:/none/such"],
+            69,
+            "is workqueued running?",
+        ),
+    ] {
+        let output = worker(flags).output().await.unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            (output.status.code(), stderr.contains(text)),
+            (Some(code), true),
+            "{stderr}"
+        );
+    }
+}
