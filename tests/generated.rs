@@ -4,7 +4,7 @@
 
 use std::{env, fs, path::Path};
 
-use clap::Command;
+use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
@@ -15,7 +15,7 @@ struct Program {
     see_also: &'static str,
 }
 
-fn programs() -> [Program; 2] {
+fn programs() -> [Program; 3] {
     [
         Program {
             command: workqueue::config::command(),
@@ -26,6 +26,11 @@ fn programs() -> [Program; 2] {
             command: workqueue::ctl::command(),
             section: "1",
             see_also: "workqueued(8), workqueue\\-worker(8)",
+        },
+        Program {
+            command: workqueue::worker::Args::command(),
+            section: "8",
+            see_also: "workqueued(8), workqueuectl(1), systemd.service(5)",
         },
     ]
 }

@@ -21,7 +21,6 @@ mod backoff;
 mod claims;
 mod config;
 mod handler;
-mod logging;
 mod program;
 
 pub use args::Args;

@@ -7,12 +7,12 @@ use std::{
 
 use clap::Parser as _;
 use futures_util::StreamExt as _;
-use sd_notify::NotifyState;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio_util::sync::CancellationToken;
 
-use super::{Args, Config, Counts, WorkerError, logging};
+use super::{Args, Config, Counts, WorkerError};
+use crate::systemd::{logging, notify};
 
 /// Exit codes of sysexits.h.
 const EX_UNAVAILABLE: u8 = 69;
@@ -40,7 +40,7 @@ fn start(args: &Args) -> Result<(), (u8, String)> {
         tell("the configuration is good");
         return Ok(());
     }
-    logging::init(&config.log_level).map_err(|error| (EX_CONFIG, error))?;
+    logging::init(&config.log_level).map_err(|error| (EX_CONFIG, error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -59,10 +59,10 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
     let ended = super::run_with(config, stop, hurry, |counts| {
         if !is_ready {
             // The first observation: the handler and the client can be used.
-            notify(&[NotifyState::Ready]);
+            notify::ready("waiting for tasks");
             is_ready = true;
         }
-        notify(&[NotifyState::Status(&status(counts))]);
+        notify::status(&status(counts));
     })
     .await;
     listener.abort();
@@ -87,7 +87,7 @@ async fn listen(mut signals: Signals, stop: CancellationToken, hurry: Cancellati
         if stop.is_cancelled() {
             hurry.cancel();
         } else {
-            notify(&[NotifyState::Stopping]);
+            notify::stopping();
             stop.cancel();
         }
     }
@@ -105,12 +105,6 @@ fn status(counts: &Counts) -> String {
     format!(
         "{running} running, {completed} completed, {failed} failed, {released} released, {lost} lost, {unreported} to report"
     )
-}
-
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager can't be told");
-    }
 }
 
 /// One line on stderr. Where stderr is closed there is nobody to tell.
