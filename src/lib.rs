@@ -6,24 +6,29 @@
 //!
 //! | floor | what it is for | what it may not know |
 //! |---|---|---|
-//! | `bin` | a dozen lines each: parse arguments, run, give the exit code | anything else |
-//! | [`config`] | TOML, environment and flags to one checked value, and where each setting came from | sockets, tasks |
-//! | `ctl`, `worker` | programs that only speak HTTP, through `client` | the engine, files of the daemon |
-//! | `http`, `admin` | transports: parse, authorise, call `backend::Backend`, render | rules of the queue, files |
-//! | `api` | the words of the HTTP API, shared by those who serve it and those who speak it | who serves it |
-//! | `backend` | the one trait that transports see | who implements it |
-//! | `engine` | `step(now, input) -> outputs`, and the threads that drive it | HTTP, rules of the queue, formats on disk |
-//! | `queue` | the pure state machine: decide, apply, order, timers | clocks, files, threads, randomness |
-//! | `store` | journal, checkpoint, spool, watcher, over one seam to the disk | the queue's rules |
-//! | [`task`] | what a task is and how it is written down | everything above |
-//! | [`systemd`] | notify, listening descriptors, watchdog: the edge to the init system | tasks |
+//! | `bin` | a dozen lines each: run, give the exit code | anything else |
+//! | [`daemon`] | puts settings, engine and transports together, and takes them apart again | what any of them means |
+//! | [`ctl`], [`worker`] | programs that only speak HTTP, through [`client`] | the engine |
+//! | [`client`] | the API as calls | who calls, and why |
+//! | [`config`] | TOML, environment and flags to one checked value, and where each setting came from | sockets |
+//! | [`http`], [`admin`] | transports: parse, authorise, call [`backend::Backend`], render | rules of the queue, files |
+//! | [`api`] | the words of the HTTP API, shared by those who serve it and those who speak it | who serves it |
+//! | [`engine`] | `step(now, input) -> outputs`, and the threads that drive it | HTTP, rules of the queue, formats on disk |
+//! | [`backend`] | the one trait that transports see | who implements it |
+//! | [`queue`] | the pure state machine: decide, apply, order, timers | clocks, files, threads, randomness |
+//! | [`store`] | journal, checkpoint, spool, watcher, over one seam to the disk | the queue's rules |
+//! | [`task`] | what a task is, how it is written down, what is asked and shown of it | everything above |
+//! | [`systemd`] | notify, listening descriptors, log: the edge to the init system | tasks |
 
+pub mod admin;
 pub mod api;
 pub mod backend;
 pub mod client;
 pub mod config;
 pub mod ctl;
+pub mod daemon;
 pub mod engine;
+pub mod http;
 pub mod queue;
 pub mod store;
 pub mod systemd;

@@ -27,7 +27,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 /// The daemon's own switches.
 #[derive(Debug)]
-pub struct Controls {
+pub(super) struct Controls {
     flags: Flags,
     settings: Settings,
     log: LogHandle,

@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use self::control::Controls;
 use crate::{
     admin,
-    backend::Backend,
     config::{Durability, Flags, Settings, Surroundings, exit},
     engine::{
         self, Handle, clock,
@@ -33,7 +32,7 @@ use crate::{
     http::{self, Http, HttpLimits},
     queue,
     store::{DataDirError, DropLimits, LockError},
-    systemd::{listen, logging, notify},
+    systemd::{logging, notify},
     task::{Millis, QueueName},
     worker,
 };
@@ -171,13 +170,11 @@ async fn serve(settings: &Settings, running: &Running, controls: Arc<Controls>) 
     let api = admin::router(http, Arc::clone(&controls));
     let mut servers = JoinSet::new();
     for listener in sockets.http {
-        let timeout = settings.header_timeout.as_duration();
-        servers.spawn(http::serve_tcp(listener, pages.clone(), stop.clone(), timeout));
+        servers.spawn(http::serve_tcp(listener, pages.clone(), stop.clone(), settings.header_timeout));
     }
     for listener in sockets.admin {
         let admit = sockets::admission(&settings.admin_group);
-        let timeout = settings.header_timeout.as_duration();
-        servers.spawn(http::serve_unix(listener, api.clone(), stop.clone(), timeout, admit));
+        servers.spawn(http::serve_unix(listener, api.clone(), stop.clone(), settings.header_timeout, admit));
     }
     let signals = stop::Signals::listen(Arc::clone(&controls))
         .map_err(|cause| Failure::new(exit::SOFTWARE, format!("can't listen to signals: {cause}")))?;
