@@ -187,8 +187,10 @@ async fn serve(settings: &Settings, running: &Running, controls: Arc<Controls>) 
     tracing::info!("stopping");
     notify::stopping();
     status.abort();
+    // Claims that wait are answered, so that the worker here ends with what it has, and not with what may yet come.
     if let Some((worker_stop, worker)) = work {
         worker_stop.cancel();
+        running.stop();
         finish("the worker", &controls, worker).await;
     }
     running.stop();
