@@ -69,13 +69,17 @@ impl MediaType {
 pub(crate) async fn next_piece(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, Problem> {
     loop {
         let Ok(frame) = timeout(idle, body.frame()).await else {
-            return Err(problem::REQUEST_TIMEOUT
-                .problem(format!("no byte of the body came for {} s", idle.as_secs_f64())));
+            return Err(problem::REQUEST_TIMEOUT.problem(format!(
+                "no byte of the body came for {} s",
+                idle.as_secs_f64()
+            )));
         };
         match frame {
             None => return Ok(None),
             Some(Err(error)) => {
-                return Err(problem::UNREADABLE_BODY.problem(format!("the body broke off: {error}")));
+                return Err(
+                    problem::UNREADABLE_BODY.problem(format!("the body broke off: {error}"))
+                );
             }
             Some(Ok(frame)) => {
                 // Trailers say nothing to us.
@@ -123,7 +127,9 @@ pub(crate) async fn read(request: Request, limits: &HttpLimits) -> Result<Bytes,
 }
 
 fn too_large(limit: usize) -> Problem {
-    problem::TOO_LARGE.problem(format!("the body is larger than the limit of {limit} bytes"))
+    problem::TOO_LARGE.problem(format!(
+        "the body is larger than the limit of {limit} bytes"
+    ))
 }
 
 /// Reads on for a moment: a connection closed with unread input is reset, and the answer lost with it.

@@ -52,10 +52,7 @@ fn parse(claim: api::Claim, limits: &HttpLimits) -> Result<ClaimRequest, Refusal
         return Err(Refusal::invalid("max", "must be 0 to 1000"));
     }
     if claim.complete.len() > MAX_COMPLETIONS {
-        return Err(Refusal::invalid(
-            "complete",
-            "must name at most 1000 tasks",
-        ));
+        return Err(Refusal::invalid("complete", "must name at most 1000 tasks"));
     }
     let wait = seconds("wait", claim.wait)?;
     if wait > limits.max_wait {
@@ -77,8 +74,7 @@ fn parse(claim: api::Claim, limits: &HttpLimits) -> Result<ClaimRequest, Refusal
         .into_iter()
         .enumerate()
         .map(|(index, one)| {
-            completion(one, limits)
-                .map_err(|refusal| refusal.within(&format!("complete[{index}]")))
+            completion(one, limits).map_err(|refusal| refusal.within(&format!("complete[{index}]")))
         })
         .collect::<Result<_, _>>()?;
     Ok(ClaimRequest {

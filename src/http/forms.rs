@@ -78,7 +78,9 @@ fn task_of(form: &Pairs, max_payload: usize) -> Result<NewTask, Refusal> {
         priority: form
             .filled("priority")
             .map_or(Ok(Priority::DEFAULT), Priority::parse)?,
-        exectime: form.filled("exectime").map_or(Ok(ExecTime::ASAP), exectime)?,
+        exectime: form
+            .filled("exectime")
+            .map_or(Ok(ExecTime::ASAP), exectime)?,
         ..NewTask::of(payload)
     })
 }

@@ -30,7 +30,7 @@ struct Guard {
 }
 
 /// The router with what all paths share: problem documents for unknown paths, methods and panics, the guard, and headers.
-pub(crate) fn finish<B>(router: Router, http: &Http<B>) -> Router {
+pub(crate) fn with_layers<B>(router: Router, http: &Http<B>) -> Router {
     let guard = Arc::new(Guard {
         tokens: Arc::clone(&http.tokens),
         hosts: http.hosts.clone(),
@@ -65,7 +65,10 @@ async fn unknown_method(request: Request) -> Problem {
 }
 
 /// A panic in a handler is a defect: logged, told, and survived.
-#[allow(clippy::needless_pass_by_value, reason = "the layer wants this signature")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the layer wants this signature"
+)]
 fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
     let text = panic
         .downcast_ref::<String>()
@@ -141,7 +144,10 @@ impl Guard {
 
 /// Whether two texts are the same, in a time that depends on their lengths only.
 fn same(a: &str, b: &str) -> bool {
-    let differing = a.bytes().zip(b.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
+    let differing = a
+        .bytes()
+        .zip(b.bytes())
+        .fold(0, |sum, (a, b)| sum | (a ^ b));
     a.len() == b.len() && differing == 0
 }
 
@@ -156,8 +162,10 @@ fn without_port(host: &str) -> &str {
 /// A browser says whose page a request comes from; what changes something is only taken from our own. Programs don't send
 /// the header and are not asked. `GET /api/next` changes something too: it gives a lease.
 fn admit_site(request: &Request) -> Result<(), Problem> {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-        && request.uri().path() != "/api/next";
+    let reads = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    ) && request.uri().path() != "/api/next";
     let ours = request
         .headers()
         .get("sec-fetch-site")

@@ -88,10 +88,7 @@ pub(crate) async fn style(headers: HeaderMap) -> Response {
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, HeaderValue::from_static(STYLE_TAG));
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static(STYLE_CACHE),
-    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(STYLE_CACHE));
     response
 }
 
@@ -100,7 +97,9 @@ pub(crate) async fn problem(Path(name): Path<String>) -> Result<Response, Proble
     let kind = problem::ALL
         .iter()
         .find(|kind| kind.name == name)
-        .ok_or_else(|| problem::NOT_FOUND.problem(format!("no kind of problem is called {name}")))?;
+        .ok_or_else(|| {
+            problem::NOT_FOUND.problem(format!("no kind of problem is called {name}"))
+        })?;
     let content = html! {
         h1 { (kind.title) }
         p class="quiet" { "Status " (kind.status.as_u16()) " · " code { "/problems/" (kind.name) } }

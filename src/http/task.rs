@@ -63,7 +63,10 @@ pub(crate) async fn reschedule<B: Backend>(
     let patch: api::Patch = body::json(request, &http.limits).await?;
     let exectime = match (patch.exectime, patch.delay) {
         (Some(_), Some(_)) => {
-            return Err(Problem::invalid("delay", "give exectime or delay, not both"));
+            return Err(Problem::invalid(
+                "delay",
+                "give exectime or delay, not both",
+            ));
         }
         (Some(secs), None) => Some(ExecTime::new(secs)?),
         (None, Some(secs)) => Some(ExecTime::after(
@@ -79,7 +82,12 @@ pub(crate) async fn reschedule<B: Backend>(
             "nothing to change: give priority, exectime or delay",
         ));
     }
-    respond(&http.backend.reschedule(id, Change { priority, exectime }).await?)
+    respond(
+        &http
+            .backend
+            .reschedule(id, Change { priority, exectime })
+            .await?,
+    )
 }
 
 /// Cancel a task.
