@@ -122,6 +122,15 @@ pub struct TaskPage {
     pub next: Option<String>,
 }
 
+/// The answer to a stream of tasks (`application/x-ndjson`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Accepted {
+    /// How many tasks were taken: all of them.
+    pub accepted: u64,
+    /// How many of them are new.
+    pub created: u64,
+}
+
 /// `POST /api/v1/claim`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

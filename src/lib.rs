@@ -18,7 +18,9 @@
 //! | [`task`] | what a task is and how it is written down | everything above |
 //! | `systemd` | notify, listening descriptors, watchdog: the edge to the init system | tasks |
 
+pub mod admin;
 pub mod api;
 pub mod backend;
+pub mod http;
 pub mod store;
 pub mod task;

@@ -1,0 +1,74 @@
+//! [`Control`]: the process, as the admin API sees it.
+//!
+//! Knows what can be asked of the process, not how it is done.
+
+use axum::extract::{Request, State};
+
+use super::Shared;
+use crate::{
+    api,
+    backend::Backend,
+    http::{Answer, Problem, done, json},
+    task::WallMillis,
+};
+
+/// The daemon's process and configuration, as far as the admin API shows and changes them.
+pub trait Control: Send + Sync + 'static {
+    /// What `/status` tells of the process.
+    fn status_facts(&self) -> Facts;
+    /// All settings, secrets hidden, by key.
+    fn config(&self) -> Vec<api::Setting>;
+    /// Logs from now on as `directives` say; the error says what is wrong with them.
+    fn set_log_level(&self, directives: &str) -> Result<(), String>;
+    /// Reads the configuration again; the error says why the old one stays.
+    fn reload(&self) -> Result<(), String>;
+    /// Begins to stop. Returns at once.
+    fn shutdown(&self);
+}
+
+/// The process in a few facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub started: WallMillis,
+    /// Its data directory.
+    pub data_dir: String,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Its admin socket.
+    pub admin_socket: Option<String>,
+    /// `sync`, `interval` or `none`.
+    pub durability: String,
+}
+
+/// `POST /reload`.
+pub(super) async fn reload<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
+    admin
+        .control
+        .reload()
+        .map_err(|reason| Problem::invalid("config", reason))?;
+    Ok(done())
+}
+
+/// `POST /log-level`.
+pub(super) async fn log_level<B: Backend, C: Control>(
+    State(admin): Shared<B, C>,
+    request: Request,
+) -> Answer {
+    let wanted: api::LogLevel = json(request, &admin.http.limits).await?;
+    admin
+        .control
+        .set_log_level(&wanted.level)
+        .map_err(|reason| Problem::invalid("level", reason))?;
+    Ok(done())
+}
+
+/// `POST /shutdown`.
+pub(super) async fn shutdown<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
+    admin.control.shutdown();
+    Ok(done())
+}

@@ -1,0 +1,67 @@
+//! The admin surface on the Unix socket: all of v1, and what only the machine's own people may do.
+//!
+//! Who is let in is decided by the socket's mode and the peer's credentials, before a request is read. This floor may not
+//! know the queue's rules, nor the process that it controls: that stands behind [`Control`].
+
+mod control;
+mod numbers;
+mod switches;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+
+pub use control::{Control, Facts};
+
+use crate::{
+    backend::Backend,
+    http::{Http, finish, routes},
+};
+
+/// The state that admin handlers share.
+struct Admin<B, C> {
+    http: Arc<Http<B>>,
+    control: Arc<C>,
+}
+
+impl<B, C> Clone for Admin<B, C> {
+    fn clone(&self) -> Self {
+        Self {
+            http: Arc::clone(&self.http),
+            control: Arc::clone(&self.control),
+        }
+    }
+}
+
+type Shared<B, C> = axum::extract::State<Admin<B, C>>;
+
+/// All that is served on the admin socket.
+pub fn router<B: Backend, C: Control>(http: Http<B>, control: Arc<C>) -> Router {
+    let http = Arc::new(http);
+    let admin = Router::new()
+        .route("/status", get(numbers::status::<B, C>))
+        .route("/config", get(numbers::config::<B, C>))
+        .route("/leases", get(numbers::leases::<B, C>))
+        .route("/rejected", get(numbers::rejected::<B, C>))
+        .route("/pause", post(switches::pause::<B, C>))
+        .route("/resume", post(switches::resume::<B, C>))
+        .route("/drain", post(switches::drain::<B, C>))
+        .route("/undrain", post(switches::undrain::<B, C>))
+        .route("/retry-dead", post(switches::retry_dead::<B, C>))
+        .route("/purge", post(switches::purge::<B, C>))
+        .route("/rescan", post(switches::rescan::<B, C>))
+        .route("/checkpoint", post(switches::checkpoint::<B, C>))
+        .route("/reload", post(control::reload::<B, C>))
+        .route("/log-level", post(control::log_level::<B, C>))
+        .route("/shutdown", post(control::shutdown::<B, C>))
+        .with_state(Admin {
+            http: Arc::clone(&http),
+            control,
+        });
+    finish(routes(&http).merge(admin), &http)
+}

@@ -1,0 +1,126 @@
+//! What is shown: status, settings, leases, rejected files.
+//!
+//! Knows how numbers are written, not where they come from.
+
+use axum::extract::{Request, State};
+
+use super::{Control, Shared};
+use crate::{
+    api,
+    backend::{Backend, StatusView},
+    http::{Answer, Pairs, Problem, lease_view, ok, rejected_view, totals},
+    task::State as TaskState,
+};
+
+/// How many tasks are asked for at once while leases are listed.
+const PAGE: usize = 1000;
+/// How many rejected files are shown that are asked for without a limit.
+const DEFAULT_REJECTED: usize = 100;
+/// The most of them.
+const MAX_REJECTED: usize = 10_000;
+
+/// `GET /status`.
+pub(super) async fn status<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
+    let view = admin.http.backend.status().await?;
+    let facts = admin.control.status_facts();
+    let stopping = admin.http.stop.is_cancelled();
+    let started = facts.started;
+    let now = (admin.http.clock)().wall;
+    let [leased, ready, scheduled, dead] = view.counts;
+    ok(&api::Status {
+        status: word(&view, stopping).to_owned(),
+        fault: view.fault.as_deref().map(str::to_owned),
+        version: facts.version,
+        pid: facts.pid,
+        started: started.as_secs_f64(),
+        uptime: now.as_secs_f64() - started.as_secs_f64(),
+        data_dir: facts.data_dir,
+        listen: facts.listen,
+        admin_socket: facts.admin_socket,
+        durability: facts.durability,
+        ready,
+        scheduled,
+        leased,
+        dead,
+        queues: view.queues,
+        paused: view.paused,
+        draining: view.draining,
+        waiting_claims: view.waiting_claims,
+        totals: totals(view.counters),
+        spool_lag_seconds: view.spool_lag.as_secs_f64(),
+        spool_pending: view.spool_pending,
+        spool_failures: view.spool_failures,
+        journal_bytes: view.journal_bytes,
+        journal_syncs: view.journal_syncs,
+        journal_records: view.journal_records,
+        rejected: view.rejected,
+        disk_free: view.disk_free,
+    })
+}
+
+/// The worst of what is the case.
+const fn word(view: &StatusView, stopping: bool) -> &'static str {
+    if view.fault.is_some() {
+        "failed"
+    } else if stopping {
+        "stopping"
+    } else if view.disk_full {
+        "full"
+    } else if view.draining {
+        "draining"
+    } else if view.paused {
+        "paused"
+    } else {
+        "ok"
+    }
+}
+
+/// `GET /config`.
+pub(super) async fn config<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
+    ok(&api::Config {
+        settings: admin.control.config(),
+    })
+}
+
+/// `GET /leases`.
+pub(super) async fn leases<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
+    let mut leases = Vec::new();
+    let mut after = None;
+    loop {
+        let page = admin
+            .http
+            .backend
+            .tasks(crate::backend::PageQuery {
+                queue: None,
+                state: Some(TaskState::Leased),
+                limit: PAGE,
+                after,
+            })
+            .await?;
+        leases.extend(page.tasks.iter().filter_map(lease_view));
+        after = page.next;
+        if after.is_none() {
+            return ok(&api::Leases { leases });
+        }
+    }
+}
+
+/// `GET /rejected?limit=`.
+pub(super) async fn rejected<B: Backend, C: Control>(
+    State(admin): Shared<B, C>,
+    request: Request,
+) -> Answer {
+    let pairs = Pairs::of_query(request.uri().query(), &["limit"])?;
+    let limit = match pairs.filled("limit") {
+        None => DEFAULT_REJECTED,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MAX_REJECTED).contains(limit))
+            .ok_or_else(|| Problem::invalid("limit", "not a whole number from 1 to 10000"))?,
+    };
+    let rejected = admin.http.backend.rejected(limit).await?;
+    ok(&api::Rejected {
+        rejected: rejected.into_iter().map(rejected_view).collect(),
+    })
+}

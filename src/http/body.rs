@@ -1,0 +1,181 @@
+//! Reading a request's body: its type, its size, its pace, its text.
+//!
+//! Knows limits, not what a body means.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, Bytes, HttpBody as _},
+    extract::Request,
+    http::{HeaderMap, header},
+};
+use http_body_util::BodyExt as _;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use super::{
+    HttpLimits,
+    problem::{self, Problem},
+};
+use crate::task::{Object, from_json};
+
+/// How long what is too large is still read and thrown away, so that the client gets to read the answer.
+const DISCARD_TIME: Duration = Duration::from_secs(1);
+
+/// What a body is, by its `Content-Type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MediaType {
+    /// `application/json`.
+    Json,
+    /// `application/x-ndjson`.
+    Lines,
+    /// `application/x-www-form-urlencoded`.
+    Form,
+}
+
+impl MediaType {
+    const ALL: [Self; 3] = [Self::Json, Self::Lines, Self::Form];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Lines => "application/x-ndjson",
+            Self::Form => "application/x-www-form-urlencoded",
+        }
+    }
+
+    /// The type that `headers` name, among `wanted`; parameters like `charset` are not looked at.
+    pub(crate) fn of(headers: &HeaderMap, wanted: &[Self]) -> Result<Self, Problem> {
+        let given = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let essence = given.split(';').next().unwrap_or_default().trim();
+        Self::ALL
+            .into_iter()
+            .find(|one| wanted.contains(one) && essence.eq_ignore_ascii_case(one.as_str()))
+            .ok_or_else(|| {
+                let wanted: Vec<_> = wanted.iter().map(|one| one.as_str()).collect();
+                let given = if given.is_empty() { "missing" } else { given };
+                problem::UNSUPPORTED_MEDIA_TYPE.problem(format!(
+                    "Content-Type is {given}; {} is understood here",
+                    wanted.join(" or ")
+                ))
+            })
+    }
+}
+
+/// The next piece of a body; `None` at its end.
+pub(crate) async fn next_piece(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, Problem> {
+    loop {
+        let Ok(frame) = timeout(idle, body.frame()).await else {
+            return Err(problem::REQUEST_TIMEOUT.problem(format!(
+                "no byte of the body came for {} s",
+                idle.as_secs_f64()
+            )));
+        };
+        match frame {
+            None => return Ok(None),
+            Some(Err(error)) => {
+                return Err(
+                    problem::UNREADABLE_BODY.problem(format!("the body broke off: {error}"))
+                );
+            }
+            Some(Ok(frame)) => {
+                // Trailers say nothing to us.
+                if let Ok(data) = frame.into_data()
+                    && !data.is_empty()
+                {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// The whole body of a request.
+pub(crate) async fn read(request: Request, limits: &HttpLimits) -> Result<Bytes, Problem> {
+    let limit = limits.max_body;
+    let idle = limits.body_timeout.as_duration();
+    // A client that waits to be told to go on has sent nothing that would have to be read off the wire.
+    let waits = request.headers().contains_key(header::EXPECT);
+    let mut body = request.into_body();
+    let announced = body.size_hint().lower();
+    if announced > limit as u64 {
+        if !waits {
+            discard(&mut body, limit).await;
+        }
+        return Err(too_large(limit));
+    }
+    let Some(first) = next_piece(&mut body, idle).await? else {
+        return Ok(Bytes::new());
+    };
+    if first.len() <= limit && body.is_end_stream() {
+        return Ok(first);
+    }
+    let mut whole = Vec::with_capacity((announced as usize).max(first.len()));
+    let mut piece = Some(first);
+    while let Some(bytes) = piece {
+        if whole.len() + bytes.len() > limit {
+            discard(&mut body, limit).await;
+            return Err(too_large(limit));
+        }
+        whole.extend_from_slice(&bytes);
+        piece = next_piece(&mut body, idle).await?;
+    }
+    Ok(whole.into())
+}
+
+fn too_large(limit: usize) -> Problem {
+    problem::TOO_LARGE.problem(format!(
+        "the body is larger than the limit of {limit} bytes"
+    ))
+}
+
+/// Reads on for a moment: a connection closed with unread input is reset, and the answer lost with it.
+pub(crate) async fn discard(body: &mut Body, most: usize) {
+    let reading = async {
+        let mut left = most;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // At the end of the time the rest is left to the connection, which closes.
+    if timeout(DISCARD_TIME, reading).await.is_err() {
+        tracing::debug!("the rest of a body that is too large was not read");
+    }
+}
+
+/// The text of a body.
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, Problem> {
+    str::from_utf8(bytes).map_err(|error| {
+        problem::MALFORMED_TEXT.problem(format!(
+            "the body is not UTF-8 from byte {} on",
+            error.valid_up_to()
+        ))
+    })
+}
+
+/// A body that is one JSON object.
+pub(crate) async fn json<T: for<'a> Deserialize<'a>>(
+    request: Request,
+    limits: &HttpLimits,
+) -> Result<T, Problem> {
+    MediaType::of(request.headers(), &[MediaType::Json])?;
+    let bytes = read(request, limits).await?;
+    Ok(from_json::<Object<T>>(text(&bytes)?)?.0)
+}
+
+/// A body that is one JSON object, or empty.
+pub(crate) async fn json_or_default<T: for<'a> Deserialize<'a> + Default>(
+    request: Request,
+    limits: &HttpLimits,
+) -> Result<T, Problem> {
+    if request.body().is_end_stream() {
+        return Ok(T::default());
+    }
+    json(request, limits).await
+}

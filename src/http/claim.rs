@@ -1,0 +1,130 @@
+//! `POST /api/v1/claim`: the worker's round trip.
+//!
+//! Knows how a claim is written. Which tasks it gets, and when, is the backend's matter; that it is withdrawn when its
+//! client goes away comes from hyper, which drops the handler's future then: nothing here may spawn it away.
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+};
+
+use super::{Answer, HttpLimits, Problem, Shared, answer, body, lease, view};
+use crate::{
+    api,
+    backend::{Backend, ClaimAnswer, ClaimRequest, Completion},
+    task::{LeaseKind, QueueName, Refusal, TaskId, Token, WorkerName, seconds},
+};
+
+/// The most tasks that one claim gets: they are in memory at once, and their leases begin together.
+const MAX_TASKS: u32 = 1000;
+/// The most queues that one claim looks at.
+const MAX_QUEUES: usize = 100;
+/// The most tasks that one claim completes.
+const MAX_COMPLETIONS: usize = 1000;
+
+/// Complete what was done, then take up to `max` due tasks, waiting up to `wait` seconds for the first.
+///
+/// The request may be dropped at any time: a claim that waits is withdrawn.
+#[utoipa::path(
+    post, path = "/api/v1/claim", tag = "leases", operation_id = "claim",
+    request_body = api::Claim,
+    responses(
+        (status = 200, description = "The tasks (none, when none became due in time), and what became of the completions",
+            body = api::ClaimAnswer),
+        (status = 400, description = "invalid-field, malformed-json"),
+        (status = 408, description = "request-timeout"),
+        (status = 413, description = "too-large"),
+        (status = 415, description = "unsupported-media-type"),
+    )
+)]
+pub(crate) async fn claim<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+    let claim: api::Claim = body::json(request, &http.limits).await?;
+    let request = parse(claim, &http.limits)?;
+    let answer = http.backend.claim(request).await?;
+    Ok(answer::json(StatusCode::OK, render(answer)?))
+}
+
+fn parse(claim: api::Claim, limits: &HttpLimits) -> Result<ClaimRequest, Refusal> {
+    if claim.queues.is_empty() || claim.queues.len() > MAX_QUEUES {
+        return Err(Refusal::invalid("queues", "must name 1 to 100 queues"));
+    }
+    if claim.max > MAX_TASKS {
+        return Err(Refusal::invalid("max", "must be 0 to 1000"));
+    }
+    if claim.complete.len() > MAX_COMPLETIONS {
+        return Err(Refusal::invalid("complete", "must name at most 1000 tasks"));
+    }
+    let wait = seconds("wait", claim.wait)?;
+    if wait > limits.max_wait {
+        return Err(Refusal::invalid(
+            "wait",
+            format!("must be 0 to {} seconds", limits.max_wait.as_secs_f64()),
+        ));
+    }
+    let queues = claim
+        .queues
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            QueueName::parse(name).map_err(|refusal| renamed(refusal, &format!("queues[{index}]")))
+        })
+        .collect::<Result<_, _>>()?;
+    let complete = claim
+        .complete
+        .into_iter()
+        .enumerate()
+        .map(|(index, one)| {
+            completion(one, limits).map_err(|refusal| refusal.within(&format!("complete[{index}]")))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(ClaimRequest {
+        queues,
+        max: claim.max,
+        wait,
+        lease: lease::lease_length(claim.lease)?,
+        kind: LeaseKind::V1,
+        worker: claim.worker.as_deref().map(WorkerName::parse).transpose()?,
+        complete,
+    })
+}
+
+fn completion(one: api::Completion, limits: &HttpLimits) -> Result<Completion, Refusal> {
+    lease::check_result(one.result.as_ref(), limits)?;
+    Ok(Completion {
+        id: TaskId::parse(&one.id)?,
+        token: Token::parse(&one.token)?,
+        result: one.result,
+    })
+}
+
+/// The refusal of a value that stands in a field of another name.
+fn renamed(refusal: Refusal, field: &str) -> Refusal {
+    match refusal {
+        Refusal::Invalid { reason, .. } => Refusal::invalid(field, reason),
+        other => other,
+    }
+}
+
+/// An [`api::ClaimAnswer`], payloads copied once.
+fn render(answer: ClaimAnswer) -> serde_json::Result<Vec<u8>> {
+    use std::io::Write as _;
+    let mut out = br#"{"tasks":"#.to_vec();
+    view::write_array(&mut out, &answer.tasks, |out, (task, token)| {
+        out.push(b'{');
+        view::write_task_fields(out, task)?;
+        write!(out, r#","attempt":{},"token":"{token}"}}"#, task.attempts)
+            .map_err(serde_json::Error::io)
+    })?;
+    out.extend_from_slice(br#","completed":"#);
+    view::write_array(&mut out, answer.completed, |out, (id, outcome)| {
+        let outcome = api::CompletionOutcome {
+            id: id.to_string(),
+            problem: outcome
+                .err()
+                .map(|refusal| Problem::from(refusal).into_document()),
+        };
+        serde_json::to_writer(out, &outcome)
+    })?;
+    out.push(b'}');
+    Ok(out)
+}

@@ -1,0 +1,203 @@
+//! A stream of tasks, one JSON object a line (`application/x-ndjson`), of any length.
+//!
+//! Knows lines and pieces; holds one piece in memory at a time, and reads on only when the backend has taken it.
+
+use axum::{
+    body::{Body, Bytes},
+    http::StatusCode,
+};
+use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Answer, Http, answer, body,
+    problem::{self, Problem},
+    tasks,
+};
+use crate::{
+    api,
+    backend::{Backend, Error},
+    task::{NewTask, Refusal},
+};
+
+/// How many tasks go to the backend at once: enough that they share a sync, few enough to be little memory.
+const PIECE_TASKS: usize = 256;
+/// The same in bytes of input.
+const PIECE_BYTES: usize = 256 << 10;
+/// What a line may have beside its payload: every other field at its longest is far below.
+const LINE_SLACK: usize = 64 << 10;
+
+/// Takes the tasks of `body` as they come.
+pub(crate) async fn submit<B: Backend>(http: &Http<B>, body: Body) -> Answer {
+    let mut stream = Stream {
+        http,
+        piece: Vec::new(),
+        piece_bytes: 0,
+        line: 0,
+        accepted: 0,
+        created: 0,
+    };
+    let mut source = Source {
+        body,
+        stop: http.stop.clone(),
+        idle: http.limits.max_wait.as_duration(),
+    };
+    if let Err(problem) = stream.run(&mut source).await {
+        body::discard(&mut source.body, http.limits.max_body).await;
+        return Err(problem);
+    }
+    let accepted = api::Accepted {
+        accepted: stream.accepted,
+        created: stream.created,
+    };
+    let status = if stream.created > 0 {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok(answer::json(status, serde_json::to_vec(&accepted)?))
+}
+
+/// Where the bytes come from.
+struct Source {
+    body: Body,
+    stop: CancellationToken,
+    idle: std::time::Duration,
+}
+
+impl Source {
+    /// The next bytes, if they are there already.
+    fn ready(&mut self) -> Option<Result<Option<Bytes>, Problem>> {
+        body::next_piece(&mut self.body, self.idle).now_or_never()
+    }
+
+    /// The next bytes, or the end of the daemon.
+    async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        tokio::select! {
+            piece = body::next_piece(&mut self.body, self.idle) => piece,
+            () = self.stop.cancelled() => Err(Refusal::Stopping.into()),
+        }
+    }
+}
+
+struct Stream<'a, B> {
+    http: &'a Http<B>,
+    /// Tasks that were read and are not yet submitted, each with its line.
+    piece: Vec<(usize, NewTask)>,
+    piece_bytes: usize,
+    /// The line that is being read; 1 is the first.
+    line: usize,
+    accepted: u64,
+    created: u64,
+}
+
+impl<B: Backend> Stream<'_, B> {
+    async fn run(&mut self, source: &mut Source) -> Result<(), Problem> {
+        let most = self.http.limits.max_payload + LINE_SLACK;
+        let mut rest: Vec<u8> = Vec::new();
+        loop {
+            let bytes = match source.ready() {
+                Some(bytes) => bytes,
+                None => {
+                    // The sender pauses: what it has sent is taken now, not when it goes on.
+                    self.flush().await?;
+                    source.next().await
+                }
+            };
+            let Some(bytes) = self.settle(bytes).await? else {
+                break;
+            };
+            let mut bytes = &bytes[..];
+            while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+                if rest.is_empty() {
+                    self.take(&bytes[..end], most).await?;
+                } else {
+                    rest.extend_from_slice(&bytes[..end]);
+                    self.take(&rest, most).await?;
+                    rest.clear();
+                }
+                bytes = &bytes[end + 1..];
+            }
+            rest.extend_from_slice(bytes);
+            if rest.len() > most {
+                self.take(&rest, most).await?;
+            }
+        }
+        if !rest.is_empty() {
+            self.take(&rest, most).await?;
+        }
+        self.flush().await
+    }
+
+    /// One line: a task, or nothing but space.
+    async fn take(&mut self, line: &[u8], most: usize) -> Result<(), Problem> {
+        self.line += 1;
+        let parsed = if line.len() > most {
+            Err(problem::TOO_LARGE.problem(format!("longer than {most} bytes")))
+        } else {
+            body::text(line).and_then(|text| {
+                if text.trim().is_empty() {
+                    Ok(None)
+                } else {
+                    Ok(Some(tasks::parse(self.http, text)?))
+                }
+            })
+        };
+        if let Some(task) = self.settle(parsed).await? {
+            self.piece.push((self.line, task));
+            self.piece_bytes += line.len();
+            if self.piece.len() >= PIECE_TASKS || self.piece_bytes >= PIECE_BYTES {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `result`, or its problem after the tasks before it are durable: told with the line and their number.
+    async fn settle<T>(&mut self, result: Result<T, Problem>) -> Result<T, Problem> {
+        match result {
+            Ok(value) => Ok(value),
+            Err(problem) => {
+                self.flush().await?;
+                Err(problem.in_stream(self.line.max(1), self.accepted))
+            }
+        }
+    }
+
+    /// Submits what was read.
+    async fn flush(&mut self) -> Result<(), Problem> {
+        let piece = std::mem::take(&mut self.piece);
+        self.piece_bytes = 0;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let tasks = piece.iter().map(|(_, task)| task.clone()).collect();
+        match self.http.backend.submit(tasks).await {
+            Ok(outcomes) => {
+                self.accepted += outcomes.len() as u64;
+                self.created += outcomes.iter().filter(|outcome| outcome.created).count() as u64;
+                Ok(())
+            }
+            // The piece was refused whole: one by one, the tasks before the wrong one are taken, and it gets named.
+            Err(Error::Refused(_)) => self.submit_each(piece).await,
+            Err(error) => {
+                let first = piece.first().map_or(1, |(line, _)| *line);
+                Err(Problem::from(error).in_stream(first, self.accepted))
+            }
+        }
+    }
+
+    async fn submit_each(&mut self, piece: Vec<(usize, NewTask)>) -> Result<(), Problem> {
+        for (line, task) in piece {
+            let outcomes = self
+                .http
+                .backend
+                .submit(vec![task])
+                .await
+                .map_err(|error| Problem::from(error).in_stream(line, self.accepted))?;
+            self.accepted += outcomes.len() as u64;
+            self.created += outcomes.iter().filter(|outcome| outcome.created).count() as u64;
+        }
+        Ok(())
+    }
+}

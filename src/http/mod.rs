@@ -1,0 +1,195 @@
+//! The HTTP surface: parse, authorise, call [`Backend`], render.
+//!
+//! [`router`] is all that TCP listeners serve: the original's pages and API, v1, metrics, health, OpenAPI. `admin` builds on
+//! the same handlers. [`serve_tcp`] and [`serve_unix`] carry a router to sockets.
+//!
+//! This floor may not know: rules of the queue (what is due, who may end what), files, the engine. A value is parsed once,
+//! by the types of `task`; every refusal becomes a problem document in one table, `problem`.
+
+mod answer;
+mod body;
+mod claim;
+mod events;
+mod forms;
+mod guard;
+mod health;
+mod lease;
+mod lines;
+mod openapi;
+mod original;
+mod page;
+mod pages;
+mod pairs;
+mod problem;
+mod process;
+mod queues;
+mod scrape;
+mod serve;
+mod task;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    Router,
+    routing::{get, post},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use openapi::openapi_json;
+pub use serve::{serve_tcp, serve_unix};
+
+pub(crate) use answer::{Answer, done, ok};
+pub(crate) use body::{json, json_or_default};
+pub(crate) use guard::finish;
+pub(crate) use pairs::Pairs;
+pub(crate) use problem::Problem;
+pub(crate) use view::{lease as lease_view, rejected as rejected_view, totals};
+
+use crate::{
+    backend::Backend,
+    task::{Millis, Now},
+};
+
+/// What time it is.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
+/// What the handlers work with.
+pub struct Http<B> {
+    /// What keeps the tasks.
+    pub backend: Arc<B>,
+    /// How much, and how long.
+    pub limits: HttpLimits,
+    /// What time it is: where a `delay` begins.
+    pub clock: Clock,
+    /// Cancelled when the daemon stops: streams of events end. Claims that wait are answered by the backend itself.
+    pub stop: CancellationToken,
+    /// Of these, a request must show one (`Authorization: Bearer`); none: every request is let in. `/healthz` and
+    /// `/readyz` need none.
+    pub tokens: Arc<[Box<str>]>,
+    /// The names by which the server may be called (`Host`), besides `localhost` and plain addresses; `None`: any.
+    /// A page of another site that points its own name at this machine (DNS rebinding) is refused by it.
+    pub hosts: Option<Arc<[Box<str>]>>,
+}
+
+impl<B> Http<B> {
+    /// Without tokens and with any host name.
+    pub fn new(backend: Arc<B>, limits: HttpLimits, clock: Clock, stop: CancellationToken) -> Self {
+        Self {
+            backend,
+            limits,
+            clock,
+            stop,
+            tokens: Arc::default(),
+            hosts: None,
+        }
+    }
+}
+
+impl<B> Clone for Http<B> {
+    fn clone(&self) -> Self {
+        Self {
+            backend: Arc::clone(&self.backend),
+            limits: self.limits.clone(),
+            clock: Arc::clone(&self.clock),
+            stop: self.stop.clone(),
+            tokens: Arc::clone(&self.tokens),
+            hosts: self.hosts.clone(),
+        }
+    }
+}
+
+impl<B> fmt::Debug for Http<B> {
+    /// Tokens are secrets: not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http")
+            .field("limits", &self.limits)
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Limits of the transport.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// The largest body, in bytes; a stream of lines has no such limit.
+    pub max_body: usize,
+    /// The largest payload or result, in bytes of JSON text.
+    pub max_payload: usize,
+    /// The longest that a claim may wait. A stream of lines may be silent as long.
+    pub max_wait: Millis,
+    /// The lease that the original's `GET /api/next` gives.
+    pub legacy_lease: Millis,
+    /// How long a connection may take for a request's head, idle time before it included.
+    pub header_timeout: Millis,
+    /// How long a body may be silent.
+    pub body_timeout: Millis,
+    /// How often a silent stream of events sends a comment, so that both ends know of each other.
+    pub heartbeat: Millis,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            max_body: 16 << 20,
+            max_payload: 1 << 20,
+            max_wait: Millis::from_secs(300),
+            legacy_lease: Millis::from_secs(60),
+            header_timeout: Millis::from_secs(30),
+            body_timeout: Millis::from_secs(30),
+            heartbeat: Millis::from_secs(15),
+        }
+    }
+}
+
+/// The state that handlers share.
+pub(crate) type Shared<B> = axum::extract::State<Arc<Http<B>>>;
+
+/// All that is served on TCP.
+pub fn router<B: Backend>(http: Http<B>) -> Router {
+    let http = Arc::new(http);
+    let pages = Router::new()
+        .route("/", get(pages::home::<B>))
+        .route("/list", get(pages::list::<B>))
+        .route("/new", post(forms::new::<B>))
+        .route("/delete", post(forms::delete::<B>))
+        .route("/api/next", get(original::next::<B>))
+        .route("/api/complete", post(original::complete::<B>))
+        .route("/style.css", get(page::style))
+        .with_state(Arc::clone(&http));
+    finish(routes(&http).merge(pages), &http)
+}
+
+/// What TCP and the admin socket have in common, without the layers of [`finish`].
+pub(crate) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {
+    Router::new()
+        .route(
+            "/api/v1/tasks",
+            get(tasks::list::<B>).post(tasks::submit::<B>),
+        )
+        .route(
+            "/api/v1/tasks/{id}",
+            get(task::show::<B>)
+                .patch(task::reschedule::<B>)
+                .delete(task::cancel::<B>),
+        )
+        .route("/api/v1/tasks/{id}/complete", post(lease::complete::<B>))
+        .route("/api/v1/tasks/{id}/fail", post(lease::fail::<B>))
+        .route("/api/v1/tasks/{id}/release", post(lease::release::<B>))
+        .route("/api/v1/tasks/{id}/extend", post(lease::extend::<B>))
+        .route("/api/v1/tasks/{id}/retry", post(task::retry::<B>))
+        .route("/api/v1/claim", post(claim::claim::<B>))
+        .route("/api/v1/queues", get(queues::queues::<B>))
+        .route("/api/v1/queues/{queue}", get(queues::queue::<B>))
+        .route("/api/v1/workers", get(queues::workers::<B>))
+        .route("/api/v1/events", get(events::events::<B>))
+        .route("/metrics", get(scrape::metrics::<B>))
+        .route("/healthz", get(health::alive::<B>))
+        .route("/readyz", get(health::ready::<B>))
+        .route("/api/openapi.json", get(openapi::document))
+        .route("/problems/{name}", get(page::problem))
+        .with_state(Arc::clone(http))
+}

@@ -1,0 +1,75 @@
+//! The API of the original: `GET /api/next` and `POST /api/complete`, for its workers as they are.
+//!
+//! Its answers carry `"status"`, `ok` or `error`. Leases are implicit here, and no token ends them.
+
+use axum::{
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use serde::Deserialize;
+
+use super::{Answer, Http, Shared, answer, body};
+use crate::{
+    backend::{Backend, ClaimRequest},
+    task::{LeaseKind, Millis, QueueName, TaskId},
+};
+
+/// The next due task of the queue `default`, or null.
+pub(crate) async fn next<B: Backend>(State(http): Shared<B>) -> Response {
+    claim_one(&http)
+        .await
+        .unwrap_or_else(|problem| problem.into_original().into_response())
+}
+
+async fn claim_one<B: Backend>(http: &Http<B>) -> Answer {
+    use std::io::Write as _;
+    let answer = http
+        .backend
+        .claim(ClaimRequest {
+            queues: vec![QueueName::default()],
+            max: 1,
+            wait: Millis(0),
+            lease: Some(http.limits.legacy_lease),
+            kind: LeaseKind::Legacy,
+            worker: None,
+            complete: Vec::new(),
+        })
+        .await?;
+    let mut out = br#"{"status":"ok","task":"#.to_vec();
+    match answer.tasks.first() {
+        None => out.extend_from_slice(b"null"),
+        Some((task, _)) => {
+            out.extend_from_slice(br#"{"payload":"#);
+            out.extend_from_slice(task.payload.as_json().as_bytes());
+            write!(
+                out,
+                r#","priority":{},"exectime":{},"id":"{}"}}"#,
+                task.priority, task.exectime, task.id
+            )
+            .map_err(serde_json::Error::io)?;
+        }
+    }
+    out.push(b'}');
+    Ok(answer::json(StatusCode::OK, out))
+}
+
+/// What the original's worker sends; what else stands in it is not looked at.
+#[derive(Deserialize)]
+struct Completed {
+    id: String,
+}
+
+/// Ends a task.
+pub(crate) async fn complete<B: Backend>(State(http): Shared<B>, request: Request) -> Response {
+    complete_one(&http, request)
+        .await
+        .unwrap_or_else(|problem| problem.into_original().into_response())
+}
+
+async fn complete_one<B: Backend>(http: &Http<B>, request: Request) -> Answer {
+    let completed: Completed = body::json(request, &http.limits).await?;
+    let id = TaskId::parse(&completed.id)?;
+    http.backend.complete(id, None, None).await?;
+    Ok(answer::done())
+}

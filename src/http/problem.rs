@@ -1,0 +1,255 @@
+//! Problem documents (RFC 9457): the one table of what can go wrong, its status and its stable name.
+//!
+//! Knows how a [`Refusal`] is told over HTTP, not when one is due.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use crate::{
+    api,
+    backend::{Error, Fault},
+    task::Refusal,
+};
+
+/// One kind of problem.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Kind {
+    /// The last part of its `type`.
+    pub(crate) name: &'static str,
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// The kind in words.
+    pub(crate) title: &'static str,
+    /// What to do about it: one line for its page.
+    pub(crate) about: &'static str,
+    /// When asking again may help, in seconds.
+    pub(crate) retry_after: Option<u16>,
+}
+
+macro_rules! kinds {
+    ($($constant:ident = $name:literal, $status:ident, $title:literal, $retry:expr, $about:literal;)*) => {
+        $(pub(crate) static $constant: Kind = Kind {
+            name: $name,
+            status: StatusCode::$status,
+            title: $title,
+            about: $about,
+            retry_after: $retry,
+        };)*
+        /// All of them, by status.
+        pub(crate) static ALL: &[&Kind] = &[$(&$constant),*];
+    };
+}
+
+kinds! {
+    INVALID_FIELD = "invalid-field", BAD_REQUEST, "A field is not valid", None,
+        "The member `field` names it and `detail` says what would be right. Nothing has changed.";
+    MALFORMED_JSON = "malformed-json", BAD_REQUEST, "The body is not JSON", None,
+        "The members `line` and `column` point at the first byte that is wrong. Nothing has changed.";
+    MALFORMED_TEXT = "malformed-text", BAD_REQUEST, "The request is not UTF-8 text", None,
+        "Bodies and addresses are UTF-8.";
+    UNREADABLE_BODY = "unreadable-body", BAD_REQUEST, "The body could not be read to its end", None,
+        "The transfer broke off. Send the request again.";
+    UNAUTHORIZED = "unauthorized", UNAUTHORIZED, "A token is needed", None,
+        "Send `Authorization: Bearer TOKEN` with a token of the daemon's configuration.";
+    CROSS_SITE = "cross-site", FORBIDDEN, "Another site sent this request", None,
+        "A browser says that the request comes from a page of another site. Use the pages of the daemon itself.";
+    NOT_FOUND = "not-found", NOT_FOUND, "There is nothing here", None,
+        "The paths are listed in /api/openapi.json.";
+    NO_SUCH_TASK = "no-such-task", NOT_FOUND, "No such task", None,
+        "The task was completed or cancelled, or never existed.";
+    NO_SUCH_QUEUE = "no-such-queue", NOT_FOUND, "No such queue", None,
+        "A queue exists from its first task on.";
+    METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "The method is not allowed here", None,
+        "The header `Allow` lists those that are.";
+    REQUEST_TIMEOUT = "request-timeout", REQUEST_TIMEOUT, "The body did not come in time", None,
+        "No byte of the body came for too long. Send the request again.";
+    STALE_TOKEN = "stale-token", CONFLICT, "The lease has ended", None,
+        "The token is not that of the task's current lease. Drop this attempt: another one has begun or will begin.";
+    LEASED = "leased", CONFLICT, "The task is leased", None,
+        "Its worker decides; it can be changed when the lease has ended.";
+    WRONG_STATE = "wrong-state", CONFLICT, "The task is in another state", None,
+        "The detail says which state it is in and which is needed.";
+    ID_IN_USE = "id-in-use", CONFLICT, "The id is in use", None,
+        "A task with this id and other content exists. Take a new id for new content.";
+    UNIQUE_KEY_IN_USE = "unique-key-in-use", CONFLICT, "The unique key is in use", None,
+        "Another unfinished task of the queue holds the key.";
+    TOO_LARGE = "too-large", PAYLOAD_TOO_LARGE, "Too large", None,
+        "The detail names the part that is too large and its limit. Keep big data elsewhere and submit its address.";
+    MISDIRECTED = "wrong-host", MISDIRECTED_REQUEST, "Not a name of this server", None,
+        "The header `Host` names another server. Use an address, `localhost`, or a configured name.";
+    UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is of another type", None,
+        "The detail lists the content types that are understood here.";
+    INTERNAL = "internal", INTERNAL_SERVER_ERROR, "A defect of the daemon", None,
+        "The daemon's log tells more. Whether the request was done is not known.";
+    DRAINING = "draining", SERVICE_UNAVAILABLE, "No new tasks are taken", Some(30),
+        "The queue or the daemon is draining. Submit again when that is over.";
+    BUSY = "busy", SERVICE_UNAVAILABLE, "Too many requests wait", Some(1),
+        "Nothing has changed. Try again soon.";
+    STOPPING = "stopping", SERVICE_UNAVAILABLE, "The daemon is stopping", Some(5),
+        "Nothing has changed. Try again when it has been started again.";
+    FAULT = "fault", SERVICE_UNAVAILABLE, "The daemon takes no writes", None,
+        "A write to the disk failed. The log tells why; the daemon must be restarted when the cause is gone.";
+    TOO_MANY = "too-many", INSUFFICIENT_STORAGE, "A configured limit is reached", None,
+        "The detail says what there are too many of.";
+    NO_ROOM = "no-room", INSUFFICIENT_STORAGE, "The disk is full", Some(30),
+        "No new task is taken until there is room. Tasks already taken can still be completed.";
+}
+
+impl Kind {
+    /// A problem of this kind.
+    pub(crate) fn problem(&self, detail: impl Into<String>) -> Problem {
+        Problem {
+            document: Box::new(api::Problem {
+                kind: format!("/problems/{}", self.name),
+                title: self.title.to_owned(),
+                status: self.status.as_u16(),
+                detail: detail.into(),
+                field: None,
+                line: None,
+                column: None,
+                accepted: None,
+            }),
+            retry_after: self.retry_after,
+        }
+    }
+}
+
+/// What a handler answers when the request was not done.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    document: Box<api::Problem>,
+    retry_after: Option<u16>,
+}
+
+impl Problem {
+    /// A field that only a transport knows (a query parameter, a header).
+    pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Refusal::invalid(field, reason).into()
+    }
+
+    /// The document.
+    pub(crate) fn document(&self) -> &api::Problem {
+        &self.document
+    }
+
+    /// The document, for one outcome among several.
+    pub(crate) fn into_document(self) -> api::Problem {
+        *self.document
+    }
+
+    /// The status.
+    pub(crate) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.document.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The same problem in a stream: on which line, and how many tasks before it are durable.
+    pub(crate) fn in_stream(mut self, line: usize, accepted: u64) -> Self {
+        self.document.detail = format!("line {line}: {}", self.document.detail);
+        self.document.line = Some(line);
+        self.document.accepted = Some(accepted);
+        self
+    }
+
+    /// `body` as the answer with this problem's status and headers.
+    pub(crate) fn respond(&self, content_type: &'static str, body: impl Into<Body>) -> Response {
+        let mut response = Response::new(body.into());
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(secs) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        if self.status() == StatusCode::UNAUTHORIZED {
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"workqueue\""),
+            );
+        }
+        response
+    }
+
+    /// The document as the original's clients expect it: the member `status` is the word `error`.
+    pub(crate) fn into_original(self) -> Response {
+        let document = &*self.document;
+        let body = serde_json::json!({
+            "status": "error",
+            "type": document.kind,
+            "title": document.title,
+            "detail": document.detail,
+            "field": document.field,
+        });
+        self.respond(MEDIA_TYPE, body.to_string())
+    }
+}
+
+/// The content type of a problem document.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        // A document of strings and numbers always has a JSON form.
+        let body = serde_json::to_vec(&*self.document).unwrap_or_default();
+        self.respond(MEDIA_TYPE, body)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        let kind = match &refusal {
+            Refusal::Invalid { .. } => &INVALID_FIELD,
+            Refusal::Malformed { .. } => &MALFORMED_JSON,
+            Refusal::NoSuchTask(_) => &NO_SUCH_TASK,
+            Refusal::NoSuchQueue(_) => &NO_SUCH_QUEUE,
+            Refusal::StaleToken(_) => &STALE_TOKEN,
+            Refusal::Leased(_) => &LEASED,
+            Refusal::WrongState { .. } => &WRONG_STATE,
+            Refusal::IdInUse(_) => &ID_IN_USE,
+            Refusal::UniqueKeyInUse(_) => &UNIQUE_KEY_IN_USE,
+            Refusal::TooLarge { .. } => &TOO_LARGE,
+            Refusal::TooMany { .. } => &TOO_MANY,
+            Refusal::Draining(_) => &DRAINING,
+            Refusal::NoRoom => &NO_ROOM,
+            Refusal::Busy => &BUSY,
+            Refusal::Stopping => &STOPPING,
+        };
+        let mut problem = kind.problem(detail);
+        match refusal {
+            Refusal::Invalid { field, .. } | Refusal::TooLarge { field, .. } => {
+                problem.document.field = Some(field);
+            }
+            Refusal::Malformed { line, column, .. } => {
+                problem.document.line = Some(line);
+                problem.document.column = Some(column);
+            }
+            _ => {}
+        }
+        problem
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        FAULT.problem(fault.to_string())
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(refusal) => refusal.into(),
+            Error::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Problem {
+    /// An answer that could not be written as JSON: a defect, since all of them can.
+    fn from(error: serde_json::Error) -> Self {
+        tracing::error!(%error, "an answer has no JSON form");
+        INTERNAL.problem("the answer could not be written")
+    }
+}

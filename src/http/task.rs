@@ -1,0 +1,125 @@
+//! `/api/v1/tasks/{id}`: one task, seen and changed by those who do not hold it.
+//!
+//! Knows how a change is written, not when it may be made.
+
+use axum::{
+    extract::{Path, Request, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+
+use super::{Answer, Pairs, Problem, Shared, answer, body, view};
+use crate::{
+    api,
+    backend::{Backend, Change, TaskView},
+    task::{ExecTime, Priority, TaskId, seconds},
+};
+
+/// A task as JSON, 200.
+pub(crate) fn respond(task: &TaskView) -> Answer {
+    let mut out = Vec::new();
+    view::write_task(&mut out, task)?;
+    Ok(answer::json(StatusCode::OK, out))
+}
+
+/// One task.
+#[utoipa::path(
+    get, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "show",
+    params(("id" = String, Path, description = "The task's UUID")),
+    responses(
+        (status = 200, description = "The task", body = api::Task),
+        (status = 400, description = "invalid-field"),
+        (status = 404, description = "no-such-task"),
+    )
+)]
+pub(crate) async fn show<B: Backend>(
+    State(http): Shared<B>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Answer {
+    Pairs::of_query(request.uri().query(), &[])?;
+    respond(&http.backend.task(TaskId::parse(&id)?).await?)
+}
+
+/// Give a task a new place in the order.
+#[utoipa::path(
+    patch, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "reschedule",
+    params(("id" = String, Path, description = "The task's UUID")),
+    request_body = api::Patch,
+    responses(
+        (status = 200, description = "The task as it stands now", body = api::Task),
+        (status = 400, description = "invalid-field, malformed-json"),
+        (status = 404, description = "no-such-task"),
+        (status = 409, description = "leased, wrong-state"),
+        (status = 415, description = "unsupported-media-type"),
+    )
+)]
+pub(crate) async fn reschedule<B: Backend>(
+    State(http): Shared<B>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Answer {
+    let id = TaskId::parse(&id)?;
+    let patch: api::Patch = body::json(request, &http.limits).await?;
+    let exectime = match (patch.exectime, patch.delay) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid(
+                "delay",
+                "give exectime or delay, not both",
+            ));
+        }
+        (Some(secs), None) => Some(ExecTime::new(secs)?),
+        (None, Some(secs)) => Some(ExecTime::after(
+            (http.clock)().wall,
+            seconds("delay", secs)?,
+        )?),
+        (None, None) => None,
+    };
+    let priority = patch.priority.map(Priority::new);
+    if priority.is_none() && exectime.is_none() {
+        return Err(Problem::invalid(
+            "body",
+            "nothing to change: give priority, exectime or delay",
+        ));
+    }
+    respond(
+        &http
+            .backend
+            .reschedule(id, Change { priority, exectime })
+            .await?,
+    )
+}
+
+/// Cancel a task.
+#[utoipa::path(
+    delete, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "cancel",
+    params(("id" = String, Path, description = "The task's UUID")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 400, description = "invalid-field"),
+        (status = 404, description = "no-such-task"),
+        (status = 409, description = "leased"),
+    )
+)]
+pub(crate) async fn cancel<B: Backend>(
+    State(http): Shared<B>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    http.backend.cancel(TaskId::parse(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Bring a dead task back, all its attempts before it.
+#[utoipa::path(
+    post, path = "/api/v1/tasks/{id}/retry", tag = "tasks", operation_id = "retry",
+    params(("id" = String, Path, description = "The task's UUID")),
+    responses(
+        (status = 200, description = "The task as it stands now", body = api::Task),
+        (status = 400, description = "invalid-field"),
+        (status = 404, description = "no-such-task"),
+        (status = 409, description = "wrong-state"),
+    )
+)]
+pub(crate) async fn retry<B: Backend>(State(http): Shared<B>, Path(id): Path<String>) -> Answer {
+    respond(&http.backend.retry(TaskId::parse(&id)?).await?)
+}

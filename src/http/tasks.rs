@@ -1,0 +1,162 @@
+//! `/api/v1/tasks`: submitting and listing.
+//!
+//! Knows how tasks are written and read, not what becomes of them.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+};
+
+use super::{
+    Answer, Http, Pairs, Shared, answer,
+    body::{self, MediaType},
+    lines,
+    problem::Problem,
+    view,
+};
+use crate::{
+    api,
+    backend::{Backend, Cursor, PageQuery},
+    task::{NewTask, QueueName, Refusal, State as TaskState, TaskObject},
+};
+
+/// How many tasks a page has that names no limit.
+const DEFAULT_PAGE: usize = 100;
+/// The most tasks of a page: what is held in memory for one answer.
+const MAX_PAGE: usize = 1000;
+
+/// Submit one task, an array of tasks (all or none), or a stream of them.
+///
+/// A stream (`application/x-ndjson`, one task object a line) is taken in pieces as it comes; its answer is an `Accepted`.
+#[utoipa::path(
+    post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit",
+    request_body(content(
+        (api::NewTask = "application/json"),
+        (Vec<api::NewTask> = "application/json"),
+        (String = "application/x-ndjson"),
+    )),
+    responses(
+        (status = 201, description = "Taken: the task, or an array in the order of the request", body = api::Task,
+            headers(("Location" = String, description = "The path of the task, for one task"))),
+        (status = 200, description = "Nothing new: what was there first", body = api::Task),
+        (status = 400, description = "invalid-field, malformed-json"),
+        (status = 408, description = "request-timeout"),
+        (status = 409, description = "id-in-use, unique-key-in-use"),
+        (status = 413, description = "too-large"),
+        (status = 415, description = "unsupported-media-type"),
+        (status = 507, description = "no-room, too-many"),
+    )
+)]
+pub(crate) async fn submit<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+    match MediaType::of(request.headers(), &[MediaType::Json, MediaType::Lines])? {
+        MediaType::Lines => lines::submit(&http, request.into_body()).await,
+        MediaType::Json | MediaType::Form => {
+            let bytes = body::read(request, &http.limits).await?;
+            let text = body::text(&bytes)?;
+            if text.trim_start().starts_with('[') {
+                submit_array(&http, text).await
+            } else {
+                submit_one(&http, text).await
+            }
+        }
+    }
+}
+
+/// One task, as `text` has it.
+pub(crate) fn parse<B>(http: &Http<B>, text: &str) -> Result<NewTask, Refusal> {
+    TaskObject::parse(text)?.check((http.clock)().wall, http.limits.max_payload)
+}
+
+async fn submit_one<B: Backend>(http: &Http<B>, text: &str) -> Answer {
+    let task = parse(http, text)?;
+    let outcomes = http.backend.submit(vec![task]).await?;
+    let Some(outcome) = outcomes.first() else {
+        return Err(super::problem::INTERNAL.problem("the task has no outcome"));
+    };
+    let mut out = Vec::new();
+    view::write_task(&mut out, &outcome.task)?;
+    let mut response = answer::json(created(outcome.created), out);
+    let location = format!("/api/v1/tasks/{}", outcome.task.id);
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+async fn submit_array<B: Backend>(http: &Http<B>, text: &str) -> Answer {
+    let objects = TaskObject::parse_array(text)?;
+    if objects.is_empty() {
+        return Err(Problem::invalid("body", "an array of no tasks"));
+    }
+    let wall = (http.clock)().wall;
+    let tasks = objects
+        .into_iter()
+        .enumerate()
+        .map(|(index, object)| {
+            object
+                .check(wall, http.limits.max_payload)
+                .map_err(|refusal| refusal.within(&format!("[{index}]")))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let outcomes = http.backend.submit(tasks).await?;
+    let mut out = Vec::new();
+    view::write_array(&mut out, &outcomes, |out, outcome| {
+        view::write_task(out, &outcome.task)
+    })?;
+    let any_new = outcomes.iter().any(|outcome| outcome.created);
+    Ok(answer::json(created(any_new), out))
+}
+
+const fn created(new: bool) -> StatusCode {
+    if new {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    }
+}
+
+/// A page of tasks in hand-out order.
+#[utoipa::path(
+    get, path = "/api/v1/tasks", tag = "tasks", operation_id = "list",
+    params(
+        ("queue" = Option<String>, Query, description = "Of one queue"),
+        ("state" = Option<String>, Query, description = "`ready`, `scheduled`, `leased` or `dead`"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "At most so many; default 100"),
+        ("after" = Option<String>, Query, description = "The `next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "The page", body = api::TaskPage),
+        (status = 400, description = "invalid-field"),
+    )
+)]
+pub(crate) async fn list<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+    let page = http
+        .backend
+        .tasks(page_query(request.uri().query())?)
+        .await?;
+    let mut out = br#"{"tasks":"#.to_vec();
+    view::write_array(&mut out, &page.tasks, view::write_task)?;
+    out.extend_from_slice(br#","next":"#);
+    serde_json::to_writer(&mut out, &page.next.map(|next| next.to_string()))?;
+    out.push(b'}');
+    Ok(answer::json(StatusCode::OK, out))
+}
+
+/// What a query string asks of a list; empty values (a form's) ask for nothing.
+pub(crate) fn page_query(query: Option<&str>) -> Result<PageQuery, Problem> {
+    let pairs = Pairs::of_query(query, &["queue", "state", "limit", "after"])?;
+    let limit = match pairs.filled("limit") {
+        None => DEFAULT_PAGE,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MAX_PAGE).contains(limit))
+            .ok_or_else(|| Problem::invalid("limit", "not a whole number from 1 to 1000"))?,
+    };
+    Ok(PageQuery {
+        queue: pairs.filled("queue").map(QueueName::parse).transpose()?,
+        state: pairs.filled("state").map(TaskState::parse).transpose()?,
+        limit,
+        after: pairs.filled("after").map(Cursor::parse).transpose()?,
+    })
+}
