@@ -187,7 +187,7 @@ pub struct ClaimAnswer {
 }
 
 /// A task under a lease.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ClaimedTask {
     /// The task.
     #[serde(flatten)]
@@ -196,6 +196,27 @@ pub struct ClaimedTask {
     pub attempt: u32,
     /// What ends or extends the lease.
     pub token: String,
+}
+
+impl<'de> Deserialize<'de> for ClaimedTask {
+    /// Reads the object twice, for its two halves: a flattened struct is buffered by serde, and a payload, which is kept as
+    /// text, can't be read from that buffer (`a_claimed_task_is_read_with_its_payload_as_it_was`).
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Lease {
+            attempt: u32,
+            token: String,
+        }
+        use serde::de::Error as _;
+        let text = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
+        let task = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
+        let lease: Lease = serde_json::from_str(text.get()).map_err(D::Error::custom)?;
+        Ok(Self {
+            task,
+            attempt: lease.attempt,
+            token: lease.token,
+        })
+    }
 }
 
 /// What became of one completion.
@@ -585,4 +606,18 @@ pub struct LogLevel {
 pub struct Done {
     /// `ok`.
     pub status: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claimed_task_is_read_with_its_payload_as_it_was() {
+        let text = r#"{"id":"a","queue":"q","state":"leased","payload":{"a": [1]},"priority":1,"exectime":0,"attempts":2,"max_attempts":5,"attempt":2,"token":"t"}"#;
+        let claimed: ClaimedTask = serde_json::from_str(text).unwrap();
+        assert_eq!(claimed.task.payload.as_json(), r#"{"a": [1]}"#);
+        assert_eq!((claimed.attempt, claimed.token.as_str()), (2, "t"));
+        assert_eq!(serde_json::to_string(&claimed).unwrap(), text);
+    }
 }

@@ -8,7 +8,7 @@ use super::Shared;
 use crate::{
     api,
     backend::Backend,
-    http::{Answer, Problem, done, json},
+    http::{Answer, Problem, json, nothing_to_tell},
     task::WallMillis,
 };
 
@@ -51,7 +51,7 @@ pub(super) async fn reload<B: Backend, C: Control>(State(admin): Shared<B, C>) -
         .control
         .reload()
         .map_err(|reason| Problem::invalid("config", reason))?;
-    Ok(done())
+    Ok(nothing_to_tell())
 }
 
 /// `POST /log-level`.
@@ -64,11 +64,11 @@ pub(super) async fn log_level<B: Backend, C: Control>(
         .control
         .set_log_level(&wanted.level)
         .map_err(|reason| Problem::invalid("level", reason))?;
-    Ok(done())
+    Ok(nothing_to_tell())
 }
 
 /// `POST /shutdown`.
 pub(super) async fn shutdown<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     admin.control.shutdown();
-    Ok(done())
+    Ok(nothing_to_tell())
 }

@@ -20,7 +20,7 @@ pub use control::{Control, Facts};
 
 use crate::{
     backend::Backend,
-    http::{Http, finish, routes},
+    http::{Http, routes, with_layers},
 };
 
 /// The state that admin handlers share.
@@ -63,5 +63,5 @@ pub fn router<B: Backend, C: Control>(http: Http<B>, control: Arc<C>) -> Router 
             http: Arc::clone(&http),
             control,
         });
-    finish(routes(&http).merge(admin), &http)
+    with_layers(routes(&http).merge(admin), &http)
 }

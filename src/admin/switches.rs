@@ -8,7 +8,7 @@ use super::{Control, Shared};
 use crate::{
     api,
     backend::Backend,
-    http::{Answer, HttpLimits, Pairs, Problem, done, json_or_default, ok},
+    http::{Answer, HttpLimits, Pairs, Problem, json_or_default, nothing_to_tell, ok},
     task::{QueueName, Refusal, State as TaskState},
 };
 
@@ -43,7 +43,7 @@ pub(super) async fn pause<B: Backend, C: Control>(
 ) -> Answer {
     let queue = choice(request, &admin.http.limits).await?;
     admin.http.backend.pause(queue, true).await?;
-    Ok(done())
+    Ok(nothing_to_tell())
 }
 
 /// `POST /resume`.
@@ -53,7 +53,7 @@ pub(super) async fn resume<B: Backend, C: Control>(
 ) -> Answer {
     let queue = choice(request, &admin.http.limits).await?;
     admin.http.backend.pause(queue, false).await?;
-    Ok(done())
+    Ok(nothing_to_tell())
 }
 
 /// `POST /drain`.
@@ -63,7 +63,7 @@ pub(super) async fn drain<B: Backend, C: Control>(
 ) -> Answer {
     let queue = choice(request, &admin.http.limits).await?;
     admin.http.backend.drain(queue, true).await?;
-    Ok(done())
+    Ok(nothing_to_tell())
 }
 
 /// `POST /undrain`.
@@ -73,7 +73,7 @@ pub(super) async fn undrain<B: Backend, C: Control>(
 ) -> Answer {
     let queue = choice(request, &admin.http.limits).await?;
     admin.http.backend.drain(queue, false).await?;
-    Ok(done())
+    Ok(nothing_to_tell())
 }
 
 /// `POST /retry-dead`.
@@ -113,11 +113,11 @@ pub(super) async fn purge<B: Backend, C: Control>(
 /// `POST /rescan`.
 pub(super) async fn rescan<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     admin.http.backend.rescan().await?;
-    Ok(done())
+    Ok(nothing_to_tell())
 }
 
 /// `POST /checkpoint`.
 pub(super) async fn checkpoint<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     admin.http.backend.checkpoint().await?;
-    Ok(done())
+    Ok(nothing_to_tell())
 }

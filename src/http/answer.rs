@@ -25,7 +25,7 @@ pub(crate) fn ok<T: Serialize>(value: &T) -> Answer {
 }
 
 /// An answer that has nothing to tell.
-pub(crate) fn done() -> Response {
+pub(crate) fn nothing_to_tell() -> Response {
     json(StatusCode::OK, br#"{"status":"ok"}"#.to_vec())
 }
 

@@ -30,7 +30,7 @@ struct Guard {
 }
 
 /// The router with what all paths share: problem documents for unknown paths, methods and panics, the guard, and headers.
-pub(crate) fn finish<B>(router: Router, http: &Http<B>) -> Router {
+pub(crate) fn with_layers<B>(router: Router, http: &Http<B>) -> Router {
     let guard = Arc::new(Guard {
         tokens: Arc::clone(&http.tokens),
         hosts: http.hosts.clone(),

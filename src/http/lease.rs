@@ -37,7 +37,7 @@ pub(crate) async fn complete<B: Backend>(
     http.backend
         .complete(id, Some(token), complete.result)
         .await?;
-    Ok(answer::done())
+    Ok(answer::nothing_to_tell())
 }
 
 /// Tell of a failed attempt.
@@ -95,7 +95,7 @@ pub(crate) async fn release<B: Backend>(
     http.backend
         .release(id, Token::parse(&release.token)?)
         .await?;
-    Ok(answer::done())
+    Ok(answer::nothing_to_tell())
 }
 
 /// Make a lease longer.

@@ -2,6 +2,8 @@
 //!
 //! Knows lines and pieces; holds one piece in memory at a time, and reads on only when the backend has taken it.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, Bytes},
     http::StatusCode,
@@ -41,9 +43,12 @@ pub(crate) async fn submit<B: Backend>(http: &Http<B>, body: Body) -> Answer {
         body,
         stop: http.stop.clone(),
         idle: http.limits.max_wait.as_duration(),
+        ended: false,
     };
     if let Err(problem) = stream.run(&mut source).await {
-        body::discard(&mut source.body, http.limits.max_body).await;
+        if !source.ended && !source.stop.is_cancelled() {
+            body::discard(&mut source.body, http.limits.max_body).await;
+        }
         return Err(problem);
     }
     let accepted = api::Accepted {
@@ -62,21 +67,27 @@ pub(crate) async fn submit<B: Backend>(http: &Http<B>, body: Body) -> Answer {
 struct Source {
     body: Body,
     stop: CancellationToken,
-    idle: std::time::Duration,
+    idle: Duration,
+    /// A body is not asked again after its end.
+    ended: bool,
 }
 
 impl Source {
     /// The next bytes, if they are there already.
     fn ready(&mut self) -> Option<Result<Option<Bytes>, Problem>> {
-        body::next_piece(&mut self.body, self.idle).now_or_never()
+        let piece = body::next_piece(&mut self.body, self.idle).now_or_never()?;
+        self.ended = !matches!(piece, Ok(Some(_)));
+        Some(piece)
     }
 
     /// The next bytes, or the end of the daemon.
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        tokio::select! {
+        let piece = tokio::select! {
             piece = body::next_piece(&mut self.body, self.idle) => piece,
-            () = self.stop.cancelled() => Err(Refusal::Stopping.into()),
-        }
+            () = self.stop.cancelled() => return Err(Refusal::Stopping.into()),
+        };
+        self.ended = !matches!(piece, Ok(Some(_)));
+        piece
     }
 }
 
@@ -96,13 +107,12 @@ impl<B: Backend> Stream<'_, B> {
         let most = self.http.limits.max_payload + LINE_SLACK;
         let mut rest: Vec<u8> = Vec::new();
         loop {
-            let bytes = match source.ready() {
-                Some(bytes) => bytes,
-                None => {
-                    // The sender pauses: what it has sent is taken now, not when it goes on.
-                    self.flush().await?;
-                    source.next().await
-                }
+            let bytes = if let Some(bytes) = source.ready() {
+                bytes
+            } else {
+                // The sender pauses: what it has sent is taken now, not when it goes on.
+                self.flush().await?;
+                source.next().await
             };
             let Some(bytes) = self.settle(bytes).await? else {
                 break;

@@ -28,7 +28,7 @@ mod serve;
 mod task;
 mod tasks;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 use std::{fmt, sync::Arc};
@@ -42,9 +42,9 @@ use tokio_util::sync::CancellationToken;
 pub use openapi::openapi_json;
 pub use serve::{serve_tcp, serve_unix};
 
-pub(crate) use answer::{Answer, done, ok};
+pub(crate) use answer::{Answer, nothing_to_tell, ok};
 pub(crate) use body::{json, json_or_default};
-pub(crate) use guard::finish;
+pub(crate) use guard::with_layers;
 pub(crate) use pairs::Pairs;
 pub(crate) use problem::Problem;
 pub(crate) use view::{lease as lease_view, rejected as rejected_view, totals};
@@ -160,10 +160,10 @@ pub fn router<B: Backend>(http: Http<B>) -> Router {
         .route("/api/complete", post(original::complete::<B>))
         .route("/style.css", get(page::style))
         .with_state(Arc::clone(&http));
-    finish(routes(&http).merge(pages), &http)
+    with_layers(routes(&http).merge(pages), &http)
 }
 
-/// What TCP and the admin socket have in common, without the layers of [`finish`].
+/// What TCP and the admin socket have in common, without the layers of [`with_layers`].
 pub(crate) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {
     Router::new()
         .route(

@@ -5,8 +5,9 @@
 use std::sync::LazyLock;
 
 use axum::{http::StatusCode, response::Response};
+use serde::Serialize;
 use utoipa::{
-    Modify, OpenApi, ToSchema as _,
+    Modify, OpenApi, ToSchema,
     openapi::{
         ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder,
         path::{Operation, PathItem},
@@ -15,6 +16,34 @@ use utoipa::{
 
 use super::{answer, claim, events, health, lease, problem, queues, scrape, task, tasks};
 use crate::api;
+
+/// What `POST /api/v1/tasks` takes as JSON.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a schema, never a value")]
+pub(super) enum NewTasks {
+    /// One task.
+    One(api::NewTask),
+    /// All of them, or none.
+    Array(Vec<api::NewTask>),
+}
+
+/// What `POST /api/v1/tasks` answers.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    clippy::large_enum_variant,
+    reason = "a schema, never a value"
+)]
+pub(super) enum Submitted {
+    /// To one task.
+    One(api::Task),
+    /// To an array, in its order.
+    Array(Vec<api::Task>),
+    /// To a stream.
+    Stream(api::Accepted),
+}
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,7 +58,7 @@ use crate::api;
         queues::queues, queues::queue, queues::workers, events::events,
         scrape::metrics, health::alive, health::ready,
     ),
-    components(schemas(api::Problem, api::Accepted)),
+    components(schemas(api::Problem)),
     modifiers(&Problems),
     tags(
         (name = "tasks", description = "Submitting, seeing and changing tasks"),
@@ -45,20 +74,20 @@ struct Problems;
 
 impl Modify for Problems {
     fn modify(&self, document: &mut Document) {
-        for (path, item) in &mut document.paths.paths {
-            for operation in operations(item) {
+        for (path, entry) in &mut document.paths.paths {
+            for operation in operations(entry) {
                 describe(operation, path.starts_with("/api/"));
             }
         }
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+fn operations(entry: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [
-        item.get.as_mut(),
-        item.post.as_mut(),
-        item.patch.as_mut(),
-        item.delete.as_mut(),
+        entry.get.as_mut(),
+        entry.post.as_mut(),
+        entry.patch.as_mut(),
+        entry.delete.as_mut(),
     ]
     .into_iter()
     .flatten()

@@ -71,5 +71,5 @@ async fn complete_one<B: Backend>(http: &Http<B>, request: Request) -> Answer {
     let completed: Completed = body::json(request, &http.limits).await?;
     let id = TaskId::parse(&completed.id)?;
     http.backend.complete(id, None, None).await?;
-    Ok(answer::done())
+    Ok(answer::nothing_to_tell())
 }

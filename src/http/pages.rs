@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use super::{Http, Problem, Shared, page, pairs, tasks};
 use crate::{
     backend::{Backend, Page, PageQuery, QueueView, TaskView},
-    task::{ExecTime, Millis, State as TaskState},
+    task::{ExecTime, Millis, QueueName, State as TaskState},
 };
 
 /// How much of a payload a list shows, in characters.
@@ -114,7 +114,7 @@ fn render_list(query: &PageQuery, page: &Page) -> Markup {
 }
 
 fn filter(query: &PageQuery) -> Markup {
-    let queue = query.queue.as_ref().map_or("", |queue| queue.as_str());
+    let queue = query.queue.as_ref().map_or("", QueueName::as_str);
     html! {
         form class="filter" method="get" action="/list" {
             label { "Queue" input name="queue" value=(queue) placeholder="all" autocapitalize="none"; }
@@ -155,7 +155,7 @@ fn row(task: &TaskView) -> Markup {
 /// The address of a page of the same list.
 fn address(query: &PageQuery, after: Option<&str>) -> String {
     let state = query.state.map(TaskState::as_str);
-    let queue = query.queue.as_ref().map(|queue| queue.as_str());
+    let queue = query.queue.as_ref().map(QueueName::as_str);
     let limit = query.limit.to_string();
     let parts: Vec<String> = [
         ("queue", queue),

@@ -10,7 +10,7 @@ use axum::{
 use super::{
     Answer, Http, Pairs, Shared, answer,
     body::{self, MediaType},
-    lines,
+    lines, openapi,
     problem::Problem,
     view,
 };
@@ -31,14 +31,14 @@ const MAX_PAGE: usize = 1000;
 #[utoipa::path(
     post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit",
     request_body(content(
-        (api::NewTask = "application/json"),
-        (Vec<api::NewTask> = "application/json"),
+        (openapi::NewTasks = "application/json"),
         (String = "application/x-ndjson"),
     )),
     responses(
-        (status = 201, description = "Taken: the task, or an array in the order of the request", body = api::Task,
+        (status = 201, description = "Taken: the task, or an array in the order of the request, or the counts of a stream",
+            body = openapi::Submitted,
             headers(("Location" = String, description = "The path of the task, for one task"))),
-        (status = 200, description = "Nothing new: what was there first", body = api::Task),
+        (status = 200, description = "Nothing new: what was there first", body = openapi::Submitted),
         (status = 400, description = "invalid-field, malformed-json"),
         (status = 408, description = "request-timeout"),
         (status = 409, description = "id-in-use, unique-key-in-use"),

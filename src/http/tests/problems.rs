@@ -1,0 +1,290 @@
+//! What goes wrong, and how it is told.
+
+use axum::{
+    body::{Body, Bytes},
+    http::{Request, header},
+};
+use futures_util::stream;
+
+use super::{Site, fake::WALL};
+use crate::{
+    backend::{Error, Fault},
+    task::{IdSource, QueueName, Refusal, State},
+};
+
+#[tokio::test]
+async fn every_refusal_has_its_status_and_name() {
+    let id = IdSource::default().make(WALL, 1);
+    let queue = QueueName::default();
+    let table = [
+        (Refusal::invalid("payload", "no"), 400, "invalid-field"),
+        (
+            Refusal::Malformed {
+                line: 1,
+                column: 2,
+                reason: String::new(),
+            },
+            400,
+            "malformed-json",
+        ),
+        (Refusal::NoSuchTask(id), 404, "no-such-task"),
+        (Refusal::NoSuchQueue(queue.clone()), 404, "no-such-queue"),
+        (Refusal::StaleToken(id), 409, "stale-token"),
+        (Refusal::Leased(id), 409, "leased"),
+        (
+            Refusal::WrongState {
+                id,
+                state: State::Ready,
+                wanted: "no",
+            },
+            409,
+            "wrong-state",
+        ),
+        (Refusal::IdInUse(id), 409, "id-in-use"),
+        (Refusal::UniqueKeyInUse(id), 409, "unique-key-in-use"),
+        (
+            Refusal::TooLarge {
+                field: "payload".into(),
+                size: 2,
+                limit: 1,
+            },
+            413,
+            "too-large",
+        ),
+        (
+            Refusal::TooMany {
+                what: "queues",
+                limit: 1,
+            },
+            507,
+            "too-many",
+        ),
+        (Refusal::Draining(Some(queue)), 503, "draining"),
+        (Refusal::NoRoom, 507, "no-room"),
+        (Refusal::Busy, 503, "busy"),
+        (Refusal::Stopping, 503, "stopping"),
+    ];
+    for (refusal, status, name) in table {
+        let site = Site::new();
+        site.backend.refuse(refusal.clone());
+        let got = site.post("/api/v1/tasks", r#"{"payload":1}"#).await;
+        assert_eq!(got.problem(), (status, name.to_owned()));
+        assert_eq!(got.json()["detail"], refusal.to_string());
+        assert_eq!(got.json()["status"], status);
+        let page = site.get(&format!("/problems/{name}")).await;
+        assert_eq!(page.status, 200, "{name} is explained");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_is_503_and_a_busy_daemon_says_when_to_come_again() {
+    let site = Site::new();
+    site.backend
+        .refuse(Error::Fault(Fault("the disk is gone".into())));
+    let got = site.get("/api/v1/queues").await;
+    assert_eq!(got.problem(), (503, "fault".to_owned()));
+    assert_eq!(got.json()["detail"], "the disk is gone");
+    site.backend.refuse(Refusal::Busy);
+    let got = site.get("/api/v1/queues").await;
+    assert_eq!(got.header(header::RETRY_AFTER), "1");
+}
+
+#[tokio::test]
+async fn what_is_not_json_is_placed_and_an_unknown_field_named() {
+    let site = Site::new();
+    let got = site.post("/api/v1/tasks", "{\n  \"payload\": tru }").await;
+    assert_eq!(got.problem(), (400, "malformed-json".to_owned()));
+    assert_eq!(got.json()["line"], 2);
+    assert!(got.json()["column"].is_u64());
+    let got = site
+        .post("/api/v1/tasks", r#"{"payload":1,"prio":2}"#)
+        .await;
+    assert_eq!(got.problem(), (400, "invalid-field".to_owned()));
+    assert_eq!(got.json()["field"], "prio");
+    let got = site
+        .post(
+            "/api/v1/tasks",
+            r#"[{"payload":1},{"payload":1,"delay":-1}]"#,
+        )
+        .await;
+    assert_eq!(got.json()["field"], "[1].delay");
+    assert_eq!(site.post("/api/v1/tasks", "[]").await.status, 400);
+    assert!(site.backend.payloads().is_empty(), "nothing was taken");
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_utf8_is_refused() {
+    let site = Site::new();
+    let request = Request::post("/api/v1/tasks")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(&b"{\"payload\":\"\xff\"}"[..]))
+        .unwrap();
+    let got = site.ask(request).await;
+    assert_eq!(got.problem(), (400, "malformed-text".to_owned()));
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_problems_and_allow_lists_the_methods() {
+    let site = Site::new();
+    let got = site.get("/api/v2").await;
+    assert_eq!(got.problem(), (404, "not-found".to_owned()));
+    let got = site.send("PUT", "/api/v1/claim", "", "").await;
+    assert_eq!(got.problem(), (405, "method-not-allowed".to_owned()));
+    assert_eq!(got.header(header::ALLOW), "POST");
+    assert_eq!(got.header(header::X_CONTENT_TYPE_OPTIONS), "nosniff");
+    assert_eq!(got.header(header::CACHE_CONTROL), "no-store");
+}
+
+#[tokio::test]
+async fn a_body_of_another_type_is_refused_and_a_charset_is_not() {
+    let site = Site::new();
+    for wrong in [
+        "",
+        "text/plain",
+        "application/jsonx",
+        "application/x-www-form-urlencoded",
+    ] {
+        let got = site
+            .send("POST", "/api/v1/tasks", wrong, r#"{"payload":1}"#)
+            .await;
+        assert_eq!(got.problem().0, 415, "{wrong}");
+    }
+    let kind = "Application/JSON; charset=utf-8";
+    let got = site
+        .send("POST", "/api/v1/tasks", kind, r#"{"payload":1}"#)
+        .await;
+    assert_eq!(got.status, 201);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_with_a_length_and_without_one() {
+    let site = Site::new();
+    let payload = "x".repeat(5000);
+    let body = format!(r#"{{"payload":"{payload}"}}"#);
+    let got = site.post("/api/v1/tasks", &body).await;
+    assert_eq!(got.problem(), (413, "too-large".to_owned()));
+
+    let pieces: Vec<_> = body
+        .as_bytes()
+        .chunks(1000)
+        .map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece)))
+        .collect();
+    let request = Request::post("/api/v1/tasks")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from_stream(stream::iter(pieces)))
+        .unwrap();
+    assert_eq!(site.ask(request).await.problem().0, 413);
+
+    let body = format!(r#"{{"payload":"{}"}}"#, "x".repeat(2000));
+    let got = site.post("/api/v1/tasks", &body).await;
+    assert_eq!(got.problem().0, 413, "a payload has its own limit");
+    assert_eq!(got.json()["field"], "payload");
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_times_out() {
+    let site = Site::new();
+    let request = Request::post("/api/v1/tasks")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from_stream(stream::pending::<
+            Result<Bytes, std::io::Error>,
+        >()))
+        .unwrap();
+    let got = site.ask(request).await;
+    assert_eq!(got.problem(), (408, "request-timeout".to_owned()));
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing_and_reads_are_left_to_the_browser() {
+    let site = Site::new();
+    for (method, path) in [
+        ("POST", "/new"),
+        ("GET", "/api/next"),
+        ("DELETE", "/api/v1/tasks/x"),
+    ] {
+        for (origin, refused) in [
+            ("cross-site", true),
+            ("same-site", true),
+            ("same-origin", false),
+        ] {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("sec-fetch-site", origin)
+                .body(Body::empty())
+                .unwrap();
+            let got = site.ask(request).await;
+            assert_eq!(got.status == 403, refused, "{method} {path} {origin}");
+        }
+    }
+    assert!(site.backend.payloads().is_empty());
+}
+
+#[tokio::test]
+async fn where_tokens_are_configured_one_must_be_shown() {
+    let site = Site::with(|http| http.tokens = ["sesame".into(), "second".into()].into());
+    let got = site.get("/api/v1/queues").await;
+    assert_eq!(got.problem(), (401, "unauthorized".to_owned()));
+    assert!(got.header(header::WWW_AUTHENTICATE).starts_with("Bearer"));
+    for (value, status) in [
+        ("Bearer sesame", 200),
+        ("bearer second", 200),
+        ("Bearer sesam", 401),
+        ("Basic sesame", 401),
+    ] {
+        let request = Request::get("/api/v1/queues")
+            .header(header::AUTHORIZATION, value)
+            .body(Body::empty())
+            .unwrap();
+        assert_eq!(site.ask(request).await.status, status, "{value}");
+    }
+    assert_eq!(site.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_the_servers_is_turned_away() {
+    let site = Site::with(|http| http.hosts = Some(["queue.example".into()].into()));
+    for (host, status) in [
+        ("localhost:5000", 200),
+        ("127.0.0.1:5000", 200),
+        ("[::1]:5000", 200),
+        ("Queue.Example", 200),
+        ("evil.example:5000", 421),
+        ("localhost.evil.example", 421),
+    ] {
+        let request = Request::get("/api/v1/queues")
+            .header(header::HOST, host)
+            .body(Body::empty())
+            .unwrap();
+        assert_eq!(site.ask(request).await.status, status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_query_parameter_is_named() {
+    let site = Site::new();
+    for (query, field) in [
+        ("queu=a", "queu"),
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("state=done", "state"),
+        ("after=x", "after"),
+        ("queue=A", "queue"),
+        ("limit=1&limit=2", "limit"),
+    ] {
+        let got = site.get(&format!("/api/v1/tasks?{query}")).await;
+        assert_eq!(got.problem().0, 400, "{query}");
+        assert_eq!(got.json()["field"], field, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_answered() {
+    use axum::{Router, routing::get};
+    let site = Site::new();
+    let router = Router::new().route("/", get(async || -> () { panic!("planted") }));
+    let router = crate::http::with_layers(router, &site.http);
+    let got = Site { router, ..site }.get("/").await;
+    assert_eq!(got.problem(), (500, "internal".to_owned()));
+    assert!(!got.body.contains("planted"), "the log has it");
+}

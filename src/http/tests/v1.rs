@@ -1,0 +1,291 @@
+//! The v1 API when all goes well, and the original's.
+
+use axum::http::header;
+use serde_json::{Value, json};
+
+use super::{
+    Site,
+    fake::{TOKEN, WALL},
+};
+use crate::{
+    api,
+    http::view,
+    task::{LeaseKind, Millis},
+};
+
+const ID: &str = "0198c0de-0000-7000-8000-000000000001";
+
+async fn leased(site: &Site) -> Value {
+    let got = site
+        .post("/api/v1/tasks", &format!(r#"{{"payload":1,"id":"{ID}"}}"#))
+        .await;
+    assert_eq!(got.status, 201);
+    let got = site
+        .post("/api/v1/claim", r#"{"worker":"host:1","lease":2.5}"#)
+        .await;
+    assert_eq!(got.status, 200, "{got:?}");
+    got.json()
+}
+
+#[tokio::test]
+async fn a_task_is_submitted_shown_rescheduled_and_cancelled() {
+    let site = Site::new();
+    let got = site
+        .post(
+            "/api/v1/tasks",
+            r#"{"payload":{"a": [1, "<x>"]},"priority":-3,"delay":1.5,"unique_key":"k\"","max_attempts":2,"lease":2.5,"backoff":{"base":1}}"#,
+        )
+        .await;
+    assert_eq!(got.status, 201);
+    let location = got.header(header::LOCATION).to_owned();
+    let task: api::Task = serde_json::from_str(&got.body).unwrap();
+    assert_eq!(location, format!("/api/v1/tasks/{}", task.id));
+    assert_eq!(task.payload.as_json(), r#"{"a": [1, "<x>"]}"#);
+    assert_eq!((task.priority, task.exectime), (-3, WALL.0 / 1000 + 2));
+    assert_eq!(task.unique_key.as_deref(), Some("k\""));
+    assert_eq!(task.lease, Some(2.5));
+    assert_eq!(site.get(&location).await.body, got.body);
+    assert_eq!(site.send("HEAD", &location, "", "").await.body, "");
+
+    let patch = site
+        .send(
+            "PATCH",
+            &location,
+            "application/json",
+            r#"{"priority":9,"exectime":0}"#,
+        )
+        .await;
+    assert_eq!(patch.json()["priority"], 9);
+    let empty = site
+        .send("PATCH", &location, "application/json", "{}")
+        .await;
+    assert_eq!(empty.status, 400);
+
+    assert_eq!(site.send("DELETE", &location, "", "").await.status, 204);
+    assert_eq!(site.get(&location).await.problem().1, "no-such-task");
+}
+
+#[tokio::test]
+async fn a_written_task_is_what_the_api_type_writes() {
+    let site = Site::new();
+    leased(&site).await;
+    let mut task = site.backend.tasks.lock().unwrap()[0].clone();
+    task.last_error = Some("a \"quoted\" error\n".into());
+    let mut out = Vec::new();
+    view::write_task(&mut out, &task).unwrap();
+    let read: api::Task = serde_json::from_slice(&out).unwrap();
+    assert_eq!(
+        serde_json::to_vec(&read).unwrap(),
+        out,
+        "same members, same order"
+    );
+    assert_eq!(read.worker.as_deref(), Some("host:1"));
+}
+
+#[tokio::test]
+async fn submitting_again_is_answered_200_and_an_array_in_its_order() {
+    let site = Site::new();
+    let body = format!(r#"{{"payload":1,"id":"{ID}"}}"#);
+    assert_eq!(site.post("/api/v1/tasks", &body).await.status, 201);
+    assert_eq!(site.post("/api/v1/tasks", &body).await.status, 200);
+    assert_eq!(
+        site.post("/api/v1/tasks", &format!("[{body}]"))
+            .await
+            .status,
+        200
+    );
+    let got = site
+        .post("/api/v1/tasks", &format!(r#"[{{"payload":"new"}},{body}]"#))
+        .await;
+    assert_eq!(got.status, 201);
+    assert_eq!(got.json()[0]["payload"], "new");
+    assert_eq!(got.json()[1]["id"], ID);
+}
+
+#[tokio::test]
+async fn a_claim_gives_tokens_and_tells_what_became_of_completions() {
+    let site = Site::new();
+    let claimed = leased(&site).await;
+    let task = &claimed["tasks"][0];
+    assert_eq!(task["token"], TOKEN.to_string());
+    assert_eq!(task["attempt"], 1);
+    assert_eq!(task["state"], "leased");
+    assert_eq!(task["lease_expires"], json!(WALL.0 as f64 / 1000.0 + 60.5));
+    let request = site.backend.claims.lock().unwrap()[0].clone();
+    assert_eq!(request.kind, LeaseKind::V1);
+    assert_eq!(request.lease, Some(Millis(2500)));
+
+    let completions = json!({"max": 0, "complete": [
+        {"id": ID, "token": TOKEN.to_string(), "result": {"n": 1}},
+        {"id": ID, "token": TOKEN.to_string()},
+    ]});
+    let got = site.post("/api/v1/claim", &completions.to_string()).await;
+    let completed = &got.json()["completed"];
+    let typed: api::ClaimAnswer = serde_json::from_str(&got.body).unwrap();
+    assert_eq!(typed.completed.len(), 2);
+    assert_eq!(completed[0], json!({"id": ID}));
+    assert_eq!(completed[1]["problem"]["type"], "/problems/no-such-task");
+    assert_eq!(completed[1]["problem"]["status"], 404);
+    assert_eq!(got.json()["tasks"], json!([]));
+}
+
+#[tokio::test]
+async fn a_wrong_field_of_a_claim_is_named() {
+    let site = Site::new();
+    let long =
+        json!({"complete": [{"id": ID, "token": TOKEN.to_string(), "result": "x".repeat(1100)}]});
+    let many = json!({"queues": vec!["a"; 101]});
+    for (body, field) in [
+        (
+            r#"{"complete":[{"id":"0198c0de-0000-7000-8000-000000000001","token":"x"}]}"#,
+            "complete[0].token",
+        ),
+        (r#"{"complete":[{"id":"1","token":"x"}]}"#, "complete[0].id"),
+        (&long.to_string(), "complete[0].result"),
+        (&many.to_string(), "queues"),
+        (r#"{"queues":[]}"#, "queues"),
+        (r#"{"queues":["a","B"]}"#, "queues[1]"),
+        (r#"{"max":1001}"#, "max"),
+        (r#"{"max":-1}"#, "max"),
+        (r#"{"wait":301}"#, "wait"),
+        (r#"{"wait":-1}"#, "wait"),
+        (r#"{"lease":0}"#, "lease"),
+        (r#"{"worker":""}"#, "worker"),
+        (r#"{"wurker":""}"#, "wurker"),
+        ("[]", "body"),
+    ] {
+        let got = site.post("/api/v1/claim", body).await;
+        assert_eq!(got.json()["field"], field, "{body}: {got:?}");
+    }
+    assert!(site.backend.claims.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_extends_fails_releases_and_completes_with_its_token() {
+    let site = Site::new();
+    leased(&site).await;
+    let path = |verb: &str| format!("/api/v1/tasks/{ID}/{verb}");
+    let token = format!(r#""token":"{TOKEN}""#);
+    let got = site
+        .post(&path("extend"), &format!(r#"{{{token},"lease":10}}"#))
+        .await;
+    assert_eq!(
+        got.json()["lease_expires"],
+        json!(WALL.0 as f64 / 1000.0 + 10.0)
+    );
+    let stale = site
+        .post(
+            &path("complete"),
+            r#"{"token":"00000000000000000000000000000001"}"#,
+        )
+        .await;
+    assert_eq!(stale.problem(), (409, "stale-token".to_owned()));
+    let got = site
+        .post(
+            &path("fail"),
+            &format!(r#"{{{token},"error":"broke","dead":true}}"#),
+        )
+        .await;
+    assert_eq!(
+        (&got.json()["state"], &got.json()["last_error"]),
+        (&json!("dead"), &json!("broke"))
+    );
+    assert_eq!(
+        site.send("POST", &path("retry"), "", "").await.json()["state"],
+        "ready"
+    );
+    let again = site.send("POST", &path("retry"), "", "").await;
+    assert_eq!(again.problem().1, "wrong-state");
+    site.post("/api/v1/claim", "{}").await;
+    assert_eq!(
+        site.post(&path("release"), &format!("{{{token}}}"))
+            .await
+            .status,
+        200
+    );
+    site.post("/api/v1/claim", "{}").await;
+    let got = site.post(&path("complete"), &format!("{{{token}}}")).await;
+    assert_eq!(
+        (got.status.as_u16(), &*got.body),
+        (200, r#"{"status":"ok"}"#)
+    );
+    assert!(site.backend.payloads().is_empty());
+}
+
+#[tokio::test]
+async fn a_list_is_paged_by_its_cursor() {
+    let site = Site::new();
+    site.post(
+        "/api/v1/tasks",
+        r#"[{"payload":1},{"payload":2},{"payload":3}]"#,
+    )
+    .await;
+    let got = site
+        .get("/api/v1/tasks?limit=2&queue=default&state=ready")
+        .await
+        .json();
+    assert_eq!(got["tasks"].as_array().unwrap().len(), 2);
+    let next = got["next"].as_str().unwrap();
+    let got = site
+        .get(&format!("/api/v1/tasks?limit=2&after={next}"))
+        .await
+        .json();
+    assert_eq!(got["tasks"][0]["payload"], 3);
+    assert_eq!(got["next"], Value::Null);
+}
+
+#[tokio::test]
+async fn queues_and_workers_are_shown() {
+    let site = Site::new();
+    let got = site.get("/api/v1/queues").await.json();
+    assert_eq!(got["queues"][0]["oldest_due_age"], 90.0);
+    assert_eq!(
+        site.get("/api/v1/queues/default").await.json()["totals"]["submitted"],
+        3
+    );
+    assert_eq!(
+        site.get("/api/v1/queues/no").await.problem().1,
+        "no-such-queue"
+    );
+    assert_eq!(
+        site.get("/api/v1/workers").await.json()["workers"][0]["waiting"],
+        true
+    );
+}
+
+#[tokio::test]
+async fn the_originals_worker_is_served_as_it_was() {
+    let site = Site::new();
+    let empty = site.get("/api/next").await;
+    assert_eq!(empty.body, r#"{"status":"ok","task":null}"#);
+    let body = format!(r#"{{"payload":"x","id":"{ID}"}}"#);
+    site.post("/api/v1/tasks", &body).await;
+    let got = site.get("/api/next").await.json();
+    assert_eq!(
+        got,
+        json!({"status": "ok", "task": {"payload": "x", "priority": 100, "exectime": 0, "id": ID}})
+    );
+    let request = site.backend.claims.lock().unwrap()[0].clone();
+    assert_eq!(
+        (request.kind, request.lease),
+        (LeaseKind::Legacy, Some(Millis(60_000)))
+    );
+
+    let task = got["task"].to_string();
+    let done = site.post("/api/complete", &task).await;
+    assert_eq!(
+        done.body, r#"{"status":"ok"}"#,
+        "more than the id may stand there"
+    );
+    let again = site.post("/api/complete", &task).await;
+    assert_eq!(
+        (again.status.as_u16(), &again.json()["status"]),
+        (404, &json!("error"))
+    );
+    assert_eq!(again.json()["type"], "/problems/no-such-task");
+    let wrong = site.post("/api/complete", r#"{"id":7}"#).await;
+    assert_eq!(
+        (wrong.status.as_u16(), &wrong.json()["field"]),
+        (400, &json!("id"))
+    );
+}
