@@ -31,7 +31,7 @@ pub async fn serve_tcp(
     stop: CancellationToken,
     header_timeout: Millis,
 ) {
-    let accept = async || {
+    let accept = async move || {
         let (stream, peer) = listener.accept().await?;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "TCP_NODELAY could not be set");
@@ -50,7 +50,7 @@ pub async fn serve_unix(
     header_timeout: Millis,
     admit: impl Fn(UCred) -> bool,
 ) {
-    let accept = async || {
+    let accept = async move || {
         let (stream, _) = listener.accept().await?;
         match stream.peer_cred() {
             Ok(peer) if admit(peer) => Ok(Some(stream)),
@@ -67,14 +67,14 @@ pub async fn serve_unix(
     serve(accept, router, stop, header_timeout).await;
 }
 
-async fn serve<S, F>(
-    accept: impl Fn() -> F,
+/// `accept` owns the listener: when it is dropped, nobody connects any more.
+async fn serve<S>(
+    accept: impl AsyncFn() -> io::Result<Option<S>>,
     router: Router,
     stop: CancellationToken,
     header_timeout: Millis,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = io::Result<Option<S>>>,
 {
     let mut builder = http1::Builder::new();
     builder

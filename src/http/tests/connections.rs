@@ -103,15 +103,13 @@ async fn a_stop_answers_what_is_in_flight_and_closes_what_is_idle() {
     soon(idle.read_to_end(&mut rest)).await.unwrap();
     assert!(rest.is_empty(), "an idle connection is closed");
     assert!(!server.end.is_finished(), "one request is in flight");
+    let refused = TcpStream::connect(server.address).await;
+    assert!(refused.is_err(), "nobody listens");
     site.backend.wake.notify_one();
     let mut answer = String::new();
     soon(busy.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     soon(server.end).await.unwrap();
-    assert!(
-        TcpStream::connect(server.address).await.is_err(),
-        "nobody listens"
-    );
 }
 
 #[tokio::test]
