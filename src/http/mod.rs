@@ -156,7 +156,10 @@ pub fn router<B: Backend>(http: Http<B>) -> Router {
         .route("/list", get(pages::list::<B>))
         .route("/new", post(forms::new::<B>))
         .route("/delete", post(forms::delete::<B>))
-        .route("/api/next", get(original::next::<B>))
+        .route(
+            "/api/next",
+            get(original::next::<B>).head(original::no_head),
+        )
         .route("/api/complete", post(original::complete::<B>))
         .route("/style.css", get(page::style))
         .with_state(Arc::clone(&http));

@@ -4,12 +4,12 @@
 
 use axum::{
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
 
-use super::{Answer, Http, Shared, answer, body};
+use super::{Answer, Http, Shared, answer, body, problem};
 use crate::{
     backend::{Backend, ClaimRequest},
     task::{LeaseKind, Millis, QueueName, TaskId},
@@ -20,6 +20,13 @@ pub(crate) async fn next<B: Backend>(State(http): Shared<B>) -> Response {
     claim_one(&http)
         .await
         .unwrap_or_else(|problem| problem.into_original().into_response())
+}
+
+/// `HEAD` would take a lease and show nobody the task.
+pub(crate) async fn no_head() -> Response {
+    let problem = problem::METHOD_NOT_ALLOWED.problem("HEAD is not allowed at /api/next");
+    let allow = [(header::ALLOW, HeaderValue::from_static("GET"))];
+    (allow, problem.into_original()).into_response()
 }
 
 async fn claim_one<B: Backend>(http: &Http<B>) -> Answer {

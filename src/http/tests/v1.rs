@@ -260,6 +260,7 @@ async fn the_originals_worker_is_served_as_it_was() {
     assert_eq!(empty.body, r#"{"status":"ok","task":null}"#);
     let body = format!(r#"{{"payload":"x","id":"{ID}"}}"#);
     site.post("/api/v1/tasks", &body).await;
+    assert_eq!(site.send("HEAD", "/api/next", "", "").await.status, 405);
     let got = site.get("/api/next").await.json();
     assert_eq!(
         got,
