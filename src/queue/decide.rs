@@ -63,7 +63,9 @@ impl Queues {
             })?;
             if let Verdict::New(new) = &verdict {
                 batch.add(new, self);
-                if self.names.len() + batch.queues.len() > self.limits.max_queues {
+                // More queues than the limit may be there already: folders, or a limit that was lowered.
+                let opens = !batch.queues.is_empty();
+                if opens && self.names.len() + batch.queues.len() > self.limits.max_queues {
                     return Err(Refusal::TooMany {
                         what: "queues",
                         limit: self.limits.max_queues as u64,
@@ -146,13 +148,17 @@ impl Queues {
         self.keys.get(&(shelf, key.into())).copied()
     }
 
-    /// Handing out a ready task.
+    /// Handing out a ready task. One that is not due any more, because the wall clock went back, is as good as scheduled.
     pub fn decide_claim(&self, id: TaskId, grant: Grant, now: Now) -> Result<Record, Refusal> {
         let entry = self.known(id)?;
-        if entry.state != State::Ready {
+        let state = match entry.state {
+            State::Ready if !entry.exectime.is_due(now.wall) => State::Scheduled,
+            state => state,
+        };
+        if state != State::Ready {
             return Err(Refusal::WrongState {
                 id,
-                state: entry.state,
+                state,
                 wanted: "only a ready task can be claimed",
             });
         }

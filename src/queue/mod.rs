@@ -11,6 +11,8 @@
 mod apply;
 mod decide;
 mod entry;
+#[cfg(test)]
+mod model;
 mod order;
 mod shelf;
 mod view;

@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::order::Key;
-use crate::{
-    backend::Counters,
-    task::{QueueName, State, TaskId, Tick},
-};
+use crate::task::{Counters, QueueName, State, TaskId, Tick};
 
 /// One queue.
 #[derive(Debug)]
