@@ -1,5 +1,11 @@
 //! Many tasks over many connections without an error, and nothing at all when there is nothing to do.
 
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and holds real programs against a real clock"
+)]
+
 mod common;
 
 use std::{
@@ -24,17 +30,33 @@ impl Connection {
         let stream = TcpStream::connect(address).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
         stream.set_nodelay(true).expect("nodelay");
-        Self { stream: BufReader::new(stream) }
+        Self {
+            stream: BufReader::new(stream),
+        }
     }
 
     fn ask(&mut self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let typed = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+        let typed = if body.is_empty() {
+            ""
+        } else {
+            "Content-Type: application/json\r\n"
+        };
         let length = body.len();
-        let text = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{typed}Content-Length: {length}\r\n\r\n{body}");
-        self.stream.get_mut().write_all(text.as_bytes()).expect("send");
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{typed}Content-Length: {length}\r\n\r\n{body}"
+        );
+        self.stream
+            .get_mut()
+            .write_all(text.as_bytes())
+            .expect("send");
         let mut line = String::new();
         self.stream.read_line(&mut line).expect("a status line");
-        let status = line.split(' ').nth(1).expect("a status").parse().expect("a number");
+        let status = line
+            .split(' ')
+            .nth(1)
+            .expect("a status")
+            .parse()
+            .expect("a number");
         let mut length = 0;
         loop {
             line.clear();
@@ -48,7 +70,14 @@ impl Connection {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).expect("a body");
-        (status, if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).expect("JSON") })
+        (
+            status,
+            if body.is_empty() {
+                Value::Null
+            } else {
+                serde_json::from_slice(&body).expect("JSON")
+            },
+        )
     }
 }
 
@@ -69,7 +98,11 @@ fn a_hundred_thousand_tasks_are_submitted_listed_claimed_and_completed_by_64_con
     let mut daemon = Daemon::start(&["--log-level", "warn"]);
     on_all(&daemon.address, |connection, number| {
         for task in (number..TASKS).step_by(CONNECTIONS) {
-            let (status, answer) = connection.ask("POST", "/api/v1/tasks", &format!(r#"{{"payload":{{"number":{task}}}}}"#));
+            let (status, answer) = connection.ask(
+                "POST",
+                "/api/v1/tasks",
+                &format!(r#"{{"payload":{{"number":{task}}}}}"#),
+            );
             assert_eq!(status, 201, "{answer}");
         }
     });
@@ -98,13 +131,26 @@ fn a_hundred_thousand_tasks_are_submitted_listed_claimed_and_completed_by_64_con
             if tasks.is_empty() {
                 return;
             }
-            let done: Vec<String> = tasks.iter().map(|task| format!(r#"{{"id":{},"token":{}}}"#, task["id"], task["token"])).collect();
+            let done: Vec<String> = tasks
+                .iter()
+                .map(|task| format!(r#"{{"id":{},"token":{}}}"#, task["id"], task["token"]))
+                .collect();
             complete = done.join(",");
         }
     });
     let (_, view) = daemon.admin("GET", "/status", "");
-    assert_eq!((&view["totals"]["completed"], &view["ready"], &view["leased"]), (&TASKS.into(), &0.into(), &0.into()), "{view}");
-    until("the directory is empty", || common::names(&daemon.tasks()).is_empty().then_some(()));
+    assert_eq!(
+        (
+            &view["totals"]["completed"],
+            &view["ready"],
+            &view["leased"]
+        ),
+        (&TASKS.into(), &0.into(), &0.into()),
+        "{view}"
+    );
+    until("the directory is empty", || {
+        common::names(&daemon.tasks()).is_empty().then_some(())
+    });
     assert!(daemon.stop().success());
 }
 
@@ -113,7 +159,9 @@ fn an_idle_daemon_never_wakes() {
     let daemon = Daemon::start(&["--log-level", "warn"]);
     daemon.submit(r#"{"payload":1}"#);
     daemon.submit(r#"{"payload":2,"delay":86400}"#);
-    until("both files are there", || (common::names(&daemon.tasks()).len() == 2).then_some(()));
+    until("both files are there", || {
+        (common::names(&daemon.tasks()).len() == 2).then_some(())
+    });
     // Idle from when it has settled: no more wake-ups between two looks that are a second apart.
     let pause = || thread::park_timeout(std::time::Duration::from_secs(1));
     let quiet = until("a second passes without a wake-up", || {
@@ -123,7 +171,11 @@ fn an_idle_daemon_never_wakes() {
     });
     pause();
     pause();
-    assert_eq!((wakes(daemon.pid()), cpu_ticks(daemon.pid())), quiet, "idle is zero wake-ups");
+    assert_eq!(
+        (wakes(daemon.pid()), cpu_ticks(daemon.pid())),
+        quiet,
+        "idle is zero wake-ups"
+    );
 }
 
 #[test]
@@ -132,7 +184,9 @@ fn requests_in_a_pipeline_are_answered_in_order_and_a_silent_client_holds_up_nob
     let silent: Vec<TcpStream> = (0..50)
         .map(|_| {
             let mut stream = TcpStream::connect(&daemon.address).expect("connect");
-            stream.write_all(b"POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Le").expect("half a head");
+            stream
+                .write_all(b"POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Le")
+                .expect("half a head");
             stream
         })
         .collect();
@@ -142,15 +196,21 @@ fn requests_in_a_pipeline_are_answered_in_order_and_a_silent_client_holds_up_nob
     for number in 0..100 {
         let body = format!(r#"{{"payload":{number}}}"#);
         let length = body.len();
-        text += &format!("POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+        let post = format!(
+            "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        text.push_str(&post);
     }
-    text += "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    text.push_str("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).expect("send all of them");
     let mut answers = String::new();
     stream.read_to_string(&mut answers).expect("all answers");
     assert_eq!(answers.matches("HTTP/1.1 201").count(), 100);
     let tasks = daemon.claim("default", 1000);
-    let order: Vec<i64> = tasks.iter().filter_map(|task| task["payload"].as_i64()).collect();
+    let order: Vec<i64> = tasks
+        .iter()
+        .filter_map(|task| task["payload"].as_i64())
+        .collect();
     assert_eq!(order, (0..100).collect::<Vec<_>>());
     drop(silent);
 }

@@ -1,5 +1,11 @@
 //! The whole path, as the README tells it: submit in every way, see with `ls`, work, stop, start again.
 
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and holds real programs against a real clock"
+)]
+
 mod common;
 
 use std::{
@@ -29,10 +35,23 @@ fn ctl(daemon: &Daemon, args: &[&str]) -> std::process::Output {
 fn drain_with_worker(daemon: &Daemon) -> Vec<String> {
     let log = daemon.scratch.path().join("worker_log.txt");
     let url = format!("http://{}/api", daemon.address);
-    let output = run(WORKER, &["--url", &url, "--delay", "0", "--logfile", &log.display().to_string(), "--until-empty"]);
+    let output = run(
+        WORKER,
+        &[
+            "--url",
+            &url,
+            "--delay",
+            "0",
+            "--logfile",
+            &log.display().to_string(),
+            "--until-empty",
+        ],
+    );
     assert!(output.status.success(), "{output:?}");
     let text = fs::read_to_string(log).unwrap_or_default();
-    text.lines().map(|line| line.split_once(": ").expect("time: payload").1.to_owned()).collect()
+    text.lines()
+        .map(|line| line.split_once(": ").expect("time: payload").1.to_owned())
+        .collect()
 }
 
 #[test]
@@ -47,10 +66,16 @@ fn tasks_come_in_by_every_way_are_seen_with_ls_and_are_done_in_order() {
     daemon.drop_file("note.txt", b"by text");
     let seen = until("five files are in canonical form", || {
         let names = names(&daemon.tasks());
-        let canonical = names.iter().filter(|name| name.starts_with("1970-01-01T00:00:00_")).count();
+        let canonical = names
+            .iter()
+            .filter(|name| name.starts_with("1970-01-01T00:00:00_"))
+            .count();
         (canonical == 5 && names.len() == 5).then_some(names)
     });
-    assert!(seen.iter().any(|name| name.contains("_00000120_")), "{seen:?}");
+    assert!(
+        seen.iter().any(|name| name.contains("_00000120_")),
+        "{seen:?}"
+    );
     let (_, list) = daemon.text("/list");
     assert!(list.contains("by file") && list.contains("by form"));
     let (status, view) = daemon.admin("GET", "/status", "");
@@ -59,8 +84,13 @@ fn tasks_come_in_by_every_way_are_seen_with_ls_and_are_done_in_order() {
     assert!(daemon.stop().success());
     daemon.restart();
     assert_eq!(names(&daemon.tasks()), seen, "what was left is there again");
-    assert_eq!(drain_with_worker(&daemon), ["by form", "by ctl", "by file", "by text", "by curl"]);
-    until("the directory is empty", || names(&daemon.tasks()).is_empty().then_some(()));
+    assert_eq!(
+        drain_with_worker(&daemon),
+        ["by form", "by ctl", "by file", "by text", "by curl"]
+    );
+    until("the directory is empty", || {
+        names(&daemon.tasks()).is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -74,7 +104,10 @@ fn the_worker_in_the_daemon_logs_payloads_in_order_and_stops_with_it() {
         let text = fs::read_to_string(&path).unwrap_or_default();
         (text.lines().count() == 3).then(|| text.lines().map(str::to_owned).collect::<Vec<_>>())
     });
-    let payloads: Vec<&str> = lines.iter().filter_map(|line| Some(line.split_once(": ")?.1)).collect();
+    let payloads: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| Some(line.split_once(": ")?.1))
+        .collect();
     assert_eq!(payloads, ["one", "two", "three"]);
     assert!(daemon.stop().success());
 }
@@ -84,29 +117,56 @@ fn a_stop_answers_waiting_claims_at_once_and_exits_with_0() {
     let mut daemon = Daemon::start(&[]);
     let mut stream = TcpStream::connect(&daemon.address).expect("connect");
     stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-    let ask = request("POST", "/api/v1/claim", "application/json", r#"{"wait":60}"#);
+    let ask = request(
+        "POST",
+        "/api/v1/claim",
+        "application/json",
+        r#"{"wait":60}"#,
+    );
     stream.write_all(ask.as_bytes()).expect("send");
-    until("the claim waits", || (daemon.admin("GET", "/status", "").1["waiting_claims"] == 1).then_some(()));
+    until("the claim waits", || {
+        (daemon.admin("GET", "/status", "").1["waiting_claims"] == 1).then_some(())
+    });
     let begin = Instant::now();
     daemon.signal("-TERM");
     let mut line = String::new();
-    BufReader::new(&stream).read_line(&mut line).expect("an answer");
+    BufReader::new(&stream)
+        .read_line(&mut line)
+        .expect("an answer");
     assert!(line.contains(" 200 "), "{line}");
     assert!(daemon.wait().success());
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
-    assert!(!daemon.socket().exists(), "the socket is gone with the daemon");
+    assert!(
+        begin.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert!(
+        !daemon.socket().exists(),
+        "the socket is gone with the daemon"
+    );
 }
 
 #[test]
 fn a_task_is_handed_out_to_a_waiting_claim_when_it_is_due_and_not_before() {
     let daemon = Daemon::start(&[]);
-    let due = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() + 2;
+    let due = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs()
+        + 2;
     daemon.submit(&format!(r#"{{"payload":1,"exectime":{due}}}"#));
     assert!(daemon.claim("default", 1).is_empty());
     let (status, answer) = daemon.post("/api/v1/claim", r#"{"wait":20}"#);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    assert_eq!((status, answer["tasks"].as_array().map(Vec::len)), (200, Some(1)));
-    let late = now.checked_sub(Duration::from_secs(due)).expect("not before it is due");
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("after 1970");
+    assert_eq!(
+        (status, answer["tasks"].as_array().map(Vec::len)),
+        (200, Some(1))
+    );
+    let late = now
+        .checked_sub(Duration::from_secs(due))
+        .expect("not before it is due");
     // 10 ms is what the daemon holds itself to; the rest is this test's own way to the answer on a busy machine.
     assert!(late < Duration::from_millis(250), "{late:?}");
 }
@@ -120,7 +180,12 @@ fn a_dropped_file_reaches_a_waiting_claim() {
     let waiter = thread::spawn(move || {
         let mut stream = TcpStream::connect(address).expect("connect");
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        let ask = request("POST", "/api/v1/claim", "application/json", r#"{"queues":["emails"],"wait":25}"#);
+        let ask = request(
+            "POST",
+            "/api/v1/claim",
+            "application/json",
+            r#"{"queues":["emails"],"wait":25}"#,
+        );
         stream.write_all(ask.as_bytes()).expect("send");
         tell.send(()).expect("told");
         let mut text = String::new();
@@ -128,7 +193,9 @@ fn a_dropped_file_reaches_a_waiting_claim() {
         text
     });
     told.recv().expect("it asks");
-    until("the claim waits", || (daemon.admin("GET", "/status", "").1["waiting_claims"] == 1).then_some(()));
+    until("the claim waits", || {
+        (daemon.admin("GET", "/status", "").1["waiting_claims"] == 1).then_some(())
+    });
     daemon.drop_file("emails/a.json", br#"{"payload":{"to":"me"}}"#);
     let answer = waiter.join().expect("it ends");
     assert!(answer.contains(r#""payload":{"to":"me"}"#), "{answer}");
@@ -140,7 +207,9 @@ fn what_is_no_task_is_rejected_with_its_reason_and_shown() {
     daemon.drop_file("broken.json", b"{\"payload\": }");
     let rejected = daemon.data().join("rejected");
     let reason = until("the reason is there", || {
-        fs::read_to_string(rejected.join("broken.json.reason")).ok().filter(|_| rejected.join("broken.json").exists())
+        fs::read_to_string(rejected.join("broken.json.reason"))
+            .ok()
+            .filter(|_| rejected.join("broken.json").exists())
     });
     assert!(reason.contains("line 1"), "{reason}");
     let (_, list) = daemon.admin("GET", "/rejected", "");
@@ -155,7 +224,9 @@ fn removing_a_file_cancels_its_task() {
     let id = daemon.submit(r#"{"payload":1,"delay":3600}"#);
     let name = until("its file is there", || names(&daemon.tasks()).pop());
     fs::remove_file(daemon.tasks().join(name)).expect("remove it");
-    until("the task is gone", || (daemon.get(&format!("/api/v1/tasks/{id}")).0 == 404).then_some(()));
+    until("the task is gone", || {
+        (daemon.get(&format!("/api/v1/tasks/{id}")).0 == 404).then_some(())
+    });
 }
 
 #[test]
@@ -167,14 +238,34 @@ fn leases_attempts_and_dead_tasks_survive_a_restart() {
     let dying = daemon.claim("default", 1).remove(0);
     let token = dying["token"].as_str().expect("a token");
     let id = dying["id"].as_str().expect("an id");
-    let (status, task) = daemon.post(&format!("/api/v1/tasks/{id}/fail"), &format!(r#"{{"token":"{token}","error":"why not"}}"#));
-    assert_eq!((status, &task["state"]), (200, &Value::from("dead")), "{task}");
+    let (status, task) = daemon.post(
+        &format!("/api/v1/tasks/{id}/fail"),
+        &format!(r#"{{"token":"{token}","error":"why not"}}"#),
+    );
+    assert_eq!(
+        (status, &task["state"]),
+        (200, &Value::from("dead")),
+        "{task}"
+    );
     daemon.crash_and_restart();
     let (_, dead) = daemon.get(&format!("/api/v1/tasks/{id}"));
-    assert_eq!((&dead["state"], &dead["last_error"]), (&Value::from("dead"), &Value::from("why not")), "{dead}");
-    assert!(daemon.claim("default", 1).is_empty(), "what was held is held");
-    let (id, token) = (held["id"].as_str().expect("an id"), held["token"].as_str().expect("a token"));
-    let (status, answer) = daemon.post(&format!("/api/v1/tasks/{id}/complete"), &format!(r#"{{"token":"{token}"}}"#));
+    assert_eq!(
+        (&dead["state"], &dead["last_error"]),
+        (&Value::from("dead"), &Value::from("why not")),
+        "{dead}"
+    );
+    assert!(
+        daemon.claim("default", 1).is_empty(),
+        "what was held is held"
+    );
+    let (id, token) = (
+        held["id"].as_str().expect("an id"),
+        held["token"].as_str().expect("a token"),
+    );
+    let (status, answer) = daemon.post(
+        &format!("/api/v1/tasks/{id}/complete"),
+        &format!(r#"{{"token":"{token}"}}"#),
+    );
     assert_eq!(status, 200, "{answer}");
     let retried = ctl(&daemon, &["retry", dead["id"].as_str().expect("an id")]);
     assert!(retried.status.success(), "{retried:?}");
@@ -187,7 +278,11 @@ fn a_worker_that_is_stopped_releases_what_it_does_not_finish() {
     let id = daemon.submit(r#"{"payload":"long"}"#);
     let config = daemon.scratch.path().join("worker.toml");
     let script = daemon.scratch.path().join("handler");
-    fs::write(&script, "#!/bin/sh\necho started >> \"$0.log\"\nexec sleep 600\n").expect("a handler");
+    fs::write(
+        &script,
+        "#!/bin/sh\necho started >> \"$0.log\"\nexec sleep 600\n",
+    )
+    .expect("a handler");
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it may run");
     let text = format!(
         "url = \"http://{}\"\nshutdown_grace = \"200ms\"\n[handler]\ntype = \"exec\"\ncommand = [\"{}\"]\n",
@@ -195,27 +290,48 @@ fn a_worker_that_is_stopped_releases_what_it_does_not_finish() {
         script.display()
     );
     fs::write(&config, text).expect("a configuration");
-    let mut worker =
-        Command::new(WORKER).arg("--config").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a worker");
+    let mut worker = Command::new(WORKER)
+        .arg("--config")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a worker");
     let log = daemon.scratch.path().join("handler.log");
     until("the handler runs", || log.exists().then_some(()));
-    let killed = Command::new("kill").args(["-TERM", &worker.id().to_string()]).status().expect("kill runs");
+    let killed = Command::new("kill")
+        .args(["-TERM", &worker.id().to_string()])
+        .status()
+        .expect("kill runs");
     assert!(killed.success());
     assert!(common::wait(&mut worker).success());
     let (_, task) = daemon.get(&format!("/api/v1/tasks/{id}"));
-    assert_eq!((&task["state"], &task["attempts"]), (&Value::from("ready"), &Value::from(0)), "{task}");
+    assert_eq!(
+        (&task["state"], &task["attempts"]),
+        (&Value::from("ready"), &Value::from(0)),
+        "{task}"
+    );
 }
 
 #[test]
 fn the_command_line_shows_and_switches_what_there_is() {
     let daemon = Daemon::start(&[]);
-    let id = out(&ctl(&daemon, &["submit", "--queue", "emails", "hello"])).trim().to_owned();
+    let id = out(&ctl(&daemon, &["submit", "--queue", "emails", "hello"]))
+        .trim()
+        .to_owned();
     let list = ctl(&daemon, &["list", "--queue", "emails"]);
-    assert!(out(&list).contains(&id) && out(&list).contains("hello"), "{list:?}");
-    let shown: Value = serde_json::from_slice(&ctl(&daemon, &["show", &id, "--json"]).stdout).expect("JSON");
+    assert!(
+        out(&list).contains(&id) && out(&list).contains("hello"),
+        "{list:?}"
+    );
+    let shown: Value =
+        serde_json::from_slice(&ctl(&daemon, &["show", &id, "--json"]).stdout).expect("JSON");
     assert_eq!(shown["payload"], "hello");
     assert!(ctl(&daemon, &["pause", "emails"]).status.success());
-    assert!(daemon.claim("emails", 1).is_empty(), "a paused queue hands nothing out");
+    assert!(
+        daemon.claim("emails", 1).is_empty(),
+        "a paused queue hands nothing out"
+    );
     assert!(ctl(&daemon, &["resume", "emails"]).status.success());
     assert!(ctl(&daemon, &["drain"]).status.success());
     assert_eq!(daemon.post("/api/v1/tasks", r#"{"payload":1}"#).0, 503);
@@ -225,18 +341,31 @@ fn the_command_line_shows_and_switches_what_there_is() {
     assert!(out(&ctl(&daemon, &["status"])).contains("ready"));
     assert!(ctl(&daemon, &["checkpoint"]).status.success());
     assert!(ctl(&daemon, &["cancel", &id]).status.success());
-    assert_eq!(ctl(&daemon, &["show", &id]).status.code(), Some(1), "a task that is gone");
+    assert_eq!(
+        ctl(&daemon, &["show", &id]).status.code(),
+        Some(1),
+        "a task that is gone"
+    );
 }
 
 #[test]
 fn a_client_that_goes_away_takes_no_task_with_it() {
     let daemon = Daemon::start(&[]);
     let mut stream = TcpStream::connect(&daemon.address).expect("connect");
-    let ask = request("POST", "/api/v1/claim", "application/json", r#"{"wait":60}"#);
+    let ask = request(
+        "POST",
+        "/api/v1/claim",
+        "application/json",
+        r#"{"wait":60}"#,
+    );
     stream.write_all(ask.as_bytes()).expect("send");
-    until("the claim waits", || (daemon.admin("GET", "/status", "").1["waiting_claims"] == 1).then_some(()));
+    until("the claim waits", || {
+        (daemon.admin("GET", "/status", "").1["waiting_claims"] == 1).then_some(())
+    });
     drop(stream);
-    until("the claim is withdrawn", || (daemon.admin("GET", "/status", "").1["waiting_claims"] == 0).then_some(()));
+    until("the claim is withdrawn", || {
+        (daemon.admin("GET", "/status", "").1["waiting_claims"] == 0).then_some(())
+    });
     daemon.submit(r#"{"payload":1}"#);
     assert_eq!(daemon.claim("default", 1).len(), 1);
 }
@@ -246,10 +375,16 @@ fn events_tell_of_a_tasks_life() {
     let daemon = Daemon::start(&[]);
     let mut stream = TcpStream::connect(&daemon.address).expect("connect");
     stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("send");
+    stream
+        .write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("send");
     let mut lines = BufReader::new(stream).lines();
     let mut next = |start: &str| {
-        lines.by_ref().map(|line| line.expect("a line")).find(|line| line.starts_with(start)).expect("it comes")
+        lines
+            .by_ref()
+            .map(|line| line.expect("a line"))
+            .find(|line| line.starts_with(start))
+            .expect("it comes")
     };
     next("HTTP/1.1 200");
     until("somebody listens", || {

@@ -1,5 +1,11 @@
 //! The house rules, held by a machine: floors, words, lengths, and what each module says of itself.
 
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and holds real programs against a real clock"
+)]
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -20,8 +26,17 @@ const FLOORS: [(&str, &[&str]); 14] = [
     ("config", &["task", "api", "systemd"]),
     ("client", &["task", "api"]),
     ("worker", &["task", "api", "client", "systemd", "config"]),
-    ("ctl", &["task", "api", "client", "config", "store", "systemd"]),
-    ("daemon", &["task", "api", "client", "config", "systemd", "store", "queue", "engine", "backend", "http", "admin", "worker"]),
+    (
+        "ctl",
+        &["task", "api", "client", "config", "store", "systemd"],
+    ),
+    (
+        "daemon",
+        &[
+            "task", "api", "client", "config", "systemd", "store", "queue", "engine", "backend",
+            "http", "admin", "worker",
+        ],
+    ),
 ];
 
 /// Words of other systems, and the design's word for each.
@@ -43,7 +58,10 @@ const WORDS: [(&str, &str); 13] = [
 
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {
-        for entry in fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+        for entry in fs::read_dir(dir)
+            .expect("a directory")
+            .map(|entry| entry.expect("an entry").path())
+        {
             if entry.is_dir() {
                 walk(&entry, found);
             } else if entry.extension().is_some_and(|end| end == "rs") {
@@ -52,14 +70,24 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    walk(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut found,
+    );
     found.sort();
     found
 }
 
 fn floor_of(path: &Path) -> Option<String> {
-    let inside = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).ok()?;
-    let first = inside.components().next()?.as_os_str().to_str()?.trim_end_matches(".rs");
+    let inside = path
+        .strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+        .ok()?;
+    let first = inside
+        .components()
+        .next()?
+        .as_os_str()
+        .to_str()?
+        .trim_end_matches(".rs");
     (first != "lib" && first != "bin").then(|| first.to_owned())
 }
 
@@ -76,7 +104,13 @@ fn used(text: &str) -> Vec<String> {
                     '}' if depth == 0 => break,
                     '}' => depth -= 1,
                     ',' if depth == 0 => start = true,
-                    character if depth == 0 && start && (character.is_alphanumeric() || character == '_') => name.push(character),
+                    character
+                        if depth == 0
+                            && start
+                            && (character.is_alphanumeric() || character == '_') =>
+                    {
+                        name.push(character);
+                    }
                     _ if depth == 0 && !name.is_empty() => {
                         floors.push(std::mem::take(&mut name));
                         start = false;
@@ -88,7 +122,11 @@ fn used(text: &str) -> Vec<String> {
                 floors.push(name);
             }
         } else {
-            floors.push(part.chars().take_while(|character| character.is_alphanumeric() || *character == '_').collect());
+            floors.push(
+                part.chars()
+                    .take_while(|character| character.is_alphanumeric() || *character == '_')
+                    .collect(),
+            );
         }
     }
     floors
@@ -99,13 +137,21 @@ fn no_floor_uses_one_above_or_beside_it() {
     let allowed: BTreeMap<_, _> = FLOORS.into_iter().collect();
     let mut wrong = Vec::new();
     for (path, text) in sources() {
-        let Some(floor) = floor_of(&path) else { continue };
+        let Some(floor) = floor_of(&path) else {
+            continue;
+        };
         let Some(below) = allowed.get(floor.as_str()) else {
-            wrong.push(format!("{}: the floor {floor} is not in the house", path.display()));
+            wrong.push(format!(
+                "{}: the floor {floor} is not in the house",
+                path.display()
+            ));
             continue;
         };
         for other in used(&text) {
-            if allowed.contains_key(other.as_str()) && other != floor && !below.contains(&other.as_str()) {
+            if allowed.contains_key(other.as_str())
+                && other != floor
+                && !below.contains(&other.as_str())
+            {
                 wrong.push(format!("{}: {floor} uses {other}", path.display()));
             }
         }
@@ -125,7 +171,11 @@ fn the_designs_words_are_used() {
                 .collect();
             for (word, right) in WORDS {
                 if words.iter().any(|one| one == word) {
-                    wrong.push(format!("{}:{}: {word}: say {right}", path.display(), number + 1));
+                    wrong.push(format!(
+                        "{}:{}: {word}: say {right}",
+                        path.display(),
+                        number + 1
+                    ));
                 }
             }
         }
@@ -138,10 +188,17 @@ fn every_module_says_what_it_is_for_and_has_one_subject() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
         if !text.starts_with("//!") {
-            wrong.push(format!("{}: does not open with what it is for", path.display()));
+            wrong.push(format!(
+                "{}: does not open with what it is for",
+                path.display()
+            ));
         }
         if text.lines().count() > 720 {
-            wrong.push(format!("{}: {} lines", path.display(), text.lines().count()));
+            wrong.push(format!(
+                "{}: {} lines",
+                path.display(),
+                text.lines().count()
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -149,9 +206,16 @@ fn every_module_says_what_it_is_for_and_has_one_subject() {
 
 #[test]
 fn the_floors_are_those_of_the_house() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("lib.rs");
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"))
+        .expect("lib.rs");
     for (floor, _) in FLOORS {
-        assert!(text.contains(&format!("pub mod {floor};")), "{floor} is no module");
-        assert!(text.contains(&format!("[`{floor}`]")) || text.contains(&format!("[`{floor}::")), "{floor} is not told of");
+        assert!(
+            text.contains(&format!("pub mod {floor};")),
+            "{floor} is no module"
+        );
+        assert!(
+            text.contains(&format!("[`{floor}`]")) || text.contains(&format!("[`{floor}::")),
+            "{floor} is not told of"
+        );
     }
 }

@@ -15,11 +15,8 @@ use crate::{
     backend::Backend,
     config::{Durability, Flags, Settings, Surroundings},
     engine::{Handle, clock},
-    systemd::{
-        logging::LogHandle,
-        notify,
-    },
-    task::{State, WallMillis},
+    systemd::{logging::LogHandle, notify},
+    task::{StatusView, WallMillis},
 };
 
 /// How often the status line is renewed, where there is a service manager to show it.
@@ -52,7 +49,10 @@ impl Controls {
 
     pub(super) fn serving(&self, addresses: &Addresses) {
         // A panic elsewhere while this was held leaves two lists of addresses as right as before.
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses.clone();
+        *self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = addresses.clone();
     }
 
     /// Ready when the daemon is to stop.
@@ -80,7 +80,11 @@ impl Controls {
 
 impl Control for Controls {
     fn status_facts(&self) -> Facts {
-        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let addresses = self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         Facts {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -102,7 +106,9 @@ impl Control for Controls {
     }
 
     fn set_log_level(&self, directives: &str) -> Result<(), String> {
-        self.log.set(directives).map_err(|error| error.to_string())?;
+        self.log
+            .set(directives)
+            .map_err(|error| error.to_string())?;
         tracing::info!(level = directives, "the log level was set");
         Ok(())
     }
@@ -112,7 +118,10 @@ impl Control for Controls {
         let result = self.read_again();
         match &result {
             Ok(()) => tracing::info!("read the settings again"),
-            Err(error) => tracing::error!(error, "the settings are not read again: nothing has changed"),
+            Err(error) => tracing::error!(
+                error,
+                "the settings are not read again: nothing has changed"
+            ),
         }
         notify::ready("serving");
         result
@@ -126,12 +135,20 @@ impl Control for Controls {
 impl Controls {
     /// Reads the settings again. What can change while the daemon runs changes; the rest is named.
     fn read_again(&self) -> Result<(), String> {
-        let new = Settings::load(&self.flags, &Surroundings::of_process()).map_err(|error| error.to_string())?;
-        self.log.set(&new.log_level).map_err(|error| error.to_string())?;
+        let new = Settings::load(&self.flags, &Surroundings::of_process())
+            .map_err(|error| error.to_string())?;
+        self.log
+            .set(&new.log_level)
+            .map_err(|error| error.to_string())?;
         let before = self.settings.settings();
         for (old, new) in before.iter().zip(new.settings()) {
             if old.key != "log_level" && old.value != new.value {
-                tracing::warn!(setting = old.key, old = old.value, new = new.value, "takes effect at the next start");
+                tracing::warn!(
+                    setting = old.key,
+                    old = old.value,
+                    new = new.value,
+                    "takes effect at the next start"
+                );
             }
         }
         Ok(())
@@ -146,15 +163,7 @@ pub(super) async fn keep_status(handle: Arc<Handle>) {
     let mut before = String::new();
     loop {
         let text = match handle.status().await {
-            Ok(view) => match &view.fault {
-                Some(fault) => format!("FAILED, no writes are taken: {fault}"),
-                None => {
-                    let [leased, ready, scheduled, dead] = view.counts;
-                    debug_assert_eq!(State::ALL[0], State::Leased);
-                    let lag = view.spool_lag.as_secs_f64();
-                    format!("{ready} ready, {scheduled} scheduled, {leased} leased, {dead} dead; files lag {lag:.1} s")
-                }
-            },
+            Ok(view) => status_text(&view),
             Err(error) => format!("{error}"),
         };
         if text != before {
@@ -163,6 +172,17 @@ pub(super) async fn keep_status(handle: Arc<Handle>) {
         }
         tokio::time::sleep(STATUS_EVERY).await;
     }
+}
+
+fn status_text(view: &StatusView) -> String {
+    if let Some(fault) = &view.fault {
+        return format!("FAILED, no writes are taken: {fault}");
+    }
+    let [leased, ready, scheduled, dead] = view.counts;
+    let lag = view.spool_lag.as_secs_f64();
+    format!(
+        "{ready} ready, {scheduled} scheduled, {leased} leased, {dead} dead; files lag {lag:.1} s"
+    )
 }
 
 /// An [`io::Error`] with what was tried.

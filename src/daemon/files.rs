@@ -6,7 +6,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// programs that use `select(2)`, which this one does not.
 pub(super) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
-    if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+    if let Err(errno) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    ) {
         tracing::debug!(error = %std::io::Error::from(errno), "can't raise the limit on open files");
     }
 }

@@ -51,7 +51,10 @@ pub struct Failure {
 
 impl Failure {
     fn new(code: u8, text: impl Into<String>) -> Self {
-        Self { text: text.into(), code }
+        Self {
+            text: text.into(),
+            code,
+        }
     }
 }
 
@@ -61,7 +64,11 @@ impl From<OpenError> for Failure {
             OpenError::DataDir(DataDirError::NoPermission { .. }) => exit::NOPERM,
             OpenError::DataDir(_) => exit::CANTCREAT,
             OpenError::Lock(LockError::Held { .. }) => exit::UNAVAILABLE,
-            OpenError::Disk { error, .. } if error.cause.kind() == io::ErrorKind::PermissionDenied => exit::NOPERM,
+            OpenError::Disk { error, .. }
+                if error.cause.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                exit::NOPERM
+            }
             OpenError::Lock(_) | OpenError::Recover { .. } | OpenError::Disk { .. } => exit::IOERR,
             OpenError::Watch(_) | OpenError::System { .. } => exit::SOFTWARE,
         };
@@ -86,20 +93,21 @@ pub fn main() -> ExitCode {
 
 fn start(flags: &Flags) -> Result<(), Failure> {
     let surroundings = Surroundings::of_process();
-    let settings =
-        Settings::load(flags, &surroundings).map_err(|error| Failure::new(error.exit_code(), error.to_string()))?;
+    let settings = Settings::load(flags, &surroundings)
+        .map_err(|error| Failure::new(error.exit_code(), error.to_string()))?;
     if flags.check_config {
         return print_settings(&settings);
     }
-    let log = logging::init(&settings.log_level).map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+    let log = logging::init(&settings.log_level)
+        .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
     files::raise_limit();
     let running = driver::open(opening(&settings), &mut |done, of| {
-        if of > 0 {
-            notify::status(&format!("loading the journal: {} %", done * 100 / of));
-        }
+        let percent = (done * 100).checked_div(of).unwrap_or(100);
+        notify::status(&format!("loading the journal: {percent} %"));
         notify::extend_timeout(Duration::from_secs(30));
     })?;
-    let runtime = Runtime::new().map_err(|cause| Failure::new(exit::SOFTWARE, format!("can't start threads: {cause}")))?;
+    let runtime = Runtime::new()
+        .map_err(|cause| Failure::new(exit::SOFTWARE, format!("can't start threads: {cause}")))?;
     let controls = Arc::new(Controls::new(flags.clone(), settings.clone(), log));
     let served = runtime.block_on(serve(&settings, &running, controls));
     // Transports are gone; what they were told is in the journal.
@@ -111,7 +119,10 @@ fn start(flags: &Flags) -> Result<(), Failure> {
     served?;
     match fault {
         None => Ok(()),
-        Some(text) => Err(Failure::new(exit::IOERR, format!("writes had stopped: {text}"))),
+        Some(text) => Err(Failure::new(
+            exit::IOERR,
+            format!("writes had stopped: {text}"),
+        )),
     }
 }
 
@@ -125,7 +136,8 @@ fn print_settings(settings: &Settings) -> Result<(), Failure> {
         }
         out.flush()
     };
-    print().map_err(|cause: io::Error| Failure::new(exit::IOERR, format!("standard output: {cause}")))
+    print()
+        .map_err(|cause: io::Error| Failure::new(exit::IOERR, format!("standard output: {cause}")))
 }
 
 fn opening(settings: &Settings) -> Opening {
@@ -152,13 +164,21 @@ fn opening(settings: &Settings) -> Opening {
             },
         },
         // A file holds the payload and a few fields beside it.
-        drops: DropLimits { max_payload, max_file: settings.max_payload.saturating_add(64 << 10) },
-        rescan_every: (settings.rescan_every > Millis(0)).then(|| settings.rescan_every.as_duration()),
+        drops: DropLimits {
+            max_payload,
+            max_file: settings.max_payload.saturating_add(64 << 10),
+        },
+        rescan_every: (settings.rescan_every > Millis(0))
+            .then(|| settings.rescan_every.as_duration()),
     }
 }
 
 /// Serves until a signal or the admin API says stop. Gives whether the admin socket's file is ours to remove.
-async fn serve(settings: &Settings, running: &Running, controls: Arc<Controls>) -> Result<bool, Failure> {
+async fn serve(
+    settings: &Settings,
+    running: &Running,
+    controls: Arc<Controls>,
+) -> Result<bool, Failure> {
     let sockets = sockets::open(settings)?;
     let own_socket = sockets.own_admin;
     let addresses = sockets.addresses();
@@ -170,15 +190,29 @@ async fn serve(settings: &Settings, running: &Running, controls: Arc<Controls>) 
     let api = admin::router(http, Arc::clone(&controls));
     let mut servers = JoinSet::new();
     for listener in sockets.http {
-        servers.spawn(http::serve_tcp(listener, pages.clone(), stop.clone(), settings.header_timeout));
+        servers.spawn(http::serve_tcp(
+            listener,
+            pages.clone(),
+            stop.clone(),
+            settings.header_timeout,
+        ));
     }
     for listener in sockets.admin {
         let admit = sockets::admission(&settings.admin_group);
-        servers.spawn(http::serve_unix(listener, api.clone(), stop.clone(), settings.header_timeout, admit));
+        servers.spawn(http::serve_unix(
+            listener,
+            api.clone(),
+            stop.clone(),
+            settings.header_timeout,
+            admit,
+        ));
     }
-    let signals = stop::Signals::listen(Arc::clone(&controls))
-        .map_err(|cause| Failure::new(exit::SOFTWARE, format!("can't listen to signals: {cause}")))?;
-    let work = settings.with_worker.then(|| with_worker(settings, &controls));
+    let signals = stop::Signals::listen(Arc::clone(&controls)).map_err(|cause| {
+        Failure::new(exit::SOFTWARE, format!("can't listen to signals: {cause}"))
+    })?;
+    let work = settings
+        .with_worker
+        .then(|| with_worker(settings, &controls));
     announce(settings, &addresses);
     notify::ready(&ready_text(&addresses));
     let status = tokio::spawn(control::keep_status(Arc::clone(&handle)));
@@ -209,7 +243,12 @@ fn http_state(settings: &Settings, handle: &Arc<Handle>, stop: &CancellationToke
         legacy_lease: settings.legacy_lease,
         ..HttpLimits::default()
     };
-    Http::new(Arc::clone(handle), limits, Arc::new(clock::now), stop.clone())
+    Http::new(
+        Arc::clone(handle),
+        limits,
+        Arc::new(clock::now),
+        stop.clone(),
+    )
 }
 
 /// A `log` worker in this process. It speaks HTTP like any other, over the admin socket.
@@ -263,31 +302,57 @@ struct Addresses {
 }
 
 fn ready_text(addresses: &Addresses) -> String {
-    let http: Vec<String> = addresses.http.iter().map(|address| format!("http://{address}/")).collect();
-    if http.is_empty() { "serving the admin socket".to_owned() } else { format!("serving {}", http.join(", ")) }
+    let http: Vec<String> = addresses
+        .http
+        .iter()
+        .map(|address| format!("http://{address}/"))
+        .collect();
+    if http.is_empty() {
+        "serving the admin socket".to_owned()
+    } else {
+        format!("serving {}", http.join(", "))
+    }
 }
 
 /// Says where everything is, to a person who has just started the program.
 fn announce(settings: &Settings, addresses: &Addresses) {
-    let mut text = format!("workqueued {} is ready\n", env!("CARGO_PKG_VERSION"));
+    let mut out = io::stdout().lock();
+    if let Err(error) = write_places(&mut out, settings, addresses) {
+        tracing::debug!(%error, "nobody reads standard output");
+    }
+}
+
+fn write_places(
+    out: &mut impl io::Write,
+    settings: &Settings,
+    addresses: &Addresses,
+) -> io::Result<()> {
+    writeln!(out, "workqueued {} is ready", env!("CARGO_PKG_VERSION"))?;
     for address in &addresses.http {
-        text.push_str(&format!("  page       http://{address}/\n"));
+        writeln!(out, "  page       http://{address}/")?;
     }
     if let Some(socket) = &addresses.admin {
-        text.push_str(&format!("  socket     {}\n", socket.display()));
+        writeln!(out, "  socket     {}", socket.display())?;
     }
-    text.push_str(&format!("  directory  {}\n", settings.data_dir.join("tasks").display()));
+    writeln!(
+        out,
+        "  directory  {}",
+        settings.data_dir.join("tasks").display()
+    )?;
     let hello = "-H 'Content-Type: application/json' -d '{\"payload\":\"hello\"}'";
     match (addresses.http.first(), &addresses.admin) {
-        (Some(address), _) => text.push_str(&format!("  try        curl {hello} http://{address}/api/v1/tasks\n")),
+        (Some(address), _) => writeln!(
+            out,
+            "  try        curl {hello} http://{address}/api/v1/tasks"
+        )?,
         (None, Some(socket)) => {
             let socket = socket.display();
-            text.push_str(&format!("  try        curl {hello} --unix-socket {socket} http://localhost/api/v1/tasks\n"));
+            writeln!(
+                out,
+                "  try        curl {hello} --unix-socket {socket} http://localhost/api/v1/tasks"
+            )?;
         }
         (None, None) => {}
     }
-    let mut out = io::stdout().lock();
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        tracing::debug!(%error, "nobody reads standard output");
-    }
+    out.flush()
 }

@@ -27,15 +27,24 @@ pub(super) struct Sockets {
 
 impl Sockets {
     pub(super) fn addresses(&self) -> Addresses {
-        let http = self.http.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        Addresses { http, admin: self.path.clone() }
+        let http = self
+            .http
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect();
+        Addresses {
+            http,
+            admin: self.path.clone(),
+        }
     }
 }
 
 /// Opens what is to be listened on.
 pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     let passed = listen::take().map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
-    let odd = |error: io::Error| Failure::new(exit::SOFTWARE, tried("a socket that was passed on", &error));
+    let odd = |error: io::Error| {
+        Failure::new(exit::SOFTWARE, tried("a socket that was passed on", &error))
+    };
     let mut http = Vec::new();
     let mut admin = Vec::new();
     for listener in passed.http {
@@ -53,22 +62,35 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     if own_admin {
         admin.push(unix(&settings.admin_socket, &settings.admin_group)?);
     }
-    Ok(Sockets { http, admin, own_admin, path: Some(settings.admin_socket.clone()) })
+    Ok(Sockets {
+        http,
+        admin,
+        own_admin,
+        path: Some(settings.admin_socket.clone()),
+    })
 }
 
 fn tcp(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
     let bind = || {
-        let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+        let socket = if address.is_ipv4() {
+            tokio::net::TcpSocket::new_v4()?
+        } else {
+            tokio::net::TcpSocket::new_v6()?
+        };
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         // As many as the kernel allows: a burst of connections waits, it is not refused.
         socket.listen(4096)
     };
     bind().map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            Failure::new(exit::UNAVAILABLE, format!("{address} is in use: stop what listens there, or give another --listen"))
-        }
-        io::ErrorKind::PermissionDenied => Failure::new(exit::NOPERM, format!("{address}: not permitted to listen there")),
+        io::ErrorKind::AddrInUse => Failure::new(
+            exit::UNAVAILABLE,
+            format!("{address} is in use: stop what listens there, or give another --listen"),
+        ),
+        io::ErrorKind::PermissionDenied => Failure::new(
+            exit::NOPERM,
+            format!("{address}: not permitted to listen there"),
+        ),
         _ => Failure::new(exit::UNAVAILABLE, tried(&address.to_string(), &error)),
     })
 }
@@ -81,13 +103,19 @@ fn unix(path: &Path, group: &str) -> Result<UnixListener, Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failure(path, &error)),
         Ok(there) if !there.file_type().is_socket() => {
-            let text = format!("{} is there and is no socket: move it away, or give another --admin-socket", path.display());
+            let text = format!(
+                "{} is there and is no socket: move it away, or give another --admin-socket",
+                path.display()
+            );
             return Err(Failure::new(exit::CANTCREAT, text));
         }
         // A socket that nobody listens on is what a daemon left that was killed.
         Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => {
-                let text = format!("{} is in use by another daemon: give another --admin-socket", path.display());
+                let text = format!(
+                    "{} is in use by another daemon: give another --admin-socket",
+                    path.display()
+                );
                 return Err(Failure::new(exit::UNAVAILABLE, text));
             }
             Err(_) => std::fs::remove_file(path).map_err(|error| failure(path, &error))?,
@@ -99,7 +127,8 @@ fn unix(path: &Path, group: &str) -> Result<UnixListener, Failure> {
     rustix::process::umask(before);
     let listener = listener.map_err(|error| failure(path, &error))?;
     give_to_group(path, group);
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(|error| failure(path, &error))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+        .map_err(|error| failure(path, &error))?;
     Ok(listener)
 }
 
@@ -110,13 +139,20 @@ fn give_to_group(path: &Path, group: &str) {
                 tracing::debug!(%error, group, "the admin socket stays with our own group");
             }
         }
-        Ok(None) => tracing::debug!(group, "there is no such group: the admin socket stays with our own"),
+        Ok(None) => tracing::debug!(
+            group,
+            "there is no such group: the admin socket stays with our own"
+        ),
         Err(error) => tracing::warn!(%error, group, "can't look up the group of the admin socket"),
     }
 }
 
 fn failure(path: &Path, error: &io::Error) -> Failure {
-    let code = if error.kind() == io::ErrorKind::PermissionDenied { exit::NOPERM } else { exit::CANTCREAT };
+    let code = if error.kind() == io::ErrorKind::PermissionDenied {
+        exit::NOPERM
+    } else {
+        exit::CANTCREAT
+    };
     Failure::new(code, tried(&path.display().to_string(), error))
 }
 

@@ -1,7 +1,17 @@
 //! A daemon for a test: on a free port, in a scratch directory, waited for until it says that it is ready, and killed when
 //! the test is over. Nothing here sleeps in place of an event.
 
-#![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test program uses its own part of this"
+)]
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and holds real programs against a real clock"
+)]
 
 use std::{
     fs,
@@ -36,7 +46,12 @@ impl Daemon {
     pub fn start_in(scratch: tempfile::TempDir, extra: &[&str]) -> Self {
         let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
         let (child, address) = spawn(scratch.path(), &extra);
-        Self { child, address, scratch, extra }
+        Self {
+            child,
+            address,
+            scratch,
+            extra,
+        }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -56,7 +71,10 @@ impl Daemon {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().expect("kill runs");
+        let status = Command::new("kill")
+            .args([name, &self.child.id().to_string()])
+            .status()
+            .expect("kill runs");
         assert!(status.success(), "kill {name}");
     }
 
@@ -96,12 +114,16 @@ impl Daemon {
     }
 
     pub fn get(&self, path: &str) -> (u16, Value) {
-        let (status, _, body) = self.raw(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+        let (status, _, body) = self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        ));
         (status, json(&body))
     }
 
     pub fn text(&self, path: &str) -> (u16, String) {
-        let (status, _, body) = self.raw(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+        let (status, _, body) = self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        ));
         (status, body)
     }
 
@@ -115,7 +137,12 @@ impl Daemon {
     }
 
     pub fn form(&self, path: &str, body: &str) -> (u16, String, String) {
-        self.raw(&request("POST", path, "application/x-www-form-urlencoded", body))
+        self.raw(&request(
+            "POST",
+            path,
+            "application/x-www-form-urlencoded",
+            body,
+        ))
     }
 
     /// Submits a task and gives its id.
@@ -127,7 +154,10 @@ impl Daemon {
 
     /// Claims at most `max` tasks of `queue` without waiting.
     pub fn claim(&self, queue: &str, max: u32) -> Vec<Value> {
-        let (status, answer) = self.post("/api/v1/claim", &format!(r#"{{"queues":["{queue}"],"max":{max}}}"#));
+        let (status, answer) = self.post(
+            "/api/v1/claim",
+            &format!(r#"{{"queues":["{queue}"],"max":{max}}}"#),
+        );
         assert_eq!(status, 200, "{answer}");
         answer["tasks"].as_array().expect("tasks").clone()
     }
@@ -136,7 +166,9 @@ impl Daemon {
     pub fn admin(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut stream = UnixStream::connect(self.socket()).expect("connect to the admin socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
-        stream.write_all(request(method, path, "application/json", body).as_bytes()).expect("send");
+        stream
+            .write_all(request(method, path, "application/json", body).as_bytes())
+            .expect("send");
         let (status, _, body) = answer(&mut stream);
         (status, json(&body))
     }
@@ -160,9 +192,15 @@ impl Drop for Daemon {
 
 /// A request with a body, or without one when that is empty.
 pub fn request(method: &str, path: &str, content: &str, body: &str) -> String {
-    let typed = if body.is_empty() { String::new() } else { format!("Content-Type: {content}\r\n") };
+    let typed = if body.is_empty() {
+        String::new()
+    } else {
+        format!("Content-Type: {content}\r\n")
+    };
     let length = body.len();
-    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{typed}Content-Length: {length}\r\n\r\n{body}")
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{typed}Content-Length: {length}\r\n\r\n{body}"
+    )
 }
 
 fn answer(stream: &mut impl std::io::Read) -> (u16, String, String) {
@@ -172,8 +210,14 @@ fn answer(stream: &mut impl std::io::Read) -> (u16, String, String) {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.unwrap_or_else(|| panic!("no status line in {text:?}"));
-    let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-    let body = if chunked { dechunk(body) } else { body.to_owned() };
+    let chunked = head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked");
+    let body = if chunked {
+        dechunk(body)
+    } else {
+        body.to_owned()
+    };
     (status, head.to_owned(), body)
 }
 
@@ -191,7 +235,11 @@ fn dechunk(mut body: &str) -> String {
 }
 
 fn json(body: &str) -> Value {
-    if body.is_empty() { Value::Null } else { serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}")) }
+    if body.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
+    }
 }
 
 fn command(scratch: &Path, extra: &[String]) -> Command {
@@ -212,8 +260,16 @@ fn command(scratch: &Path, extra: &[String]) -> Command {
 }
 
 fn spawn(scratch: &Path, extra: &[String]) -> (Child, String) {
-    let log = fs::OpenOptions::new().create(true).append(true).open(scratch.join("log")).expect("a log");
-    let mut child = command(scratch, extra).stdout(Stdio::piped()).stderr(log).spawn().expect("the daemon starts");
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(scratch.join("log"))
+        .expect("a log");
+    let mut child = command(scratch, extra)
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .expect("the daemon starts");
     let mut lines = BufReader::new(child.stdout.take().expect("its output"));
     let mut address = None;
     let mut line = String::new();
@@ -225,7 +281,12 @@ fn spawn(scratch: &Path, extra: &[String]) -> (Child, String) {
             panic!("the daemon ended before it was ready: {log}");
         }
         if let Some(url) = line.trim().strip_prefix("page") {
-            address = Some(url.trim().trim_start_matches("http://").trim_end_matches('/').to_owned());
+            address = Some(
+                url.trim()
+                    .trim_start_matches("http://")
+                    .trim_end_matches('/')
+                    .to_owned(),
+            );
         }
         if line.trim().starts_with("try") {
             break;
@@ -234,7 +295,11 @@ fn spawn(scratch: &Path, extra: &[String]) -> (Child, String) {
     // Kept open and emptied, so that the daemon's worker can go on writing.
     let path = scratch.join("out");
     std::thread::spawn(move || {
-        let mut out = fs::OpenOptions::new().create(true).append(true).open(path).expect("a file for its output");
+        let mut out = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .expect("a file for its output");
         let mut line = String::new();
         while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
             drop(out.write_all(line.as_bytes()));
@@ -247,9 +312,18 @@ fn spawn(scratch: &Path, extra: &[String]) -> (Child, String) {
 /// Runs the daemon where it is expected to refuse: its exit code and what it said.
 pub fn refused(scratch: &Path, extra: &[&str]) -> (i32, String) {
     let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
-    let child = command(scratch, &extra).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let output = child.wait_with_output().expect("it ends");
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+    let mut child = command(scratch, &extra)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let status = wait(&mut child);
+    assert!(status.code().is_some(), "it did not end by itself");
+    let output = child.wait_with_output().expect("it has ended");
+    (
+        output.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 /// Waits for a child, not forever.
@@ -262,7 +336,8 @@ pub fn wait(child: &mut Child) -> ExitStatus {
         }
     });
     let status = child.wait().expect("it ends");
-    drop(tell.send(()));
+    // The watcher may have given up just now: then there is nobody to tell.
+    tell.send(()).unwrap_or_default();
     status
 }
 
@@ -281,7 +356,9 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// The names in a directory, sorted, without those of a queue's folder.
 pub fn names(dir: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)
         .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()))
@@ -294,7 +371,11 @@ pub fn names(dir: &Path) -> Vec<String> {
 
 /// Runs a program of ours to its end.
 pub fn run(program: &str, args: &[&str]) -> Output {
-    Command::new(program).args(args).stdin(Stdio::null()).output().expect("it runs")
+    Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("it runs")
 }
 
 /// What a program wrote.
@@ -316,9 +397,16 @@ pub fn wakes(pid: u32) -> u64 {
     let mut sum = 0;
     for thread in threads.filter_map(Result::ok) {
         let mut text = String::new();
-        if fs::File::open(thread.path().join("status")).and_then(|mut file| file.read_to_string(&mut text)).is_ok() {
-            let line = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
-            sum += line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0);
+        if fs::File::open(thread.path().join("status"))
+            .and_then(|mut file| file.read_to_string(&mut text))
+            .is_ok()
+        {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("voluntary_ctxt_switches"));
+            sum += line
+                .and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+                .unwrap_or(0);
         }
     }
     sum

@@ -1,0 +1,288 @@
+//! [`Hands`]: the threads that do to the disk what the engine says, and tell it what came of it.
+
+use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use super::{
+    Durability, clock,
+    driver::{OpenError, thread},
+    handle::Post,
+    io::{Failed, FileWork, Input, Ticket},
+};
+use crate::{
+    store::{
+        Checkpoint, DiskError, Group, Journal, JournalStart, Latched, LoadError, NewSegment,
+        RealDisk, Seq, Spool, reject, rejected, shown,
+    },
+    task::{Location, NewTask, RejectedView, TaskId, WallMillis},
+};
+
+#[derive(Debug)]
+pub(super) enum JournalWork {
+    Write(Group),
+    Make(NewSegment),
+    Forget(Vec<u64>),
+}
+
+#[derive(Debug)]
+pub(super) enum FilesWork {
+    Change(Vec<FileWork>),
+    Reject(PathBuf, String),
+    PurgeDone(WallMillis),
+}
+
+#[derive(Debug)]
+pub(super) enum LoadWork {
+    Load(Vec<(TaskId, Location)>),
+    ListRejected(Ticket, usize),
+}
+
+/// The threads that do what the engine says. Each ends when its orders end.
+#[derive(Debug)]
+pub(super) struct Hands {
+    journal: Option<Sender<JournalWork>>,
+    checkpoint: Option<Sender<Checkpoint>>,
+    files: Option<Sender<FilesWork>>,
+    load: Option<Sender<LoadWork>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Hands {
+    pub(super) fn start(
+        latched: &Arc<Latched<RealDisk>>,
+        real: &Arc<RealDisk>,
+        spool: &Arc<Spool<RealDisk>>,
+        start: &JournalStart,
+        durability: Durability,
+        post: &Sender<Post>,
+    ) -> Result<Self, OpenError> {
+        let (journal, orders) = unbounded();
+        let hand = JournalHand {
+            journal: Journal::new(Arc::clone(latched), start.boot),
+            durability,
+            post: post.clone(),
+        };
+        let journal_thread = thread("journal", move || hand.run(&orders))?;
+
+        let (checkpoint, orders) = unbounded::<Checkpoint>();
+        let mut writer = Journal::new(Arc::clone(latched), start.boot);
+        let (tell, forget) = (post.clone(), journal.clone());
+        let checkpoint_thread = thread("checkpoint", move || {
+            for order in orders {
+                let result = writer.checkpoint(&order).map_err(failed);
+                if result.is_ok() {
+                    send(&forget, JournalWork::Forget(order.delete));
+                }
+                send(&tell, Post::Input(Input::CheckpointDone(result)));
+            }
+        })?;
+
+        let (files, orders) = unbounded();
+        let (tell, hand, disk) = (post.clone(), Arc::clone(spool), Arc::clone(real));
+        let files_thread = thread("files", move || {
+            for order in orders {
+                change_files(&hand, &disk, order, &tell);
+            }
+        })?;
+
+        let (load, orders) = unbounded();
+        let (tell, hand, disk) = (post.clone(), Arc::clone(spool), Arc::clone(real));
+        let load_thread = thread("payloads", move || {
+            for order in orders {
+                read_files(&hand, &disk, order, &tell);
+            }
+        })?;
+        let threads = vec![journal_thread, checkpoint_thread, files_thread, load_thread];
+        Ok(Self {
+            journal: Some(journal),
+            checkpoint: Some(checkpoint),
+            files: Some(files),
+            load: Some(load),
+            threads,
+        })
+    }
+
+    pub(super) fn journal(&self, work: JournalWork) {
+        order(self.journal.as_ref(), work);
+    }
+
+    pub(super) fn checkpoint(&self, work: Checkpoint) {
+        order(self.checkpoint.as_ref(), work);
+    }
+
+    pub(super) fn files(&self, work: FilesWork) {
+        order(self.files.as_ref(), work);
+    }
+
+    pub(super) fn load(&self, work: LoadWork) {
+        order(self.load.as_ref(), work);
+    }
+}
+
+impl Drop for Hands {
+    /// Ends the threads, each after what it was told to do.
+    fn drop(&mut self) {
+        // The checkpoint's hand gives orders to the journal's, so it ends first.
+        self.checkpoint = None;
+        self.files = None;
+        self.load = None;
+        self.journal = None;
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("one of the engine's hands panicked");
+            }
+        }
+    }
+}
+
+fn order<T>(hand: Option<&Sender<T>>, work: T) {
+    if let Some(hand) = hand {
+        send(hand, work);
+    }
+}
+
+/// Sends to another of the engine's threads. One that is gone has panicked, or the engine has ended: then nobody waits.
+pub(super) fn send<T>(to: &Sender<T>, what: T) {
+    if to.send(what).is_err() {
+        tracing::debug!("another of the engine's threads has ended");
+    }
+}
+
+struct JournalHand {
+    journal: Journal<Latched<RealDisk>>,
+    durability: Durability,
+    post: Sender<Post>,
+}
+
+impl JournalHand {
+    fn run(mut self, orders: &Receiver<JournalWork>) {
+        // The last frame that is written and not synced, when syncs come on their own time.
+        let mut unsynced: Option<Seq> = None;
+        loop {
+            let next = match (self.durability, unsynced) {
+                (Durability::Interval(every), Some(_)) => orders.recv_timeout(every.as_duration()),
+                _ => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match next {
+                Ok(work) => {
+                    if let Some(seq) = self.one(work) {
+                        unsynced = Some(seq);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.sync(&mut unsynced),
+                Err(RecvTimeoutError::Disconnected) => return self.sync(&mut unsynced),
+            }
+        }
+    }
+
+    /// Does one thing. Gives the frame that still needs a sync.
+    fn one(&mut self, work: JournalWork) -> Option<Seq> {
+        let input = match work {
+            JournalWork::Forget(numbers) => {
+                self.journal.forget(&numbers);
+                return None;
+            }
+            JournalWork::Make(segment) => match self.journal.make_segment(&segment) {
+                Ok(bytes) => Input::SegmentMade(segment.number, bytes),
+                Err(error) => Input::SegmentFailed(failed(error)),
+            },
+            JournalWork::Write(group) => match self.journal.write(&group) {
+                Ok(()) => {
+                    send(&self.post, Post::Input(Input::Written(group.seq)));
+                    return (!group.sync).then_some(group.seq);
+                }
+                Err(error) => Input::WriteFailed(text(&error)),
+            },
+        };
+        send(&self.post, Post::Input(input));
+        None
+    }
+
+    fn sync(&mut self, unsynced: &mut Option<Seq>) {
+        let Some(seq) = unsynced.take() else { return };
+        let input = match self.journal.sync() {
+            Ok(()) => Input::Durable(seq),
+            Err(error) => Input::WriteFailed(text(&error)),
+        };
+        send(&self.post, Post::Input(input));
+    }
+}
+
+fn text(error: &DiskError) -> Arc<str> {
+    format!(
+        "{} {}: {}",
+        error.operation,
+        shown(&error.path),
+        error.cause
+    )
+    .into()
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
+fn failed(error: DiskError) -> Failed {
+    Failed {
+        full: error.is_full(),
+        text: text(&error),
+    }
+}
+
+fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell: &Sender<Post>) {
+    match work {
+        FilesWork::Change(work) => {
+            let done = work.into_iter().map(|one| {
+                let result = one
+                    .ops
+                    .iter()
+                    .try_for_each(|op| spool.run(op))
+                    .map_err(failed);
+                (one.id, result)
+            });
+            send(tell, Post::Input(Input::FilesDone(done.collect())));
+        }
+        FilesWork::Reject(path, reason) => match reject(disk, &path, &reason) {
+            Ok(to) => tracing::info!(file = %shown(&path), to = %shown(&to), "moved to rejected/"),
+            Err(error) if error.is_missing() => {}
+            Err(error) => {
+                tracing::error!(file = %shown(&path), error = %text(&error), "can't move a file to rejected/");
+            }
+        },
+        FilesWork::PurgeDone(before) => match spool.purge_done(before) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "removed files of done tasks whose time is over"),
+            Err(error) => {
+                tracing::error!(error = %text(&error), "can't remove files of done tasks");
+            }
+        },
+    }
+}
+
+fn read_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: LoadWork, tell: &Sender<Post>) {
+    let input = match work {
+        LoadWork::Load(places) => {
+            let wall = clock::now().wall;
+            let read = |(id, place): (TaskId, Location)| -> (TaskId, Result<NewTask, LoadError>) {
+                (id, spool.load(&place, wall))
+            };
+            Input::Loaded(places.into_iter().map(read).collect())
+        }
+        LoadWork::ListRejected(ticket, limit) => {
+            let list = rejected(disk, limit).map_err(|error| text(&error));
+            Input::RejectedListed(
+                ticket,
+                list.map(|files| files.into_iter().map(rejected_view).collect()),
+            )
+        }
+    };
+    send(tell, Post::Input(input));
+}
+
+fn rejected_view(file: crate::store::RejectedFile) -> RejectedView {
+    RejectedView {
+        name: file.name,
+        reason: file.reason,
+        size: file.size,
+        modified: file.modified,
+        moved: true,
+    }
+}
