@@ -1,3 +1,5 @@
+//! The client against servers that answer well, badly, or not at all.
+
 use std::path::Path;
 
 use axum::{Json, Router, http::StatusCode, routing};

@@ -383,7 +383,9 @@ impl<'de> Deserialize<'de> for Length {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Millis::parse(&text).map(Self).ok_or_else(|| {
-            D::Error::custom("not a length of time like \"60s\", \"5m\" or \"250ms\"")
+            D::Error::custom(format!(
+                "{text:?} is not a length of time like \"60s\", \"5m\" or \"250ms\""
+            ))
         })
     }
 }

@@ -1,3 +1,5 @@
+//! Files and flags of the worker: what counts, and what is refused with its line and key.
+
 use clap::Parser as _;
 
 use super::*;
