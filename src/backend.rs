@@ -2,7 +2,10 @@
 //!
 //! Whatever keeps the tasks stands behind it: the engine of this crate today, another implementation for those who outgrow
 //! one machine later. So nothing here knows about files, and the conformance suite beside it
-//! (`conformance`) is run on every implementation.
+//! (`conformance.rs`) is run on every implementation.
+
+#[cfg(test)]
+pub(crate) mod conformance;
 
 use std::{future::Future, sync::Arc};
 

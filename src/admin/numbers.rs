@@ -33,7 +33,7 @@ pub(super) async fn status<B: Backend, C: Control>(State(admin): Shared<B, C>) -
         version: facts.version,
         pid: facts.pid,
         started: started.as_secs_f64(),
-        uptime: now.as_secs_f64() - started.as_secs_f64(),
+        uptime: (now.0 - started.0) as f64 / 1000.0,
         data_dir: facts.data_dir,
         listen: facts.listen,
         admin_socket: facts.admin_socket,

@@ -23,6 +23,8 @@ mod io;
 mod payloads;
 mod requests;
 mod start;
+#[cfg(test)]
+mod tests;
 mod workers;
 mod writing;
 
@@ -196,10 +198,7 @@ impl Engine {
             Input::RejectedListed(ticket, list) => self.rejected_listed(ticket, list, out),
             Input::Listening(on) => self.listening = on,
             Input::Stop => self.stop(out),
-            Input::Close => {
-                self.closing = true;
-                self.checkpoint_wanted = true;
-            }
+            Input::Close => self.closing = true,
         }
     }
 
@@ -425,9 +424,10 @@ impl Engine {
     }
 
     fn close(&mut self, out: &mut Vec<Output>) {
+        // No checkpoint: it would sync the whole file system, and a start reads the journal's tail in no time.
         let idle = self.ledger.pending_seq().is_none()
-            && self.checkpointing.is_none()
-            && !self.checkpoint_wanted;
+            && self.files.len() == 0
+            && self.checkpointing.is_none();
         if self.closing && !self.closed && (idle || self.fault.is_some()) {
             self.closed = true;
             out.push(Output::Closed);

@@ -1,0 +1,327 @@
+//! What any [`Backend`] must hold, whatever it keeps its tasks in: run on every implementation.
+
+use super::{
+    Answer, Backend, Change, ClaimAnswer, ClaimRequest, Completion, Error, Failure, PageQuery,
+};
+use crate::task::{
+    Backoff, ExecTime, LeaseKind, Millis, NewTask, Options, Payload, Priority, QueueName, Refusal,
+    State, TaskId, Token,
+};
+
+fn queue(name: &str) -> QueueName {
+    QueueName::parse(name).unwrap()
+}
+
+fn task(name: &str, text: &str) -> NewTask {
+    NewTask {
+        queue: queue(name),
+        ..NewTask::of(Payload::from_text(text))
+    }
+}
+
+fn ask(name: &str) -> ClaimRequest {
+    ClaimRequest {
+        queues: vec![queue(name)],
+        max: 1,
+        wait: Millis(0),
+        lease: None,
+        kind: LeaseKind::V1,
+        worker: None,
+        complete: Vec::new(),
+    }
+}
+
+fn texts(answer: &ClaimAnswer) -> Vec<String> {
+    answer
+        .tasks
+        .iter()
+        .map(|(task, _)| task.payload.to_display())
+        .collect()
+}
+
+fn refusal<T: std::fmt::Debug>(answer: Answer<T>) -> Refusal {
+    match answer {
+        Err(Error::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+async fn submit(backend: &impl Backend, new: NewTask) -> TaskId {
+    let outcomes = backend.submit(vec![new]).await.unwrap();
+    assert!(outcomes[0].created);
+    outcomes[0].task.id
+}
+
+async fn claim_one(backend: &impl Backend, name: &str) -> (TaskId, Token) {
+    let answer = backend.claim(ask(name)).await.unwrap();
+    (answer.tasks[0].0.id, answer.tasks[0].1)
+}
+
+/// All of it. Each part has queues of its own, so that they do not meet.
+pub(crate) async fn suite(backend: &impl Backend) {
+    order(backend).await;
+    tokens(backend).await;
+    attempts(backend).await;
+    sameness(backend).await;
+    switches(backend).await;
+    lists(backend).await;
+    piggy_back(backend).await;
+    many(backend).await;
+}
+
+async fn order(backend: &impl Backend) {
+    for (text, priority, exectime) in [
+        ("late", 100, 9),
+        ("first", 200, 50),
+        ("early", 100, 5),
+        ("last", 1, 0),
+    ] {
+        let exectime = ExecTime::new(exectime).unwrap();
+        submit(
+            backend,
+            NewTask {
+                priority: Priority::new(priority),
+                exectime,
+                ..task("order", text)
+            },
+        )
+        .await;
+    }
+    submit(
+        backend,
+        NewTask {
+            exectime: ExecTime::MAX,
+            ..task("order", "never")
+        },
+    )
+    .await;
+    let answer = backend
+        .claim(ClaimRequest {
+            max: 10,
+            ..ask("order")
+        })
+        .await
+        .unwrap();
+    assert_eq!(texts(&answer), ["first", "early", "late", "last"]);
+}
+
+async fn tokens(backend: &impl Backend) {
+    submit(backend, task("tokens", "a")).await;
+    let (id, token) = claim_one(backend, "tokens").await;
+    assert_eq!(
+        refusal(backend.complete(id, Some(Token(1)), None).await),
+        Refusal::StaleToken(id)
+    );
+    assert_eq!(
+        refusal(backend.complete(id, None, None).await),
+        Refusal::Leased(id)
+    );
+    assert_eq!(refusal(backend.cancel(id).await), Refusal::Leased(id));
+    backend
+        .extend(id, token, Some(Millis(60_000)))
+        .await
+        .unwrap();
+    backend.release(id, token).await.unwrap();
+    assert_eq!(
+        refusal(backend.release(id, token).await),
+        Refusal::StaleToken(id)
+    );
+    let (again, token) = claim_one(backend, "tokens").await;
+    assert_eq!(again, id);
+    assert_eq!(
+        backend.task(id).await.unwrap().attempts,
+        1,
+        "a released attempt does not count"
+    );
+    backend.complete(id, Some(token), None).await.unwrap();
+    assert_eq!(refusal(backend.task(id).await), Refusal::NoSuchTask(id));
+}
+
+async fn attempts(backend: &impl Backend) {
+    let backoff = Some(Backoff {
+        base: Millis(0),
+        max: Millis(0),
+    });
+    let options = Options {
+        max_attempts: Some(2),
+        backoff,
+        ..Options::default()
+    };
+    let id = submit(
+        backend,
+        NewTask {
+            options,
+            ..task("attempts", "a")
+        },
+    )
+    .await;
+    for state in [State::Ready, State::Dead] {
+        let (_, token) = claim_one(backend, "attempts").await;
+        let failure = Failure {
+            error: "broken".to_owned(),
+            ..Failure::default()
+        };
+        let view = backend.fail(id, token, failure).await.unwrap();
+        assert_eq!(
+            (view.state, view.last_error.as_deref()),
+            (state, Some("broken"))
+        );
+    }
+    let view = backend.retry(id).await.unwrap();
+    assert_eq!((view.state, view.attempts), (State::Ready, 0));
+    let change = Change {
+        exectime: Some(ExecTime::MAX),
+        priority: Some(Priority::new(-1)),
+    };
+    assert_eq!(
+        backend.reschedule(id, change).await.unwrap().state,
+        State::Scheduled
+    );
+    backend.cancel(id).await.unwrap();
+}
+
+async fn sameness(backend: &impl Backend) {
+    let id = TaskId::parse("0198c0de-0000-4000-8000-000000000001").unwrap();
+    let own = NewTask {
+        id: Some(id),
+        ..task("same", "a")
+    };
+    assert_eq!(submit(backend, own.clone()).await, id);
+    assert!(!backend.submit(vec![own.clone()]).await.unwrap()[0].created);
+    let other = NewTask {
+        payload: Payload::from_text("b"),
+        ..own
+    };
+    assert_eq!(
+        refusal(backend.submit(vec![task("same", "c"), other]).await),
+        Refusal::IdInUse(id)
+    );
+    assert_eq!(
+        backend
+            .queue(queue("same"))
+            .await
+            .unwrap()
+            .count(State::Ready),
+        1,
+        "all or nothing"
+    );
+    let options = Options {
+        unique_key: Some("k".into()),
+        ..Options::default()
+    };
+    let keyed = NewTask {
+        options,
+        priority: Priority::new(900),
+        ..task("same", "keyed")
+    };
+    let first = submit(backend, keyed.clone()).await;
+    let second = &backend.submit(vec![keyed.clone()]).await.unwrap()[0];
+    assert_eq!((second.created, second.task.id), (false, first));
+    backend.complete(first, None, None).await.unwrap();
+    assert_ne!(
+        submit(backend, keyed).await,
+        first,
+        "the key is free when its task has ended"
+    );
+}
+
+async fn switches(backend: &impl Backend) {
+    submit(backend, task("switches", "a")).await;
+    let name = Some(queue("switches"));
+    backend.pause(name.clone(), true).await.unwrap();
+    assert!(
+        backend
+            .claim(ask("switches"))
+            .await
+            .unwrap()
+            .tasks
+            .is_empty()
+    );
+    backend.drain(name.clone(), true).await.unwrap();
+    let refused = refusal(backend.submit(vec![task("switches", "b")]).await);
+    assert_eq!(refused, Refusal::Draining(name.clone()));
+    let waiting = backend.claim(ClaimRequest {
+        wait: Millis(30_000),
+        ..ask("switches")
+    });
+    let (answer, ()) = tokio::join!(waiting, async {
+        backend.pause(name.clone(), false).await.unwrap();
+    });
+    assert_eq!(texts(&answer.unwrap()), ["a"], "a waiting claim is woken");
+    backend.drain(name, false).await.unwrap();
+    let unknown = queue("nowhere");
+    assert_eq!(
+        refusal(backend.pause(Some(unknown.clone()), true).await),
+        Refusal::NoSuchQueue(unknown)
+    );
+}
+
+async fn lists(backend: &impl Backend) {
+    let new = (0..7)
+        .map(|number| task("lists", &number.to_string()))
+        .collect();
+    backend.submit(new).await.unwrap();
+    let (mut after, mut seen) = (None, Vec::new());
+    loop {
+        let page = backend
+            .tasks(PageQuery {
+                queue: Some(queue("lists")),
+                state: None,
+                limit: 3,
+                after,
+            })
+            .await
+            .unwrap();
+        seen.extend(page.tasks.iter().map(|task| task.payload.to_display()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, ["0", "1", "2", "3", "4", "5", "6"]);
+}
+
+async fn piggy_back(backend: &impl Backend) {
+    backend
+        .submit(vec![task("piggy", "a"), task("piggy", "b")])
+        .await
+        .unwrap();
+    let (id, token) = claim_one(backend, "piggy").await;
+    let done = |token| Completion {
+        id,
+        token,
+        result: None,
+    };
+    let request = ClaimRequest {
+        complete: vec![done(Token(7)), done(token)],
+        ..ask("piggy")
+    };
+    let answer = backend.claim(request).await.unwrap();
+    assert_eq!(texts(&answer), ["b"]);
+    assert_eq!(
+        answer.completed,
+        [(id, Err(Refusal::StaleToken(id))), (id, Ok(()))]
+    );
+}
+
+async fn many(backend: &impl Backend) {
+    let new = (0..2500)
+        .map(|number| task("many", &number.to_string()))
+        .collect();
+    backend.submit(new).await.unwrap();
+    assert_eq!(
+        backend
+            .purge(Some(queue("many")), State::Ready)
+            .await
+            .unwrap(),
+        2500
+    );
+    assert_eq!(
+        backend
+            .queue(queue("many"))
+            .await
+            .unwrap()
+            .count(State::Ready),
+        0
+    );
+}

@@ -1,0 +1,345 @@
+//! The real engine on a real disk, asked through its handle: what any backend holds, and what this one does to files.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Settings,
+    driver::{Opening, Running, open},
+};
+use crate::{
+    backend::{Backend, ClaimRequest, Failure, PageQuery, conformance},
+    store::DropLimits,
+    task::{LeaseKind, Millis, NewTask, Options, Payload, QueueName, State, TaskId, Token},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn start(root: &Path, settings: Settings) -> Running {
+    let drops = DropLimits {
+        max_payload: 1 << 20,
+        max_file: 2 << 20,
+    };
+    let opening = Opening {
+        root: root.to_owned(),
+        settings,
+        drops,
+        rescan_every: None,
+    };
+    open(opening, &mut |_, _| {}).unwrap()
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(dir).map_or_else(
+        |_| Vec::new(),
+        |entries| {
+            entries
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .collect()
+        },
+    );
+    names.retain(|name| !name.starts_with('.') && !dir.join(name).is_dir());
+    names.sort();
+    names
+}
+
+#[allow(clippy::disallowed_methods, reason = "a bound on how long a test waits for real threads")]
+/// Looks until there is something to see: what the engine's threads do to a directory comes behind.
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited too long until {what}");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+fn close(running: Running) {
+    running.stop();
+    assert_eq!(running.close(PATIENCE), None);
+}
+
+fn text(text: &str) -> NewTask {
+    NewTask::of(Payload::from_text(text))
+}
+
+fn ask(max: u32, wait: u64) -> ClaimRequest {
+    ClaimRequest {
+        queues: vec![QueueName::default()],
+        max,
+        wait: Millis(wait),
+        lease: None,
+        kind: LeaseKind::V1,
+        worker: None,
+        complete: Vec::new(),
+    }
+}
+
+async fn submit(backend: &impl Backend, new: NewTask) -> TaskId {
+    backend.submit(vec![new]).await.unwrap()[0].task.id
+}
+
+async fn claim(backend: &impl Backend) -> Option<(TaskId, Token)> {
+    let answer = backend.claim(ask(1, 0)).await.unwrap();
+    answer.tasks.first().map(|(task, token)| (task.id, *token))
+}
+
+#[test]
+fn the_engine_holds_what_any_backend_must() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), Settings::default());
+    run(conformance::suite(&*running.handle()));
+    close(running);
+}
+
+#[test]
+fn it_holds_it_with_no_payload_in_memory_and_files_written_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        payload_cache: 0,
+        spool_delay: Millis(0),
+        checkpoint_bytes: 4096,
+        ..Settings::default()
+    };
+    let running = start(dir.path(), settings);
+    run(conformance::suite(&*running.handle()));
+    close(running);
+}
+
+#[test]
+fn all_state_survives_a_restart_from_journal_or_checkpoint() {
+    for checkpoint in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let running = start(
+            dir.path(),
+            Settings {
+                spool_delay: Millis(if checkpoint { 0 } else { 60_000 }),
+                ..Settings::default()
+            },
+        );
+        let backend = running.handle();
+        let options = Options {
+            unique_key: Some("k".into()),
+            max_attempts: Some(1),
+            ..Options::default()
+        };
+        let (held, token, dead) = run(async {
+            let dead = submit(
+                &*backend,
+                NewTask {
+                    options: options.clone(),
+                    ..text("dead")
+                },
+            )
+            .await;
+            let (_, token) = claim(&*backend).await.unwrap();
+            backend
+                .fail(
+                    dead,
+                    token,
+                    Failure {
+                        error: "x".to_owned(),
+                        ..Failure::default()
+                    },
+                )
+                .await
+                .unwrap();
+            let held = submit(&*backend, text("held")).await;
+            let (_, token) = claim(&*backend).await.unwrap();
+            submit(&*backend, text("waits")).await;
+            backend
+                .pause(Some(QueueName::default()), true)
+                .await
+                .unwrap();
+            if checkpoint {
+                backend.checkpoint().await.unwrap();
+            }
+            (held, token, dead)
+        });
+        close(running);
+        let running = start(dir.path(), Settings::default());
+        let backend = running.handle();
+        run(async {
+            let view = backend.task(dead).await.unwrap();
+            assert_eq!(
+                (view.state, view.last_error.as_deref(), &view.options),
+                (State::Dead, Some("x"), &options)
+            );
+            assert!(claim(&*backend).await.is_none(), "it is paused");
+            backend.complete(held, Some(token), None).await.unwrap();
+            backend
+                .pause(Some(QueueName::default()), false)
+                .await
+                .unwrap();
+            assert_eq!(
+                backend.claim(ask(1, 0)).await.unwrap().tasks[0]
+                    .0
+                    .payload
+                    .to_display(),
+                "waits"
+            );
+        });
+        close(running);
+    }
+}
+
+#[test]
+fn a_restart_keeps_what_was_completed_gone_although_its_file_survived() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(
+        dir.path(),
+        Settings {
+            spool_delay: Millis(0),
+            ..Settings::default()
+        },
+    );
+    let backend = running.handle();
+    let id = run(submit(&*backend, text("a")));
+    let tasks = dir.path().join("tasks");
+    let name = until("its file is there", || names(&tasks).pop());
+    let content = fs::read(tasks.join(&name)).unwrap();
+    run(backend.complete(id, None, None)).unwrap();
+    close(running);
+    assert!(names(&tasks).is_empty());
+    fs::write(tasks.join(&name), content).unwrap();
+    let running = start(dir.path(), Settings::default());
+    until("the file that had survived is gone", || {
+        names(&tasks).is_empty().then_some(())
+    });
+    let page = PageQuery {
+        queue: None,
+        state: None,
+        limit: 10,
+        after: None,
+    };
+    assert!(run(running.handle().tasks(page)).unwrap().tasks.is_empty());
+    close(running);
+}
+
+#[test]
+fn a_claim_that_nobody_waits_for_any_more_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), Settings::default());
+    let backend = running.handle();
+    run(async {
+        let gone = backend.claim(ask(1, 60_000));
+        assert!(
+            tokio::time::timeout(Duration::from_millis(20), gone)
+                .await
+                .is_err(),
+            "it waits"
+        );
+        let id = submit(&*backend, text("a")).await;
+        let answer = backend.claim(ask(1, 5_000)).await.unwrap();
+        assert_eq!((answer.tasks[0].0.id, answer.tasks[0].0.attempts), (id, 1));
+    });
+    close(running);
+}
+
+#[test]
+fn waiting_claims_are_served_in_the_order_of_their_arrival() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), Settings::default());
+    let backend = running.handle();
+    run(async {
+        let waiting = |number: usize| {
+            let backend = &backend;
+            async move {
+                (
+                    number,
+                    backend
+                        .claim(ask(1, 20_000))
+                        .await
+                        .unwrap()
+                        .tasks
+                        .remove(0)
+                        .0
+                        .payload
+                        .to_display(),
+                )
+            }
+        };
+        let submits = async {
+            let new = (0..3).map(|number| text(&number.to_string())).collect();
+            backend.submit(new).await.unwrap();
+        };
+        // `join!` polls in this order, so the claims arrive in it.
+        let (a, b, c, ()) = tokio::join!(waiting(0), waiting(1), waiting(2), submits);
+        assert_eq!(
+            [a, b, c].map(|(number, text)| number.to_string() == text),
+            [true; 3]
+        );
+    });
+    close(running);
+}
+
+#[test]
+fn done_tasks_are_kept_where_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(
+        dir.path(),
+        Settings {
+            retain_done: Millis::from_secs(3600),
+            ..Settings::default()
+        },
+    );
+    let backend = running.handle();
+    run(async {
+        submit(&*backend, text("a")).await;
+        let (id, token) = claim(&*backend).await.unwrap();
+        backend
+            .complete(id, Some(token), Some(Payload::from_text("fine")))
+            .await
+            .unwrap();
+    });
+    let done = dir.path().join("done");
+    let name = until("its file is in done/", || names(&done).pop());
+    let content = fs::read_to_string(done.join(name)).unwrap();
+    assert!(
+        content.contains(r#""payload":"a""#) && content.contains(r#""result":"fine""#),
+        "{content}"
+    );
+    close(running);
+}
+
+#[test]
+fn after_work_nothing_is_left_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(
+        dir.path(),
+        Settings {
+            spool_delay: Millis(5),
+            ..Settings::default()
+        },
+    );
+    let backend = running.handle();
+    run(async {
+        for round in 0..50 {
+            let id = submit(&*backend, text("a")).await;
+            if round % 2 == 0 {
+                let (id, token) = claim(&*backend).await.unwrap();
+                backend.complete(id, Some(token), None).await.unwrap();
+            } else {
+                backend.cancel(id).await.unwrap();
+            }
+        }
+        backend.checkpoint().await.unwrap();
+        let status = backend.status().await.unwrap();
+        assert_eq!((status.spool_pending, status.counts), (0, [0; 4]));
+    });
+    assert!(names(&dir.path().join("tasks")).is_empty());
+    close(running);
+}
