@@ -1,13 +1,14 @@
-//! `check`: looks through a data directory without a daemon, and changes nothing.
+//! `check`: looks through a data directory without a daemon.
 //!
-//! What it knows of the directory is what people see in it: names and JSON. The journal's own check is the seam
-//! [`journal`], which only lists and opens its files for now.
+//! Names and JSON it reads as people do; the journal it has read by the store, with the code of a start. With `--repair`
+//! damaged pieces of the journal are set aside, never deleted.
 
 use std::{
     collections::BTreeMap,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Serialize;
@@ -17,7 +18,10 @@ use super::{
     error::CtlError,
     table::{Side, Table, escaped},
 };
-use crate::task::{Area, FileName, QueueName};
+use crate::{
+    store::{self, Lock, RealDisk, RecoverError},
+    task::{Area, FileName, QueueName},
+};
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]
@@ -48,6 +52,7 @@ struct Problem {
 
 pub(super) fn run(
     data: Option<PathBuf>,
+    repair: bool,
     json: bool,
     console: &mut Console,
 ) -> Result<(), CtlError> {
@@ -58,6 +63,9 @@ pub(super) fn run(
             Err(error) => return Err(CtlError::Usage(error.to_string())),
         },
     };
+    if repair {
+        mend(&data, console)?;
+    }
     let report = look(&data).map_err(|cause| CtlError::File {
         path: data.clone(),
         cause,
@@ -209,11 +217,11 @@ fn content_problem(path: &Path, name: &FileName) -> Option<String> {
     }
 }
 
-/// The seam for the journal's own check: for now, that its files can be opened.
+/// Has the journal read as a start would read it.
 fn journal(path: &Path, report: &mut Report) {
     let (files, _) = listing(path, report);
     for file in files {
-        match fs::File::open(&file).and_then(|open| open.metadata()) {
+        match fs::metadata(&file) {
             Ok(meta) => {
                 report.journal_files += 1;
                 report.journal_bytes += meta.len();
@@ -221,6 +229,42 @@ fn journal(path: &Path, report: &mut Report) {
             Err(cause) => report.problem(&file, &cause.to_string()),
         }
     }
+    // While a daemon writes, its last frame may look torn or damaged to somebody else.
+    let Some(data) = path.parent().filter(|_| !report.locked && path.exists()) else {
+        return;
+    };
+    let read = RealDisk::open(data).map_err(RecoverError::from);
+    match read.and_then(|disk| store::inspect(&Arc::new(disk))) {
+        Ok(_) => {}
+        Err(error) => report.problem(data, &error.to_string()),
+    }
+}
+
+/// Sets damaged pieces of the journal aside, and says what and where to.
+fn mend(data: &Path, console: &mut Console) -> Result<(), CtlError> {
+    let not_well = |text: String| CtlError::NotWell(format!("{}: {text}", data.display()));
+    let _lock = Lock::take(data).map_err(|error| not_well(error.to_string()))?;
+    let disk = RealDisk::open(data).map_err(|error| not_well(error.to_string()))?;
+    let moved = store::set_aside(&Arc::new(disk)).map_err(|error| not_well(error.to_string()))?;
+    for one in &moved {
+        let kept = match one.kept {
+            0 => String::new(),
+            bytes => format!("; its first {bytes} bytes are whole and stay in use"),
+        };
+        let line = format!(
+            "set aside {} as {}: {}{kept}",
+            one.file.display(),
+            one.now.display(),
+            one.reason
+        );
+        writeln!(console.err, "{}", escaped(&line))?;
+    }
+    if !moved.is_empty() {
+        let note = "the tasks' files are untouched; what only these pieces knew (attempts, leases, tasks and completions \
+                    without a file yet) is lost: look through the tasks before workers start";
+        writeln!(console.err, "{note}")?;
+    }
+    Ok(())
 }
 
 /// Regular files and folders of a folder, by name. One that is missing is empty: the daemon makes it when it needs it.

@@ -208,6 +208,9 @@ pub(super) struct Check {
     /// The data directory [default: that of your daemon]
     #[arg(value_name = "DATA")]
     pub(super) data: Option<PathBuf>,
+    /// Set damaged pieces of the journal aside (as NAME.damaged, nothing is deleted), so that the daemon starts again
+    #[arg(long)]
+    pub(super) repair: bool,
 }
 
 /// A state of tasks, as `--state` takes it.

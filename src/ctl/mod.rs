@@ -105,7 +105,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CtlError> {
             clap_complete::generate(shell, &mut command(), "workqueuectl", &mut script);
             Ok(console.out.write_all(&script)?)
         }
-        Verb::Check(check) => check::run(check.data, json, console),
+        Verb::Check(check) => check::run(check.data, check.repair, json, console),
         verb => {
             let endpoint = endpoint::choose(cli.url.as_deref(), cli.socket, &console.surroundings)?;
             ask(verb, &endpoint, json, console).await

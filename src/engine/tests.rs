@@ -54,7 +54,10 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-#[allow(clippy::disallowed_methods, reason = "a bound on how long a test waits for real threads")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a bound on how long a test waits for real threads"
+)]
 /// Looks until there is something to see: what the engine's threads do to a directory comes behind.
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begin = Instant::now();

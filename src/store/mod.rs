@@ -11,8 +11,10 @@ mod latch;
 mod lock;
 #[cfg(test)]
 mod memory_disk;
+mod read_only;
 mod recover;
 mod rejected;
+mod repair;
 mod replay;
 mod shown;
 mod spool;
@@ -30,6 +32,7 @@ pub use latch::{Latched, LatchedFile};
 pub use lock::{Lock, LockError};
 pub use recover::{Found, JournalStart, RecoverError, TornTail, recover};
 pub use rejected::{RejectedFile, reject, rejected};
+pub use repair::{SetAside, inspect, set_aside};
 pub use shown::{shown, shown_text};
 pub use spool::{DropLimits, FileOp, LoadError, Spool};
 pub use watch::{Sighting, WatchError, Watcher};

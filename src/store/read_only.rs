@@ -1,0 +1,78 @@
+//! [`ReadOnly`]: a disk that is only looked at.
+
+use std::{ffi::OsStr, path::Path, sync::Arc};
+
+use super::disk::{Disk, DiskError, DiskResult, Kind, Meta, Read};
+
+/// Wraps a [`Disk`]: what would tidy up (cut a torn tail, remove what is not needed, sync) is passed over, and what would
+/// make something is refused. So a look through a data directory is the same code as a start, and changes nothing.
+#[derive(Debug)]
+pub(super) struct ReadOnly<D>(pub(super) Arc<D>);
+
+fn refused<T>(path: &Path) -> DiskResult<T> {
+    Err(DiskError::new(
+        "write",
+        path,
+        std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem),
+    ))
+}
+
+impl<D: Disk> Disk for ReadOnly<D> {
+    type File = D::File;
+
+    fn create(&self, path: &Path, _: u64) -> DiskResult<Self::File> {
+        refused(path)
+    }
+
+    fn open(&self, path: &Path) -> DiskResult<Self::File> {
+        self.0.open(path)
+    }
+
+    fn write_new(&self, path: &Path, _: &[u8]) -> DiskResult<()> {
+        refused(path)
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> DiskResult<Read> {
+        self.0.read(path, limit)
+    }
+
+    fn look(&self, path: &Path) -> DiskResult<Meta> {
+        self.0.look(path)
+    }
+
+    fn rename(&self, from: &Path, _: &Path) -> DiskResult<()> {
+        refused(from)
+    }
+
+    fn rename_new(&self, from: &Path, _: &Path) -> DiskResult<()> {
+        refused(from)
+    }
+
+    fn unlink(&self, _: &Path) -> DiskResult<()> {
+        Ok(())
+    }
+
+    fn truncate(&self, _: &Path, _: u64) -> DiskResult<()> {
+        Ok(())
+    }
+
+    fn make_dir(&self, _: &Path) -> DiskResult<()> {
+        Ok(())
+    }
+
+    fn list(&self, path: &Path, entry: &mut dyn FnMut(&OsStr, Kind)) -> DiskResult<()> {
+        self.0.list(path, entry)
+    }
+
+    fn sync_dir(&self, _: &Path) -> DiskResult<()> {
+        Ok(())
+    }
+
+    fn sync_everything(&self) -> DiskResult<()> {
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> DiskResult<u64> {
+        self.0.free_bytes()
+    }
+}
