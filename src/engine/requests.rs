@@ -386,7 +386,7 @@ impl Engine {
             journal_syncs: self.syncs,
             journal_records: self.records,
             rejected: self.rejected,
-            disk_full: self.room_refused.is_some() || self.spool_full,
+            disk_full: self.spool_full || self.ledger.room_for_new(RECORD_BYTES, 1) == Room::Full,
             disk_free: None,
             fault: self.fault.clone(),
         }
