@@ -396,3 +396,51 @@ fn events_tell_of_a_tasks_life() {
     assert_eq!(daemon.claim("seen", 1).len(), 1);
     assert_eq!(next("event:").trim(), "event: claimed");
 }
+
+#[test]
+fn a_handler_that_gives_its_task_back_does_not_run_in_a_circle() {
+    let daemon = Daemon::start(&[]);
+    daemon.submit(r#"{"payload":"not now"}"#);
+    let url = format!("http://{}", daemon.address);
+    let output = run(
+        WORKER,
+        &["--url", &url, "--until-empty", "--", "sh", "-c", "exit 75"],
+    );
+    assert!(output.status.success(), "{output:?}");
+    let (_, status) = daemon.admin("GET", "/status", "");
+    let released = status["totals"]["released"].as_u64().expect("a count");
+    assert!((1..=3).contains(&released), "{status}");
+    assert_eq!(status["ready"], 1, "{status}");
+}
+
+#[test]
+fn a_folder_that_is_moved_in_with_its_files_is_a_queue_at_once() {
+    let daemon = Daemon::start(&[]);
+    let aside = daemon.scratch.path().join("letters");
+    fs::create_dir(&aside).expect("a folder");
+    fs::write(aside.join("1.json"), br#"{"payload":1}"#).expect("a file");
+    let begin = Instant::now();
+    fs::rename(&aside, daemon.tasks().join("letters")).expect("move it in");
+    until("its task is there", || {
+        (!daemon.claim("letters", 1).is_empty()).then_some(())
+    });
+    // Files that may still be written are left alone for 2 s; these are whole.
+    assert!(
+        begin.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[test]
+fn totals_begin_with_the_daemon() {
+    let mut daemon = Daemon::start(&[]);
+    daemon.submit(r#"{"payload":1}"#);
+    daemon.crash_and_restart();
+    let (_, status) = daemon.admin("GET", "/status", "");
+    assert_eq!(
+        (&status["totals"]["submitted"], &status["ready"]),
+        (&0.into(), &1.into()),
+        "{status}"
+    );
+}

@@ -97,7 +97,16 @@ impl Engine {
 
     fn log(&self, record: &Record, kind: EventKind, worker: Option<&WorkerName>) {
         let Some(id) = record.id() else {
-            tracing::info!(change = kind.as_str(), record = ?record, "a switch was turned");
+            let queue = match record {
+                Record::Paused {
+                    queue: Some(queue), ..
+                }
+                | Record::Draining {
+                    queue: Some(queue), ..
+                } => queue.as_str(),
+                _ => "all",
+            };
+            tracing::info!(queue, "{}", kind.as_str());
             return;
         };
         let worker = worker.map_or("", WorkerName::as_str);

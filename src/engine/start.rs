@@ -165,6 +165,8 @@ impl Loader {
             engine.queue.leased_count() as u64,
         );
         engine.held.clear();
+        engine.queue.forget_counts();
+        engine.workers = Workers::default();
         // A task that only the checkpoint knows had its file on the disk; somebody removed it while no daemon ran.
         for id in std::mem::take(&mut self.unseen) {
             let leased = engine

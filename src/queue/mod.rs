@@ -1,6 +1,6 @@
 //! The pure state machine: which tasks there are, in which state, and which is next.
 //!
-//! It answers in two halves. `decide_*` reads, may refuse, and yields a [`Record`]; [`Queues::apply`] makes a record true
+//! It answers in two halves. `decide_*` reads, may refuse, and yields a [`Record`](crate::task::Record); [`Queues::apply`] makes a record true
 //! and cannot refuse. A restart feeds the journal's records to the same `apply`. What follows from time alone (a scheduled
 //! task becomes ready) is no record: [`Queues::advance`] does it, and would do it again after a restart.
 //!

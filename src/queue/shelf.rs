@@ -39,6 +39,12 @@ impl Shelf {
         }
     }
 
+    pub(super) fn forget_counts(&mut self) {
+        self.counters = Counters::default();
+        self.submitted_rate = Rate::default();
+        self.completed_rate = Rate::default();
+    }
+
     pub(super) fn insert(&mut self, state: State, key: Key) {
         self.sets[index(state)].insert(key);
     }

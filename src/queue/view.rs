@@ -129,6 +129,13 @@ impl Queues {
         (counts, sum)
     }
 
+    /// Counts and rates begin again: what a start reads happened before it.
+    pub fn forget_counts(&mut self) {
+        for shelf in &mut self.shelves {
+            shelf.forget_counts();
+        }
+    }
+
     /// The switches for all queues: paused, draining.
     #[must_use]
     pub const fn switches(&self) -> (bool, bool) {

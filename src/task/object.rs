@@ -154,7 +154,7 @@ pub fn seconds(field: &str, secs: f64) -> Result<Millis, Refusal> {
     } else {
         Err(Refusal::invalid(
             field,
-            format!("{secs} is not a number of seconds from 0 to {most}"),
+            format!("{secs:e} is not a number of seconds from 0 to {most}"),
         ))
     }
 }
@@ -206,6 +206,7 @@ fn explain<'a, T: Deserialize<'a>>(text: &'a str, error: &serde_json::Error) -> 
     let named = reason
         .strip_prefix("missing field `")
         .or_else(|| reason.strip_prefix("unknown field `"))
+        .or_else(|| reason.strip_prefix("duplicate field `"))
         .and_then(|rest| rest.split('`').next());
     let path = if path == "." { "" } else { &path };
     let field = match named {
@@ -225,8 +226,33 @@ fn explain<'a, T: Deserialize<'a>>(text: &'a str, error: &serde_json::Error) -> 
 /// The error without the position that `serde_json` puts at its end.
 fn bare(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rfind(" at line ")
-        .map_or(text.clone(), |end| text[..end].to_owned())
+    let mut bare = text
+        .rfind(" at line ")
+        .map_or(text.as_str(), |end| &text[..end])
+        .to_owned();
+    // The names of Rust's types say nothing to who writes JSON.
+    for (rust, words) in [
+        (
+            "expected i32",
+            "expected a whole number from -2147483648 to 2147483647",
+        ),
+        (
+            "expected u32",
+            "expected a whole number from 0 to 4294967295",
+        ),
+        ("expected i64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        (
+            "expected struct BackoffObject",
+            "expected an object with base and max",
+        ),
+    ] {
+        if bare.ends_with(rust) {
+            bare.truncate(bare.len() - rust.len());
+            bare.push_str(words);
+        }
+    }
+    bare
 }
 
 #[cfg(test)]
@@ -283,6 +309,7 @@ mod tests {
             ("[]", "body"),
             ("[1]", "body"),
             (r#"{"payload":1,"prio":2}"#, "prio"),
+            (r#"{"payload":1,"payload":2}"#, "payload"),
             (r#"{"payload":1,"priority":"high"}"#, "priority"),
             (r#"{"payload":1,"priority":3000000000}"#, "priority"),
             (r#"{"payload":1,"exectime":1.5}"#, "exectime"),

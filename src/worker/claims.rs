@@ -1,6 +1,6 @@
 //! The loop of a worker: claims, completions, stopping.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{task::JoinSet, time::Instant};
@@ -66,6 +66,10 @@ struct Flight {
 }
 
 /// The loop.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, not a part of one state"
+)]
 pub(super) struct Claims<O> {
     shared: Arc<Shared>,
     config: Config,
@@ -88,6 +92,9 @@ pub(super) struct Claims<O> {
     /// The last claim found nothing, and nothing has ended since.
     is_empty: bool,
     was_reached: bool,
+    /// With `until_empty`: the attempts begun here, and whether one of them came again after it was given back.
+    met: HashSet<(String, u32)>,
+    met_again: bool,
     is_stopping: bool,
     /// After a stop, a claim is withdrawn then.
     withdraw_at: Option<Instant>,
@@ -121,6 +128,8 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             claim_at: None,
             is_empty: false,
             was_reached: false,
+            met: HashSet::new(),
+            met_again: false,
             is_stopping: false,
             withdraw_at: None,
             kill_at: None,
@@ -157,7 +166,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             && self.kept.is_empty()
             && self.claim.is_none()
             && self.report.is_none();
-        is_idle && (self.is_stopping || (self.config.until_empty && self.is_empty))
+        is_idle && (self.is_stopping || self.waits_for_the_rest())
     }
 
     /// Free slots: kept completions use theirs until they are delivered.
@@ -196,7 +205,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
 
     /// With `until_empty`: nothing was due, and tasks still run; what their ends bring is looked for then.
     fn waits_for_the_rest(&self) -> bool {
-        self.config.until_empty && self.is_empty
+        self.config.until_empty && (self.is_empty || self.met_again)
     }
 
     fn flight(&self, max: usize, wait: f64, carried: Vec<Kept>) -> Flight {
@@ -299,7 +308,11 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
     fn begin(&mut self, task: api::ClaimedTask) {
         let shared = Arc::clone(&self.shared);
         let has_room = self.running.len() < self.config.concurrency as usize;
-        if self.is_stopping || !has_room {
+        // With `until_empty`, a task that comes again as the same attempt was given back before: it wants another time.
+        let again =
+            self.config.until_empty && !self.met.insert((task.task.id.clone(), task.attempt));
+        self.met_again |= again;
+        if self.is_stopping || !has_room || again {
             self.running
                 .spawn(async move { shared.release(task).await });
         } else {
@@ -378,7 +391,11 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
                 is_alone: false,
             }),
             Ok(Ended::Failed) => self.counts.failed += 1,
-            Ok(Ended::Released) => self.counts.released += 1,
+            Ok(Ended::Released) => {
+                self.counts.released += 1;
+                // What was just given back is due again at once: without a pause the two would race in a circle.
+                self.hold_claims(Instant::now() + IDLE_PACE);
+            }
             Ok(Ended::Lost) => self.counts.lost += 1,
             Err(error) => {
                 self.counts.lost += 1;

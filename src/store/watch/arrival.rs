@@ -78,7 +78,8 @@ impl<D: Disk> Watching<D> {
             return Ok(());
         };
         if meta.kind == Kind::Directory && matches!(place(path), Place::Entry(_)) {
-            return self.folder_arrived(name, Origin::Scan).map(|_| ());
+            // Moved in, with all that is in it: that is as whole as a file that is moved in.
+            return self.folder_arrived(name, Origin::Event).map(|_| ());
         }
         if is_unfinished(name) {
             return Ok(());
@@ -93,6 +94,20 @@ impl<D: Disk> Watching<D> {
                 self.saw(at)
             }
             _ => self.consider(path, &queue, Origin::Event),
+        }
+    }
+
+    /// A folder was made at this path: what its files are worth is told by their own events, from now on.
+    pub(super) fn folder_made(&mut self, path: &Path) -> Heard {
+        match place(path) {
+            Place::Root => self.root_arrived(),
+            Place::Entry(name) if !is_hidden(name) => match self.look(path)? {
+                Found::There(meta) if meta.kind == Kind::Directory => {
+                    self.folder_arrived(name, Origin::Scan).map(|_| ())
+                }
+                _ => Ok(()),
+            },
+            _ => self.arrived(path),
         }
     }
 

@@ -28,8 +28,10 @@ use crate::store::{shown, spool::is_temporary};
 /// What to look at, and why. Paths are relative to the data directory.
 #[derive(Debug)]
 pub(super) enum Notice {
-    /// Something is whole at this path: renamed to it, closed after writing, or a folder made.
+    /// Something is whole at this path: renamed to it, or closed after writing.
     Arrived(PathBuf),
+    /// A folder was made at this path; what is in it may still be being written.
+    FolderMade(PathBuf),
     /// Something was made at this path, and if it is a file it is not whole yet.
     Created(PathBuf),
     /// Something left this path.
@@ -82,8 +84,8 @@ impl Filter {
         }
         let path = path.to_owned();
         match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Create(CreateKind::Folder) => Some(Notice::Arrived(path)),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Notice::Arrived(path)),
+            EventKind::Create(CreateKind::Folder) => Some(Notice::FolderMade(path)),
             EventKind::Create(_) => Some(Notice::Created(path)),
             EventKind::Remove(_) => Some(Notice::Left(path)),
             EventKind::Modify(ModifyKind::Metadata(_)) => Some(Notice::Touched(path)),

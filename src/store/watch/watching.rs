@@ -229,6 +229,7 @@ impl<D: Disk> Watching<D> {
     fn heed(&mut self, notice: Notice) -> Heard {
         match notice {
             Notice::Arrived(path) => self.arrived(&path),
+            Notice::FolderMade(path) => self.folder_made(&path),
             Notice::Created(path) => self.created(&path),
             Notice::Left(path) => self.left(&path),
             Notice::Touched(path) => self.touched(&path),
