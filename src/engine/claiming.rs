@@ -28,8 +28,8 @@ enum Found {
     Tasks(Vec<(TaskView, Token)>),
     /// Nothing that is due.
     Nothing,
-    /// A task whose payload is on its way.
-    Payloads,
+    /// A task whose payload, or whose room in the journal, is on its way.
+    OnItsWay,
     /// A task, and no room in the journal to say that it is handed out.
     NoRoom,
 }
@@ -70,7 +70,7 @@ impl Engine {
             }
             Found::NoRoom if wait == Millis(0) => (Vec::new(), None, false),
             Found::Nothing | Found::NoRoom => (Vec::new(), Some(now.tick.plus(wait)), false),
-            Found::Payloads => (
+            Found::OnItsWay => (
                 Vec::new(),
                 Some(now.tick.plus(wait.max(PAYLOAD_WAIT))),
                 wait == Millis(0),
@@ -130,17 +130,22 @@ impl Engine {
             if self.bodies.get(id).is_none() {
                 self.load_heads(now, &queue, out);
                 if tasks.is_empty() {
-                    return Found::Payloads;
+                    return Found::OnItsWay;
                 }
                 break;
             }
             let room = self.ledger.room_for_claim(CLAIM_BYTES);
             if room != Room::Yes {
                 self.wait_for_room(now, room);
-                if tasks.is_empty() {
-                    return Found::NoRoom;
+                if !tasks.is_empty() {
+                    break;
                 }
-                break;
+                // A segment that is on its way is waited for, like a payload.
+                return if room == Room::Wait {
+                    Found::OnItsWay
+                } else {
+                    Found::NoRoom
+                };
             }
             let token = self.token();
             let length = request.lease;
@@ -193,7 +198,7 @@ impl Engine {
                     self.answer_empty(waiter, out);
                     from = number + 1;
                 }
-                Found::Nothing | Found::Payloads | Found::NoRoom => {
+                Found::Nothing | Found::OnItsWay | Found::NoRoom => {
                     // What this one can't have, none behind it can.
                     self.waiting.put(number, waiter);
                     return;

@@ -177,8 +177,10 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
         Arc::clone(&signs),
     ));
     let clock_watch = ClockWatch::start(post.clone())?;
+    let (tell_opened, opened) = bounded(1);
     let driver = Driver {
         engine,
+        opened: Some(tell_opened),
         inputs,
         watcher,
         callers: HashMap::default(),
@@ -189,6 +191,10 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
         disk: real,
     };
     let thread = thread("engine", move || driver.run())?;
+    // Ready when the journal has somewhere to write, or is known to have no room.
+    if opened.recv().is_err() {
+        tracing::error!("the engine's thread has ended");
+    }
     signs.ready.store(true, Ordering::Release);
     Ok(Running {
         handle,
@@ -240,6 +246,8 @@ impl Running {
 /// The engine's thread.
 struct Driver {
     engine: Engine,
+    /// To be told when the first segment is there, or refused.
+    opened: Option<Sender<()>>,
     // Dropped before the watcher, whose thread may wait for room in it.
     inputs: Receiver<Post>,
     watcher: Watcher,
@@ -254,9 +262,33 @@ struct Driver {
 impl Driver {
     fn run(mut self) {
         let mut out = Vec::new();
+        let now = clock::now();
+        self.engine.step(now, Input::Flush, &mut out);
+        if !out
+            .iter()
+            .any(|output| matches!(output, Output::MakeSegment(_)))
+        {
+            self.tell_opened();
+        }
+        self.carry_out(now, &mut out);
         let mut going = true;
         while going {
             going = self.turn(&mut out);
+        }
+    }
+
+    fn take(&mut self, now: crate::task::Now, input: Input, out: &mut Vec<Output>) {
+        if matches!(input, Input::SegmentMade(..) | Input::SegmentFailed(_)) {
+            self.tell_opened();
+        }
+        self.engine.step(now, input, out);
+    }
+
+    fn tell_opened(&mut self) {
+        if let Some(opened) = self.opened.take()
+            && opened.send(()).is_err()
+        {
+            tracing::debug!("nobody waits for the start any more");
         }
     }
 
@@ -292,7 +324,7 @@ impl Driver {
             if let Input::Withdrawn(ticket) = &input {
                 self.callers.remove(ticket);
             }
-            self.engine.step(now, input, out);
+            self.take(now, input, out);
             next = self.inputs.try_recv().ok();
         }
         if let Some(post) = next {
@@ -308,7 +340,7 @@ impl Driver {
         let going = match post {
             Post::End => false,
             Post::Input(input) => {
-                self.engine.step(now, input, out);
+                self.take(now, input, out);
                 true
             }
             Post::Request(ticket, request, caller) => {

@@ -137,6 +137,8 @@ pub struct Engine {
     parked: Vec<Parked>,
     /// Submits that wait for room, in the journal or in the spool.
     roomless: VecDeque<(Ticket, Vec<NewTask>)>,
+    /// Other requests that wait for a segment that is being made.
+    segment_waiters: Vec<(Ticket, Request)>,
     /// Dropped files that wait for room, or for the end of a drain.
     postponed: VecDeque<(Source, NewTask)>,
     irregular: BTreeMap<PathBuf, String>,
@@ -405,6 +407,7 @@ impl Engine {
         }));
         tickets.extend(self.parked.drain(..).map(|parked| parked.ticket));
         tickets.extend(self.roomless.drain(..).map(|(ticket, _)| ticket));
+        tickets.extend(self.segment_waiters.drain(..).map(|(ticket, _)| ticket));
         while let Some(waiter) = self.waiting.take_any() {
             tickets.push(waiter.ticket);
         }
@@ -475,6 +478,9 @@ impl Engine {
     fn after_room(&mut self, now: Now, out: &mut Vec<Output>) {
         for (ticket, tasks) in std::mem::take(&mut self.roomless) {
             self.submit(now, ticket, tasks, out);
+        }
+        for (ticket, request) in std::mem::take(&mut self.segment_waiters) {
+            self.request(now, ticket, request, out);
         }
         self.take_postponed(now, out);
         let queues: Vec<QueueName> = self

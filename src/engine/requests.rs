@@ -54,6 +54,9 @@ impl Engine {
         if !missing.is_empty() {
             return self.park(now, ticket, request, missing, tries, out);
         }
+        if needs_room(&request) && self.ledger.room_for_claim(END_BYTES) == Room::Wait {
+            return self.segment_waiters.push((ticket, request));
+        }
         let outcome = match request {
             Request::Submit(tasks) => return self.submit_in_turn(now, ticket, tasks, out),
             Request::Claim(claim) => return self.claim(now, ticket, claim, out),
@@ -391,6 +394,19 @@ impl Engine {
             fault: self.fault.clone(),
         }
     }
+}
+
+/// Whether a request writes something that is no end of a task, and is not queued for room elsewhere.
+const fn needs_room(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Extend(..)
+            | Request::Reschedule(..)
+            | Request::Retry(_)
+            | Request::RetrySome(_)
+            | Request::Pause(..)
+            | Request::Drain(..)
+    )
 }
 
 /// Bytes that the record of a new task takes at most.

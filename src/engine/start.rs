@@ -56,6 +56,7 @@ impl Loader {
             held: VecDeque::new(),
             parked: Vec::new(),
             roomless: VecDeque::new(),
+            segment_waiters: Vec::new(),
             postponed: VecDeque::new(),
             irregular: BTreeMap::new(),
             stirred: BTreeSet::new(),
