@@ -146,6 +146,8 @@ pub struct Engine {
     last_sealed: Seq,
     room_refused: Option<Tick>,
     spool_full: bool,
+    /// Whether as many file changes waited as may, when that was last looked at.
+    crowded: bool,
     listening: bool,
     event_number: u64,
     syncs: u64,
@@ -233,7 +235,8 @@ impl Engine {
     }
 
     fn spool_delay(&self) -> Millis {
-        if self.closing {
+        // A checkpoint waits for the files of all before it: they don't take their time.
+        if self.closing || self.checkpointing.is_some() {
             Millis(0)
         } else {
             self.settings.spool_delay
@@ -441,7 +444,7 @@ impl Engine {
     }
 
     /// Room that is not there may come: when it is being made, or when the last try is some time ago. Gives whether to wait.
-    fn wait_for_room(&mut self, now: Now, room: Room) -> bool {
+    fn wait_for_room(&mut self, now: Now, room: Room, ask: impl FnOnce(&Ledger) -> Room) -> bool {
         match room {
             Room::Yes | Room::Wait => true,
             Room::Full => {
@@ -451,6 +454,8 @@ impl Engine {
                 if rested {
                     self.room_refused = Some(now.tick);
                     self.ledger.retry_segment();
+                    // A full ledger notes no wish: it is asked again, so that it wants a segment that is large enough.
+                    return ask(&self.ledger) != Room::Full;
                 }
                 rested
             }
