@@ -21,6 +21,8 @@ mod io;
 mod payloads;
 mod requests;
 mod start;
+#[cfg(test)]
+mod tests;
 mod workers;
 mod writing;
 
