@@ -4,6 +4,9 @@
 //! one machine later. So nothing here knows about files, and the conformance suite beside it
 //! (`conformance`) is run on every implementation.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+
 use std::{future::Future, sync::Arc};
 
 pub use crate::task::{

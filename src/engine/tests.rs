@@ -349,3 +349,30 @@ fn whatever_was_answered_outlives_crashes_at_any_point() {
         run(seed);
     }
 }
+
+#[test]
+fn the_engine_is_a_backend_and_closes_quickly_also_with_a_long_spool_delay() {
+    let scratch = tempfile::tempdir().unwrap();
+    let opening = super::driver::Opening {
+        root: scratch.path().to_owned(),
+        settings: settings(60_000),
+        drops: DropLimits {
+            max_payload: 10_000,
+            max_file: 100_000,
+        },
+        rescan_every: None,
+    };
+    let running = super::driver::open(opening, &mut |_, _| {}).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let handle = running.handle();
+    let patience = std::time::Duration::from_secs(20);
+    let suite = crate::backend::conformance::suite(&*handle);
+    runtime
+        .block_on(async { tokio::time::timeout(patience, suite).await })
+        .unwrap();
+    running.stop();
+    assert_eq!(running.close(patience), None);
+}
