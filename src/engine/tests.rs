@@ -7,7 +7,7 @@ use std::{
 
 use super::{Engine, Input, Loader, Output, Request, Response, Settings, Ticket};
 use crate::{
-    store::{Boot, Disk, DropLimits, Journal, Kept, MemoryDisk, Spool, recover},
+    store::{Boot, DropLimits, Journal, Kept, MemoryDisk, Spool, recover},
     task::{
         ClaimRequest, Failure, LeaseKind, Millis, NewTask, Now, Payload, QueueName, TaskId, Tick,
         Token, WallMillis,
@@ -34,7 +34,6 @@ impl Chance {
 
 struct Bench {
     engine: Engine,
-    disk: Arc<MemoryDisk>,
     journal: Journal<MemoryDisk>,
     spool: Spool<MemoryDisk>,
     work: VecDeque<Output>,
@@ -72,7 +71,6 @@ impl Bench {
         let journal = Journal::new(Arc::clone(disk), start.boot);
         Self {
             engine,
-            disk: Arc::clone(disk),
             journal,
             spool,
             work: VecDeque::new(),
@@ -110,14 +108,21 @@ impl Bench {
                 }
             }
             Output::MakeSegment(new) => {
-                if let Ok(bytes) = self.journal.make_segment(&new) {
-                    self.input(Input::SegmentMade(new.number, bytes));
-                }
+                let made = self.journal.make_segment(&new);
+                self.input(match made {
+                    Ok(bytes) => Input::SegmentMade(new.number, bytes),
+                    Err(error) => Input::SegmentFailed(super::Failed {
+                        full: false,
+                        text: error.to_string().into(),
+                    }),
+                });
             }
             Output::Checkpoint(checkpoint) => {
-                if self.journal.checkpoint(&checkpoint).is_ok() {
-                    self.input(Input::CheckpointDone(Ok(())));
-                }
+                let made = self.journal.checkpoint(&checkpoint);
+                self.input(Input::CheckpointDone(made.map_err(|error| super::Failed {
+                    full: false,
+                    text: error.to_string().into(),
+                })));
             }
             Output::Files(work) => {
                 let all = work.iter().flat_map(|one| &one.ops);
@@ -335,12 +340,6 @@ fn check(bench: &mut Bench, oracle: &mut Oracle, seed: u64) {
         .there
         .retain(|id| bench.engine.queue.get(*id).is_some());
     oracle.doubtful.clear();
-    assert!(
-        !bench
-            .disk
-            .list(std::path::Path::new("journal"), &mut |_, _| ())
-            .is_err()
-    );
 }
 
 #[test]
@@ -375,4 +374,26 @@ fn the_engine_is_a_backend_and_closes_quickly_also_with_a_long_spool_delay() {
         .unwrap();
     running.stop();
     assert_eq!(running.close(patience), None);
+}
+
+#[test]
+fn after_a_failed_write_whoever_waits_is_told_and_status_still_answers() {
+    let disk = Arc::new(MemoryDisk::new());
+    let mut bench = Bench::open(&disk, Now::default(), 1, 0);
+    bench.settle();
+    disk.fail_next("sync", std::io::ErrorKind::Other);
+    let first = bench.ask(Request::Submit(vec![NewTask::of(Payload::from_text("x"))]));
+    bench.settle();
+    let later = bench.ask(Request::Submit(vec![NewTask::of(Payload::from_text("y"))]));
+    let status = bench.ask(Request::Status);
+    for ticket in [first, later] {
+        let told = bench.replies.remove(&ticket);
+        assert!(
+            matches!(told, Some(Err(crate::backend::Error::Fault(_)))),
+            "{told:?}"
+        );
+    }
+    let shown = bench.replies.remove(&status);
+    assert!(matches!(shown, Some(Ok(Response::Status(status))) if status.fault.is_some()));
+    assert_eq!(bench.engine.next_wake(bench.now), None);
 }
