@@ -136,7 +136,7 @@ impl Engine {
             }
             let room = self.ledger.room_for_claim(CLAIM_BYTES);
             if room != Room::Yes {
-                self.wait_for_room(now, room);
+                self.wait_for_room(now, room, |ledger| ledger.room_for_claim(CLAIM_BYTES));
                 if !tasks.is_empty() {
                     break;
                 }
@@ -196,6 +196,11 @@ impl Engine {
                 }
                 Found::Nothing if waiter.only_for_payloads => {
                     self.answer_empty(waiter, out);
+                    from = number + 1;
+                }
+                Found::OnItsWay if waiter.request.queues.len() > 1 => {
+                    // It waits for another queue's task, perhaps; those behind it may have this queue's.
+                    self.waiting.put(number, waiter);
                     from = number + 1;
                 }
                 Found::Nothing | Found::OnItsWay | Found::NoRoom => {

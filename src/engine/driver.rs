@@ -361,10 +361,12 @@ impl Driver {
             for output in out.drain(..) {
                 inputs.extend(self.one(output));
             }
+            let fed_back = !inputs.is_empty();
             for input in inputs {
                 self.engine.step(now, input, out);
             }
-            if !out.is_empty() {
+            // What was given back is to be written, and may be what a waiting claim waits for.
+            if fed_back || !out.is_empty() {
                 self.engine.step(now, Input::Flush, out);
             }
         }

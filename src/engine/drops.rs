@@ -77,12 +77,13 @@ impl Engine {
             self.load(now, [id], out);
             return self.postpone(source, task);
         }
-        let room = self.ledger.room_for_new(bytes_of(&task), 1);
+        let bytes = bytes_of(&task);
+        let room = self.ledger.room_for_new(bytes, 1);
         if self.queue.is_draining(&task.queue)
             || room != Room::Yes
             || self.files.len() >= self.settings.max_pending_files
         {
-            self.wait_for_room(now, room);
+            self.wait_for_room(now, room, |ledger| ledger.room_for_new(bytes, 1));
             return self.postpone(source, task);
         }
         let path = source.path.clone();
@@ -129,6 +130,9 @@ impl Engine {
 
     /// Looks again at dropped files that had to wait.
     pub(super) fn take_postponed(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.fault.is_some() {
+            return;
+        }
         for (source, task) in std::mem::take(&mut self.postponed) {
             self.dropped(now, source, task, out);
         }

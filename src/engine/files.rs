@@ -24,6 +24,10 @@ pub(super) struct FileChange {
     pub(super) old: Option<Location>,
     /// A dropped file to be removed.
     pub(super) source: Option<Source>,
+    /// Other files of the task that a crash left between the writing of a new one and the removal of the old.
+    pub(super) strays: Vec<Location>,
+    /// The file is written also where it is in its place: nobody can say whether it is whole.
+    pub(super) rewrite: bool,
     /// What is to stand in `done/`, for a task that was completed where that is kept.
     pub(super) done: Option<Box<DoneTask>>,
     /// The first frame that this change is about: its segment must stay until the change is made.
@@ -77,6 +81,8 @@ impl Files {
             FileChange {
                 old,
                 source: None,
+                strays: Vec::new(),
+                rewrite: false,
                 done: None,
                 first: seq,
                 last: seq,
@@ -112,7 +118,9 @@ impl Files {
     /// Whether `place` is a file of ours that is about to change.
     pub(super) fn knows(&self, place: &Location) -> bool {
         let id = place.name.id;
-        let old = |change: &FileChange| change.old.as_ref() == Some(place);
+        let old = |change: &FileChange| {
+            change.old.as_ref() == Some(place) || change.strays.contains(place)
+        };
         self.waiting.get(&id).is_some_and(old) || self.in_flight.contains_key(&id)
     }
 
@@ -231,6 +239,8 @@ impl Files {
             change.last = newer.last;
             change.done = newer.done.or(change.done);
             change.source = change.source.or(newer.source);
+            change.rewrite |= newer.rewrite;
+            change.strays.extend(newer.strays);
         }
         self.waiting.insert(id, change);
         self.later.insert((when, id));

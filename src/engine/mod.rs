@@ -14,6 +14,8 @@ mod claiming;
 mod claims;
 pub mod clock;
 mod clock_watch;
+#[cfg(test)]
+mod crash;
 pub mod driver;
 mod drops;
 mod files;
@@ -152,6 +154,8 @@ pub struct Engine {
     last_sealed: Seq,
     room_refused: Option<Tick>,
     spool_full: bool,
+    /// Whether as many file changes waited as may, when that was last looked at.
+    crowded: bool,
     listening: bool,
     event_number: u64,
     syncs: u64,
@@ -236,7 +240,8 @@ impl Engine {
     }
 
     fn spool_delay(&self) -> Millis {
-        if self.closing {
+        // A checkpoint waits for the files of all before it: they don't take their time.
+        if self.closing || self.checkpointing.is_some() {
             Millis(0)
         } else {
             self.settings.spool_delay
@@ -446,7 +451,7 @@ impl Engine {
     }
 
     /// Room that is not there may come: when it is being made, or when the last try is some time ago. Gives whether to wait.
-    fn wait_for_room(&mut self, now: Now, room: Room) -> bool {
+    fn wait_for_room(&mut self, now: Now, room: Room, ask: impl FnOnce(&Ledger) -> Room) -> bool {
         match room {
             Room::Yes | Room::Wait => true,
             Room::Full => {
@@ -456,6 +461,8 @@ impl Engine {
                 if rested {
                     self.room_refused = Some(now.tick);
                     self.ledger.retry_segment();
+                    // A full ledger notes no wish: it is asked again, so that it wants a segment that is large enough.
+                    return ask(&self.ledger) != Room::Full;
                 }
                 rested
             }

@@ -178,20 +178,31 @@ impl Engine {
     }
 
     fn not_loaded(&mut self, now: Now, id: TaskId, error: LoadError, out: &mut Vec<Output>) {
+        if self.fault.is_some() {
+            return;
+        }
         let Some(entry) = self.queue.get(id) else {
             return;
         };
-        let leased = entry.state == State::Leased;
+        let state = entry.state;
+        let leased = state == State::Leased;
         match error {
             LoadError::Missing if leased || !self.files.is_settled(id) => {
                 tracing::warn!(task_id = %id, "the file of a task is gone; its payload is lost when its worker gives up");
+                // Not at once again, whoever asks.
+                self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));
             }
             LoadError::Missing => {
                 tracing::info!(task_id = %id, "the file of a task was removed: it is cancelled");
                 self.commit(now, &[Record::Cancelled { id }]);
             }
             LoadError::Disk(error) => {
-                if !self.bodies.trouble(id, now.tick.plus(LOAD_RETRY)) {
+                let again = self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));
+                if !again {
+                    // No more of itself: only when somebody asks.
+                    self.bodies.remove(id);
+                }
+                if !again && matches!(state, State::Ready | State::Scheduled) {
                     let text = format!("its file can't be read: {error}");
                     tracing::error!(task_id = %id, error = %error, "a task's file can't be read: the task is dead");
                     let dead = Record::Failed {

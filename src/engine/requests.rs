@@ -155,13 +155,15 @@ impl Engine {
         out: &mut Vec<Output>,
     ) {
         let crowded = self.files.len() >= self.settings.max_pending_files;
-        let room = self
-            .ledger
-            .room_for_new(tasks.iter().map(bytes_of).sum(), tasks.len() as u64);
+        let (bytes, count) = (tasks.iter().map(bytes_of).sum(), tasks.len() as u64);
+        let room = self.ledger.room_for_new(bytes, count);
         if crowded && self.spool_full {
             return self.refuse(ticket, Refusal::NoRoom, out);
         }
-        if crowded || (room != Room::Yes && self.wait_for_room(now, room)) {
+        if crowded
+            || (room != Room::Yes
+                && self.wait_for_room(now, room, |ledger| ledger.room_for_new(bytes, count)))
+        {
             return self.roomless.push_back((ticket, tasks));
         }
         if room == Room::Full {
@@ -234,7 +236,7 @@ impl Engine {
     fn if_room(&mut self, now: Now, record: Record, bytes: u64) -> Result<(), Refusal> {
         let room = self.ledger.room_for_claim(bytes);
         if room != Room::Yes {
-            self.wait_for_room(now, room);
+            self.wait_for_room(now, room, |ledger| ledger.room_for_claim(bytes));
             return Err(if room == Room::Full {
                 Refusal::NoRoom
             } else {

@@ -27,6 +27,8 @@ pub struct Loader {
     unseen: HashSet<TaskId, FixedState>,
     /// Files whose task has another file already.
     doubles: Vec<Location>,
+    /// The tasks that the journal's tail speaks of.
+    touched: HashSet<TaskId, FixedState>,
     files: u64,
 }
 
@@ -68,6 +70,7 @@ impl Loader {
             last_sealed: Seq(0),
             room_refused: None,
             spool_full: false,
+            crowded: false,
             listening: false,
             event_number: 0,
             syncs: 0,
@@ -85,6 +88,7 @@ impl Loader {
             now,
             unseen: HashSet::default(),
             doubles: Vec::new(),
+            touched: HashSet::default(),
             files: 0,
         }
     }
@@ -108,7 +112,13 @@ impl Loader {
                         self.unseen.remove(&id);
                     }
                 }
+                self.touched.extend(record.id());
                 self.engine.make_true(self.now, &record, seq);
+                if let Record::Submitted(task) = &record {
+                    // Its file was not synced: after a power cut there may be a name and nothing in it.
+                    let change = self.engine.files.note(task.id, None, seq, self.now.tick);
+                    change.rewrite = true;
+                }
             }
             Found::Progress { .. } => {}
         }
@@ -178,6 +188,20 @@ impl Loader {
                 tracing::info!(task_id = %id, "a task's file was removed while the daemon was down: it is cancelled");
                 engine.commit(self.now, &[Record::Cancelled { id }]);
             }
+        }
+        // A second file of a task that the tail speaks of is what a crash left of a move: it must not come back as a drop.
+        let seq = engine.ledger.synced_seq();
+        for place in self
+            .doubles
+            .extract_if(.., |place| self.touched.contains(&place.name.id))
+        {
+            let id = place.name.id;
+            let now = engine.queue.location(id);
+            engine
+                .files
+                .note(id, now, seq, self.now.tick)
+                .strays
+                .push(place);
         }
         let queue = &engine.queue;
         self.doubles.retain(|place| {

@@ -53,13 +53,15 @@ impl Engine {
         if !work.is_empty() {
             out.push(Output::Files(work));
         }
+        // Changes that came to nothing make room too, and no answer of the disk's will tell.
+        self.after_files(now, out);
     }
 
     /// What makes a task's file right; `None`: its payload has to be read first.
     fn ops(&self, id: TaskId, change: &FileChange) -> Option<Vec<FileOp>> {
         let mut ops = Vec::new();
         match self.queue.location(id) {
-            Some(at) if change.old.as_ref() != Some(&at) => {
+            Some(at) if change.rewrite || change.old.as_ref() != Some(&at) => {
                 let entry = self.queue.get(id)?;
                 let dead = entry.state == crate::task::State::Dead;
                 let file = TaskFile {
@@ -82,6 +84,12 @@ impl Engine {
             Some(_) => {}
             None => ops.extend(Self::ops_of_ended(id, change)),
         }
+        let at = self.queue.location(id);
+        let strays = change
+            .strays
+            .iter()
+            .filter(|stray| Some(*stray) != at.as_ref());
+        ops.extend(strays.cloned().map(|at| FileOp::Remove { at }));
         ops.extend(change.source.clone().map(FileOp::RemoveSource));
         Some(ops)
     }
@@ -130,9 +138,19 @@ impl Engine {
             }
         }
         self.spool_full = full;
-        if !self.roomless.is_empty() && self.files.len() < self.settings.max_pending_files {
+        self.after_files(now, out);
+    }
+
+    /// Looks again at what waited for the spool to be less crowded.
+    fn after_files(&mut self, now: Now, out: &mut Vec<Output>) {
+        let waits = !self.roomless.is_empty() || !self.postponed.is_empty();
+        if std::mem::take(&mut self.crowded)
+            && waits
+            && self.files.len() < self.settings.max_pending_files
+        {
             self.after_room(now, out);
         }
+        self.crowded |= self.files.len() >= self.settings.max_pending_files;
     }
 
     fn file_made(&mut self, id: TaskId) {
@@ -152,7 +170,7 @@ impl Engine {
     pub(super) fn checkpoint(&mut self, out: &mut Vec<Output>) {
         let bytes = self.ledger.bytes_since_checkpoint();
         let wanted = self.checkpoint_wanted
-            || bytes >= self.settings.checkpoint_bytes + self.checkpoint_from;
+            || bytes >= self.settings.checkpoint_bytes.max(self.checkpoint_from);
         if self.checkpointing.is_none() && wanted {
             self.begin_checkpoint();
         }
@@ -212,7 +230,9 @@ impl Engine {
             Err(failed) if failed.full => {
                 tracing::warn!(error = %failed.text, "no room for a checkpoint; the journal grows on");
                 self.ledger.checkpoint_refused();
-                self.checkpoint_from = self.settings.checkpoint_bytes / 4;
+                // Not again before it has grown by a quarter: on a full disk that would be at once, and for ever.
+                self.checkpoint_from =
+                    self.ledger.bytes_since_checkpoint() + self.settings.checkpoint_bytes / 4;
                 for ticket in callers {
                     out.push(Output::Reply(ticket, Err(Error::Refused(Refusal::NoRoom))));
                 }

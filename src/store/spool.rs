@@ -15,7 +15,7 @@ use crate::task::{
     Area, FileName, Location, NewTask, Refusal, Source, TaskFile, TaskId, WallMillis, read_dropped,
 };
 
-use super::{Disk, DiskError, DiskResult, Kind, Read};
+use super::{Disk, DiskError, DiskFile as _, DiskResult, Kind, Read};
 
 /// How large a file that is read as a task may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,11 +93,13 @@ impl<D: Disk> Spool<D> {
         Self { disk, limits }
     }
 
-    /// Makes one change. Nothing of it is synced.
+    /// Makes one change. Nothing of it is synced, but a file that is moved, before the old one goes.
     pub fn run(&self, op: &FileOp) -> DiskResult<()> {
         match op {
             FileOp::Put { old, at, file } => {
-                self.put(at, file)?;
+                // The old file may be all that is left of the payload: it goes only when the new one is whole on the disk.
+                let moves = old.as_ref().is_some_and(|old| old != at);
+                self.put(at, file, moves)?;
                 match old {
                     Some(old) if old != at => self.remove(&old.path()),
                     _ => Ok(()),
@@ -108,7 +110,7 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    fn put(&self, at: &Location, file: &TaskFile) -> DiskResult<()> {
+    fn put(&self, at: &Location, file: &TaskFile, durably: bool) -> DiskResult<()> {
         let path = at.path();
         let bytes = file
             .to_json()
@@ -126,6 +128,9 @@ impl<D: Disk> Spool<D> {
                 self.disk.write_new(&temporary, &bytes)?;
             }
             other => other?,
+        }
+        if durably {
+            self.disk.open(&temporary)?.sync()?;
         }
         let renamed = self.disk.rename(&temporary, &path);
         if renamed.is_err() {
