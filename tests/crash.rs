@@ -67,8 +67,9 @@ fn client(address: &str, account: &Mutex<Account>, stop: &AtomicBool, number: us
                 let id = task["id"].as_str().expect("an id").to_owned();
                 account.lock().expect("account").submitted.insert(id);
             }
+            // A daemon that is stopping may say so.
+            Some((503, _)) | None => return,
             Some((status, answer)) => panic!("{status}: {answer}"),
-            None => return,
         }
         let Some((200, answer)) = ask(
             address,
@@ -91,8 +92,8 @@ fn client(address: &str, account: &Mutex<Account>, stop: &AtomicBool, number: us
                 Some((200, _)) => {
                     account.lock().expect("account").completed.insert(id);
                 }
+                Some((503, _)) | None => return,
                 Some((status, answer)) => panic!("{status}: {answer}"),
-                None => return,
             }
         }
     }
@@ -166,4 +167,50 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
         }
     }
     assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_stop_under_load_loses_nothing_and_ends_with_0() {
+    let mut daemon = Daemon::start(&["--log-level", "warn"]);
+    let account = Arc::new(Mutex::new(Account::default()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..16)
+        .map(|number| {
+            let (address, account, stop) = (
+                daemon.address.clone(),
+                Arc::clone(&account),
+                Arc::clone(&stop),
+            );
+            thread::spawn(move || client(&address, &account, &stop, number))
+        })
+        .collect();
+    common::until("enough is submitted", || {
+        (account.lock().expect("account").submitted.len() >= 500).then_some(())
+    });
+    let begin = std::time::Instant::now();
+    assert!(daemon.stop().success());
+    assert!(
+        begin.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begin.elapsed()
+    );
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().expect("a client ends");
+    }
+    daemon.restart();
+    let there = all_ids(&daemon);
+    let account = account.lock().expect("account");
+    let ended = |id: &String| account.completed.contains(id) || account.doubtful.contains(id);
+    assert!(
+        account
+            .submitted
+            .iter()
+            .all(|id| there.contains(id) || ended(id)),
+        "an acknowledged task is lost"
+    );
+    assert!(
+        !account.completed.iter().any(|id| there.contains(id)),
+        "a completed task is back"
+    );
 }
