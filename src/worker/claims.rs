@@ -95,6 +95,8 @@ pub(super) struct Claims<O> {
     /// With `until_empty`: the attempts begun here, and whether one of them came again after it was given back.
     met: HashSet<(String, u32)>,
     met_again: bool,
+    /// Whether a task has ended since the claim in flight was sent: what that end brought, its answer may not know.
+    ended_since: bool,
     is_stopping: bool,
     /// After a stop, a claim is withdrawn then.
     withdraw_at: Option<Instant>,
@@ -130,6 +132,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             was_reached: false,
             met: HashSet::new(),
             met_again: false,
+            ended_since: false,
             is_stopping: false,
             withdraw_at: None,
             kill_at: None,
@@ -193,6 +196,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
                 CLAIM_WAIT_SECS
             };
             self.claim = Some(self.flight(free, wait, carried));
+            self.ended_since = false;
         }
         if !self.kept.is_empty() && self.report.is_none() {
             let carried = self.report_batch();
@@ -286,7 +290,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             }
         };
         self.answered(flight.carried, &answer.completed);
-        self.is_empty = answer.tasks.is_empty();
+        self.is_empty = answer.tasks.is_empty() && !self.ended_since;
         let was_quick = flight.since.elapsed() < IDLE_PACE;
         if self.is_empty && was_quick && !self.config.until_empty {
             self.hold_claims(flight.since + IDLE_PACE);
@@ -384,6 +388,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
 
     fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         self.is_empty = false;
+        self.ended_since = true;
         match ended {
             Ok(Ended::Completed(completion)) => self.kept.push(Kept {
                 completion,

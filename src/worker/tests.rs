@@ -439,9 +439,19 @@ async fn until_empty_ends_when_nothing_is_due_and_all_is_told() {
     // Nothing more now; but what runs may bring something.
     stage.daemon.claim().await.give(&[]);
     handler.answer(200, &json!(null));
-    let claim = stage.daemon.claim().await;
-    assert_eq!(claim.completes(), ["a"]);
-    claim.give(&["b"]);
+    // The completion rides on the next claim, or goes before it when the one before is still on its way.
+    let mut told = Vec::new();
+    loop {
+        let claim = stage.daemon.claim().await;
+        told.extend(claim.completes());
+        if told.is_empty() || claim.body["max"] == 0 {
+            claim.give(&[]);
+        } else {
+            claim.give(&["b"]);
+            break;
+        }
+    }
+    assert_eq!(told, ["a"]);
     stage.begun("b").await.answer(200, &json!(null));
     // The claim beside it and the one that carries it: both find nothing.
     let mut completed = Vec::new();
