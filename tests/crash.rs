@@ -33,6 +33,23 @@ struct Account {
     doubtful: BTreeSet<String>,
 }
 
+impl Account {
+    /// Holds what clients were told against what is there.
+    fn hold(&self, there: &BTreeSet<String>, when: &str) {
+        for id in &self.submitted {
+            let known =
+                there.contains(id) || self.completed.contains(id) || self.doubtful.contains(id);
+            assert!(known, "{when}: {id} was acknowledged and is lost");
+        }
+        for id in &self.completed {
+            assert!(
+                !there.contains(id),
+                "{when}: {id} was completed and is back"
+            );
+        }
+    }
+}
+
 fn ask(address: &str, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream
@@ -152,19 +169,10 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
         }
         daemon.restart();
         let there = all_ids(&daemon);
-        let account = account.lock().expect("account");
-        for id in &account.submitted {
-            let known = there.contains(id)
-                || account.completed.contains(id)
-                || account.doubtful.contains(id);
-            assert!(known, "round {round}: {id} was acknowledged and is lost");
-        }
-        for id in &account.completed {
-            assert!(
-                !there.contains(id),
-                "round {round}: {id} was completed and is back"
-            );
-        }
+        account
+            .lock()
+            .expect("account")
+            .hold(&there, &format!("round {round}"));
     }
     assert!(daemon.stop().success());
 }
@@ -200,17 +208,8 @@ fn a_stop_under_load_loses_nothing_and_ends_with_0() {
     }
     daemon.restart();
     let there = all_ids(&daemon);
-    let account = account.lock().expect("account");
-    let ended = |id: &String| account.completed.contains(id) || account.doubtful.contains(id);
-    assert!(
-        account
-            .submitted
-            .iter()
-            .all(|id| there.contains(id) || ended(id)),
-        "an acknowledged task is lost"
-    );
-    assert!(
-        !account.completed.iter().any(|id| there.contains(id)),
-        "a completed task is back"
-    );
+    account
+        .lock()
+        .expect("account")
+        .hold(&there, "after the stop");
 }
