@@ -3,7 +3,8 @@
 //! | thread | does |
 //! |---|---|
 //! | `engine` | [`Engine::step`], nothing else; sleeps until something happens or is due |
-//! | `journal` | writes groups and makes segments |
+//! | `journal` | writes groups |
+//! | `segments` | makes segments ahead of need |
 //! | `checkpoint` | makes checkpoints, so that a long sync of the file system holds up no group |
 //! | `files` | changes task files |
 //! | `payloads` | reads task files |
@@ -167,6 +168,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
         &root,
         drops,
         rescan_every,
+        spool.own_steps(),
         || clock::now().wall,
         move |sighting| sink.send(Post::Input(Input::Sighting(sighting))).is_ok(),
     )?;
@@ -382,7 +384,7 @@ impl Driver {
                 }
             }
             Output::Write(group) => self.hands.journal(JournalWork::Write(group)),
-            Output::MakeSegment(segment) => self.hands.journal(JournalWork::Make(segment)),
+            Output::MakeSegment(segment) => self.hands.segment(segment),
             Output::Checkpoint(checkpoint) => self.hands.checkpoint(checkpoint),
             Output::Files(work) => self.hands.files(FilesWork::Change(work)),
             Output::Reject { path, reason } => self.hands.files(FilesWork::Reject(path, reason)),

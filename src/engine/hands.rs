@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     store::{
-        Checkpoint, DiskError, Group, Journal, JournalStart, Latched, LoadError, NewSegment,
-        RealDisk, Seq, Spool, reject, rejected, shown,
+        Checkpoint, DiskError, Group, Journal, JournalStart, Latched, LatchedFile, LoadError,
+        MadeSegment, NewSegment, RealDisk, RealFile, Seq, Spool, reject, rejected, shown,
     },
     task::{Location, NewTask, RejectedView, TaskId, WallMillis},
 };
@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum JournalWork {
     Write(Group),
-    Make(NewSegment),
+    Adopt(MadeSegment<LatchedFile<RealFile>>),
     Forget(Vec<u64>),
 }
 
@@ -42,6 +42,7 @@ pub(super) enum LoadWork {
 #[derive(Debug)]
 pub(super) struct Hands {
     journal: Option<Sender<JournalWork>>,
+    segments: Option<Sender<NewSegment>>,
     checkpoint: Option<Sender<Checkpoint>>,
     files: Option<Sender<FilesWork>>,
     load: Option<Sender<LoadWork>>,
@@ -65,6 +66,15 @@ impl Hands {
         };
         let journal_thread = thread("journal", move || hand.run(&orders))?;
 
+        let (segments, orders) = unbounded::<NewSegment>();
+        let maker = Journal::new(Arc::clone(latched), start.boot);
+        let (tell, adopt) = (post.clone(), journal.clone());
+        let segments_thread = thread("segments", move || {
+            for order in orders {
+                make_segment(&maker, &order, &adopt, &tell);
+            }
+        })?;
+
         let (checkpoint, orders) = unbounded::<Checkpoint>();
         let mut writer = Journal::new(Arc::clone(latched), start.boot);
         let (tell, forget) = (post.clone(), journal.clone());
@@ -81,6 +91,7 @@ impl Hands {
         let (files, orders) = unbounded();
         let (tell, hand, disk) = (post.clone(), Arc::clone(spool), Arc::clone(real));
         let files_thread = thread("files", move || {
+            give_way();
             for order in orders {
                 change_files(&hand, &disk, order, &tell);
             }
@@ -93,9 +104,16 @@ impl Hands {
                 read_files(&hand, &disk, order, &tell);
             }
         })?;
-        let threads = vec![journal_thread, checkpoint_thread, files_thread, load_thread];
+        let threads = vec![
+            journal_thread,
+            segments_thread,
+            checkpoint_thread,
+            files_thread,
+            load_thread,
+        ];
         Ok(Self {
             journal: Some(journal),
+            segments: Some(segments),
             checkpoint: Some(checkpoint),
             files: Some(files),
             load: Some(load),
@@ -105,6 +123,10 @@ impl Hands {
 
     pub(super) fn journal(&self, work: JournalWork) {
         order(self.journal.as_ref(), work);
+    }
+
+    pub(super) fn segment(&self, work: NewSegment) {
+        order(self.segments.as_ref(), work);
     }
 
     pub(super) fn checkpoint(&self, work: Checkpoint) {
@@ -123,7 +145,8 @@ impl Hands {
 impl Drop for Hands {
     /// Ends the threads, each after what it was told to do.
     fn drop(&mut self) {
-        // The checkpoint's hand gives orders to the journal's, so it ends first.
+        // These two give orders to the journal's hand, so they end first.
+        self.segments = None;
         self.checkpoint = None;
         self.files = None;
         self.load = None;
@@ -183,10 +206,10 @@ impl JournalHand {
                 self.journal.forget(&numbers);
                 return None;
             }
-            JournalWork::Make(segment) => match self.journal.make_segment(&segment) {
-                Ok(bytes) => Input::SegmentMade(segment.number, bytes),
-                Err(error) => Input::SegmentFailed(failed(error)),
-            },
+            JournalWork::Adopt(made) => {
+                self.journal.adopt(made);
+                return None;
+            }
             JournalWork::Write(group) => match self.journal.write(&group) {
                 Ok(()) => {
                     send(&self.post, Post::Input(Input::Written(group.seq)));
@@ -207,6 +230,35 @@ impl JournalHand {
         };
         send(&self.post, Post::Input(input));
     }
+}
+
+/// How far the hand that changes task files stands back (`nice(2)`): under full load requests come first, and the files
+/// follow until so many are behind that submits wait for them.
+const FILES_NICE: i32 = 10;
+
+/// Lets other threads go first. On Linux a nice value is a thread's own (`setpriority(2)`, "C library/kernel differences").
+fn give_way() {
+    if let Err(error) = rustix::process::setpriority_process(None, FILES_NICE) {
+        tracing::debug!(%error, "task files are changed at the same priority as all else");
+    }
+}
+
+/// Makes a segment: the journal's hand has it before the engine knows, so before anything is to be written to it.
+fn make_segment(
+    maker: &Journal<Latched<RealDisk>>,
+    new: &NewSegment,
+    adopt: &Sender<JournalWork>,
+    tell: &Sender<Post>,
+) {
+    let input = match maker.prepare(new) {
+        Ok(made) => {
+            let bytes = made.bytes;
+            send(adopt, JournalWork::Adopt(made));
+            Input::SegmentMade(new.number, bytes)
+        }
+        Err(error) => Input::SegmentFailed(failed(error)),
+    };
+    send(tell, Post::Input(input));
 }
 
 fn text(error: &DiskError) -> Arc<str> {

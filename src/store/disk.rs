@@ -8,7 +8,7 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::{ffi::OsStrExt as _, fs::FileExt as _},
     },
     path::{Path, PathBuf},
@@ -131,6 +131,10 @@ pub trait Disk: Send + Sync + 'static {
     fn open(&self, path: &Path) -> DiskResult<Self::File>;
     /// Writes a new file in one go, not synced. Fails if the path is taken; leaves nothing behind if it fails.
     fn write_new(&self, path: &Path, bytes: &[u8]) -> DiskResult<()>;
+    /// Makes a new file that is whole as soon as it has its name, not synced. Until then it has none: it is made in the
+    /// directory `aside`, which should be one that nobody watches. Fails if the path is taken, if the two are not of one
+    /// file system, or if that has no files without names; leaves nothing behind if it fails.
+    fn write_whole(&self, aside: &Path, path: &Path, bytes: &[u8]) -> DiskResult<()>;
     /// Reads a file of at most `limit` bytes whole, if it is a regular file with one name; never follows a link, never
     /// waits for a writer, and decides by the open descriptor, not by the path.
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read>;
@@ -172,13 +176,17 @@ impl RealDisk {
     }
 
     fn at(&self, operation: &'static str, path: &Path, flags: OFlags) -> DiskResult<OwnedFd> {
-        // Group members may read the spool's files, nobody else: the unit's UMask narrows it further where wanted.
-        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP;
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        retry(|| fs::openat(&self.root, path, flags, mode))
+        retry(|| fs::openat(&self.root, path, flags, FILE_MODE))
             .map_err(|errno| DiskError::new(operation, path, errno))
     }
 }
+
+/// Group members may read the spool's files, nobody else: the unit's UMask narrows it further where wanted.
+const FILE_MODE: Mode = Mode::RUSR
+    .union(Mode::WUSR)
+    .union(Mode::RGRP)
+    .union(Mode::WGRP);
 
 /// Tries again what a signal interrupted.
 fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
@@ -218,7 +226,28 @@ impl RealFile {
     fn error(&self, operation: &'static str, cause: io::Error) -> DiskError {
         DiskError::new(operation, &self.path, cause)
     }
+
+    /// Takes `size` bytes of the disk, and writes zeros over them: where a file has no blocks that were never written, a
+    /// later sync of it has data to write and nothing else. On ext4 it would otherwise commit the file system's own
+    /// journal, and with it every task file that was made since the last commit.
+    fn set_aside(&mut self, size: u64) -> DiskResult<()> {
+        if size > 0 {
+            retry(|| fs::fallocate(&self.file, FallocateFlags::empty(), 0, size))
+                .map_err(|errno| DiskError::new("set room aside for", &self.path, errno))?;
+        }
+        let zeros = vec![0; size.min(ZEROS) as usize];
+        let mut at = 0;
+        while at < size {
+            let count = (size - at).min(ZEROS);
+            self.write_at(&zeros[..count as usize], at)?;
+            at += count;
+        }
+        Ok(())
+    }
 }
+
+/// How many zeros are written at once.
+const ZEROS: u64 = 256 << 10;
 
 impl DiskFile for RealFile {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> DiskResult<()> {
@@ -264,16 +293,15 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path, size: u64) -> DiskResult<RealFile> {
         let fd = self.at("create", path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        if size > 0
-            && let Err(errno) = retry(|| fs::fallocate(&fd, FallocateFlags::empty(), 0, size))
-        {
-            self.unlink(path)?;
-            return Err(DiskError::new("set room aside for", path, errno));
-        }
-        Ok(RealFile {
+        let mut file = RealFile {
             file: fd.into(),
             path: path.to_owned(),
-        })
+        };
+        if let Err(error) = file.set_aside(size) {
+            self.unlink(path)?;
+            return Err(error);
+        }
+        Ok(file)
     }
 
     fn open(&self, path: &Path) -> DiskResult<RealFile> {
@@ -299,6 +327,25 @@ impl Disk for RealDisk {
             self.unlink(path)?;
         }
         written
+    }
+
+    fn write_whole(&self, aside: &Path, path: &Path, bytes: &[u8]) -> DiskResult<()> {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        let fd = retry(|| fs::openat(&self.root, aside, flags, FILE_MODE))
+            .map_err(|errno| DiskError::new("create a file in", aside, errno))?;
+        let file = std::fs::File::from(fd);
+        file.write_all_at(bytes, 0)
+            .map_err(|cause| DiskError::new("write", path, cause))?;
+        // The way that open(2) shows under `O_TMPFILE`: naming by the descriptor itself is for the privileged.
+        let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::linkat(
+            fs::CWD,
+            descriptor.as_str(),
+            &self.root,
+            path,
+            AtFlags::SYMLINK_FOLLOW,
+        )
+        .map_err(|errno| DiskError::new("create", path, errno))
     }
 
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read> {

@@ -135,6 +135,10 @@ impl<D: Disk> Disk for Latched<D> {
         self.change(|disk| disk.write_new(path, bytes))
     }
 
+    fn write_whole(&self, aside: &Path, path: &Path, bytes: &[u8]) -> DiskResult<()> {
+        self.change(|disk| disk.write_whole(aside, path, bytes))
+    }
+
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read> {
         self.inner.read(path, limit)
     }
@@ -201,6 +205,7 @@ mod tests {
             file.write_at(b"y", 0),
             disk.create(Path::new("b"), 1).map(drop),
             disk.write_new(Path::new("b"), b""),
+            disk.write_whole(Path::new("d"), Path::new("b"), b""),
             disk.rename(path, Path::new("b")),
             disk.rename_new(path, Path::new("b")),
             disk.unlink(path),

@@ -11,6 +11,7 @@ mod latch;
 mod lock;
 #[cfg(test)]
 mod memory_disk;
+mod own;
 mod read_only;
 mod recover;
 mod rejected;
@@ -26,12 +27,13 @@ pub use disk::{
     Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, RealDisk, RealFile, names,
 };
 pub use journal::{
-    Boot, Group, Journal, Ledger, LedgerSettings, NewSegment, OldSegment, Room, Seq,
+    Boot, Group, Journal, Ledger, LedgerSettings, MadeSegment, NewSegment, OldSegment, Room, Seq,
 };
 pub use latch::{Latched, LatchedFile};
 pub use lock::{Lock, LockError};
 #[cfg(test)]
 pub(crate) use memory_disk::{Kept, MemoryDisk};
+pub use own::OwnSteps;
 pub use recover::{Found, JournalStart, RecoverError, TornTail, recover};
 pub use rejected::{RejectedFile, reject, rejected};
 pub use repair::{SetAside, inspect, set_aside};

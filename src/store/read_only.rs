@@ -32,6 +32,10 @@ impl<D: Disk> Disk for ReadOnly<D> {
         refused(path)
     }
 
+    fn write_whole(&self, _aside: &Path, path: &Path, _bytes: &[u8]) -> DiskResult<()> {
+        refused(path)
+    }
+
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read> {
         self.0.read(path, limit)
     }

@@ -15,7 +15,10 @@ use crate::task::{
     Area, FileName, Location, NewTask, Refusal, Source, TaskFile, TaskId, WallMillis, read_dropped,
 };
 
-use super::{Disk, DiskError, DiskFile as _, DiskResult, Kind, Read};
+use super::{
+    Disk, DiskError, DiskFile as _, DiskResult, Kind, Read,
+    own::{OwnSteps, Step},
+};
 
 /// How large a file that is read as a task may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +88,23 @@ pub(super) fn is_temporary(name: &OsStr) -> bool {
 pub struct Spool<D: Disk> {
     disk: Arc<D>,
     limits: DropLimits,
+    own: Arc<OwnSteps>,
 }
+
+/// Where a file is while it has no name: a directory of every data directory that the watcher does not watch, so that the
+/// kernel tells of the name alone, and not of each step before.
+const ASIDE: &str = Area::Dead.dir();
 
 impl<D: Disk> Spool<D> {
     /// The spool of the data directory that `disk` is.
     pub fn new(disk: Arc<D>, limits: DropLimits) -> Self {
-        Self { disk, limits }
+        let own = Arc::default();
+        Self { disk, limits, own }
+    }
+
+    /// What this spool does under the watcher's eyes.
+    pub fn own_steps(&self) -> Arc<OwnSteps> {
+        Arc::clone(&self.own)
     }
 
     /// Makes one change. Nothing of it is synced, but a file that is moved, before the old one goes.
@@ -101,11 +115,11 @@ impl<D: Disk> Spool<D> {
                 let moves = old.as_ref().is_some_and(|old| old != at);
                 self.put(at, file, moves)?;
                 match old {
-                    Some(old) if old != at => self.remove(&old.path()),
+                    Some(old) if old != at => self.remove_own(old),
                     _ => Ok(()),
                 }
             }
-            FileOp::Remove { at } => self.remove(&at.path()),
+            FileOp::Remove { at } => self.remove_own(at),
             FileOp::RemoveSource(source) => self.remove_source(source),
         }
     }
@@ -115,6 +129,14 @@ impl<D: Disk> Spool<D> {
         let bytes = file
             .to_json()
             .map_err(|cause| DiskError::new("write", &path, io::Error::other(cause)))?;
+        // The quick way, which most files go. Where it can't be gone, the other one says why, or succeeds.
+        if !durably {
+            self.own.begin(Step::Made, at.name);
+            if self.disk.write_whole(ASIDE.as_ref(), &path, &bytes).is_ok() {
+                return Ok(());
+            }
+            self.own.end(Step::Made, at.name);
+        }
         let temporary = at.folder().join(temporary_name(at.name.id));
         match self.disk.write_new(&temporary, &bytes) {
             Err(error) if error.is_missing() => {
@@ -137,6 +159,18 @@ impl<D: Disk> Spool<D> {
             self.remove(&temporary)?;
         }
         renamed
+    }
+
+    fn remove_own(&self, at: &Location) -> DiskResult<()> {
+        self.own.begin(Step::Removed, at.name);
+        let removed = self.disk.unlink(&at.path());
+        if removed.is_err() {
+            self.own.end(Step::Removed, at.name);
+        }
+        match removed {
+            Err(error) if is_absent(&error) => Ok(()),
+            other => other,
+        }
     }
 
     fn remove(&self, path: &Path) -> DiskResult<()> {

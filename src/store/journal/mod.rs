@@ -57,7 +57,7 @@ mod writer;
 pub use format::{Boot, Seq};
 pub use ledger::{Group, Ledger, LedgerSettings};
 pub use room::{NewSegment, OldSegment, Room};
-pub use writer::Journal;
+pub use writer::{Journal, MadeSegment};
 
 #[cfg(test)]
 pub(super) use format::dress_frame;

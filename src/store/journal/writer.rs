@@ -24,6 +24,16 @@ struct Segment<F> {
     dirty: bool,
 }
 
+/// A segment that is there, and not yet written to.
+#[derive(Debug)]
+pub struct MadeSegment<F> {
+    /// Its number.
+    pub number: u64,
+    /// Its size in bytes.
+    pub bytes: u64,
+    file: F,
+}
+
 impl<D: Disk> Journal<D> {
     /// `boot` is what [`recover`](crate::store::recover()) gave back: segments and checkpoints say it of themselves.
     pub fn new(disk: Arc<D>, boot: Boot) -> Self {
@@ -34,20 +44,42 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Makes a segment, durable with its name, and gives its size in bytes. When the disk has no room for it, tries halves
-    /// down to the least that is of use; an error that [is about room](DiskError::is_full) leaves nothing behind.
+    /// Makes a segment and takes it, and gives its size in bytes. See [`prepare`](Self::prepare).
     pub fn make_segment(&mut self, new: &NewSegment) -> DiskResult<u64> {
+        let made = self.prepare(new)?;
+        let bytes = made.bytes;
+        self.adopt(made);
+        Ok(bytes)
+    }
+
+    /// Makes a segment, durable with its name. When the disk has no room for it, tries halves down to the least that is
+    /// of use; an error that [is about room](DiskError::is_full) leaves nothing behind.
+    ///
+    /// This takes its time, as all of the segment is written once: another hand than the one that writes groups may do it.
+    pub fn prepare(&self, new: &NewSegment) -> DiskResult<MadeSegment<D::File>> {
         let least = new.least.max(LEAST_SEGMENT);
         let mut bytes = new.bytes.max(least);
         loop {
             match self.try_segment(new, bytes) {
                 Err(error) if error.is_full() && bytes > least => bytes = (bytes / 2).max(least),
-                other => return other.map(|()| bytes),
+                other => {
+                    return other.map(|file| MadeSegment {
+                        number: new.number,
+                        bytes,
+                        file,
+                    });
+                }
             }
         }
     }
 
-    fn try_segment(&mut self, new: &NewSegment, bytes: u64) -> DiskResult<()> {
+    /// Takes a segment that was made, to write to it.
+    pub fn adopt(&mut self, made: MadeSegment<D::File>) {
+        let (file, dirty) = (made.file, false);
+        self.segments.insert(made.number, Segment { file, dirty });
+    }
+
+    fn try_segment(&self, new: &NewSegment, bytes: u64) -> DiskResult<D::File> {
         let path = segment_path(new.number);
         let mut file = self.disk.create(&path, bytes)?;
         let header = Header {
@@ -61,9 +93,7 @@ impl<D: Disk> Journal<D> {
         }
         file.sync()?;
         self.disk.sync_dir(Path::new(DIR))?;
-        self.segments
-            .insert(new.number, Segment { file, dirty: false });
-        Ok(())
+        Ok(file)
     }
 
     /// Writes a group, and syncs it, and all before it, if it asks for that.

@@ -293,14 +293,19 @@ impl<D: Disk> Watching<D> {
         self.tell(Sighting::Irregular { path, reason })
     }
 
+    /// Nothing is at the path any more: what was known about it is of no use.
+    pub(super) fn forget(&mut self, path: &Path) {
+        self.memory.forget(path);
+        self.settling.cancel(path);
+        self.whole.remove(path);
+    }
+
     /// What is at the path now. Where nothing is, what was known about it is forgotten.
     pub(super) fn look(&mut self, path: &Path) -> Heard<Found> {
         match self.setup.disk.look(path) {
             Ok(meta) => Ok(Found::There(meta)),
             Err(error) if is_absent(&error) => {
-                self.memory.forget(path);
-                self.settling.cancel(path);
-                self.whole.remove(path);
+                self.forget(path);
                 Ok(Found::Absent)
             }
             Err(error) => {

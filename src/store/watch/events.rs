@@ -23,7 +23,14 @@ use notify::{
 };
 
 use super::place::{is_hidden, location};
-use crate::store::{shown, spool::is_temporary};
+use crate::{
+    store::{
+        own::{OwnSteps, Step},
+        shown,
+        spool::is_temporary,
+    },
+    task::FileName,
+};
 
 /// What to look at, and why. Paths are relative to the data directory.
 #[derive(Debug)]
@@ -36,6 +43,8 @@ pub(super) enum Notice {
     Created(PathBuf),
     /// Something left this path.
     Left(PathBuf),
+    /// The daemon removed its file at this path.
+    Removed(PathBuf),
     /// Owner, mode or times changed.
     Touched(PathBuf),
     /// Events are lost.
@@ -55,32 +64,49 @@ pub(super) struct Filter {
     root: PathBuf,
     notices: Sender<Notice>,
     lost: Arc<AtomicBool>,
+    own: Arc<OwnSteps>,
     /// Cookies of renames that began at one of our temporary names.
     ours: VecDeque<usize>,
 }
 
 impl Filter {
     /// For events below `root`, which is absolute. `lost` is set when a notice found no room.
-    pub(super) fn new(root: PathBuf, notices: Sender<Notice>, lost: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(
+        root: PathBuf,
+        notices: Sender<Notice>,
+        lost: Arc<AtomicBool>,
+        own: Arc<OwnSteps>,
+    ) -> Self {
         let ours = VecDeque::with_capacity(RENAMES);
         Self {
             root,
             notices,
             lost,
+            own,
             ours,
         }
     }
 
     fn notice(&mut self, event: &Event) -> Option<Notice> {
         if event.need_rescan() {
+            self.own.forget();
             return Some(Notice::Overflow);
         }
         let path = event.paths.first()?.strip_prefix(&self.root).ok()?;
         if let EventKind::Modify(ModifyKind::Name(mode)) = event.kind {
             return self.renamed(path, mode, event.tracker());
         }
-        if path.file_name().is_none_or(is_hidden) {
-            return None;
+        let name = path.file_name().filter(|name| !is_hidden(name))?;
+        let step = match event.kind {
+            EventKind::Create(_) => Some(Step::Made),
+            EventKind::Remove(_) => Some(Step::Removed),
+            _ => None,
+        };
+        if let Some(step) = step
+            && let Some(name) = name.to_str().and_then(FileName::parse)
+            && self.own.end(step, name)
+        {
+            return (step == Step::Removed).then(|| Notice::Removed(path.to_owned()));
         }
         let path = path.to_owned();
         match event.kind {

@@ -35,7 +35,7 @@ use crossbeam_channel::Sender;
 
 use crate::task::{Location, NewTask, QueueName, Source, TaskId, WallMillis};
 
-use super::{Disk, DropLimits, shown};
+use super::{Disk, DropLimits, OwnSteps, shown};
 use watching::{Command, Setup};
 
 /// What the watcher saw. Paths are relative to the data directory.
@@ -116,12 +116,17 @@ impl Watcher {
     ///
     /// Everything is told through `sink`, on the watcher's thread; when it gives `false`, nobody listens any more and the
     /// thread ends. `rescan_every` is for file systems that hide events; without it the thread sleeps until something
-    /// happens.
+    /// happens. `own` is what the spool does.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is one thing that a watcher is started with, and it is started once"
+    )]
     pub fn start<D: Disk>(
         disk: Arc<D>,
         root: &Path,
         limits: DropLimits,
         rescan_every: Option<Duration>,
+        own: Arc<OwnSteps>,
         now_wall: impl Fn() -> WallMillis + Send + 'static,
         sink: impl Fn(Sighting) -> bool + Send + 'static,
     ) -> Result<Self, WatchError> {
@@ -129,6 +134,7 @@ impl Watcher {
             disk,
             limits,
             rescan_every,
+            own,
             now_wall: Box::new(now_wall),
             sink: Box::new(sink),
         };

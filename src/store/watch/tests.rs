@@ -72,7 +72,16 @@ impl Bench {
         let (tell, sightings) = crossbeam_channel::unbounded();
         let sink = move |sighting| tell.send(sighting).is_ok();
         let disk = Arc::clone(&self.disk);
-        let watcher = Watcher::start(disk, self.scratch.path(), LIMITS, None, clock, sink).unwrap();
+        let watcher = Watcher::start(
+            disk,
+            self.scratch.path(),
+            LIMITS,
+            None,
+            Arc::default(),
+            clock,
+            sink,
+        )
+        .unwrap();
         Watched {
             bench: self,
             sightings,
@@ -557,6 +566,14 @@ fn a_data_directory_without_a_task_directory_can_not_be_watched() {
     fs::remove_dir(bench.path("tasks")).unwrap();
     let disk = Arc::clone(&bench.disk);
     let root = bench.scratch.path();
-    let started = Watcher::start(disk, root, LIMITS, None, || WallMillis(0), |_| true);
+    let started = Watcher::start(
+        disk,
+        root,
+        LIMITS,
+        None,
+        Arc::default(),
+        || WallMillis(0),
+        |_| true,
+    );
     assert!(matches!(started, Err(WatchError::Events { path, .. }) if path.ends_with("tasks")));
 }

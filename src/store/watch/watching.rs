@@ -26,7 +26,7 @@ use super::{
     place::TASKS,
 };
 use crate::{
-    store::{Disk, DiskError, DropLimits, shown},
+    store::{Disk, DiskError, DropLimits, OwnSteps, shown},
     task::{Location, QueueName, WallMillis},
 };
 
@@ -56,6 +56,7 @@ pub(super) struct Setup<D> {
     pub(super) disk: Arc<D>,
     pub(super) limits: DropLimits,
     pub(super) rescan_every: Option<Duration>,
+    pub(super) own: Arc<OwnSteps>,
     pub(super) now_wall: Box<dyn Fn() -> WallMillis + Send>,
     pub(super) sink: Box<dyn Fn(Sighting) -> bool + Send>,
 }
@@ -122,7 +123,12 @@ pub(super) fn start<D: Disk>(
     let (notices_in, notices) = bounded(NOTICES);
     let (commands_in, commands) = unbounded();
     let lost = Arc::new(AtomicBool::new(false));
-    let filter = Filter::new(root.clone(), notices_in, Arc::clone(&lost));
+    let filter = Filter::new(
+        root.clone(),
+        notices_in,
+        Arc::clone(&lost),
+        Arc::clone(&setup.own),
+    );
     let unlinked = Config::default().with_follow_symlinks(false);
     let mut notify =
         INotifyWatcher::new(filter, unlinked).map_err(|error| failed(&root, explain(&error)))?;
@@ -232,6 +238,10 @@ impl<D: Disk> Watching<D> {
             Notice::FolderMade(path) => self.folder_made(&path),
             Notice::Created(path) => self.created(&path),
             Notice::Left(path) => self.left(&path),
+            Notice::Removed(path) => {
+                self.forget(&path);
+                Ok(())
+            }
             Notice::Touched(path) => self.touched(&path),
             Notice::Overflow => {
                 self.lost.store(true, Ordering::SeqCst);
