@@ -16,6 +16,8 @@ pub mod clock;
 mod clock_watch;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod simulation;
 pub mod driver;
 mod drops;
 mod files;
@@ -484,7 +486,8 @@ impl Engine {
     /// Looks again at what waited for room.
     fn after_room(&mut self, now: Now, out: &mut Vec<Output>) {
         for (ticket, tasks) in std::mem::take(&mut self.roomless) {
-            self.submit(now, ticket, tasks, out);
+            // Like anew: a payload that it is compared with may have left the memory meanwhile.
+            self.request(now, ticket, Request::Submit(tasks), out);
         }
         for (ticket, request) in std::mem::take(&mut self.segment_waiters) {
             self.request(now, ticket, request, out);

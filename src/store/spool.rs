@@ -11,8 +11,12 @@ use std::{
     sync::Arc,
 };
 
-use crate::task::{
-    Area, FileName, Location, NewTask, Refusal, Source, TaskFile, TaskId, WallMillis, read_dropped,
+use crate::{
+    defect::{Defect, planted},
+    task::{
+        Area, FileName, Location, NewTask, Refusal, Source, TaskFile, TaskId, WallMillis,
+        read_dropped,
+    },
 };
 
 use super::{Disk, DiskError, DiskFile as _, DiskResult, Kind, Read};
@@ -93,17 +97,17 @@ impl<D: Disk> Spool<D> {
         Self { disk, limits }
     }
 
-    /// Makes one change. Nothing of it is synced, but a file that is moved, before the old one goes.
+    /// Makes one change. Nothing of it is synced, but a file that is moved, and its name, before the old one goes.
     pub fn run(&self, op: &FileOp) -> DiskResult<()> {
         match op {
             FileOp::Put { old, at, file } => {
                 // The old file may be all that is left of the payload: it goes only when the new one is whole on the disk.
-                let moves = old.as_ref().is_some_and(|old| old != at);
-                self.put(at, file, moves)?;
-                match old {
-                    Some(old) if old != at => self.remove(&old.path()),
-                    _ => Ok(()),
-                }
+                let Some(old) = old.as_ref().filter(|old| *old != at) else {
+                    return self.put(at, file, false);
+                };
+                self.put(at, file, true)?;
+                self.sync_name(at)?;
+                self.remove(&old.path())
             }
             FileOp::Remove { at } => self.remove(&at.path()),
             FileOp::RemoveSource(source) => self.remove_source(source),
@@ -137,6 +141,20 @@ impl<D: Disk> Spool<D> {
             self.remove(&temporary)?;
         }
         renamed
+    }
+
+    /// Makes the name of a task's file durable, and its folder's. No task hangs on a file in `done/`.
+    fn sync_name(&self, at: &Location) -> DiskResult<()> {
+        if at.area == Area::Done || planted(Defect::MoveBeforeSync) {
+            return Ok(());
+        }
+        let (folder, top) = (at.folder(), Path::new(at.area.dir()));
+        self.disk.sync_dir(&folder)?;
+        if folder == top {
+            Ok(())
+        } else {
+            self.disk.sync_dir(top)
+        }
     }
 
     fn remove(&self, path: &Path) -> DiskResult<()> {
