@@ -107,11 +107,6 @@ impl SimDisk {
         self.state().capacity = bytes;
     }
 
-    /// Bytes that all files together have.
-    pub(super) fn used(&self) -> u64 {
-        self.state().used()
-    }
-
     /// The machine, or the program, stops at the change after `more` further ones.
     pub(super) fn stop_after(&self, more: Option<u64>) {
         let mut state = self.state();
@@ -179,6 +174,8 @@ impl SimDisk {
         let name = path.file_name().unwrap_or_default().to_owned();
         let mut file = File::new(state.wall_ms);
         file.write(bytes, 0);
+        // Who drops a file with care syncs it before the rename; its name is as durable as any.
+        file.sync();
         let number = state.add(Node::File(file));
         state.change(dir, Change::Add(name, number));
         state.tell(Notice::Arrived(path.to_owned()));
@@ -201,7 +198,7 @@ impl SimDisk {
     /// All files below `top`, with their bytes.
     pub(super) fn files(&self, top: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut found = BTreeMap::new();
-        let mut state = self.state();
+        let state = self.state();
         if let Ok(number) = state.number("look at", Path::new(top)) {
             state.walk(number, Path::new(top), &mut found);
         }

@@ -193,6 +193,7 @@ fn live(world: &mut World) -> Held {
     if kind >= 8 && !world.over() {
         world.disk.end_trouble();
         world.hold_at_rest()?;
+        world.disk.set_capacity(world.temper.capacity);
     }
     if kind == 9 && !world.over() {
         world.give(crate::engine::Input::Stop);

@@ -51,7 +51,6 @@ impl World {
             return Err(format!("at rest, task {id} is shown, and ended"));
         }
         self.directory(&shown)?;
-        self.disk.set_capacity(self.temper.capacity);
         Ok(true)
     }
 
