@@ -474,6 +474,10 @@ impl Disk for SimDisk {
         })
     }
 
+    fn open_to_write(&self, path: &Path) -> DiskResult<SimFile> {
+        self.open(path)
+    }
+
     fn write_new(&self, path: &Path, bytes: &[u8]) -> DiskResult<()> {
         let mut state = self.state();
         let number = state.make(path, bytes.len())?;

@@ -224,7 +224,6 @@ impl Oracle {
                 if self.latest.contains_key(&task.id) {
                     return Err("an id that is in use".to_owned());
                 }
-                self.placed.remove(&task.id);
                 self.key_is_free(task.id, &facts)?;
                 Some(facts)
             }
@@ -257,7 +256,13 @@ impl Oracle {
     fn changed(&self, record: &Record, now: Now) -> Held<Option<Facts>> {
         let id = record.id().ok_or("a record without a task")?;
         let Some(mut facts) = self.latest.get(&id).cloned() else {
-            return Err("a task that is not there".to_owned());
+            // A start cancels a task whose file was removed, and writes that down later.
+            let removed = self.removed.contains(&id) && matches!(record, Record::Cancelled { .. });
+            return if removed {
+                Ok(None)
+            } else {
+                Err("a task that is not there".to_owned())
+            };
         };
         let stage = facts.stage;
         let needs = |wanted: &[Stage]| {
@@ -386,6 +391,9 @@ impl Oracle {
             ));
         }
         let expected = self.state_at(seq);
+        for offer in self.offers.values_mut() {
+            offer.taken.retain(|at| *at <= seq);
+        }
         let boot = self.boot;
         for (id, facts) in &expected {
             match found.get(id) {
@@ -404,15 +412,7 @@ impl Oracle {
                         lease.boot = before.boot;
                     }
                 }
-                None => {
-                    let Some(task) = self.placed.remove(&id) else {
-                        return Err(format!("task {id} came from nowhere: {facts:?}"));
-                    };
-                    if facts.stage != Stage::Waiting || facts.attempts != 0 {
-                        return Err(format!("the file of {id} was new, the task is not"));
-                    }
-                    facts.payload = Some(task.payload);
-                }
+                None => facts.payload = Some(self.from_file(id, &facts)?),
             }
             base.insert(id, facts);
         }
@@ -424,9 +424,6 @@ impl Oracle {
             .map(|(_, switches)| switches.clone())
             .unwrap_or_default();
         switches(&now)?;
-        for offer in self.offers.values_mut() {
-            offer.taken.retain(|at| *at <= seq);
-        }
         self.made.retain(|(at, _)| *at <= seq);
         self.frames.retain(|at, _| *at <= seq);
         self.switches = vec![(0, now)];
@@ -435,6 +432,31 @@ impl Oracle {
         self.history.clear();
         (self.handed, self.synced) = (seq, seq);
         Ok(())
+    }
+}
+
+impl Oracle {
+    /// A task that a start made of its file: it was put there by hand, and was no task yet. Gives its payload.
+    fn from_file(&mut self, id: TaskId, facts: &Facts) -> Held<Payload> {
+        let offer = self
+            .placed
+            .get(&id)
+            .and_then(|task| self.offers.get_mut(task.payload.as_json()));
+        let Some(offer) = offer.filter(|offer| offer.taken.is_empty()) else {
+            return Err(format!("task {id} came from nowhere: {facts:?}"));
+        };
+        if facts.stage != Stage::Waiting || facts.attempts != 0 {
+            return Err(format!("the file of {id} was new, the task is not"));
+        }
+        offer.taken.push(0);
+        Ok(offer.task.payload.clone())
+    }
+
+    /// Whether the file of a task lies there that is no task yet.
+    pub(super) fn is_outside(&self, id: TaskId) -> bool {
+        let task = self.placed.get(&id);
+        let offer = task.and_then(|task| self.offers.get(task.payload.as_json()));
+        offer.is_some_and(|offer| offer.taken.is_empty())
     }
 }
 

@@ -32,6 +32,12 @@ impl World {
             }
         }
         self.nobody_waits(&|_| false)?;
+        // What could not be read when it came is found by the next look through the directory.
+        self.ask(Request::Rescan);
+        self.settle()?;
+        if self.over() {
+            return Ok(false);
+        }
         let Some(shown) = self.all_tasks()? else {
             return Ok(false);
         };
@@ -123,6 +129,9 @@ impl World {
                     return Err(format!("at rest, {} was not taken in", path.display()));
                 };
                 let Some(view) = shown.get(&name.id) else {
+                    if self.oracle.is_outside(name.id) && self.is_waiting_outside(&path) {
+                        continue;
+                    }
                     return Err(format!("at rest, {} is no task's", path.display()));
                 };
                 if place_of(view).path() != path {
