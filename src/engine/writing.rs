@@ -138,6 +138,10 @@ impl Engine {
             }
         }
         self.spool_full = full;
+        if full && self.crowded {
+            // Who waits for changes to be made is told that there is no room for them.
+            self.after_room(now, out);
+        }
         self.after_files(now, out);
     }
 

@@ -335,7 +335,8 @@ fn settle(disk: &impl Disk, temporary: &[PathBuf], replay: &Replay) -> DiskResul
     for path in temporary {
         disk.unlink(path)?;
     }
-    disk.sync_dir(Path::new(DIR))
+    // Task files too: one that was moved in while no daemon ran is a task from now on, and its name may not be durable.
+    disk.sync_everything()
 }
 
 #[cfg(test)]
