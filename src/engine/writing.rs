@@ -145,6 +145,13 @@ impl Engine {
         self.after_files(now, out);
     }
 
+    /// Whether as many file changes wait as may: then who asks is looked at again when fewer do.
+    pub(super) fn is_crowded(&mut self) -> bool {
+        let crowded = self.files.len() >= self.settings.max_pending_files;
+        self.crowded |= crowded;
+        crowded
+    }
+
     /// Looks again at what waited for the spool to be less crowded.
     fn after_files(&mut self, now: Now, out: &mut Vec<Output>) {
         let waits = !self.roomless.is_empty() || !self.postponed.is_empty();
