@@ -18,6 +18,7 @@
 //! | [`queue`] | the pure state machine: decide, apply, order, timers | clocks, files, threads, randomness |
 //! | [`store`] | journal, checkpoint, spool, watcher, over one seam to the disk | the queue's rules |
 //! | [`task`] | what a task is, how it is written down, what is asked and shown of it | everything above |
+//! | [`defect`] | deliberate defects, for the proof that tests can fail; none of it in a program | everything |
 //! | [`systemd`] | notify, listening descriptors, log: the edge to the init system | tasks |
 
 pub mod admin;
@@ -27,6 +28,7 @@ pub mod client;
 pub mod config;
 pub mod ctl;
 pub mod daemon;
+pub mod defect;
 pub mod engine;
 pub mod http;
 pub mod queue;

@@ -140,6 +140,7 @@ impl Engine {
                 if !tasks.is_empty() {
                     break;
                 }
+                self.claims_want_room = true;
                 // A segment that is on its way is waited for, like a payload.
                 return if room == Room::Wait {
                     Found::OnItsWay

@@ -24,6 +24,8 @@ mod hands;
 mod io;
 mod payloads;
 mod requests;
+#[cfg(test)]
+mod simulation;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -153,6 +155,8 @@ pub struct Engine {
     checkpoint_from: u64,
     last_sealed: Seq,
     room_refused: Option<Tick>,
+    /// Whether a claim that waits found a task and no room in the journal.
+    claims_want_room: bool,
     spool_full: bool,
     /// Whether as many file changes waited as may, when that was last looked at.
     crowded: bool,
@@ -226,6 +230,7 @@ impl Engine {
             self.files_wake(durable),
             self.bodies.next_try(now.tick),
             self.next_purge,
+            self.room_wake(),
         ]
         .into_iter()
         .flatten()
@@ -240,8 +245,9 @@ impl Engine {
     }
 
     fn spool_delay(&self) -> Millis {
-        // A checkpoint waits for the files of all before it: they don't take their time.
-        if self.closing || self.checkpointing.is_some() {
+        // A checkpoint waits for the files of all before it, and submits for room among the changes: they don't take their
+        // time.
+        if self.closing || self.crowded || self.checkpointing.is_some() {
             Millis(0)
         } else {
             self.settings.spool_delay
@@ -252,6 +258,7 @@ impl Engine {
     fn flush(&mut self, now: Now, out: &mut Vec<Output>) {
         if self.fault.is_none() {
             self.expire(now);
+            self.retry_room(now, out);
             self.retry_loads(now, out);
             self.serve_stirred(now, out);
             self.end_waits(now, out);
@@ -481,15 +488,38 @@ impl Engine {
         self.after_room(now, out);
     }
 
+    /// When a full disk is tried again for what waits for room.
+    fn room_wake(&self) -> Option<Tick> {
+        let waits = self.ledger.pending_seq().is_some()
+            || self.claims_want_room
+            || !self.roomless.is_empty()
+            || !self.segment_waiters.is_empty()
+            || !self.postponed.is_empty();
+        self.room_refused
+            .filter(|_| waits)
+            .map(|at| at.plus(ROOM_RETRY))
+    }
+
+    /// Tries a full disk again: there may be room, and nobody else says so.
+    fn retry_room(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.room_wake().is_some_and(|wake| wake <= now.tick) {
+            self.room_refused = Some(now.tick);
+            self.ledger.retry_segment();
+            self.after_room(now, out);
+        }
+    }
+
     /// Looks again at what waited for room.
     fn after_room(&mut self, now: Now, out: &mut Vec<Output>) {
         for (ticket, tasks) in std::mem::take(&mut self.roomless) {
-            self.submit(now, ticket, tasks, out);
+            // Like anew: a payload that it is compared with may have left the memory meanwhile.
+            self.request(now, ticket, Request::Submit(tasks), out);
         }
         for (ticket, request) in std::mem::take(&mut self.segment_waiters) {
             self.request(now, ticket, request, out);
         }
         self.take_postponed(now, out);
+        self.claims_want_room = false;
         let queues: Vec<QueueName> = self
             .waiting
             .all()

@@ -154,7 +154,7 @@ impl Engine {
         tasks: Vec<NewTask>,
         out: &mut Vec<Output>,
     ) {
-        let crowded = self.files.len() >= self.settings.max_pending_files;
+        let crowded = self.is_crowded();
         let (bytes, count) = (tasks.iter().map(bytes_of).sum(), tasks.len() as u64);
         let room = self.ledger.room_for_new(bytes, count);
         if crowded && self.spool_full {

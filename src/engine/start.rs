@@ -69,6 +69,7 @@ impl Loader {
             checkpoint_from: 0,
             last_sealed: Seq(0),
             room_refused: None,
+            claims_want_room: false,
             spool_full: false,
             crowded: false,
             listening: false,

@@ -138,7 +138,18 @@ impl Engine {
             }
         }
         self.spool_full = full;
+        if full && self.crowded {
+            // Who waits for changes to be made is told that there is no room for them.
+            self.after_room(now, out);
+        }
         self.after_files(now, out);
+    }
+
+    /// Whether as many file changes wait as may: then who asks is looked at again when fewer do.
+    pub(super) fn is_crowded(&mut self) -> bool {
+        let crowded = self.files.len() >= self.settings.max_pending_files;
+        self.crowded |= crowded;
+        crowded
     }
 
     /// Looks again at what waited for the spool to be less crowded.

@@ -129,6 +129,8 @@ pub trait Disk: Send + Sync + 'static {
     fn create(&self, path: &Path, size: u64) -> DiskResult<Self::File>;
     /// Opens a file for reading.
     fn open(&self, path: &Path) -> DiskResult<Self::File>;
+    /// Opens a file for reading and for writing over what is in it.
+    fn open_to_write(&self, path: &Path) -> DiskResult<Self::File>;
     /// Writes a new file in one go, not synced. Fails if the path is taken; leaves nothing behind if it fails.
     fn write_new(&self, path: &Path, bytes: &[u8]) -> DiskResult<()>;
     /// Makes a new file that is whole as soon as it has its name, not synced. Until then it has none: it is made in the
@@ -306,6 +308,14 @@ impl Disk for RealDisk {
 
     fn open(&self, path: &Path) -> DiskResult<RealFile> {
         let fd = self.at("open", path, OFlags::RDONLY)?;
+        Ok(RealFile {
+            file: fd.into(),
+            path: path.to_owned(),
+        })
+    }
+
+    fn open_to_write(&self, path: &Path) -> DiskResult<RealFile> {
+        let fd = self.at("open", path, OFlags::RDWR)?;
         Ok(RealFile {
             file: fd.into(),
             path: path.to_owned(),

@@ -131,6 +131,14 @@ impl<D: Disk> Disk for Latched<D> {
         })
     }
 
+    fn open_to_write(&self, path: &Path) -> DiskResult<Self::File> {
+        let inner = self.change(|disk| disk.open_to_write(path))?;
+        Ok(LatchedFile {
+            inner,
+            latch: self.latch.clone(),
+        })
+    }
+
     fn write_new(&self, path: &Path, bytes: &[u8]) -> DiskResult<()> {
         self.change(|disk| disk.write_new(path, bytes))
     }

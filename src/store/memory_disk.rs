@@ -253,6 +253,10 @@ impl Disk for MemoryDisk {
         })
     }
 
+    fn open_to_write(&self, path: &Path) -> DiskResult<MemoryFile> {
+        self.open(path)
+    }
+
     fn write_new(&self, path: &Path, bytes: &[u8]) -> DiskResult<()> {
         self.state().make(path, bytes.to_vec()).map(drop)
     }

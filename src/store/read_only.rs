@@ -28,6 +28,10 @@ impl<D: Disk> Disk for ReadOnly<D> {
         self.0.open(path)
     }
 
+    fn open_to_write(&self, path: &Path) -> DiskResult<Self::File> {
+        refused(path)
+    }
+
     fn write_new(&self, path: &Path, _: &[u8]) -> DiskResult<()> {
         refused(path)
     }

@@ -224,7 +224,7 @@ pub fn recover<D: Disk>(
     start.next = replay.last().next();
     start.next_segment = names.segments.last().map_or(1, |last| last + 1);
     start.tail_bytes = replay.tail_bytes();
-    settle(disk, &names.temporary, replay.settled())?;
+    settle(disk, &names.temporary, &replay)?;
     (start.segments, start.torn) = replay.into_parts();
     Ok(start)
 }
@@ -310,8 +310,12 @@ fn list_files(
 }
 
 /// Cuts, removes and syncs. A crash in the middle leaves what the next start reads the same.
-fn settle(disk: &impl Disk, temporary: &[PathBuf], segments: &[(u64, Settle)]) -> DiskResult<()> {
-    for (number, what) in segments {
+///
+/// What may not be on the disk is written once more, the same bytes in the same place: where a sync failed before the daemon
+/// was restarted, the kernel still shows what it could not write, takes it for written, and would say yes to a sync
+/// (`fsync(2)`, and PostgreSQL's wiki page "Fsync Errors").
+fn settle(disk: &impl Disk, temporary: &[PathBuf], replay: &Replay) -> DiskResult<()> {
+    for (number, what) in replay.settled() {
         let path = segment_path(*number);
         match *what {
             Settle::Remove => disk.unlink(&path)?,
@@ -319,14 +323,20 @@ fn settle(disk: &impl Disk, temporary: &[PathBuf], segments: &[(u64, Settle)]) -
                 if disk.look(&path)?.size > bytes {
                     disk.truncate(&path, bytes)?;
                 }
-                disk.open(&path)?.sync()?;
+                let mut file = disk.open_to_write(&path)?;
+                if replay.is_in_doubt(*number) {
+                    let frames = file.read_at(0, bytes as usize)?;
+                    file.write_at(&frames, 0)?;
+                }
+                file.sync()?;
             }
         }
     }
     for path in temporary {
         disk.unlink(path)?;
     }
-    disk.sync_dir(Path::new(DIR))
+    // Task files too: one that was moved in while no daemon ran is a task from now on, and its name may not be durable.
+    disk.sync_everything()
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub(super) struct Replay {
     /// The expected frame is missing, and others come after: all that follows is torn, or else proof of damage.
     stopped: bool,
     tail_bytes: u64,
+    /// The last frame that another one shows to be durable.
+    proven: Seq,
     old: Vec<OldSegment>,
     settled: Vec<(u64, Settle)>,
 }
@@ -50,6 +52,7 @@ impl Replay {
             end: None,
             stopped: false,
             tail_bytes: 0,
+            proven: Seq(0),
             old: Vec::new(),
             settled: Vec::new(),
         }
@@ -68,6 +71,12 @@ impl Replay {
     /// What is to be done to each segment.
     pub(super) fn settled(&self) -> &[(u64, Settle)] {
         &self.settled
+    }
+
+    /// Whether nothing shows that the last frames of a segment were ever durable.
+    pub(super) fn is_in_doubt(&self, number: u64) -> bool {
+        let mut old = self.old.iter();
+        old.any(|old| old.number == number && old.last > self.proven)
     }
 
     /// The segments that stay, and the torn tail.
@@ -200,6 +209,7 @@ impl Replay {
         sink: &mut dyn FnMut(Found),
     ) -> Result<(), RecoverError> {
         self.expected = frame.seq.next();
+        self.proven = self.proven.max(frame.synced);
         if frame.seq <= self.cut {
             return Ok(());
         }

@@ -11,8 +11,12 @@ use std::{
     sync::Arc,
 };
 
-use crate::task::{
-    Area, FileName, Location, NewTask, Refusal, Source, TaskFile, TaskId, WallMillis, read_dropped,
+use crate::{
+    defect::{Defect, planted},
+    task::{
+        Area, FileName, Location, NewTask, Refusal, Source, TaskFile, TaskId, WallMillis,
+        read_dropped,
+    },
 };
 
 use super::{
@@ -107,17 +111,17 @@ impl<D: Disk> Spool<D> {
         Arc::clone(&self.own)
     }
 
-    /// Makes one change. Nothing of it is synced, but a file that is moved, before the old one goes.
+    /// Makes one change. Nothing of it is synced, but a file that is moved, and its name, before the old one goes.
     pub fn run(&self, op: &FileOp) -> DiskResult<()> {
         match op {
             FileOp::Put { old, at, file } => {
                 // The old file may be all that is left of the payload: it goes only when the new one is whole on the disk.
-                let moves = old.as_ref().is_some_and(|old| old != at);
-                self.put(at, file, moves)?;
-                match old {
-                    Some(old) if old != at => self.remove_own(old),
-                    _ => Ok(()),
-                }
+                let Some(old) = old.as_ref().filter(|old| *old != at) else {
+                    return self.put(at, file, false);
+                };
+                self.put(at, file, true)?;
+                self.sync_name(at)?;
+                self.remove_own(old)
             }
             FileOp::Remove { at } => self.remove_own(at),
             FileOp::RemoveSource(source) => self.remove_source(source),
@@ -170,6 +174,20 @@ impl<D: Disk> Spool<D> {
         match removed {
             Err(error) if is_absent(&error) => Ok(()),
             other => other,
+        }
+    }
+
+    /// Makes the name of a task's file durable, and its folder's. No task hangs on a file in `done/`.
+    fn sync_name(&self, at: &Location) -> DiskResult<()> {
+        if at.area == Area::Done || planted(Defect::MoveBeforeSync) {
+            return Ok(());
+        }
+        let (folder, top) = (at.folder(), Path::new(at.area.dir()));
+        self.disk.sync_dir(&folder)?;
+        if folder == top {
+            Ok(())
+        } else {
+            self.disk.sync_dir(top)
         }
     }
 

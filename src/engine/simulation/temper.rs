@@ -1,0 +1,67 @@
+//! [`Temper`]: what a seed makes of a world: its settings, how crowded its disk is, and what goes wrong how often.
+
+use super::chance::Chance;
+use crate::{
+    engine::{Durability, Settings},
+    queue::Limits,
+    task::Millis,
+};
+
+#[derive(Debug, Clone)]
+pub(super) struct Temper {
+    pub(super) settings: Settings,
+    /// Bytes that the disk has.
+    pub(super) capacity: Option<u64>,
+    /// Of a hundred lives, in how many an operation fails.
+    pub(super) troubled: u64,
+    /// Whether files are dropped and removed by hand.
+    pub(super) by_hand: bool,
+    /// Whether a byte rots now and then.
+    pub(super) rots: bool,
+    /// Of a hundred ends of a life, how many are power cuts.
+    pub(super) power_cuts: u64,
+    /// How eager clients, time, and each hand are.
+    pub(super) eager: [u64; 8],
+    /// The largest payload, in bytes.
+    pub(super) largest: u64,
+    pub(super) turns: u64,
+    pub(super) lives: u64,
+}
+
+impl Temper {
+    pub(super) fn new(chance: &mut Chance) -> Self {
+        let settings = Settings {
+            durability: Durability::Sync,
+            spool_delay: Millis(chance.pick(&[0, 100, 100, 5000, 60_000])),
+            payload_cache: chance.pick(&[0, 0, 200, 1 << 20]),
+            checkpoint_bytes: chance.pick(&[512, 4096, 4096, 32 << 10, 1 << 20]),
+            segment_bytes: 64 << 10,
+            max_pending_files: chance.pick(&[3, 20, 100_000, 100_000]),
+            retain_done: Millis(chance.pick(&[0, 0, 0, 60_000])),
+            limits: Limits {
+                max_queues: 12,
+                ..Limits::default()
+            },
+        };
+        let full = chance.percent(25);
+        let mut temper = Self {
+            settings,
+            capacity: full.then(|| 150_000 + chance.below(250_000)),
+            troubled: chance.pick(&[0, 0, 30, 80]),
+            by_hand: chance.percent(40),
+            rots: chance.percent(25),
+            power_cuts: chance.pick(&[0, 50, 80, 100]),
+            eager: std::array::from_fn(|_| chance.pick(&[1, 3, 10])),
+            largest: chance.pick(&[20, 20, 2000, 12_000]),
+            turns: 40 + chance.below(160),
+            lives: 2 + chance.below(4),
+        };
+        if chance.one_in(8) {
+            // Without syncs only the page cache is promised, which a killed program leaves whole.
+            temper.settings.durability = Durability::None;
+            temper.power_cuts = 0;
+            temper.troubled = 0;
+        }
+        temper
+    }
+}
