@@ -13,6 +13,8 @@
     reason = "a test fails by panicking, and holds real programs against a real clock"
 )]
 
+pub mod container;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
