@@ -8,17 +8,31 @@
 
 mod common;
 
-use std::path::Path;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use common::container::{Machine, copy, put};
+use common::{
+    container::{Machine, copy, put},
+    load,
+};
+use serde_json::Value;
 
-/// One machine for all tests here, one test at a time.
+const DAEMON: &str = "workqueued.service workqueued.socket workqueued-admin.socket";
+
+/// One machine for all tests here, one test at a time, each on a fresh installation.
 fn machine() -> Option<MutexGuard<'static, Machine>> {
     static MACHINE: LazyLock<Option<Mutex<Machine>>> =
         LazyLock::new(|| Machine::boot(install).map(Mutex::new));
     let machine = MACHINE.as_ref()?;
-    Some(machine.lock().unwrap_or_else(PoisonError::into_inner))
+    let machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
+    fresh(&machine);
+    Some(machine)
 }
 
 /// Puts the build into a root, where a package would.
@@ -30,47 +44,155 @@ fn install(root: &Path) {
         env!("CARGO_BIN_EXE_workqueuectl"),
     ] {
         let program = Path::new(program);
-        let name = program
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("a name");
-        copy(root, program, &format!("/usr/bin/{name}"));
+        copy(root, program, &format!("/usr/bin/{}", name(program)));
     }
-    for unit in ["workqueued.service", "workqueue-worker.service"] {
-        copy(
-            root,
-            &project.join("systemd").join(unit),
-            &format!("/usr/lib/systemd/system/{unit}"),
-        );
-    }
-    for kind in ["sysusers", "tmpfiles"] {
-        copy(
-            root,
-            &project.join(format!("packaging/{kind}.d/workqueue.conf")),
-            &format!("/usr/lib/{kind}.d/workqueue.conf"),
-        );
+    for (from, to) in [
+        ("systemd", "/usr/lib/systemd/system"),
+        ("systemd/user", "/usr/lib/systemd/user"),
+        ("systemd/examples", "/usr/share/doc/workqueue/examples"),
+        ("packaging/sysusers.d", "/usr/lib/sysusers.d"),
+        ("packaging/tmpfiles.d", "/usr/lib/tmpfiles.d"),
+    ] {
+        for entry in std::fs::read_dir(project.join(from)).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                copy(root, &path, &format!("{to}/{}", name(&path)));
+            }
+        }
     }
     put(root, "/etc/hostname", "queue\n");
 }
 
+fn name(path: &Path) -> &str {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .expect("a name")
+}
+
+/// As after an installation: nothing runs, nothing is kept, nothing is configured.
+fn fresh(machine: &Machine) {
+    machine.sh(&format!(
+        "systemctl stop {DAEMON} 'workqueue-worker*' 'workqueue-submit@*' 2>/dev/null; systemctl reset-failed
+         rm -rf /var/lib/workqueue /var/lib/workqueue-worker /etc/workqueue /etc/credstore/workqueue.token
+         rm -rf /etc/systemd/system/workqueue*.d /run/systemd/system/workqueue*.d
+         systemd-tmpfiles --create workqueue.conf && systemctl daemon-reload"
+    ));
+}
+
+/// A drop-in for a unit.
+fn drop_in(machine: &Machine, unit: &str, text: &str) {
+    machine.write(&format!("/etc/systemd/system/{unit}.d/test.conf"), text);
+    machine.sh("systemctl daemon-reload");
+}
+
+fn api(machine: &Machine, method: &str, path: &str, body: &str) -> Value {
+    let body = if body.is_empty() {
+        String::new()
+    } else {
+        format!("-H 'Content-Type: application/json' -d '{body}'")
+    };
+    let text = machine.sh(&format!(
+        "curl -sS -X {method} {body} --unix-socket /run/workqueue/admin.sock http://localhost{path}"
+    ));
+    if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+fn submit(machine: &Machine, task: &str) -> String {
+    let task = api(machine, "POST", "/api/v1/tasks", task);
+    task["id"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{task}"))
+        .to_owned()
+}
+
+fn ids(machine: &Machine) -> BTreeSet<String> {
+    machine
+        .sh("workqueuectl list --all --json")
+        .lines()
+        .map(|line| {
+            let task: Value = serde_json::from_str(line).expect("a task");
+            task["id"].as_str().expect("an id").to_owned()
+        })
+        .collect()
+}
+
+/// Waits until clients have got `more` further answers.
+fn answers(machine: &Machine, answered: &AtomicU64, more: u64) {
+    let goal = answered.load(Ordering::Relaxed) + more;
+    machine.until("clients are answered", || {
+        (answered.load(Ordering::Relaxed) >= goal).then_some(())
+    });
+}
+
 #[test]
-fn it_starts_and_serves() {
+fn it_starts_says_so_and_serves() {
     let Some(machine) = machine() else { return };
     machine.sh("systemctl start workqueued");
-    assert_eq!(machine.show("workqueued", "ActiveState"), "active");
-    let status =
-        machine.sh("curl -sS --unix-socket /run/workqueue/admin.sock http://localhost/status");
-    assert!(status.contains("\"version\""), "{status}");
-    let page = machine.network(|| {
-        use std::io::{Read as _, Write as _};
-        let mut stream = std::net::TcpStream::connect("127.0.0.1:5000").expect("connect");
-        stream
-            .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            .expect("send");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("read");
-        text
+    for unit in DAEMON.split(' ') {
+        assert_eq!(machine.show(unit, "ActiveState"), "active", "{unit}");
+    }
+    submit(&machine, r#"{"payload":1}"#);
+    submit(&machine, r#"{"payload":2,"delay":600}"#);
+    machine.until("the status line has the counts", || {
+        let text = machine.show("workqueued", "StatusText");
+        (text.contains("1 ready, 1 scheduled") && text.contains("files lag")).then_some(())
     });
-    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
-    assert!(machine.main_pid("workqueued") > 0);
+    let page = machine.sh("curl -sS http://127.0.0.1:5000/healthz");
+    assert_eq!(page, "ok");
+    machine.sh("systemctl stop workqueued");
+    assert_eq!(machine.show("workqueued", "Result"), "success");
+}
+
+#[test]
+fn a_restart_under_load_refuses_no_connection_and_loses_no_request() {
+    let Some(machine) = machine() else { return };
+    machine.sh("systemctl start workqueued");
+    let (account, ()) = machine.network(|| {
+        load::submit_while(64, "127.0.0.1:5000", |answered| {
+            for _ in 0..20 {
+                answers(&machine, answered, 64);
+                machine.sh("systemctl restart workqueued");
+            }
+            answers(&machine, answered, 64);
+        })
+    });
+    assert_eq!(account.errors, Vec::<String>::new());
+    let there = ids(&machine);
+    assert!(account.ids.len() > 20 * 64, "{}", account.ids.len());
+    assert_eq!(
+        there,
+        account.ids.iter().cloned().collect(),
+        "what was answered is what is there"
+    );
+    assert_eq!(there.len(), account.ids.len(), "each once");
+    assert_eq!(machine.show("workqueued", "NRestarts"), "0");
+}
+
+#[test]
+fn the_daemons_sandbox_is_tight() {
+    let Some(machine) = machine() else { return };
+    let exposure = |unit: &str| -> f64 {
+        let text = machine.sh(&format!(
+            "systemd-analyze security {unit} --no-pager | tail -n 1"
+        ));
+        let number = text.split_whitespace().find_map(|word| word.parse().ok());
+        number.unwrap_or_else(|| panic!("{text}"))
+    };
+    let detail = machine.sh("systemd-analyze security workqueued --no-pager | grep '✗'");
+    let daemon = exposure("workqueued.service");
+    println!("workqueued.service: {daemon}\n{detail}");
+    assert!(daemon <= 1.2, "{detail}");
+    let detail = machine.sh("systemd-analyze security workqueue-worker --no-pager | grep '✗'");
+    let worker = exposure("workqueue-worker.service");
+    println!("workqueue-worker.service: {worker}\n{detail}");
+    assert!(worker <= 1.2, "{detail}");
+    let said = machine.run(
+        "cd /usr/lib/systemd/system && systemd-analyze verify --man=no workqueue*.service workqueue*.socket workqueue*.timer 2>&1
+         cd ../user && XDG_RUNTIME_DIR=/run systemd-analyze verify --user --man=no workqueue*.service workqueue*.socket 2>&1",
+    );
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "");
 }

@@ -227,8 +227,9 @@ async fn serve(
         running.stop();
         finish("the worker", &controls, worker).await;
     }
-    running.stop();
+    // In this order: the answers to claims that wait are to say that their connections end.
     stop.cancel();
+    running.stop();
     let servers = tokio::spawn(async move { while servers.join_next().await.is_some() {} });
     finish("open requests", &controls, servers).await;
     drop(signals);

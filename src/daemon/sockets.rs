@@ -48,6 +48,14 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     let mut http = Vec::new();
     let mut admin = Vec::new();
     for listener in passed.http {
+        let address = listener.local_addr().map_err(odd)?;
+        if !address.ip().is_loopback() && !settings.insecure {
+            let text = format!(
+                "the socket unit listens on {address}, which can be reached from other machines, and there is no access \
+                 control; listen on 127.0.0.1, or set insecure = true if that is what you want"
+            );
+            return Err(Failure::new(exit::CONFIG, text));
+        }
         http.push(TcpListener::from_std(listener).map_err(odd)?);
     }
     for listener in passed.admin {
