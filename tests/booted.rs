@@ -196,3 +196,176 @@ fn the_daemons_sandbox_is_tight() {
     );
     assert_eq!(String::from_utf8_lossy(&said.stdout), "");
 }
+
+#[test]
+fn a_stuck_engine_is_restarted_by_the_watchdog_and_nothing_is_lost() {
+    let Some(machine) = machine() else { return };
+    drop_in(&machine, "workqueued.service", "[Service]\nWatchdogSec=2\n");
+    machine.sh("systemctl start workqueued");
+    // Idle for longer than the watchdog allows: it is told that all is well though nothing happens.
+    let first = machine.main_pid("workqueued");
+    machine.sh("sleep 5");
+    assert_eq!(machine.main_pid("workqueued"), first);
+
+    let (account, ()) = machine.network(|| {
+        load::submit_while(8, "127.0.0.1:5000", |answered| {
+            answers(&machine, answered, 100);
+            stop_thread(first, "engine", || {
+                machine.until("the watchdog has had enough", || {
+                    (machine.show("workqueued", "NRestarts") == "1").then_some(())
+                });
+            });
+            answers(&machine, answered, 100);
+        })
+    });
+    assert_ne!(machine.main_pid("workqueued"), first);
+    let log = machine.sh("journalctl -b -u workqueued --no-pager -o cat");
+    assert!(log.contains("Watchdog timeout"), "{log}");
+    assert!(log.contains("makes no progress"), "{log}");
+    // Clients saw their connections end; what they were answered is there.
+    let there = ids(&machine);
+    let lost: Vec<_> = account
+        .ids
+        .iter()
+        .filter(|id| !there.contains(*id))
+        .collect();
+    assert_eq!(lost, Vec::<&String>::new());
+}
+
+/// Stops one thread of a process as a debugger does while `meanwhile` runs; the process may end in that time.
+fn stop_thread(pid: u32, name: &str, meanwhile: impl FnOnce()) {
+    use nix::{
+        sys::{ptrace, wait},
+        unistd::Pid,
+    };
+    let thread = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("its threads")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| {
+            std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+        })
+        .expect("the thread");
+    let thread = Pid::from_raw(self::name(&thread).parse().expect("a number"));
+    // Whoever traces is a thread, not a process: one of its own, which reaps what it traced as soon as that ends.
+    let (tell, stopped) = std::sync::mpsc::channel();
+    let tracer = std::thread::spawn(move || {
+        ptrace::attach(thread).expect("attach");
+        let all = Some(wait::WaitPidFlag::__WALL);
+        let status = wait::waitpid(thread, all).expect("it stops");
+        assert!(
+            matches!(status, wait::WaitStatus::Stopped(..)),
+            "{status:?}"
+        );
+        tell.send(()).expect("the test waits");
+        while !matches!(
+            wait::waitpid(thread, all),
+            Err(_) | Ok(wait::WaitStatus::Exited(..) | wait::WaitStatus::Signaled(..))
+        ) {}
+    });
+    stopped.recv().expect("it is stopped");
+    meanwhile();
+    tracer.join().expect("the tracer");
+}
+
+#[test]
+fn a_reload_changes_what_can_change_and_names_the_rest_and_a_broken_file_changes_nothing() {
+    let Some(machine) = machine() else { return };
+    machine.sh("systemctl start workqueued");
+    let since = machine.sh("date +%s.%N");
+    let first = machine.main_pid("workqueued");
+    let big = format!(r#"{{"payload":"{}"}}"#, "x".repeat(2000));
+
+    machine.write(
+        "/etc/workqueue/workqueued.toml",
+        "max_payload = \"1KiB\"\njournal_segment = \"8MiB\"\nlog_level = \"debug\"\n\
+         [defaults]\nmax_attempts = 7\n[retention]\ndone = \"1h\"\n",
+    );
+    machine.sh("systemctl reload workqueued");
+    let log = || {
+        machine.sh(&format!(
+            "journalctl -b -u workqueued --no-pager -o cat --since @{since}"
+        ))
+    };
+    assert!(
+        log().contains("a setting takes effect at the next start"),
+        "{}",
+        log()
+    );
+    assert_eq!(api(&machine, "POST", "/api/v1/tasks", &big)["status"], 413);
+    let id = submit(&machine, r#"{"payload":1}"#);
+    assert_eq!(
+        api(&machine, "GET", &format!("/api/v1/tasks/{id}"), "")["max_attempts"],
+        7
+    );
+    // Also a file that is dropped, which never comes by HTTP.
+    machine.sh(&format!(
+        "echo '{big}' > /root/big.json && mv /root/big.json /var/lib/workqueue/tasks/"
+    ));
+    machine.until("the file is rejected", || {
+        machine
+            .is("test -f /var/lib/workqueue/rejected/big.json")
+            .then_some(())
+    });
+    let task = &api(&machine, "POST", "/api/v1/claim", "{}")["tasks"][0];
+    let token = task["token"].as_str().expect("a token");
+    api(
+        &machine,
+        "POST",
+        &format!("/api/v1/tasks/{id}/complete"),
+        &format!(r#"{{"token":"{token}"}}"#),
+    );
+    machine.until("the task is kept", || {
+        machine
+            .is("ls /var/lib/workqueue/done/*.json")
+            .then_some(())
+    });
+    let config = machine.sh("workqueuectl config");
+    assert!(
+        config.contains("1KiB") && !config.contains("8MiB"),
+        "{config}"
+    );
+
+    // By the signal as well, as a manager of type notify-reload sends it.
+    machine.write("/etc/workqueue/workqueued.toml", "max_payload = \"4KiB\"\n");
+    machine.sh("systemctl kill --kill-who=main -s HUP workqueued");
+    machine.until("the signal was heeded", || {
+        (api(&machine, "POST", "/api/v1/tasks", &big)["status"] != 413).then_some(())
+    });
+
+    machine.write(
+        "/etc/workqueue/workqueued.toml",
+        "max_payload = \"9KiB\"\nmax_paylod = 1\n",
+    );
+    assert!(
+        !machine.is("systemctl reload workqueued"),
+        "a broken file is told"
+    );
+    assert!(log().contains("nothing has changed"), "{}", log());
+    assert!(log().contains("workqueued.toml:2"), "{}", log());
+    let config = machine.sh("workqueuectl config");
+    assert!(config.contains("4KiB"), "{config}");
+    assert_eq!(machine.show("workqueued", "ActiveState"), "active");
+    assert_eq!(machine.main_pid("workqueued"), first);
+}
+
+#[test]
+fn a_failed_start_is_told_with_its_reason_and_numbers() {
+    let Some(machine) = machine() else { return };
+    drop_in(
+        &machine,
+        "workqueued.service",
+        "[Unit]\nWants=\n[Service]\nRestart=no\nEnvironment=WORKQUEUE_DATA_DIR=/etc/hostname\n",
+    );
+    assert!(!machine.is("systemctl start workqueued"));
+    assert_eq!(machine.show("workqueued", "ExecMainStatus"), "73");
+    let text = machine.show("workqueued", "StatusText");
+    assert!(text.contains("/etc/hostname"), "{text}");
+    drop_in(
+        &machine,
+        "workqueued.service",
+        "[Service]\nRestart=no\nEnvironment=WORKQUEUE_DATA_DIR=/etc/queue\n",
+    );
+    assert!(!machine.is("systemctl start workqueued"));
+    // EROFS: the sandbox.
+    assert_eq!(machine.show("workqueued", "StatusErrno"), "30");
+}

@@ -32,8 +32,8 @@ use super::{
 };
 use crate::{
     store::{
-        Boot, DataDirError, Disk, DiskError, DropLimits, Found, Latched, Lock, LockError, RealDisk,
-        RecoverError, Spool, WatchError, Watcher, prepare, recover,
+        Boot, DataDirError, Disk, DiskError, DropLimits, Found, Latched, LiveDropLimits, Lock,
+        LockError, RealDisk, RecoverError, Spool, WatchError, Watcher, prepare, recover,
     },
     task::{Event, TaskId},
 };
@@ -112,8 +112,25 @@ pub struct Running {
     _lock: Lock,
 }
 
+/// How far a start has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loading {
+    /// So many records and files have been read. Told now and then.
+    Read(u64),
+    /// So many bytes of the journal have been read, of so many.
+    Journal {
+        /// Read.
+        done: u64,
+        /// In all.
+        of: u64,
+    },
+}
+
+/// How many records and files are read between two tellings of progress: some ten milliseconds' worth.
+const TELL_EVERY: u64 = 4096;
+
 /// Opens a data directory, finds what is there, and starts the threads. `progress` is told how far reading has come.
-pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Running, OpenError> {
+pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Running, OpenError> {
     let Opening {
         root,
         settings,
@@ -128,7 +145,8 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
     };
     let real = Arc::new(RealDisk::open(&root).map_err(on_disk)?);
     let latched = Arc::new(Latched::new(RealDisk::open(&root).map_err(on_disk)?));
-    let spool = Arc::new(Spool::new(Arc::clone(&real), drops));
+    let drops = LiveDropLimits::from(drops);
+    let spool = Arc::new(Spool::new(Arc::clone(&real), drops.clone()));
     let left = spool.sweep_temporaries().map_err(on_disk)?;
     if left > 0 {
         tracing::info!(files = left, "removed temporary files of a former life");
@@ -138,9 +156,13 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
         tick: clock::now().tick,
     };
     let mut loader = Loader::new(settings.clone(), entropy(), clock::now());
+    let mut read = 0;
     let start = recover(&*latched, &boot, &mut |found| {
+        read += 1;
         if let Found::Progress { done, of } = found {
-            progress(done, of);
+            progress(Loading::Journal { done, of });
+        } else if read % TELL_EVERY == 0 {
+            progress(Loading::Read(read));
         }
         loader.take(found);
     });
@@ -165,7 +187,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
     let watcher = Watcher::start(
         Arc::clone(&real),
         &root,
-        drops,
+        drops.clone(),
         rescan_every,
         || clock::now().wall,
         move |sighting| sink.send(Post::Input(Input::Sighting(sighting))).is_ok(),
@@ -175,6 +197,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
         post.clone(),
         events.clone(),
         Arc::clone(&signs),
+        drops,
     ));
     let clock_watch = ClockWatch::start(post.clone())?;
     let (tell_opened, opened) = bounded(1);
@@ -274,6 +297,7 @@ impl Driver {
         let mut going = true;
         while going {
             going = self.turn(&mut out);
+            self.signs.turns.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -35,6 +35,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener, unix::UCred},
+    sync::watch,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -47,11 +48,14 @@ const REST: Duration = Duration::from_millis(100);
 /// or one network, and short beside what a stop takes anyway.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
+/// The router of the moment: a reload of the settings sends another, which takes the next request of each connection.
+pub type Routed = watch::Receiver<Router>;
+
 /// Serves `router` on a TCP socket until `stop`, then until all connections have ended: requests in flight are answered,
 /// idle connections closed after [`LAST_REQUESTS`]. The caller bounds that time.
 pub async fn serve_tcp(
     listener: TcpListener,
-    router: Router,
+    router: Routed,
     stop: CancellationToken,
     header_timeout: Millis,
 ) {
@@ -69,7 +73,7 @@ pub async fn serve_tcp(
 /// connections are closed without a word.
 pub async fn serve_unix(
     listener: UnixListener,
-    router: Router,
+    router: Routed,
     stop: CancellationToken,
     header_timeout: Millis,
     admit: impl Fn(UCred) -> bool,
@@ -94,7 +98,7 @@ pub async fn serve_unix(
 /// `accept` owns the listener: when it is dropped, nobody is accepted any more.
 async fn serve<S>(
     accept: impl AsyncFn() -> io::Result<Option<S>>,
-    router: Router,
+    router: Routed,
     stop: CancellationToken,
     header_timeout: Millis,
 ) where
@@ -137,7 +141,7 @@ async fn serve<S>(
 }
 
 /// Serves one connection to its end.
-async fn carry<S>(builder: http1::Builder, stream: S, router: Router, stop: CancellationToken)
+async fn carry<S>(builder: http1::Builder, stream: S, router: Routed, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -167,7 +171,7 @@ where
 
 /// The router, which notes that it was asked, and says in its answers after `stop` that no further one will come.
 fn answering(
-    router: Router,
+    router: Routed,
     stop: CancellationToken,
     begun: Arc<AtomicBool>,
 ) -> impl hyper::service::HttpService<
@@ -176,10 +180,10 @@ fn answering(
     Error = Infallible,
     Future: Send,
 > {
-    let inner = TowerToHyperService::new(router);
     service_fn(move |request| {
         begun.store(true, Ordering::Relaxed);
-        let answer = inner.call(request);
+        let current = router.borrow().clone();
+        let answer = TowerToHyperService::new(current).call(request);
         let stop = stop.clone();
         async move {
             let mut answer = answer.await?;

@@ -11,12 +11,17 @@ pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// The settings are being read again; [`ready`] ends it. The time stamp is what `Type=notify-reload` asks for.
+/// The settings are being read again; [`reloaded`] ends it. The time stamp is what `Type=notify-reload` asks for.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
         Err(cause) => warn(&cause),
     }
+}
+
+/// The settings were read again, or not; what [`status`] said last still holds.
+pub fn reloaded() {
+    send(&[NotifyState::Ready]);
 }
 
 /// The end has begun.

@@ -35,7 +35,7 @@ use crossbeam_channel::Sender;
 
 use crate::task::{Location, NewTask, QueueName, Source, TaskId, WallMillis};
 
-use super::{Disk, DropLimits, shown};
+use super::{Disk, LiveDropLimits, shown};
 use watching::{Command, Setup};
 
 /// What the watcher saw. Paths are relative to the data directory.
@@ -120,14 +120,14 @@ impl Watcher {
     pub fn start<D: Disk>(
         disk: Arc<D>,
         root: &Path,
-        limits: DropLimits,
+        limits: impl Into<LiveDropLimits>,
         rescan_every: Option<Duration>,
         now_wall: impl Fn() -> WallMillis + Send + 'static,
         sink: impl Fn(Sighting) -> bool + Send + 'static,
     ) -> Result<Self, WatchError> {
         let setup = Setup {
             disk,
-            limits,
+            limits: limits.into(),
             rescan_every,
             now_wall: Box::new(now_wall),
             sink: Box::new(sink),
