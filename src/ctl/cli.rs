@@ -83,6 +83,8 @@ pub(super) enum Verb {
     Undrain(Choice),
     /// Show the daemon's settings, and where each came from
     Config,
+    /// Have the daemon read its settings again; fails with the reason when they are wrong, and nothing has changed
+    Reload,
     /// Have the daemon look through the task directory now
     Rescan,
     /// Have the daemon write a checkpoint now

@@ -145,6 +145,16 @@ async fn ask(
             admin::switch(&admin::UNDRAIN, choice.queue, endpoint, json, console).await
         }
         Verb::Config => admin::config(endpoint, json, console).await,
+        Verb::Reload => {
+            admin::order(
+                "/reload",
+                "the settings were read again",
+                endpoint,
+                json,
+                console,
+            )
+            .await
+        }
         Verb::Rescan => {
             admin::order(
                 "/rescan",

@@ -1,9 +1,8 @@
-//! [`Controls`]: what the admin API may do to the daemon itself, and the line that `systemctl status` shows.
+//! [`Controls`]: what the admin API may do to the daemon itself.
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -12,24 +11,44 @@ use super::Addresses;
 use crate::{
     admin::{Control, Facts},
     api,
-    backend::Backend,
     config::{Durability, Flags, Settings, Surroundings},
-    engine::{Handle, clock},
+    engine::clock,
     systemd::{logging::LogHandle, notify},
-    task::{StatusView, WallMillis},
+    task::WallMillis,
 };
 
-/// How often the status line is renewed, where there is a service manager to show it.
-const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// Settings that a reload changes while the daemon runs; the others wait for the next start, and are named in the log.
+const LIVE: [&str; 15] = [
+    "checkpoint_bytes",
+    "defaults.backoff.base",
+    "defaults.backoff.max",
+    "defaults.lease",
+    "defaults.max_attempts",
+    "insecure",
+    "legacy_lease",
+    "log_level",
+    "max_body",
+    "max_payload",
+    "max_queues",
+    "max_wait",
+    "payload_cache",
+    "retention.done",
+    "spool_delay",
+];
+
+/// Has the engine and the transports hold themselves to new settings; the error says why that can't be done now.
+type Renew = Box<dyn Fn(&Settings) -> Result<(), String> + Send + Sync>;
 
 /// The daemon's own switches.
-#[derive(Debug)]
 pub(super) struct Controls {
     flags: Flags,
     settings: Settings,
+    /// The settings that hold, each with its source.
+    shown: Mutex<Vec<api::Setting>>,
     log: LogHandle,
     started: WallMillis,
     addresses: Mutex<Addresses>,
+    renew: OnceLock<Renew>,
     stop: CancellationToken,
     hurry: CancellationToken,
 }
@@ -38,21 +57,26 @@ impl Controls {
     pub(super) fn new(flags: Flags, settings: Settings, log: LogHandle) -> Self {
         Self {
             flags,
+            shown: Mutex::new(settings.settings()),
             settings,
             log,
             started: clock::now().wall,
             addresses: Mutex::default(),
+            renew: OnceLock::new(),
             stop: CancellationToken::new(),
             hurry: CancellationToken::new(),
         }
     }
 
-    pub(super) fn serving(&self, addresses: &Addresses) {
+    pub(super) fn serving(&self, addresses: &Addresses, renew: Renew) {
         // A panic elsewhere while this was held leaves two lists of addresses as right as before.
         *self
             .addresses
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = addresses.clone();
+        if self.renew.set(renew).is_err() {
+            tracing::error!("the daemon began to serve twice");
+        }
     }
 
     /// Ready when the daemon is to stop.
@@ -102,7 +126,10 @@ impl Control for Controls {
     }
 
     fn config(&self) -> Vec<api::Setting> {
-        self.settings.settings()
+        self.shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn set_log_level(&self, directives: &str) -> Result<(), String> {
@@ -123,7 +150,7 @@ impl Control for Controls {
                 "the settings are not read again: nothing has changed"
             ),
         }
-        notify::ready("serving");
+        notify::reloaded();
         result
     }
 
@@ -133,56 +160,43 @@ impl Control for Controls {
 }
 
 impl Controls {
-    /// Reads the settings again. What can change while the daemon runs changes; the rest is named.
+    /// Reads the settings again. What can change while the daemon runs changes; the rest is named. An error, and nothing has
+    /// changed.
     fn read_again(&self) -> Result<(), String> {
         let new = Settings::load(&self.flags, &Surroundings::of_process())
             .map_err(|error| error.to_string())?;
+        let renew = self
+            .renew
+            .get()
+            .ok_or("the daemon does not serve yet: try again")?;
+        renew(&new)?;
         self.log
             .set(&new.log_level)
             .map_err(|error| error.to_string())?;
-        let before = self.settings.settings();
-        for (old, new) in before.iter().zip(new.settings()) {
-            if old.key != "log_level" && old.value != new.value {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        for (old, new) in shown.iter_mut().zip(new.settings()) {
+            let is_live = LIVE.contains(&old.key.as_str());
+            if old.value != new.value && is_live {
+                tracing::info!(
+                    setting = old.key,
+                    old = old.value,
+                    new = new.value,
+                    "a setting has changed"
+                );
+            } else if old.value != new.value {
                 tracing::warn!(
                     setting = old.key,
                     old = old.value,
                     new = new.value,
-                    "takes effect at the next start"
+                    "a setting takes effect at the next start"
                 );
+            }
+            if is_live {
+                *old = new;
             }
         }
         Ok(())
     }
-}
-
-/// Keeps the service manager's status line true.
-pub(super) async fn keep_status(handle: Arc<Handle>) {
-    if std::env::var_os("NOTIFY_SOCKET").is_none() {
-        return;
-    }
-    let mut before = String::new();
-    loop {
-        let text = match handle.status().await {
-            Ok(view) => status_text(&view),
-            Err(error) => format!("{error}"),
-        };
-        if text != before {
-            notify::status(&text);
-            before = text;
-        }
-        tokio::time::sleep(STATUS_EVERY).await;
-    }
-}
-
-fn status_text(view: &StatusView) -> String {
-    if let Some(fault) = &view.fault {
-        return format!("FAILED, no writes are taken: {fault}");
-    }
-    let [leased, ready, scheduled, dead] = view.counts;
-    let lag = view.spool_lag.as_secs_f64();
-    format!(
-        "{ready} ready, {scheduled} scheduled, {leased} leased, {dead} dead; files lag {lag:.1} s"
-    )
 }
 
 /// An [`io::Error`] with what was tried.

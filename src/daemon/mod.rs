@@ -5,10 +5,12 @@
 
 mod control;
 mod files;
+mod signs;
 mod sockets;
 mod stop;
 
 use std::{
+    error::Error,
     io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
@@ -17,8 +19,9 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use clap::Parser as _;
-use tokio::{runtime::Runtime, task::JoinSet};
+use tokio::{runtime::Runtime, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::control::Controls;
@@ -42,11 +45,12 @@ const CLOSE_PATIENCE: Duration = Duration::from_millis(700);
 /// How long open requests may take when the daemon stops; a second signal ends the wait.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Why the daemon ends before it was told to: one line, and an exit code.
+/// Why the daemon ends before it was told to: one line, an exit code, and what the system said.
 #[derive(Debug)]
 pub struct Failure {
     text: String,
     code: u8,
+    errno: Option<i32>,
 }
 
 impl Failure {
@@ -54,7 +58,20 @@ impl Failure {
         Self {
             text: text.into(),
             code,
+            errno: None,
         }
+    }
+
+    /// The same, with the error number that is in `cause` or in what is behind it.
+    fn because(mut self, cause: &(dyn Error + 'static)) -> Self {
+        let mut cause = Some(cause);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                self.errno = error.raw_os_error();
+            }
+            cause = error.source();
+        }
+        self
     }
 }
 
@@ -72,7 +89,7 @@ impl From<OpenError> for Failure {
             OpenError::Lock(_) | OpenError::Recover { .. } | OpenError::Disk { .. } => exit::IOERR,
             OpenError::Watch(_) | OpenError::System { .. } => exit::SOFTWARE,
         };
-        Self::new(code, error.to_string())
+        Self::new(code, error.to_string()).because(&error)
     }
 }
 
@@ -82,6 +99,7 @@ pub fn main() -> ExitCode {
     match start(&Flags::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            notify::failed(&failure.text, failure.code, failure.errno);
             // On standard error, whatever the log is: it is the answer to whoever started the program.
             if writeln!(io::stderr().lock(), "workqueued: {}", failure.text).is_err() {
                 return ExitCode::from(exit::IOERR);
@@ -94,20 +112,18 @@ pub fn main() -> ExitCode {
 fn start(flags: &Flags) -> Result<(), Failure> {
     let surroundings = Surroundings::of_process();
     let settings = Settings::load(flags, &surroundings)
-        .map_err(|error| Failure::new(error.exit_code(), error.to_string()))?;
+        .map_err(|error| Failure::new(error.exit_code(), error.to_string()).because(&error))?;
     if flags.check_config {
         return print_settings(&settings);
     }
     let log = logging::init(&settings.log_level)
         .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
     files::raise_limit();
-    let running = driver::open(opening(&settings), &mut |done, of| {
-        let percent = (done * 100).checked_div(of).unwrap_or(100);
-        notify::status(&format!("loading the journal: {percent} %"));
-        notify::extend_timeout(Duration::from_secs(30));
+    let mut teller = signs::LoadTeller::default();
+    let running = driver::open(opening(&settings), &mut |loading| teller.tell(loading))?;
+    let runtime = Runtime::new().map_err(|cause| {
+        Failure::new(exit::SOFTWARE, format!("can't start threads: {cause}")).because(&cause)
     })?;
-    let runtime = Runtime::new()
-        .map_err(|cause| Failure::new(exit::SOFTWARE, format!("can't start threads: {cause}")))?;
     let controls = Arc::new(Controls::new(flags.clone(), settings.clone(), log));
     let served = runtime.block_on(serve(&settings, &running, controls));
     // Transports are gone; what they were told is in the journal.
@@ -141,7 +157,7 @@ fn print_settings(settings: &Settings) -> Result<(), Failure> {
 }
 
 fn opening(settings: &Settings) -> Opening {
-    let max_payload = usize::try_from(settings.max_payload).unwrap_or(usize::MAX);
+    let live = live(settings);
     Opening {
         root: settings.data_dir.clone(),
         settings: engine::Settings {
@@ -150,26 +166,38 @@ fn opening(settings: &Settings) -> Opening {
                 Durability::Interval(every) => engine::Durability::Interval(every),
                 Durability::None => engine::Durability::None,
             },
-            spool_delay: settings.spool_delay,
-            payload_cache: settings.payload_cache,
-            checkpoint_bytes: settings.checkpoint_bytes,
+            spool_delay: live.spool_delay,
+            payload_cache: live.payload_cache,
+            checkpoint_bytes: live.checkpoint_bytes,
             segment_bytes: settings.journal_segment,
             max_pending_files: crate::config::limits::MAX_PENDING_FILES,
-            retain_done: settings.retention_done,
-            limits: queue::Limits {
-                max_queues: usize::try_from(settings.max_queues).unwrap_or(usize::MAX),
-                max_attempts: settings.defaults.max_attempts,
-                lease: settings.defaults.lease,
-                backoff: settings.defaults.backoff,
-            },
+            retain_done: live.retain_done,
+            limits: live.limits,
+        },
+        drops: live.drops,
+        rescan_every: (settings.rescan_every > Millis(0))
+            .then(|| settings.rescan_every.as_duration()),
+    }
+}
+
+/// What the engine can change while it runs.
+fn live(settings: &Settings) -> engine::Live {
+    engine::Live {
+        spool_delay: settings.spool_delay,
+        payload_cache: settings.payload_cache,
+        checkpoint_bytes: settings.checkpoint_bytes,
+        retain_done: settings.retention_done,
+        limits: queue::Limits {
+            max_queues: usize::try_from(settings.max_queues).unwrap_or(usize::MAX),
+            max_attempts: settings.defaults.max_attempts,
+            lease: settings.defaults.lease,
+            backoff: settings.defaults.backoff,
         },
         // A file holds the payload and a few fields beside it.
         drops: DropLimits {
-            max_payload,
+            max_payload: usize::try_from(settings.max_payload).unwrap_or(usize::MAX),
             max_file: settings.max_payload.saturating_add(64 << 10),
         },
-        rescan_every: (settings.rescan_every > Millis(0))
-            .then(|| settings.rescan_every.as_duration()),
     }
 }
 
@@ -182,17 +210,26 @@ async fn serve(
     let sockets = sockets::open(settings)?;
     let own_socket = sockets.own_admin;
     let addresses = sockets.addresses();
-    controls.serving(&addresses);
     let handle = running.handle();
     let stop = CancellationToken::new();
-    let http = http_state(settings, &handle, &stop);
-    let pages = http::router(http.clone());
-    let api = admin::router(http, Arc::clone(&controls));
     let mut servers = JoinSet::new();
+    let routers = Arc::new(Routers::new(settings, &handle, &stop, &controls));
+    controls.serving(&addresses, {
+        let (routers, handle, stop) = (Arc::clone(&routers), Arc::clone(&handle), stop.clone());
+        // They hold each other as long as the process lives, which is as long as each is needed.
+        let controls = Arc::clone(&controls);
+        Box::new(move |settings| {
+            if !handle.set_live(live(settings)) {
+                return Err("the engine has no time just now: try again".to_owned());
+            }
+            routers.renew(settings, &handle, &stop, &controls);
+            Ok(())
+        })
+    });
     for listener in sockets.http {
         servers.spawn(http::serve_tcp(
             listener,
-            pages.clone(),
+            routers.pages.subscribe(),
             stop.clone(),
             settings.header_timeout,
         ));
@@ -201,7 +238,7 @@ async fn serve(
         let admit = sockets::admission(&settings.admin_group);
         servers.spawn(http::serve_unix(
             listener,
-            api.clone(),
+            routers.admin.subscribe(),
             stop.clone(),
             settings.header_timeout,
             admit,
@@ -215,7 +252,8 @@ async fn serve(
         .then(|| with_worker(settings, &controls));
     announce(settings, &addresses);
     notify::ready(&ready_text(&addresses));
-    let status = tokio::spawn(control::keep_status(Arc::clone(&handle)));
+    let status = tokio::spawn(signs::keep_status(Arc::clone(&handle)));
+    let watch = tokio::spawn(signs::keep_watch(Arc::clone(&handle)));
 
     controls.stopping().await;
     tracing::info!("stopping");
@@ -227,12 +265,61 @@ async fn serve(
         running.stop();
         finish("the worker", &controls, worker).await;
     }
-    running.stop();
+    // In this order: the answers to claims that wait are to say that their connections end.
     stop.cancel();
+    running.stop();
     let servers = tokio::spawn(async move { while servers.join_next().await.is_some() {} });
     finish("open requests", &controls, servers).await;
+    watch.abort();
     drop(signals);
     Ok(own_socket)
+}
+
+/// The routers of the moment, which a reload replaces.
+struct Routers {
+    pages: watch::Sender<Router>,
+    admin: watch::Sender<Router>,
+}
+
+impl Routers {
+    fn new(
+        settings: &Settings,
+        handle: &Arc<Handle>,
+        stop: &CancellationToken,
+        controls: &Arc<Controls>,
+    ) -> Self {
+        let (pages, admin) = routers(settings, handle, stop, controls);
+        Self {
+            pages: watch::Sender::new(pages),
+            admin: watch::Sender::new(admin),
+        }
+    }
+
+    fn renew(
+        &self,
+        settings: &Settings,
+        handle: &Arc<Handle>,
+        stop: &CancellationToken,
+        controls: &Arc<Controls>,
+    ) {
+        let (pages, admin) = routers(settings, handle, stop, controls);
+        drop(self.pages.send_replace(pages));
+        drop(self.admin.send_replace(admin));
+    }
+}
+
+/// What is served on TCP, and on the admin socket.
+fn routers(
+    settings: &Settings,
+    handle: &Arc<Handle>,
+    stop: &CancellationToken,
+    controls: &Arc<Controls>,
+) -> (Router, Router) {
+    let http = http_state(settings, handle, stop);
+    (
+        http::router(http.clone()),
+        admin::router(http, Arc::clone(controls)),
+    )
 }
 
 fn http_state(settings: &Settings, handle: &Arc<Handle>, stop: &CancellationToken) -> Http<Handle> {

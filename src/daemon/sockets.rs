@@ -43,11 +43,19 @@ impl Sockets {
 pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     let passed = listen::take().map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
     let odd = |error: io::Error| {
-        Failure::new(exit::SOFTWARE, tried("a socket that was passed on", &error))
+        Failure::new(exit::SOFTWARE, tried("a socket that was passed on", &error)).because(&error)
     };
     let mut http = Vec::new();
     let mut admin = Vec::new();
     for listener in passed.http {
+        let address = listener.local_addr().map_err(odd)?;
+        if !address.ip().is_loopback() && !settings.insecure {
+            let text = format!(
+                "the socket unit listens on {address}, which can be reached from other machines, and there is no access \
+                 control; listen on 127.0.0.1, or set insecure = true if that is what you want"
+            );
+            return Err(Failure::new(exit::CONFIG, text));
+        }
         http.push(TcpListener::from_std(listener).map_err(odd)?);
     }
     for listener in passed.admin {
@@ -82,7 +90,11 @@ fn tcp(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
         // As many as the kernel allows: a burst of connections waits, it is not refused.
         socket.listen(4096)
     };
-    bind().map_err(|error| match error.kind() {
+    bind().map_err(|error| refused(address, &error).because(&error))
+}
+
+fn refused(address: std::net::SocketAddr, error: &io::Error) -> Failure {
+    match error.kind() {
         io::ErrorKind::AddrInUse => Failure::new(
             exit::UNAVAILABLE,
             format!("{address} is in use: stop what listens there, or give another --listen"),
@@ -91,8 +103,8 @@ fn tcp(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {
             exit::NOPERM,
             format!("{address}: not permitted to listen there"),
         ),
-        _ => Failure::new(exit::UNAVAILABLE, tried(&address.to_string(), &error)),
-    })
+        _ => Failure::new(exit::UNAVAILABLE, tried(&address.to_string(), error)),
+    }
 }
 
 fn unix(path: &Path, group: &str) -> Result<UnixListener, Failure> {
@@ -153,7 +165,7 @@ fn failure(path: &Path, error: &io::Error) -> Failure {
     } else {
         exit::CANTCREAT
     };
-    Failure::new(code, tried(&path.display().to_string(), error))
+    Failure::new(code, tried(&path.display().to_string(), error)).because(error)
 }
 
 /// Who may use the admin socket: root, our own user, the group. The file's mode says so too; this holds also where a

@@ -361,7 +361,7 @@ fn the_engine_is_a_backend_and_closes_quickly_also_with_a_long_spool_delay() {
         },
         rescan_every: None,
     };
-    let running = super::driver::open(opening, &mut |_, _| {}).unwrap();
+    let running = super::driver::open(opening, &mut |_| {}).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -33,8 +33,8 @@ use super::{
 };
 use crate::{
     store::{
-        Boot, DataDirError, Disk, DiskError, DropLimits, Found, Latched, Lock, LockError, RealDisk,
-        RecoverError, Spool, WatchError, Watcher, prepare, recover,
+        Boot, DataDirError, Disk, DiskError, DropLimits, Found, Latched, LiveDropLimits, Lock,
+        LockError, RealDisk, RecoverError, Spool, WatchError, Watcher, prepare, recover,
     },
     task::{Event, TaskId},
 };
@@ -113,8 +113,25 @@ pub struct Running {
     _lock: Lock,
 }
 
+/// How far a start has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loading {
+    /// So many records and files have been read. Told now and then.
+    Read(u64),
+    /// So many bytes of the journal have been read, of so many.
+    Journal {
+        /// Read.
+        done: u64,
+        /// In all.
+        of: u64,
+    },
+}
+
+/// How many records and files are read between two tellings of progress: some ten milliseconds' worth.
+const TELL_EVERY: u64 = 4096;
+
 /// Opens a data directory, finds what is there, and starts the threads. `progress` is told how far reading has come.
-pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Running, OpenError> {
+pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Running, OpenError> {
     let Opening {
         root,
         settings,
@@ -129,7 +146,8 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
     };
     let real = Arc::new(RealDisk::open(&root).map_err(on_disk)?);
     let latched = Arc::new(Latched::new(RealDisk::open(&root).map_err(on_disk)?));
-    let spool = Arc::new(Spool::new(Arc::clone(&real), drops));
+    let drops = LiveDropLimits::from(drops);
+    let spool = Arc::new(Spool::new(Arc::clone(&real), drops.clone()));
     let left = spool.sweep_temporaries().map_err(on_disk)?;
     if left > 0 {
         tracing::info!(files = left, "removed temporary files of a former life");
@@ -139,9 +157,13 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
         tick: clock::now().tick,
     };
     let mut loader = Loader::new(settings.clone(), entropy(), clock::now());
+    let mut read = 0;
     let start = recover(&*latched, &boot, &mut |found| {
+        read += 1;
         if let Found::Progress { done, of } = found {
-            progress(done, of);
+            progress(Loading::Journal { done, of });
+        } else if read % TELL_EVERY == 0 {
+            progress(Loading::Read(read));
         }
         loader.take(found);
     });
@@ -166,7 +188,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
     let watcher = Watcher::start(
         Arc::clone(&real),
         &root,
-        drops,
+        drops.clone(),
         rescan_every,
         spool.own_steps(),
         || clock::now().wall,
@@ -177,6 +199,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(u64, u64)) -> Result<Runn
         post.clone(),
         events.clone(),
         Arc::clone(&signs),
+        drops,
     ));
     let clock_watch = ClockWatch::start(post.clone())?;
     let (tell_opened, opened) = bounded(1);
@@ -276,6 +299,7 @@ impl Driver {
         let mut going = true;
         while going {
             going = self.turn(&mut out);
+            self.signs.turns.fetch_add(1, Ordering::Relaxed);
         }
     }
 

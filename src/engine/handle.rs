@@ -8,13 +8,17 @@ use std::sync::{
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::{broadcast, oneshot};
 
-use super::io::{Input, Request, Response, Ticket};
+use super::{
+    Live,
+    io::{Input, Request, Response, Ticket},
+};
 use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, Event, EventStream, Failure,
         Fault, Health, Page, PageQuery, QueueView, RejectedView, StatusView, SubmitOutcome,
         TaskView, WorkerView,
     },
+    store::LiveDropLimits,
     task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis},
 };
 
@@ -36,6 +40,8 @@ pub(super) enum Post {
 #[derive(Debug, Default)]
 pub(super) struct Signs {
     pub(super) ready: AtomicBool,
+    /// Rises with each turn of the engine's thread.
+    pub(super) turns: AtomicU64,
     pub(super) fault: OnceLock<Arc<str>>,
 }
 
@@ -46,6 +52,7 @@ pub struct Handle {
     tickets: AtomicU64,
     events: broadcast::Sender<Arc<Event>>,
     signs: Arc<Signs>,
+    drops: LiveDropLimits,
 }
 
 impl Handle {
@@ -53,12 +60,37 @@ impl Handle {
         post: Sender<Post>,
         events: broadcast::Sender<Arc<Event>>,
         signs: Arc<Signs>,
+        drops: LiveDropLimits,
     ) -> Self {
         Self {
             post,
             tickets: AtomicU64::new(0),
             events,
             signs,
+            drops,
+        }
+    }
+
+    /// Changes what can change while the engine runs. `false`: it has no room for a word just now, or has ended.
+    #[must_use]
+    pub fn set_live(&self, live: Live) -> bool {
+        self.drops.set(live.drops);
+        let input = Input::Live(Box::new(live));
+        self.post.try_send(Post::Input(input)).is_ok()
+    }
+
+    /// How many turns the engine's thread has made. It makes one soon after [`Handle::nudge`]; where the number stands
+    /// still after that, the thread is stuck.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.signs.turns.load(Ordering::Relaxed)
+    }
+
+    /// Has the engine's thread make a turn, if it has nothing to do.
+    pub fn nudge(&self) {
+        match self.post.try_send(Post::Input(Input::Flush)) {
+            // A full channel is work enough; an engine that is gone makes no turn.
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
 

@@ -132,6 +132,8 @@ pub enum Input {
     Sighting(Sighting),
     /// A list of rejected files was made.
     RejectedListed(Ticket, Result<Vec<RejectedView>, Arc<str>>),
+    /// Some settings are others from now on.
+    Live(Box<super::Live>),
     /// Whether anybody listens to events.
     Listening(bool),
     /// The daemon begins to stop: nobody waits any longer.

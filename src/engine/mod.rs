@@ -57,7 +57,7 @@ use self::{
 use crate::{
     backend::{Error, Fault},
     queue::{Limits, Queues},
-    store::{Ledger, Room, Seq},
+    store::{DropLimits, Ledger, Room, Seq},
     task::{
         Area, FileName, IdSource, Location, Millis, NewTask, Now, QueueName, Record, Refusal,
         Source, TaskId, Tick, Token,
@@ -110,6 +110,23 @@ impl Default for Settings {
             limits: Limits::default(),
         }
     }
+}
+
+/// Those of the [`Settings`] that can change while the engine runs.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// As in [`Settings`], and so on.
+    pub spool_delay: Millis,
+    /// Smaller takes effect as payloads' files are written.
+    pub payload_cache: u64,
+    /// Looked at with the next record.
+    pub checkpoint_bytes: u64,
+    /// For tasks that complete from now on, and for files that are there.
+    pub retain_done: Millis,
+    /// For tasks and claims from now on.
+    pub limits: Limits,
+    /// For files that are read from now on.
+    pub drops: DropLimits,
 }
 
 /// Where random numbers come from: the kernel in the daemon, a seed in a test.
@@ -207,9 +224,21 @@ impl Engine {
             Input::Sighting(sighting) => self.sighting(now, sighting, out),
             Input::RejectedListed(ticket, list) => self.rejected_listed(ticket, list, out),
             Input::Listening(on) => self.listening = on,
+            Input::Live(live) => self.set_live(*live),
             Input::Stop => self.stop(out),
             Input::Close => self.closing = true,
         }
+    }
+
+    fn set_live(&mut self, live: Live) {
+        self.settings.spool_delay = live.spool_delay;
+        self.settings.payload_cache = live.payload_cache;
+        self.settings.checkpoint_bytes = live.checkpoint_bytes;
+        self.settings.retain_done = live.retain_done;
+        self.settings.limits = live.limits.clone();
+        self.queue.set_limits(live.limits);
+        // Looked at again at once: the old time belongs to the old length.
+        self.next_purge = None;
     }
 
     /// When [`Input::Flush`] is due even if nothing else happens; `None`: not before something does.

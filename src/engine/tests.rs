@@ -29,7 +29,7 @@ fn start(root: &Path, settings: Settings) -> Running {
         drops,
         rescan_every: None,
     };
-    open(opening, &mut |_, _| {}).unwrap()
+    open(opening, &mut |_| {}).unwrap()
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {

@@ -40,7 +40,7 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 
 pub use openapi::openapi_json;
-pub use serve::{serve_tcp, serve_unix};
+pub use serve::{Routed, serve_tcp, serve_unix};
 
 pub(crate) use answer::{Answer, nothing_to_tell, ok};
 pub(crate) use body::{json, json_or_default};

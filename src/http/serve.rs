@@ -1,33 +1,61 @@
 //! A router on listening sockets: accept, carry, stop.
 //!
 //! Knows connections, not requests. A connection costs one tokio task; a silent one is closed by the header timeout.
+//!
+//! # How it stops
+//!
+//! A client that keeps its connection may be writing a request at the very moment at which it is closed, and then does not
+//! know what became of it. So a stop accepts nothing new (where a service manager owns the socket, those who connect
+//! wait for the next daemon), and from then on each answer carries `Connection: close`: who is busy is gone after one more
+//! request. Connections that have brought none within [`LAST_REQUESTS`] are closed then.
 
-use std::{future::Future, io, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{
+    Router,
+    http::{HeaderValue, header},
+};
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener, unix::UCred},
+    sync::watch,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::task::Millis;
 
 /// How long accepting rests after an error that the next call would meet again (no descriptors left): short enough to go
 /// on soon, long enough not to spin.
 const REST: Duration = Duration::from_millis(100);
+/// How long a connection without a request stays open after a stop: enough for a request that is on its way on one machine
+/// or one network, and short beside what a stop takes anyway.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
+
+/// The router of the moment: a reload of the settings sends another, which takes the next request of each connection.
+pub type Routed = watch::Receiver<Router>;
 
 /// Serves `router` on a TCP socket until `stop`, then until all connections have ended: requests in flight are answered,
-/// idle connections closed at once. The caller bounds that time.
+/// idle connections closed after [`LAST_REQUESTS`]. The caller bounds that time.
 pub async fn serve_tcp(
     listener: TcpListener,
-    router: Router,
+    router: Routed,
     stop: CancellationToken,
     header_timeout: Millis,
 ) {
@@ -45,7 +73,7 @@ pub async fn serve_tcp(
 /// connections are closed without a word.
 pub async fn serve_unix(
     listener: UnixListener,
-    router: Router,
+    router: Routed,
     stop: CancellationToken,
     header_timeout: Millis,
     admit: impl Fn(UCred) -> bool,
@@ -67,10 +95,10 @@ pub async fn serve_unix(
     serve(accept, router, stop, header_timeout).await;
 }
 
-/// `accept` owns the listener: when it is dropped, nobody connects any more.
+/// `accept` owns the listener: when it is dropped, nobody is accepted any more.
 async fn serve<S>(
     accept: impl AsyncFn() -> io::Result<Option<S>>,
-    router: Router,
+    router: Routed,
     stop: CancellationToken,
     header_timeout: Millis,
 ) where
@@ -82,7 +110,7 @@ async fn serve<S>(
         .header_read_timeout(header_timeout.as_duration())
         .keep_alive(true)
         .pipeline_flush(true);
-    let connections = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     let mut stopped = pin!(stop.cancelled());
     loop {
         let accepted = tokio::select! {
@@ -91,9 +119,8 @@ async fn serve<S>(
         };
         match accepted {
             Ok(Some(stream)) => {
-                let service = TowerToHyperService::new(router.clone());
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(carry(connections.watch(connection)));
+                let carried = carry(builder.clone(), stream, router.clone(), stop.clone());
+                connections.spawn(carried);
             }
             Ok(None) => {}
             Err(error) if is_of_one_connection(&error) => {
@@ -109,14 +136,64 @@ async fn serve<S>(
         }
     }
     drop(accept);
-    connections.shutdown().await;
+    connections.close();
+    connections.wait().await;
 }
 
-async fn carry(connection: impl Future<Output = Result<(), hyper::Error>>) {
-    if let Err(error) = connection.await {
+/// Serves one connection to its end.
+async fn carry<S>(builder: http1::Builder, stream: S, router: Routed, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let begun = Arc::new(AtomicBool::new(false));
+    let service = answering(router, stop.clone(), Arc::clone(&begun));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let last_requests = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_REQUESTS).await;
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = last_requests => {
+            if !begun.load(Ordering::Relaxed) {
+                // Nothing was asked on it, ever: hyper would wait for that.
+                return;
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         // The client's matter: it went away, was silent, or does not speak HTTP.
         tracing::debug!(%error, "a connection broke off");
     }
+}
+
+/// The router, which notes that it was asked, and says in its answers after `stop` that no further one will come.
+fn answering(
+    router: Routed,
+    stop: CancellationToken,
+    begun: Arc<AtomicBool>,
+) -> impl hyper::service::HttpService<
+    hyper::body::Incoming,
+    ResBody = axum::body::Body,
+    Error = Infallible,
+    Future: Send,
+> {
+    service_fn(move |request| {
+        begun.store(true, Ordering::Relaxed);
+        let current = router.borrow().clone();
+        let answer = TowerToHyperService::new(current).call(request);
+        let stop = stop.clone();
+        async move {
+            let mut answer = answer.await?;
+            if stop.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok(answer)
+        }
+    })
 }
 
 /// Whether an error of accepting is only about the connection that would have come (accept(2), "Error handling").

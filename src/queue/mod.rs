@@ -80,6 +80,11 @@ pub struct Queues {
 }
 
 impl Queues {
+    /// Holds itself to other limits from now on. What is there already stays, also where it is more than they allow.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// No queue but `default`, no task.
     #[must_use]
     pub fn new(limits: Limits) -> Self {

@@ -38,5 +38,5 @@ pub use recover::{Found, JournalStart, RecoverError, TornTail, recover};
 pub use rejected::{RejectedFile, reject, rejected};
 pub use repair::{SetAside, inspect, set_aside};
 pub use shown::{shown, shown_text};
-pub use spool::{DropLimits, FileOp, LoadError, Spool};
+pub use spool::{DropLimits, FileOp, LiveDropLimits, LoadError, Spool};
 pub use watch::{Sighting, WatchError, Watcher};

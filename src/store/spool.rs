@@ -8,7 +8,7 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
@@ -31,6 +31,29 @@ pub struct DropLimits {
     pub max_payload: usize,
     /// The largest file, in bytes; one that is larger is not read at all.
     pub max_file: u64,
+}
+
+/// [`DropLimits`] that can change while files are read.
+#[derive(Debug, Clone)]
+pub struct LiveDropLimits(Arc<Mutex<DropLimits>>);
+
+impl LiveDropLimits {
+    /// Those for the next file.
+    #[must_use]
+    pub fn get(&self) -> DropLimits {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds every holder to others from the next file on.
+    pub fn set(&self, limits: DropLimits) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+}
+
+impl From<DropLimits> for LiveDropLimits {
+    fn from(limits: DropLimits) -> Self {
+        Self(Arc::new(Mutex::new(limits)))
+    }
 }
 
 /// One change of the spool.
@@ -91,7 +114,7 @@ pub(super) fn is_temporary(name: &OsStr) -> bool {
 #[derive(Debug)]
 pub struct Spool<D: Disk> {
     disk: Arc<D>,
-    limits: DropLimits,
+    limits: LiveDropLimits,
     own: Arc<OwnSteps>,
 }
 
@@ -101,7 +124,8 @@ const ASIDE: &str = Area::Dead.dir();
 
 impl<D: Disk> Spool<D> {
     /// The spool of the data directory that `disk` is.
-    pub fn new(disk: Arc<D>, limits: DropLimits) -> Self {
+    pub fn new(disk: Arc<D>, limits: impl Into<LiveDropLimits>) -> Self {
+        let limits = limits.into();
         let own = Arc::default();
         Self { disk, limits, own }
     }
@@ -216,7 +240,8 @@ impl<D: Disk> Spool<D> {
 
     /// Reads a task's file. What the file is silent about, its name says.
     pub fn load(&self, at: &Location, wall: WallMillis) -> Result<NewTask, LoadError> {
-        let limit = self.limits.max_file;
+        let limits = self.limits.get();
+        let limit = limits.max_file;
         let bytes = match self.disk.read(&at.path(), limit) {
             Ok(Read::Whole(_, bytes)) => bytes,
             Ok(Read::Irregular(kind)) => return Err(LoadError::Irregular(kind)),
@@ -227,7 +252,7 @@ impl<D: Disk> Spool<D> {
             Err(error) if is_absent(&error) => return Err(LoadError::Missing),
             Err(error) => return Err(LoadError::Disk(error)),
         };
-        let max_payload = self.limits.max_payload;
+        let max_payload = limits.max_payload;
         read_dropped(&bytes, &at.queue, Some(at.name), wall, max_payload)
             .map_err(LoadError::Invalid)
     }

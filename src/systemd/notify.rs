@@ -11,12 +11,17 @@ pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// The settings are being read again; [`ready`] ends it. The time stamp is what `Type=notify-reload` asks for.
+/// The settings are being read again; [`reloaded`] ends it. The time stamp is what `Type=notify-reload` asks for.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
         Err(cause) => warn(&cause),
     }
+}
+
+/// The settings were read again, or not; what [`status`] said last still holds.
+pub fn reloaded() {
+    send(&[NotifyState::Ready]);
 }
 
 /// The end has begun.
@@ -31,8 +36,20 @@ pub fn status(text: &str) {
 
 /// A start or a stop goes on, and is to be given `time` from now.
 pub fn extend_timeout(time: Duration) {
-    let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-    send(&[NotifyState::ExtendTimeoutUsec(micros)]);
+    // As text, because the crate's own number ends at 71 minutes.
+    let text = format!("EXTEND_TIMEOUT_USEC={}", time.as_micros());
+    send(&[NotifyState::Custom(&text)]);
+}
+
+/// The program ends although nobody asked it to: why, the exit status that it will have, and the system's own error number
+/// where there is one.
+pub fn failed(text: &str, status: u8, errno: Option<i32>) {
+    let status = format!("EXIT_STATUS={status}");
+    let mut states = vec![NotifyState::Status(text), NotifyState::Custom(&status)];
+    if let Some(errno) = errno {
+        states.push(NotifyState::Errno(errno.unsigned_abs()));
+    }
+    send(&states);
 }
 
 /// A sign of life; to be given only when the engine has made progress since the last one.

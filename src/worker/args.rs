@@ -22,6 +22,9 @@ pub struct Args {
     /// none is fine.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Read workers/NAME.toml beside the default configuration file; where there is none, the default one, for queue NAME.
+    #[arg(long, value_name = "NAME", value_parser = QueueName::parse, conflicts_with = "config")]
+    pub instance: Option<QueueName>,
     /// Where the daemon is.
     #[arg(
         short,

@@ -19,6 +19,8 @@ use crate::{
 
 const SYSTEM_FILE: &str = "/etc/workqueue/workqueue-worker.toml";
 const USER_FILE: &str = "workqueue/workqueue-worker.toml";
+/// The name of the credential that holds the token to show to the daemon.
+const CREDENTIAL: &str = "workqueue.token";
 /// Users below are the system's (`SYS_UID_MAX` of login.defs is 999 everywhere).
 const FIRST_ORDINARY_UID: u32 = 1000;
 
@@ -122,21 +124,39 @@ impl std::error::Error for ConfigError {}
 impl Config {
     /// Reads the file that `args` names, or the default one if it is there, and lays `args` over it.
     pub fn load(args: &Args) -> Result<Self, ConfigError> {
-        let from_file = match &args.config {
-            Some(path) => Some((path.clone(), read(path)?)),
-            None => match default_file() {
-                Some(path) if path.exists() => {
-                    let text = read(&path)?;
-                    Some((path, text))
-                }
-                _ => None,
-            },
+        let default = default_file();
+        let mut config = match (&args.config, &args.instance, default) {
+            (Some(path), _, _) => Self::parse(path, &read(path)?)?,
+            (None, None, Some(path)) if path.exists() => Self::parse(&path, &read(&path)?)?,
+            (None, Some(name), Some(path)) => Self::of_instance(name, &path)?,
+            (None, Some(name), None) => Self::of_queue(name),
+            (None, None, _) => Self::default(),
         };
-        let config = match from_file {
-            Some((path, text)) => Self::parse(&path, &text)?,
-            None => Self::default(),
-        };
+        if config.token.is_none() {
+            config.token = credential()?;
+        }
         Ok(config.overlaid(args))
+    }
+
+    /// What `workers/NAME.toml` beside `default` says; else what `default` says, for the queue NAME.
+    fn of_instance(name: &QueueName, default: &Path) -> Result<Self, ConfigError> {
+        let own = default.with_file_name(format!("workers/{name}.toml"));
+        if own.exists() {
+            return Self::parse(&own, &read(&own)?);
+        }
+        if default.exists() {
+            let queues = vec![name.clone()];
+            let config = Self::parse(default, &read(default)?)?;
+            return Ok(Self { queues, ..config });
+        }
+        Ok(Self::of_queue(name))
+    }
+
+    fn of_queue(name: &QueueName) -> Self {
+        Self {
+            queues: vec![name.clone()],
+            ..Self::default()
+        }
     }
 
     /// Reads the text of a configuration file; `path` is for messages.
@@ -187,6 +207,20 @@ impl Config {
 fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path)
         .map_err(|error| ConfigError(format!("cannot read {}: {error}", path.display())))
+}
+
+/// The token that the service manager passed on (`LoadCredential=`, systemd.exec(5)), where no file names another.
+fn credential() -> Result<Option<Arc<str>>, ConfigError> {
+    let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") else {
+        return Ok(None);
+    };
+    let path = Path::new(&dir).join(CREDENTIAL);
+    if !path.exists() {
+        return Ok(None);
+    }
+    token_of(&read(&path)?)
+        .map(Some)
+        .map_err(|reason| ConfigError(format!("{} {reason}", path.display())))
 }
 
 fn default_file() -> Option<PathBuf> {
@@ -501,12 +535,17 @@ impl Place<'_> {
         let text = std::fs::read_to_string(path).map_err(|error: io::Error| {
             wrong(format!("cannot read {}: {error}", path.display()))
         })?;
-        let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(wrong(format!("{} holds no token", path.display())));
-        }
-        Ok(token.into())
+        token_of(&text).map_err(|reason| wrong(format!("{} {reason}", path.display())))
     }
+}
+
+/// The token in the text of a file.
+fn token_of(text: &str) -> Result<Arc<str>, &'static str> {
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("holds no token");
+    }
+    Ok(token.into())
 }
 
 #[cfg(test)]

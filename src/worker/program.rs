@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Parser as _;
@@ -19,6 +20,9 @@ const EX_UNAVAILABLE: u8 = 69;
 const EX_OSERR: u8 = 71;
 const EX_CANTCREAT: u8 = 73;
 const EX_CONFIG: u8 = 78;
+
+/// What comes after `shutdown_grace`: handlers that are stopped have 5 s until they are killed, and reports a few to be delivered.
+const END: Duration = Duration::from_secs(15);
 
 /// Runs the worker with the process's arguments. The exit code: 0 after a stop or when nothing is due (`--until-empty`), 69 the
 /// daemon can't be used, 71 the system refuses something, 73 the log file can't be written, 78 the configuration is wrong.
@@ -53,7 +57,8 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
     let hurry = CancellationToken::new();
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| (EX_OSERR, format!("cannot take signals: {error}")))?;
-    let listener = tokio::spawn(listen(signals, stop.clone(), hurry.clone()));
+    let patience = config.shutdown_grace.as_duration() + END;
+    let listener = tokio::spawn(listen(signals, stop.clone(), hurry.clone(), patience));
     tracing::info!(url = %config.url, concurrency = config.concurrency, "workqueue-worker starts");
     let mut is_ready = false;
     let ended = super::run_with(config, stop, hurry, |counts| {
@@ -81,13 +86,20 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
     }
 }
 
-/// The first signal stops, any further one hurries.
-async fn listen(mut signals: Signals, stop: CancellationToken, hurry: CancellationToken) {
+/// The first signal stops, any further one hurries. The service manager is to have `patience` from the first one on, however
+/// short the unit's own timeout is, so that `shutdown_grace` is the one number to set.
+async fn listen(
+    mut signals: Signals,
+    stop: CancellationToken,
+    hurry: CancellationToken,
+    patience: Duration,
+) {
     while signals.next().await.is_some() {
         if stop.is_cancelled() {
             hurry.cancel();
         } else {
             notify::stopping();
+            notify::extend_timeout(patience);
             stop.cancel();
         }
     }

@@ -13,6 +13,9 @@
     reason = "a test fails by panicking, and holds real programs against a real clock"
 )]
 
+pub mod container;
+pub mod load;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},

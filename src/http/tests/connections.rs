@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::watch,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,12 @@ async fn start(site: &Site, header_timeout: Millis) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let served = serve_tcp(listener, site.router.clone(), stop.clone(), header_timeout);
+    let served = serve_tcp(
+        listener,
+        watch::channel(site.router.clone()).1,
+        stop.clone(),
+        header_timeout,
+    );
     Server {
         address,
         stop,
@@ -153,7 +159,7 @@ async fn a_peer_is_let_in_by_its_credentials_only() {
         let own = rustix::process::getuid().as_raw();
         tokio::spawn(serve_unix(
             listener,
-            site.router.clone(),
+            watch::channel(site.router.clone()).1,
             CancellationToken::new(),
             Millis(30_000),
             move |peer| peer.uid() == own && let_in,

@@ -35,7 +35,7 @@ use crossbeam_channel::Sender;
 
 use crate::task::{Location, NewTask, QueueName, Source, TaskId, WallMillis};
 
-use super::{Disk, DropLimits, OwnSteps, shown};
+use super::{Disk, LiveDropLimits, OwnSteps, shown};
 use watching::{Command, Setup};
 
 /// What the watcher saw. Paths are relative to the data directory.
@@ -124,7 +124,7 @@ impl Watcher {
     pub fn start<D: Disk>(
         disk: Arc<D>,
         root: &Path,
-        limits: DropLimits,
+        limits: impl Into<LiveDropLimits>,
         rescan_every: Option<Duration>,
         own: Arc<OwnSteps>,
         now_wall: impl Fn() -> WallMillis + Send + 'static,
@@ -132,7 +132,7 @@ impl Watcher {
     ) -> Result<Self, WatchError> {
         let setup = Setup {
             disk,
-            limits,
+            limits: limits.into(),
             rescan_every,
             own,
             now_wall: Box::new(now_wall),

@@ -14,7 +14,7 @@ use crossbeam_channel::Receiver;
 
 use super::*;
 use crate::{
-    store::{FileOp, RealDisk, Spool, prepare},
+    store::{DropLimits, FileOp, RealDisk, Spool, prepare},
     task::{Area, ExecTime, FileName, Options, Payload, Priority, TaskFile},
 };
 

@@ -26,7 +26,7 @@ use super::{
     place::TASKS,
 };
 use crate::{
-    store::{Disk, DiskError, DropLimits, OwnSteps, shown},
+    store::{Disk, DiskError, LiveDropLimits, OwnSteps, shown},
     task::{Location, QueueName, WallMillis},
 };
 
@@ -54,7 +54,7 @@ pub(super) enum Command {
 /// What a watcher is started with.
 pub(super) struct Setup<D> {
     pub(super) disk: Arc<D>,
-    pub(super) limits: DropLimits,
+    pub(super) limits: LiveDropLimits,
     pub(super) rescan_every: Option<Duration>,
     pub(super) own: Arc<OwnSteps>,
     pub(super) now_wall: Box<dyn Fn() -> WallMillis + Send>,

@@ -1,0 +1,371 @@
+//! The daemon and the worker in a really booted systemd: readiness, sockets, watchdog, reload, sandbox, stops and restarts.
+
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and holds real programs against a real clock"
+)]
+
+mod common;
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{
+        LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use common::{
+    container::{Machine, copy, put},
+    load,
+};
+use serde_json::Value;
+
+const DAEMON: &str = "workqueued.service workqueued.socket workqueued-admin.socket";
+
+/// One machine for all tests here, one test at a time, each on a fresh installation.
+fn machine() -> Option<MutexGuard<'static, Machine>> {
+    static MACHINE: LazyLock<Option<Mutex<Machine>>> =
+        LazyLock::new(|| Machine::boot(install).map(Mutex::new));
+    let machine = MACHINE.as_ref()?;
+    let machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
+    fresh(&machine);
+    Some(machine)
+}
+
+/// Puts the build into a root, where a package would.
+fn install(root: &Path) {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for program in [
+        env!("CARGO_BIN_EXE_workqueued"),
+        env!("CARGO_BIN_EXE_workqueue-worker"),
+        env!("CARGO_BIN_EXE_workqueuectl"),
+    ] {
+        let program = Path::new(program);
+        copy(root, program, &format!("/usr/bin/{}", name(program)));
+    }
+    for (from, to) in [
+        ("systemd", "/usr/lib/systemd/system"),
+        ("systemd/user", "/usr/lib/systemd/user"),
+        ("systemd/examples", "/usr/share/doc/workqueue/examples"),
+        ("packaging/sysusers.d", "/usr/lib/sysusers.d"),
+        ("packaging/tmpfiles.d", "/usr/lib/tmpfiles.d"),
+    ] {
+        for entry in std::fs::read_dir(project.join(from)).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                copy(root, &path, &format!("{to}/{}", name(&path)));
+            }
+        }
+    }
+    put(root, "/etc/hostname", "queue\n");
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .expect("a name")
+}
+
+/// As after an installation: nothing runs, nothing is kept, nothing is configured.
+fn fresh(machine: &Machine) {
+    machine.sh(&format!(
+        "systemctl stop {DAEMON} 'workqueue-worker*' 'workqueue-submit@*' 2>/dev/null; systemctl reset-failed
+         rm -rf /var/lib/workqueue /var/lib/workqueue-worker /etc/workqueue /etc/credstore/workqueue.token
+         rm -rf /etc/systemd/system/workqueue*.d /run/systemd/system/workqueue*.d
+         systemd-tmpfiles --create workqueue.conf && systemctl daemon-reload"
+    ));
+}
+
+/// A drop-in for a unit.
+fn drop_in(machine: &Machine, unit: &str, text: &str) {
+    machine.write(&format!("/etc/systemd/system/{unit}.d/test.conf"), text);
+    machine.sh("systemctl daemon-reload");
+}
+
+fn api(machine: &Machine, method: &str, path: &str, body: &str) -> Value {
+    let body = if body.is_empty() {
+        String::new()
+    } else {
+        format!("-H 'Content-Type: application/json' -d '{body}'")
+    };
+    let text = machine.sh(&format!(
+        "curl -sS -X {method} {body} --unix-socket /run/workqueue/admin.sock http://localhost{path}"
+    ));
+    if text.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+fn submit(machine: &Machine, task: &str) -> String {
+    let task = api(machine, "POST", "/api/v1/tasks", task);
+    task["id"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{task}"))
+        .to_owned()
+}
+
+fn ids(machine: &Machine) -> BTreeSet<String> {
+    machine
+        .sh("workqueuectl list --all --json")
+        .lines()
+        .map(|line| {
+            let task: Value = serde_json::from_str(line).expect("a task");
+            task["id"].as_str().expect("an id").to_owned()
+        })
+        .collect()
+}
+
+/// Waits until clients have got `more` further answers.
+fn answers(machine: &Machine, answered: &AtomicU64, more: u64) {
+    let goal = answered.load(Ordering::Relaxed) + more;
+    machine.until("clients are answered", || {
+        (answered.load(Ordering::Relaxed) >= goal).then_some(())
+    });
+}
+
+#[test]
+fn it_starts_says_so_and_serves() {
+    let Some(machine) = machine() else { return };
+    machine.sh("systemctl start workqueued");
+    for unit in DAEMON.split(' ') {
+        assert_eq!(machine.show(unit, "ActiveState"), "active", "{unit}");
+    }
+    submit(&machine, r#"{"payload":1}"#);
+    submit(&machine, r#"{"payload":2,"delay":600}"#);
+    machine.until("the status line has the counts", || {
+        let text = machine.show("workqueued", "StatusText");
+        (text.contains("1 ready, 1 scheduled") && text.contains("files lag")).then_some(())
+    });
+    let page = machine.sh("curl -sS http://127.0.0.1:5000/healthz");
+    assert_eq!(page, "ok");
+    machine.sh("systemctl stop workqueued");
+    assert_eq!(machine.show("workqueued", "Result"), "success");
+}
+
+#[test]
+fn a_restart_under_load_refuses_no_connection_and_loses_no_request() {
+    let Some(machine) = machine() else { return };
+    machine.sh("systemctl start workqueued");
+    let (account, ()) = machine.network(|| {
+        load::submit_while(64, "127.0.0.1:5000", |answered| {
+            for _ in 0..20 {
+                answers(&machine, answered, 64);
+                machine.sh("systemctl restart workqueued");
+            }
+            answers(&machine, answered, 64);
+        })
+    });
+    assert_eq!(account.errors, Vec::<String>::new());
+    let there = ids(&machine);
+    assert!(account.ids.len() > 20 * 64, "{}", account.ids.len());
+    assert_eq!(
+        there,
+        account.ids.iter().cloned().collect(),
+        "what was answered is what is there"
+    );
+    assert_eq!(there.len(), account.ids.len(), "each once");
+    assert_eq!(machine.show("workqueued", "NRestarts"), "0");
+}
+
+#[test]
+fn the_daemons_sandbox_is_tight() {
+    let Some(machine) = machine() else { return };
+    let exposure = |unit: &str| -> f64 {
+        let text = machine.sh(&format!(
+            "systemd-analyze security {unit} --no-pager | tail -n 1"
+        ));
+        let number = text.split_whitespace().find_map(|word| word.parse().ok());
+        number.unwrap_or_else(|| panic!("{text}"))
+    };
+    let detail = machine.sh("systemd-analyze security workqueued --no-pager | grep '✗'");
+    let daemon = exposure("workqueued.service");
+    println!("workqueued.service: {daemon}\n{detail}");
+    assert!(daemon <= 1.2, "{detail}");
+    let detail = machine.sh("systemd-analyze security workqueue-worker --no-pager | grep '✗'");
+    let worker = exposure("workqueue-worker.service");
+    println!("workqueue-worker.service: {worker}\n{detail}");
+    assert!(worker <= 1.2, "{detail}");
+    let said = machine.run(
+        "cd /usr/lib/systemd/system && systemd-analyze verify --man=no workqueue*.service workqueue*.socket workqueue*.timer 2>&1
+         cd ../user && XDG_RUNTIME_DIR=/run systemd-analyze verify --user --man=no workqueue*.service workqueue*.socket 2>&1",
+    );
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "");
+}
+
+#[test]
+fn a_stuck_engine_is_restarted_by_the_watchdog_and_nothing_is_lost() {
+    let Some(machine) = machine() else { return };
+    drop_in(&machine, "workqueued.service", "[Service]\nWatchdogSec=2\n");
+    machine.sh("systemctl start workqueued");
+    // Idle for longer than the watchdog allows: it is told that all is well though nothing happens.
+    let first = machine.main_pid("workqueued");
+    machine.sh("sleep 5");
+    assert_eq!(machine.main_pid("workqueued"), first);
+
+    let (account, ()) = machine.network(|| {
+        load::submit_while(8, "127.0.0.1:5000", |answered| {
+            answers(&machine, answered, 100);
+            stop_thread(first, "engine", || {
+                machine.until("the watchdog has had enough", || {
+                    (machine.show("workqueued", "NRestarts") == "1").then_some(())
+                });
+            });
+            answers(&machine, answered, 100);
+        })
+    });
+    assert_ne!(machine.main_pid("workqueued"), first);
+    let log = machine.sh("journalctl -b -u workqueued --no-pager -o cat");
+    assert!(log.contains("Watchdog timeout"), "{log}");
+    assert!(log.contains("makes no progress"), "{log}");
+    // Clients saw their connections end; what they were answered is there.
+    let there = ids(&machine);
+    let lost: Vec<_> = account
+        .ids
+        .iter()
+        .filter(|id| !there.contains(*id))
+        .collect();
+    assert_eq!(lost, Vec::<&String>::new());
+}
+
+/// Stops one thread of a process as a debugger does while `meanwhile` runs; the process may end in that time.
+fn stop_thread(pid: u32, name: &str, meanwhile: impl FnOnce()) {
+    use nix::{
+        sys::{ptrace, wait},
+        unistd::Pid,
+    };
+    let thread = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("its threads")
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| {
+            std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+        })
+        .expect("the thread");
+    let thread = Pid::from_raw(self::name(&thread).parse().expect("a number"));
+    // Whoever traces is a thread, not a process: one of its own, which reaps what it traced as soon as that ends.
+    let (tell, stopped) = std::sync::mpsc::channel();
+    let tracer = std::thread::spawn(move || {
+        ptrace::attach(thread).expect("attach");
+        let all = Some(wait::WaitPidFlag::__WALL);
+        let status = wait::waitpid(thread, all).expect("it stops");
+        assert!(
+            matches!(status, wait::WaitStatus::Stopped(..)),
+            "{status:?}"
+        );
+        tell.send(()).expect("the test waits");
+        while !matches!(
+            wait::waitpid(thread, all),
+            Err(_) | Ok(wait::WaitStatus::Exited(..) | wait::WaitStatus::Signaled(..))
+        ) {}
+    });
+    stopped.recv().expect("it is stopped");
+    meanwhile();
+    tracer.join().expect("the tracer");
+}
+
+#[test]
+fn a_reload_changes_what_can_change_and_names_the_rest_and_a_broken_file_changes_nothing() {
+    let Some(machine) = machine() else { return };
+    machine.sh("systemctl start workqueued");
+    let since = machine.sh("date +%s.%N");
+    let first = machine.main_pid("workqueued");
+    let big = format!(r#"{{"payload":"{}"}}"#, "x".repeat(2000));
+
+    machine.write(
+        "/etc/workqueue/workqueued.toml",
+        "max_payload = \"1KiB\"\njournal_segment = \"8MiB\"\nlog_level = \"debug\"\n\
+         [defaults]\nmax_attempts = 7\n[retention]\ndone = \"1h\"\n",
+    );
+    machine.sh("systemctl reload workqueued");
+    let log = || {
+        machine.sh(&format!(
+            "journalctl -b -u workqueued --no-pager -o cat --since @{since}"
+        ))
+    };
+    assert!(
+        log().contains("a setting takes effect at the next start"),
+        "{}",
+        log()
+    );
+    assert_eq!(api(&machine, "POST", "/api/v1/tasks", &big)["status"], 413);
+    let id = submit(&machine, r#"{"payload":1}"#);
+    assert_eq!(
+        api(&machine, "GET", &format!("/api/v1/tasks/{id}"), "")["max_attempts"],
+        7
+    );
+    // Also a file that is dropped, which never comes by HTTP.
+    machine.sh(&format!(
+        "echo '{big}' > /root/big.json && mv /root/big.json /var/lib/workqueue/tasks/"
+    ));
+    machine.until("the file is rejected", || {
+        machine
+            .is("test -f /var/lib/workqueue/rejected/big.json")
+            .then_some(())
+    });
+    let task = &api(&machine, "POST", "/api/v1/claim", "{}")["tasks"][0];
+    let token = task["token"].as_str().expect("a token");
+    api(
+        &machine,
+        "POST",
+        &format!("/api/v1/tasks/{id}/complete"),
+        &format!(r#"{{"token":"{token}"}}"#),
+    );
+    machine.until("the task is kept", || {
+        machine
+            .is("ls /var/lib/workqueue/done/*.json")
+            .then_some(())
+    });
+    let config = machine.sh("workqueuectl config");
+    assert!(
+        config.contains("1KiB") && !config.contains("8MiB"),
+        "{config}"
+    );
+
+    // By the signal as well, as a manager of type notify-reload sends it.
+    machine.write("/etc/workqueue/workqueued.toml", "max_payload = \"4KiB\"\n");
+    machine.sh("systemctl kill --kill-who=main -s HUP workqueued");
+    machine.until("the signal was heeded", || {
+        (api(&machine, "POST", "/api/v1/tasks", &big)["status"] != 413).then_some(())
+    });
+
+    machine.write(
+        "/etc/workqueue/workqueued.toml",
+        "max_payload = \"9KiB\"\nmax_paylod = 1\n",
+    );
+    assert!(
+        !machine.is("systemctl reload workqueued"),
+        "a broken file is told"
+    );
+    assert!(log().contains("nothing has changed"), "{}", log());
+    assert!(log().contains("workqueued.toml:2"), "{}", log());
+    let config = machine.sh("workqueuectl config");
+    assert!(config.contains("4KiB"), "{config}");
+    assert_eq!(machine.show("workqueued", "ActiveState"), "active");
+    assert_eq!(machine.main_pid("workqueued"), first);
+}
+
+#[test]
+fn a_failed_start_is_told_with_its_reason_and_numbers() {
+    let Some(machine) = machine() else { return };
+    drop_in(
+        &machine,
+        "workqueued.service",
+        "[Unit]\nWants=\n[Service]\nRestart=no\nEnvironment=WORKQUEUE_DATA_DIR=/etc/hostname\n",
+    );
+    assert!(!machine.is("systemctl start workqueued"));
+    assert_eq!(machine.show("workqueued", "ExecMainStatus"), "73");
+    let text = machine.show("workqueued", "StatusText");
+    assert!(text.contains("/etc/hostname"), "{text}");
+    drop_in(
+        &machine,
+        "workqueued.service",
+        "[Service]\nRestart=no\nEnvironment=WORKQUEUE_DATA_DIR=/etc/queue\n",
+    );
+    assert!(!machine.is("systemctl start workqueued"));
+    // EROFS: the sandbox.
+    assert_eq!(machine.show("workqueued", "StatusErrno"), "30");
+}
