@@ -140,9 +140,12 @@ impl<D: Disk> Spool<D> {
         match op {
             FileOp::Put { old, at, file } => {
                 // The old file may be all that is left of the payload: it goes only when the new one is whole on the disk.
-                let Some(old) = old.as_ref().filter(|old| *old != at) else {
-                    return self.put(at, file, false);
+                let Some(old) = old else {
+                    return self.put_new(at, file);
                 };
+                if old == at {
+                    return self.put(at, file, false);
+                }
                 self.put(at, file, true)?;
                 self.sync_name(at)?;
                 self.remove_own(old)
@@ -152,19 +155,25 @@ impl<D: Disk> Spool<D> {
         }
     }
 
+    /// The quick way, which most files go. Where it can't be gone, the other one says why, or succeeds.
+    fn put_new(&self, at: &Location, file: &TaskFile) -> DiskResult<()> {
+        let path = at.path();
+        let bytes = file
+            .to_json()
+            .map_err(|cause| DiskError::new("write", &path, io::Error::other(cause)))?;
+        self.own.begin(Step::Made, at.name);
+        let made = self.disk.write_whole(ASIDE.as_ref(), &path, &bytes);
+        if made.is_err() {
+            self.own.end(Step::Made, at.name);
+        }
+        made.or_else(|_| self.put(at, file, false))
+    }
+
     fn put(&self, at: &Location, file: &TaskFile, durably: bool) -> DiskResult<()> {
         let path = at.path();
         let bytes = file
             .to_json()
             .map_err(|cause| DiskError::new("write", &path, io::Error::other(cause)))?;
-        // The quick way, which most files go. Where it can't be gone, the other one says why, or succeeds.
-        if !durably {
-            self.own.begin(Step::Made, at.name);
-            if self.disk.write_whole(ASIDE.as_ref(), &path, &bytes).is_ok() {
-                return Ok(());
-            }
-            self.own.end(Step::Made, at.name);
-        }
         let temporary = at.folder().join(temporary_name(at.name.id));
         match self.disk.write_new(&temporary, &bytes) {
             Err(error) if error.is_missing() => {
