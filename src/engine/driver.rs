@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, bounded, never, select};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tokio::sync::broadcast;
@@ -36,10 +36,10 @@ use crate::{
         Boot, DataDirError, Disk, DiskError, DropLimits, Found, Latched, LiveDropLimits, Lock,
         LockError, RealDisk, RecoverError, Spool, WatchError, Watcher, prepare, recover,
     },
-    task::{Event, TaskId},
+    task::{Event, Now, TaskId},
 };
 
-/// How many requests and other inputs may wait for the engine: beyond that callers are told to come again.
+/// How many requests, and how many other inputs, may wait for the engine: beyond that callers are told to come again.
 const POST: usize = 65_536;
 /// How many inputs are taken before what has gathered is written.
 const INPUTS_A_TURN: usize = 1024;
@@ -180,6 +180,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     let (engine, doubles) = loader.finish(&start);
 
     let (post, inputs) = bounded(POST);
+    let (ask, asks) = bounded(POST);
     let (closing, closed) = bounded(1);
     let (events, _) = broadcast::channel(EVENTS);
     let signs = Arc::new(Signs::default());
@@ -196,6 +197,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     )?;
     watcher.inspect(doubles);
     let handle = Arc::new(Handle::new(
+        ask,
         post.clone(),
         events.clone(),
         Arc::clone(&signs),
@@ -207,6 +209,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
         engine,
         opened: Some(tell_opened),
         inputs,
+        asks,
         watcher,
         callers: HashMap::default(),
         hands,
@@ -275,6 +278,8 @@ struct Driver {
     opened: Option<Sender<()>>,
     // Dropped before the watcher, whose thread may wait for room in it.
     inputs: Receiver<Post>,
+    /// What callers ask. They are not among the inputs, so that the thread can wait for those alone.
+    asks: Receiver<Post>,
     watcher: Watcher,
     callers: HashMap<Ticket, Caller, RandomState>,
     hands: Hands,
@@ -303,11 +308,23 @@ impl Driver {
         }
     }
 
-    fn take(&mut self, now: crate::task::Now, input: Input, out: &mut Vec<Output>) {
-        if matches!(input, Input::SegmentMade(..) | Input::SegmentFailed(_)) {
-            self.tell_opened();
+    /// Takes one thing that happened. Gives whether to go on.
+    fn take(&mut self, now: Now, post: Post, out: &mut Vec<Output>) -> bool {
+        let input = match post {
+            Post::End => return false,
+            Post::Input(input) => input,
+            Post::Request(ticket, request, caller) => {
+                self.callers.insert(ticket, caller);
+                Input::Request(ticket, request)
+            }
+        };
+        match &input {
+            Input::Withdrawn(ticket) => drop(self.callers.remove(ticket)),
+            Input::SegmentMade(..) | Input::SegmentFailed(_) => self.tell_opened(),
+            _ => {}
         }
         self.engine.step(now, input, out);
+        true
     }
 
     fn tell_opened(&mut self) {
@@ -320,68 +337,71 @@ impl Driver {
 
     /// Sleeps until something happens or is due, then takes all that has happened. Gives whether to go on.
     fn turn(&mut self, out: &mut Vec<Output>) -> bool {
-        let now = clock::now();
-        let first = match self.engine.next_wake(now) {
-            None => self
-                .inputs
-                .recv()
-                .map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wake) => {
-                let left = Duration::from_nanos(wake.0.saturating_sub(now.tick.0));
-                self.inputs.recv_timeout(left)
-            }
-        };
-        let mut next = match first {
+        let first = match self.wait() {
             Ok(post) => Some(post),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return false,
         };
         let now = clock::now();
-        for _ in 0..INPUTS_A_TURN {
-            let input = match next.take() {
-                None => break,
-                Some(Post::End) => return false,
-                Some(Post::Input(input)) => input,
-                Some(Post::Request(ticket, request, caller)) => {
-                    self.callers.insert(ticket, caller);
-                    Input::Request(ticket, request)
-                }
-            };
-            if let Input::Withdrawn(ticket) = &input {
-                self.callers.remove(ticket);
-            }
-            self.take(now, input, out);
-            next = self.inputs.try_recv().ok();
+        if let Some(post) = first
+            && !self.take(now, post, out)
+        {
+            return false;
         }
-        if let Some(post) = next {
-            // One too many was taken from the channel: it is the first of the next turn.
-            return self.last_of_turn(now, post, out);
+        for _ in 0..INPUTS_A_TURN {
+            let Ok(post) = self.inputs.try_recv() else {
+                break;
+            };
+            if !self.take(now, post, out) {
+                return false;
+            }
+        }
+        for _ in 0..INPUTS_A_TURN {
+            let Ok(post) = self.asks.try_recv() else {
+                break;
+            };
+            if !self.take(now, post, out) {
+                return false;
+            }
         }
         self.engine.step(now, Input::Flush, out);
         self.carry_out(now, out);
         true
     }
 
-    fn last_of_turn(&mut self, now: crate::task::Now, post: Post, out: &mut Vec<Output>) -> bool {
-        let going = match post {
-            Post::End => false,
-            Post::Input(input) => {
-                self.take(now, input, out);
-                true
+    /// Waits for the next thing to take.
+    ///
+    /// While a group is being written no answer can go out, so callers don't wake the thread then: what they ask gathers, and
+    /// is taken in one go when the group is written. A wake-up for each request costs more than the request.
+    fn wait(&self) -> Result<Post, RecvTimeoutError> {
+        let now = clock::now();
+        let left = self
+            .engine
+            .next_wake(now)
+            .map(|wake| Duration::from_nanos(wake.0.saturating_sub(now.tick.0)));
+        if self.engine.is_writing() {
+            if let Ok(post) = self.asks.try_recv() {
+                return Ok(post);
             }
-            Post::Request(ticket, request, caller) => {
-                self.callers.insert(ticket, caller);
-                self.engine.step(now, Input::Request(ticket, request), out);
-                true
-            }
-        };
-        self.engine.step(now, Input::Flush, out);
-        self.carry_out(now, out);
-        going
+            return match left {
+                None => self
+                    .inputs
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+                Some(left) => self.inputs.recv_timeout(left),
+            };
+        }
+        let gone = |_| RecvTimeoutError::Disconnected;
+        let alarm = left.map_or_else(never, after);
+        select! {
+            recv(self.inputs) -> post => post.map_err(gone),
+            recv(self.asks) -> post => post.map_err(gone),
+            recv(alarm) -> _ => Err(RecvTimeoutError::Timeout),
+        }
     }
 
     /// Does what the engine says, until it says nothing more.
-    fn carry_out(&mut self, now: crate::task::Now, out: &mut Vec<Output>) {
+    fn carry_out(&mut self, now: Now, out: &mut Vec<Output>) {
         while !out.is_empty() {
             let mut inputs = Vec::new();
             for output in out.drain(..) {

@@ -48,6 +48,9 @@ pub(super) struct Signs {
 /// The engine, for those who ask.
 #[derive(Debug)]
 pub struct Handle {
+    /// For requests, and what becomes of those who ask: in one line, so that a caller goes after he came.
+    asks: Sender<Post>,
+    /// For all else.
     post: Sender<Post>,
     tickets: AtomicU64,
     events: broadcast::Sender<Arc<Event>>,
@@ -57,12 +60,14 @@ pub struct Handle {
 
 impl Handle {
     pub(super) const fn new(
+        asks: Sender<Post>,
         post: Sender<Post>,
         events: broadcast::Sender<Arc<Event>>,
         signs: Arc<Signs>,
         drops: LiveDropLimits,
     ) -> Self {
         Self {
+            asks,
             post,
             tickets: AtomicU64::new(0),
             events,
@@ -98,7 +103,7 @@ impl Handle {
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
         let claims = matches!(request, Request::Claim(_));
         let (caller, answer) = oneshot::channel();
-        match self.post.try_send(Post::Request(ticket, request, caller)) {
+        match self.asks.try_send(Post::Request(ticket, request, caller)) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => return Err(Refusal::Busy.into()),
             Err(TrySendError::Disconnected(_)) => return Err(Refusal::Stopping.into()),
@@ -106,7 +111,7 @@ impl Handle {
         let mut waiting = Asked {
             answer: Some(answer),
             ticket,
-            post: claims.then_some(&self.post),
+            post: claims.then_some(&self.asks),
         };
         let Some(answer) = waiting.answer.as_mut() else {
             return Err(odd());

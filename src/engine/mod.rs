@@ -241,6 +241,12 @@ impl Engine {
         self.next_purge = None;
     }
 
+    /// Whether a group is being written: until [`Input::Written`], no answer that rests on a change can go out.
+    #[must_use]
+    pub const fn is_writing(&self) -> bool {
+        self.ledger.is_writing()
+    }
+
     /// When [`Input::Flush`] is due even if nothing else happens; `None`: not before something does.
     #[must_use]
     pub fn next_wake(&self, now: Now) -> Option<Tick> {

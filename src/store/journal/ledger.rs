@@ -196,6 +196,12 @@ impl Ledger {
         self.synced
     }
 
+    /// Whether a frame was given out to be written and is not written yet.
+    #[must_use]
+    pub const fn is_writing(&self) -> bool {
+        self.outstanding.is_some()
+    }
+
     /// The next frame to write; `None` while one is outstanding, and when there is none.
     pub fn seal(&mut self) -> Option<Group> {
         if self.outstanding.is_some() {
