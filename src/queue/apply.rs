@@ -196,22 +196,23 @@ impl Queues {
     }
 
     fn count(&mut self, id: TaskId, change: impl FnOnce(&mut crate::task::Counters)) {
-        if let Some(entry) = self.tasks.get(&id) {
+        if let Some(entry) = self.tasks.get(id) {
             change(&mut self.shelves[entry.shelf as usize].counters);
         }
     }
 
     /// Changes a task and puts it where it belongs.
     fn edit(&mut self, id: TaskId, change: impl FnOnce(&mut Entry)) {
-        if let Some(mut entry) = self.remove(id) {
-            change(&mut entry);
-            self.insert(id, entry);
+        self.unlink(id);
+        if let Some(entry) = self.tasks.get_mut(id) {
+            change(entry);
         }
+        self.link(id);
     }
 
     /// Moves a task between ready and scheduled, which follows from time alone.
     pub(super) fn settle(&mut self, id: TaskId, state: State) {
-        let Some(entry) = self.tasks.get_mut(&id) else {
+        let Some(entry) = self.tasks.get_mut(id) else {
             return;
         };
         let shelf = &mut self.shelves[entry.shelf as usize];
@@ -226,7 +227,21 @@ impl Queues {
         self.move_head(number, before);
     }
 
-    fn insert(&mut self, id: TaskId, mut entry: Entry) {
+    fn insert(&mut self, id: TaskId, entry: Entry) {
+        self.tasks.insert(id, entry);
+        self.link(id);
+    }
+
+    fn remove(&mut self, id: TaskId) -> Option<Entry> {
+        self.unlink(id);
+        self.tasks.remove(id)
+    }
+
+    /// Puts a task into all the orders that it belongs to.
+    fn link(&mut self, id: TaskId) {
+        let Some(entry) = self.tasks.get_mut(id) else {
+            return;
+        };
         if matches!(entry.state, State::Ready | State::Scheduled) {
             entry.state = if entry.exectime.is_due(self.now.wall) {
                 State::Ready
@@ -254,12 +269,14 @@ impl Queues {
         if entry.is_special() {
             self.special.insert(id);
         }
-        self.tasks.insert(id, entry);
         self.move_head(number, before);
     }
 
-    fn remove(&mut self, id: TaskId) -> Option<Entry> {
-        let entry = self.tasks.remove(&id)?;
+    /// Takes a task out of them.
+    fn unlink(&mut self, id: TaskId) {
+        let Some(entry) = self.tasks.get(id) else {
+            return;
+        };
         let number = entry.shelf;
         let shelf = &mut self.shelves[number as usize];
         let before = shelf.first_key(State::Scheduled);
@@ -281,7 +298,6 @@ impl Queues {
             self.special.remove(&id);
         }
         self.move_head(number, before);
-        Some(entry)
     }
 
     /// Keeps the timer table at each queue's first scheduled task; `before` was the first one before the change.

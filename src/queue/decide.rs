@@ -86,7 +86,7 @@ impl Queues {
         payload_of: &dyn Fn(TaskId) -> Option<Payload>,
     ) -> Result<Verdict, Refusal> {
         if let Some(id) = task.id {
-            if let Some(entry) = self.tasks.get(&id) {
+            if let Some(entry) = self.tasks.get(id) {
                 let same = self.same(entry, &task)
                     && payload_of(id).is_some_and(|there| there.same_value(&task.payload));
                 return if same {
@@ -267,7 +267,7 @@ impl Queues {
         if expires > now.tick {
             return None;
         }
-        let entry = self.tasks.get(&id)?;
+        let entry = self.tasks.get(id)?;
         let then = if self.is_last_attempt(entry) {
             Then::Dead
         } else {
@@ -371,7 +371,7 @@ impl Queues {
     }
 
     fn known(&self, id: TaskId) -> Result<&Entry, Refusal> {
-        self.tasks.get(&id).ok_or(Refusal::NoSuchTask(id))
+        self.tasks.get(id).ok_or(Refusal::NoSuchTask(id))
     }
 
     /// The task, if `token` is that of its lease and the lease has not come to its end.

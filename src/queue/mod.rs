@@ -15,6 +15,7 @@ mod entry;
 mod model;
 mod order;
 mod shelf;
+mod tasks;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,7 @@ use hashbrown::{HashMap, HashSet};
 pub use decide::{Grant, Verdict};
 pub use entry::Entry;
 
-use self::{order::Key, shelf::Shelf};
+use self::{order::Key, shelf::Shelf, tasks::Tasks};
 use crate::task::{
     Area, Backoff, ExecTime, FileName, Location, Millis, Now, Options, QueueName, State, TaskId,
     Tick,
@@ -62,10 +63,10 @@ type ShelfNo = u32;
 #[derive(Debug)]
 pub struct Queues {
     limits: Limits,
-    // Fixed seed: the order of a map never shows, and a run must repeat exactly from its seed.
-    tasks: HashMap<TaskId, Entry, FixedState>,
+    tasks: Tasks,
     shelves: Vec<Shelf>,
     names: BTreeMap<QueueName, ShelfNo>,
+    // Fixed seed: the order of a map never shows, and a run must repeat exactly from its seed.
     keys: HashMap<(ShelfNo, Box<str>), TaskId, FixedState>,
     /// The first scheduled task of each queue that has one: with `leases`, the timer table.
     heads: BTreeSet<(ExecTime, ShelfNo)>,
@@ -90,7 +91,7 @@ impl Queues {
     pub fn new(limits: Limits) -> Self {
         let mut queues = Self {
             limits,
-            tasks: HashMap::default(),
+            tasks: Tasks::default(),
             shelves: Vec::new(),
             names: BTreeMap::new(),
             keys: HashMap::default(),
@@ -163,7 +164,7 @@ impl Queues {
     fn due_head(&mut self, shelf: ShelfNo, now: Now) -> Option<(Key, TaskId)> {
         loop {
             let key = self.shelves[shelf as usize].first_key(State::Ready)?;
-            let entry = self.tasks.get(&key.id)?;
+            let entry = self.tasks.get(key.id)?;
             if entry.exectime.is_due(now.wall) {
                 return Some((key, key.id));
             }
@@ -194,7 +195,7 @@ impl Queues {
     /// One task.
     #[must_use]
     pub fn get(&self, id: TaskId) -> Option<&Entry> {
-        self.tasks.get(&id)
+        self.tasks.get(id)
     }
 
     /// The name of the queue that a task is in.
@@ -206,7 +207,7 @@ impl Queues {
     /// Where the task's file is to be.
     #[must_use]
     pub fn location(&self, id: TaskId) -> Option<Location> {
-        let entry = self.tasks.get(&id)?;
+        let entry = self.tasks.get(id)?;
         let area = if entry.state == State::Dead {
             Area::Dead
         } else {
@@ -239,7 +240,7 @@ impl Queues {
     /// Whether there is no task.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+        self.tasks.len() == 0
     }
 
     /// The lease of a claim of `options` that names none.

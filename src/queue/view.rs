@@ -66,7 +66,7 @@ impl Queues {
     }
 
     fn cursor(&self, id: TaskId) -> Option<Cursor> {
-        let entry = self.tasks.get(&id)?;
+        let entry = self.tasks.get(id)?;
         Some(Cursor {
             state: entry.state,
             priority: entry.priority,
@@ -162,7 +162,7 @@ impl Queues {
     pub fn leased(&self) -> impl Iterator<Item = (TaskId, &Entry)> + '_ {
         self.leases
             .iter()
-            .filter_map(|(_, id)| Some((*id, self.tasks.get(id)?)))
+            .filter_map(|(_, id)| Some((*id, self.tasks.get(*id)?)))
     }
 
     /// Every task of a queue that has a file in the task directory, in id order not promised.
@@ -198,7 +198,7 @@ impl Queues {
     }
 
     fn restored_record(&self, id: TaskId) -> Option<Record> {
-        let entry = self.tasks.get(&id)?;
+        let entry = self.tasks.get(id)?;
         Some(Record::Restored(Box::new(Restored {
             id,
             queue: self.queue_of(entry).clone(),

@@ -192,7 +192,7 @@ pub(super) fn indexes_agree(queues: &Queues) {
                 .tasks
                 .iter()
                 .filter(|(_, entry)| there(entry))
-                .map(|(id, entry)| entry.key(*id))
+                .map(|(id, entry)| entry.key(id))
                 .collect();
             assert!(shelf.keys_after(state, None).eq(keys.iter().copied()));
             if state == State::Scheduled {
@@ -205,15 +205,15 @@ pub(super) fn indexes_agree(queues: &Queues) {
     let mut leases = BTreeSet::new();
     let mut keys = BTreeMap::new();
     let mut special = BTreeSet::new();
-    for (id, entry) in &queues.tasks {
+    for (id, entry) in queues.tasks.iter() {
         assert_eq!(entry.lease().is_some(), entry.state == State::Leased);
-        leases.extend(entry.lease().map(|lease| (lease.expires, *id)));
+        leases.extend(entry.lease().map(|lease| (lease.expires, id)));
         let key = entry.options().and_then(|o| o.unique_key.clone());
         if let Some(key) = key.filter(|_| entry.state != State::Dead) {
-            let other = keys.insert((entry.shelf, key), *id);
+            let other = keys.insert((entry.shelf, key), id);
             assert_eq!(other, None, "two tasks hold one unique key");
         }
-        special.extend(entry.is_special().then_some(*id));
+        special.extend(entry.is_special().then_some(id));
     }
     assert_eq!(queues.leases, leases, "leases");
     let held: BTreeMap<_, _> = queues.keys.iter().map(|(k, id)| (k.clone(), *id)).collect();
@@ -236,7 +236,7 @@ type Lasting = (
 
 /// All that a restart has to bring back. Ready and scheduled are told apart by the clock alone.
 fn lasting(queues: &Queues, now: Now) -> BTreeMap<TaskId, Lasting> {
-    let one = |(id, entry): (&TaskId, &super::super::Entry)| {
+    let one = |(id, entry): (TaskId, &super::super::Entry)| {
         let state = match entry.state {
             State::Ready | State::Scheduled if entry.exectime.is_due(now.wall) => State::Ready,
             State::Ready | State::Scheduled => State::Scheduled,
@@ -251,7 +251,7 @@ fn lasting(queues: &Queues, now: Now) -> BTreeMap<TaskId, Lasting> {
             entry.lease().cloned(),
             entry.last_error().map(ToString::to_string),
         );
-        (*id, lasting)
+        (id, lasting)
     };
     queues.tasks.iter().map(one).collect()
 }
@@ -297,9 +297,14 @@ pub(super) fn from_checkpoint(live: &Queues, limits: &Limits) -> Queues {
     for record in &through_bytes(&snapshot) {
         queues.apply(record);
     }
-    let in_snapshot: BTreeSet<TaskId> = queues.tasks.keys().copied().collect();
-    for id in live.tasks.keys().filter(|id| !in_snapshot.contains(*id)) {
-        let location = live.location(*id).unwrap();
+    let in_snapshot: BTreeSet<TaskId> = queues.tasks.iter().map(|(id, _)| id).collect();
+    for id in live
+        .tasks
+        .iter()
+        .map(|(id, _)| id)
+        .filter(|id| !in_snapshot.contains(id))
+    {
+        let location = live.location(id).unwrap();
         assert_eq!(location.area, Area::Tasks, "a name does not hold {id}");
         queues.apply(&Record::Restored(Box::new(Restored {
             id: location.name.id,
