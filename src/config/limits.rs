@@ -102,4 +102,4 @@ pub const RETENTIONS: RangeInclusive<Millis> = Millis(0)..=Millis::from_secs(10 
 
 /// How many changes of task files may wait before submits wait too: the files then lag by a few seconds at most, and the
 /// payloads that are not on the disk yet have a bounded place in memory.
-pub const MAX_PENDING_FILES: usize = 100_000;
+pub const MAX_PENDING_FILES: usize = 400_000;

@@ -23,18 +23,31 @@ pub(super) struct FileChange {
     /// Where the file is; `None`: there is none.
     pub(super) old: Option<Location>,
     /// A dropped file to be removed.
-    pub(super) source: Option<Source>,
+    pub(super) source: Option<Box<Source>>,
     /// Other files of the task that a crash left between the writing of a new one and the removal of the old.
     pub(super) strays: Vec<Location>,
     /// The file is written also where it is in its place: nobody can say whether it is whole.
     pub(super) rewrite: bool,
     /// What is to stand in `done/`, for a task that was completed where that is kept.
     pub(super) done: Option<Box<DoneTask>>,
+    /// Bytes of the payload that is only in memory and in the journal until then.
+    bytes: u64,
     /// The first frame that this change is about: its segment must stay until the change is made.
     first: Seq,
     /// The last one: the change may be made when that is durable.
     last: Seq,
     since: Tick,
+}
+
+impl FileChange {
+    /// Whether there is nothing on the disk to be changed, should the task have ended.
+    fn is_nothing(&self) -> bool {
+        self.old.is_none()
+            && self.source.is_none()
+            && self.strays.is_empty()
+            && self.done.is_none()
+            && !self.rewrite
+    }
 }
 
 /// A completed task whose file is kept.
@@ -57,6 +70,9 @@ pub(super) struct Files {
     in_flight: HashMap<TaskId, FileChange, FixedState>,
     later: BTreeSet<(Tick, TaskId)>,
     unsettled: BTreeMap<Seq, u64>,
+    /// Tasks that ended before they had a file, by the frame that says so.
+    ended: VecDeque<(Seq, TaskId)>,
+    bytes: u64,
     /// Dropped files that have been taken and are still there.
     sources: HashMap<PathBuf, Source, FixedState>,
     /// Changes that failed since the start.
@@ -84,6 +100,7 @@ impl Files {
                 strays: Vec::new(),
                 rewrite: false,
                 done: None,
+                bytes: 0,
                 first: seq,
                 last: seq,
                 since: now,
@@ -96,7 +113,59 @@ impl Files {
     /// Like [`Files::note`], of a task that came in a dropped file.
     pub(super) fn note_source(&mut self, id: TaskId, source: Source, seq: Seq, now: Tick) {
         self.sources.insert(source.path.clone(), source.clone());
-        self.note(id, None, seq, now).source = Some(source);
+        self.note(id, None, seq, now).source = Some(Box::new(source));
+    }
+
+    /// The change of `id` is about a new payload of `bytes`.
+    pub(super) fn note_payload(&mut self, id: TaskId, bytes: usize) {
+        if let Some(change) = self.waiting.get_mut(&id) {
+            change.bytes += bytes as u64;
+            self.bytes += bytes as u64;
+        }
+    }
+
+    /// The task of a change has ended in frame `seq`. If it has no file yet, it will not get one.
+    pub(super) fn note_end(&mut self, id: TaskId, seq: Seq) {
+        if self.waiting.get(&id).is_some_and(FileChange::is_nothing) {
+            self.ended.push_back((seq, id));
+        }
+    }
+
+    /// Lets changes go of tasks that ended before they had a file, now that their ends are durable: before that, a
+    /// checkpoint might let go of the only word that there is of such a task. `exists` tells of a task that came back under
+    /// the same id.
+    pub(super) fn settle_ended(&mut self, durable: Seq, exists: impl Fn(TaskId) -> bool) {
+        while let Some((_, id)) = self.ended.pop_front_if(|(seq, _)| *seq <= durable) {
+            let waits = self
+                .waiting
+                .get(&id)
+                .is_some_and(|change| change.last <= durable && change.is_nothing());
+            if waits
+                && !exists(id)
+                && let Some(change) = self.waiting.remove(&id)
+            {
+                self.bytes -= change.bytes;
+                self.settle(change.first);
+            }
+        }
+        while let Some((since, id)) = self.order.front()
+            && self
+                .waiting
+                .get(id)
+                .is_none_or(|change| change.since != *since)
+        {
+            self.order.pop_front();
+        }
+    }
+
+    /// Bytes of payloads that are in no file yet.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Since when the first change waits that nobody has looked at yet.
+    pub(super) fn oldest_waiting(&self) -> Option<Tick> {
+        self.order.front().map(|(since, _)| *since)
     }
 
     /// Whether this dropped file was taken already.
@@ -216,6 +285,7 @@ impl Files {
             if let Some(source) = &change.source {
                 self.sources.remove(&source.path);
             }
+            self.bytes -= change.bytes;
             self.settle(change.first);
             if let Some(next) = self.waiting.get(&id) {
                 self.later.insert((next.since, id));
@@ -237,6 +307,7 @@ impl Files {
         if let Some(newer) = self.waiting.remove(&id) {
             self.settle(newer.first);
             change.last = newer.last;
+            change.bytes += newer.bytes;
             change.done = newer.done.or(change.done);
             change.source = change.source.or(newer.source);
             change.rewrite |= newer.rewrite;

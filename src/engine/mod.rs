@@ -22,6 +22,7 @@ mod files;
 mod handle;
 mod hands;
 mod io;
+mod pace;
 mod payloads;
 mod requests;
 #[cfg(test)]
@@ -50,6 +51,7 @@ use self::{
     bodies::Bodies,
     claims::Waiting,
     files::{DoneTask, Files},
+    pace::Pace,
     payloads::Parked,
     workers::Workers,
     writing::Checkpointing,
@@ -149,6 +151,7 @@ pub struct Engine {
     ids: IdSource,
     entropy: Entropy,
     files: Files,
+    pace: Pace,
     bodies: Bodies,
     waiting: Waiting,
     workers: Workers,
@@ -274,9 +277,11 @@ impl Engine {
 
     fn files_wake(&self, durable: Seq) -> Option<Tick> {
         // While as many changes are out as may be, the next come when some of them are made.
-        self.can_change_files()
-            .then(|| self.files.next_due(self.spool_delay(), durable))
-            .flatten()
+        if !self.can_change_files() {
+            return None;
+        }
+        let due = self.files.next_due(self.spool_delay(), durable)?;
+        Some(self.files_held_until().map_or(due, |until| due.max(until)))
     }
 
     fn spool_delay(&self) -> Millis {
@@ -291,6 +296,7 @@ impl Engine {
 
     /// What time brings, then what waits for it, then what goes to the disk.
     fn flush(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.pace.look(now);
         if self.fault.is_none() {
             self.expire(now);
             self.retry_room(now, out);
@@ -320,7 +326,12 @@ impl Engine {
         let seq = self.ledger.append(unit);
         self.records += unit.len() as u64;
         for record in unit {
-            self.make_true(now, record, seq);
+            if keeps_file(record) {
+                self.announce(now, record);
+                self.queue.apply(record);
+            } else {
+                self.make_true(now, record, seq);
+            }
         }
         self.ledger
             .set_counts(self.queue.len() as u64, self.queue.leased_count() as u64);
@@ -340,6 +351,7 @@ impl Engine {
             }
             self.bodies.insert(id, task.payload.clone());
             self.note_new(id, before, task.source.as_ref(), seq, now);
+            self.files.note_payload(id, task.payload.len());
             return;
         }
         let after = self.queue.location(id);
@@ -349,6 +361,9 @@ impl Engine {
         if before != after {
             let change = self.files.note(id, before, seq, now.tick);
             change.done = done;
+        }
+        if after.is_none() {
+            self.files.note_end(id, seq);
         }
     }
 
@@ -437,6 +452,8 @@ impl Engine {
             }
             out.extend(self.held.pop_front().map(|(_, output)| output));
         }
+        let queue = &self.queue;
+        self.files.settle_ended(seq, |id| queue.get(id).is_some());
     }
 
     /// A failed write is never tried again as if nothing had happened: whoever waits is told, and no write is taken.
@@ -562,4 +579,12 @@ impl Engine {
             .collect();
         self.stirred.extend(queues);
     }
+}
+
+/// Whether a record leaves a task's file where it is. Not so at a start: there the files found may be ahead of the record.
+const fn keeps_file(record: &Record) -> bool {
+    matches!(
+        record,
+        Record::Claimed(_) | Record::Extended { .. } | Record::Released { .. }
+    )
 }

@@ -32,6 +32,7 @@ impl Engine {
         request: Request,
         out: &mut Vec<Output>,
     ) {
+        self.pace.count(now);
         self.request_again(now, ticket, request, 0, out);
     }
 

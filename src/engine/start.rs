@@ -10,7 +10,8 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, workers::Workers,
+    Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, pace::Pace,
+    workers::Workers,
 };
 use crate::{
     queue::Queues,
@@ -52,6 +53,7 @@ impl Loader {
             ids: IdSource::default(),
             entropy,
             files: Files::default(),
+            pace: Pace::default(),
             bodies: Bodies::default(),
             waiting: Waiting::default(),
             workers: Workers::default(),

@@ -10,13 +10,20 @@ use super::{
 use crate::{
     backend::Error,
     store::{Checkpoint, FileOp, Seq},
-    task::{Millis, Now, Refusal, TaskFile, TaskId, encode_record},
+    task::{Millis, Now, Refusal, TaskFile, TaskId, Tick, encode_record},
 };
 
 /// How many file changes go out in one output, and how many may be out at once: enough to keep the disk busy, few enough
 /// that a change of mind (a task that ends meanwhile) still saves work.
 const FILE_BATCH: usize = 256;
 const FILES_IN_FLIGHT: usize = 1024;
+
+/// How long changes of files stand back at most while requests come fast.
+const HELD_MOST: Millis = Millis::from_secs(10);
+/// And until the journal holds how many times the bytes after which a checkpoint is made.
+const HELD_CHECKPOINTS: u64 = 4;
+/// Bytes of payloads that may wait for their files, however small the cache of payloads is.
+const LEAST_PENDING_BYTES: u64 = 16 << 20;
 
 /// A checkpoint on its way.
 #[derive(Debug)]
@@ -35,8 +42,11 @@ impl Engine {
     /// Hands out the file changes that are due.
     pub(super) fn change_files(&mut self, now: Now, out: &mut Vec<Output>) {
         let durable = self.ledger.synced_seq();
+        let held = self
+            .files_held_until()
+            .is_some_and(|until| until > now.tick);
         let mut work = Vec::new();
-        while self.can_change_files() {
+        while !held && self.can_change_files() {
             let Some((id, change)) = self.files.take_due(now.tick, self.spool_delay(), durable)
             else {
                 break;
@@ -90,7 +100,7 @@ impl Engine {
             .iter()
             .filter(|stray| Some(*stray) != at.as_ref());
         ops.extend(strays.cloned().map(|at| FileOp::Remove { at }));
-        ops.extend(change.source.clone().map(FileOp::RemoveSource));
+        ops.extend(change.source.as_deref().cloned().map(FileOp::RemoveSource));
         Some(ops)
     }
 
@@ -147,21 +157,48 @@ impl Engine {
 
     /// Whether as many file changes wait as may: then who asks is looked at again when fewer do.
     pub(super) fn is_crowded(&mut self) -> bool {
-        let crowded = self.files.len() >= self.settings.max_pending_files;
+        let crowded = self.as_many_as_may();
         self.crowded |= crowded;
         crowded
+    }
+
+    fn as_many_as_may(&self) -> bool {
+        self.files.len() >= self.settings.max_pending_files
+            || self.files.bytes() >= self.most_pending_bytes()
+    }
+
+    fn most_pending_bytes(&self) -> u64 {
+        self.settings.payload_cache.max(LEAST_PENDING_BYTES)
+    }
+
+    /// Until when changes of files stand back, because requests come fast: a task that ends meanwhile needs no file at all.
+    /// Not for long, not for many, and not when somebody waits for them.
+    pub(super) fn files_held_until(&self) -> Option<Tick> {
+        let until = self.pace.busy_until()?;
+        let journal = self.ledger.bytes_since_checkpoint();
+        let holds = !self.closing
+            && self.checkpoint_callers.is_empty()
+            && journal
+                < self
+                    .settings
+                    .checkpoint_bytes
+                    .saturating_mul(HELD_CHECKPOINTS)
+            && self.files.len() < self.settings.max_pending_files / 2
+            && self.files.bytes() < self.most_pending_bytes() / 2
+            && self
+                .files
+                .oldest_waiting()
+                .is_none_or(|since| until.since(since) < HELD_MOST);
+        holds.then_some(until)
     }
 
     /// Looks again at what waited for the spool to be less crowded.
     fn after_files(&mut self, now: Now, out: &mut Vec<Output>) {
         let waits = !self.roomless.is_empty() || !self.postponed.is_empty();
-        if std::mem::take(&mut self.crowded)
-            && waits
-            && self.files.len() < self.settings.max_pending_files
-        {
+        if std::mem::take(&mut self.crowded) && waits && !self.as_many_as_may() {
             self.after_room(now, out);
         }
-        self.crowded |= self.files.len() >= self.settings.max_pending_files;
+        self.crowded |= self.as_many_as_may();
     }
 
     fn file_made(&mut self, id: TaskId) {
