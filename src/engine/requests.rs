@@ -54,8 +54,12 @@ impl Engine {
         if !missing.is_empty() {
             return self.park(now, ticket, request, missing, tries, out);
         }
-        if needs_room(&request) && self.ledger.room_for_claim(END_BYTES) == Room::Wait {
-            return self.segment_waiters.push((ticket, request));
+        if needs_room(&request) {
+            let room = self.ledger.room_for_claim(END_BYTES);
+            let ask = |ledger: &crate::store::Ledger| ledger.room_for_claim(END_BYTES);
+            if room != Room::Yes && self.wait_for_room(now, room, ask) {
+                return self.segment_waiters.push((ticket, request));
+            }
         }
         let outcome = match request {
             Request::Submit(tasks) => return self.submit_in_turn(now, ticket, tasks, out),

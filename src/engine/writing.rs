@@ -43,7 +43,12 @@ impl Engine {
             };
             match self.ops(id, &change) {
                 Some(ops) if ops.is_empty() => self.file_made(id),
-                Some(ops) => work.push(FileWork { id, ops }),
+                Some(ops) => {
+                    if let Some(place) = self.queue.location(id) {
+                        self.files.aim(id, place);
+                    }
+                    work.push(FileWork { id, ops });
+                }
                 None => self.load_for_file(now, id, out),
             }
             if work.len() == FILE_BATCH {

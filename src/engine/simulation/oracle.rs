@@ -357,6 +357,11 @@ impl Oracle {
         Ok(())
     }
 
+    /// How everything stood after the last durable frame.
+    pub(super) fn durable(&self) -> BTreeMap<TaskId, Facts> {
+        self.state_at(self.synced)
+    }
+
     /// How everything stood after frame `seq`.
     fn state_at(&self, seq: u64) -> BTreeMap<TaskId, Facts> {
         let mut state = self.base.clone();

@@ -41,7 +41,7 @@ impl World {
         let Some(shown) = self.all_tasks()? else {
             return Ok(false);
         };
-        let expected = self.oracle.latest().clone();
+        let expected = self.oracle.durable();
         for (id, facts) in &expected {
             match shown.get(id) {
                 Some(view) if shows(Some(facts), view) => {}
@@ -73,31 +73,26 @@ impl World {
         }
     }
 
-    /// Asks for all pages. `None`: the daemon has stopped meanwhile.
+    /// Asks for all tasks. `None`: the daemon has stopped meanwhile.
     fn all_tasks(&mut self) -> Held<Option<BTreeMap<TaskId, TaskView>>> {
+        // One page: a task that moves on between two would be on both, or on none.
+        let query = PageQuery {
+            queue: None,
+            state: None,
+            limit: 1000,
+            after: None,
+        };
+        let Some(Response::Page(page)) = self.question(Request::Tasks(query))? else {
+            return Ok(None);
+        };
         let mut shown = BTreeMap::new();
-        let mut after = None;
-        loop {
-            let query = PageQuery {
-                queue: None,
-                state: None,
-                limit: 30,
-                after,
-            };
-            let Some(Response::Page(page)) = self.question(Request::Tasks(query))? else {
-                return Ok(None);
-            };
-            for view in page.tasks {
-                let id = view.id;
-                if shown.insert(id, view).is_some() {
-                    return Err(format!("task {id} is shown twice"));
-                }
-            }
-            after = page.next;
-            if after.is_none() {
-                return Ok(Some(shown));
+        for view in page.tasks {
+            let id = view.id;
+            if shown.insert(id, view).is_some() {
+                return Err(format!("task {id} is shown twice"));
             }
         }
+        Ok(Some(shown))
     }
 
     /// Asks and waits for the answer. `None`: there is none, because the daemon has stopped.

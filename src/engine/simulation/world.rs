@@ -543,7 +543,7 @@ impl World {
     pub(super) fn settle(&mut self) -> Held {
         let begin = self.now.tick;
         for _ in 0..30_000 {
-            if self.over() {
+            if self.over() || self.clients.wanted_answer.is_some() {
                 return Ok(());
             }
             let able: Vec<Who> = EVERYONE[2..]
