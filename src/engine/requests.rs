@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     backend::{Error, Fault},
+    defect::{Defect, planted},
     queue::Verdict,
     store::Room,
     task::{
@@ -160,7 +161,10 @@ impl Engine {
     ) {
         let crowded = self.is_crowded();
         let (bytes, count) = (tasks.iter().map(bytes_of).sum(), tasks.len() as u64);
-        let room = self.ledger.room_for_new(bytes, count);
+        let room = match self.ledger.room_for_new(bytes, count) {
+            _ if planted(Defect::ApplyBeforeRoom) => Room::Yes,
+            room => room,
+        };
         if crowded && self.spool_full {
             return self.refuse(ticket, Refusal::NoRoom, out);
         }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     backend::Error,
+    defect::{Defect, planted},
     store::{Checkpoint, FileOp, Seq},
     task::{Millis, Now, Refusal, TaskFile, TaskId, encode_record},
 };
@@ -48,6 +49,9 @@ impl Engine {
                         self.files.aim(id, place);
                     }
                     work.push(FileWork { id, ops });
+                    if planted(Defect::SettleBeforeWrite) {
+                        self.file_made(id);
+                    }
                 }
                 None => self.load_for_file(now, id, out),
             }

@@ -124,7 +124,8 @@ impl World {
                     return Err(format!("at rest, {} was not taken in", path.display()));
                 };
                 let Some(view) = shown.get(&name.id) else {
-                    if self.oracle.is_outside(name.id) && self.is_waiting_outside(&path) {
+                    let waits = self.oracle.is_outside(name.id) && self.is_waiting_outside(&path);
+                    if waits || self.oracle.removed.contains(&name.id) {
                         continue;
                     }
                     return Err(format!("at rest, {} is no task's", path.display()));
