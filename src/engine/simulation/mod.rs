@@ -144,8 +144,7 @@ fn start(world: &mut World) -> Held {
             world.disk.stop_after(Some(world.chance.below(12)));
         }
         if world.chance.percent(world.temper.troubled) && world.chance.one_in(2) && !calm {
-            let full = world.chance.one_in(2);
-            world.disk.trouble_after(world.chance.below(40), full);
+            trouble(world, 40);
         }
         let up = world.open()?;
         if up && !world.over() {
@@ -157,6 +156,14 @@ fn start(world: &mut World) -> Held {
         world.end(end);
     }
     Err("it never comes up".to_owned())
+}
+
+/// One of the next `within` operations will fail.
+fn trouble(world: &mut World, within: u64) {
+    let chance = &mut world.chance;
+    let (full, in_a_sync) = (chance.one_in(2), chance.one_in(3));
+    let more = chance.below(within);
+    world.disk.trouble_after(more, full, in_a_sync);
 }
 
 fn ending(world: &mut World) -> End {
@@ -179,10 +186,7 @@ fn live(world: &mut World) -> Held {
             .stop_after(Some(world.chance.below(turns * 2)));
     }
     if world.chance.percent(world.temper.troubled) {
-        let full = world.chance.one_in(2);
-        world
-            .disk
-            .trouble_after(world.chance.below(turns * 2), full);
+        trouble(world, turns * 2);
     }
     for _ in 0..turns {
         if world.over() {

@@ -46,13 +46,17 @@ impl Temper {
         let full = chance.percent(25);
         let mut temper = Self {
             settings,
-            capacity: full.then(|| 150_000 + chance.below(250_000)),
-            troubled: chance.pick(&[0, 0, 30, 80]),
+            capacity: full.then(|| 140_000 + chance.below(200_000)),
+            troubled: chance.pick(&[0, 0, 40, 90]),
             by_hand: chance.percent(40),
             rots: chance.percent(25),
             power_cuts: chance.pick(&[0, 50, 80, 100]),
             eager: std::array::from_fn(|_| chance.pick(&[1, 3, 10])),
-            largest: chance.pick(&[20, 20, 2000, 12_000]),
+            largest: if full {
+                chance.pick(&[20, 2000, 12_000, 12_000])
+            } else {
+                chance.pick(&[20, 20, 2000, 12_000])
+            },
             turns: 40 + chance.below(160),
             lives: 2 + chance.below(4),
         };

@@ -67,19 +67,6 @@ fn nothing_is_lost_at_any_operation_of_the_disk() {
     }
 }
 
-/// Seeds that found something once: what, is in the commits that name them. Each was of the sources of its day; they stay as
-/// further seeds.
-const FOUND: [u64; 12] = [
-    19, 34, 64, 86, 307, 399, 531, 1248, 1928, 2793, 3555, 4979,
-];
-
-#[test]
-fn seeds_that_found_something_find_nothing_any_more() {
-    for seed in FOUND {
-        hold(seed);
-    }
-}
-
 /// The first seed that catches a defect, among as many as a run of the tests can afford. Without the defect it is clean.
 fn is_caught(defect: Defect) {
     let quiet = std::panic::take_hook();
