@@ -83,7 +83,7 @@ fn id(world: &mut World) -> TaskId {
 fn payload(world: &mut World) -> Payload {
     world.clients.payloads += 1;
     let number = world.clients.payloads;
-    let size = if world.chance.one_in(4) {
+    let size = if world.chance.one_in(4) || world.temper.heavy {
         world.chance.below(world.temper.largest) as usize
     } else {
         0

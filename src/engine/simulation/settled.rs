@@ -22,8 +22,10 @@ impl World {
             return Ok(false);
         }
         if self.temper.capacity.is_some() {
-            // Also while the disk is full: what may wait for room is a checkpoint.
-            self.nobody_waits(&|request| matches!(request, Request::Checkpoint))?;
+            // Also while the disk is full: what may wait for room is a checkpoint. Where the disk had no room for any segment
+            // since the start, nothing can be written down.
+            let writes = self.life.as_ref().is_some_and(|life| life.has_segment);
+            self.nobody_waits(&|request| !writes || matches!(request, Request::Checkpoint))?;
             self.disk.set_capacity(None);
             self.pass(1500);
             self.settle()?;

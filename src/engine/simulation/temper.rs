@@ -24,6 +24,8 @@ pub(super) struct Temper {
     pub(super) eager: [u64; 8],
     /// The largest payload, in bytes.
     pub(super) largest: u64,
+    /// Whether most payloads are large: then segments fill.
+    pub(super) heavy: bool,
     pub(super) turns: u64,
     pub(super) lives: u64,
 }
@@ -57,6 +59,7 @@ impl Temper {
             } else {
                 chance.pick(&[20, 20, 2000, 12_000])
             },
+            heavy: chance.percent(25),
             turns: 40 + chance.below(160),
             lives: 2 + chance.below(4),
         };

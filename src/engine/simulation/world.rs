@@ -62,6 +62,8 @@ pub(super) struct Life {
     pub(super) inbox: VecDeque<Input>,
     pub(super) fault: bool,
     pub(super) closed: bool,
+    /// Whether the journal has had somewhere to write.
+    pub(super) has_segment: bool,
 }
 
 /// Who goes on.
@@ -206,6 +208,7 @@ impl World {
             inbox: VecDeque::new(),
             fault: false,
             closed: false,
+            has_segment: false,
         });
         self.step_engine(0)?;
         Ok(true)
@@ -448,7 +451,10 @@ impl World {
                 return Ok(());
             }
             Some(JournalOrder::Make(new)) => match life.journal.make_segment(&new) {
-                Ok(bytes) => Input::SegmentMade(new.number, bytes),
+                Ok(bytes) => {
+                    life.has_segment = true;
+                    Input::SegmentMade(new.number, bytes)
+                }
                 Err(error) => Input::SegmentFailed(failed(&error)),
             },
             Some(JournalOrder::Write(group)) => match life.journal.write(&group) {
@@ -500,6 +506,10 @@ impl World {
                 let result = reject(&self.disk, &path, &reason);
                 self.trace
                     .note(|| format!("reject {}: {reason}: {result:?}", path.display()));
+                if result.is_err() {
+                    // It stays where it is until the next start, or until it is touched.
+                    self.clients.foul.insert(path);
+                }
             }
             Some(FilesOrder::PurgeDone(before)) => {
                 let result = life.spool.purge_done(before);
