@@ -12,9 +12,9 @@ fn number(name: &str) -> Option<f64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn fail(seed: u64, missed: &Missed) -> ! {
+fn fail(seed: u64, test: &str, missed: &Missed) -> ! {
     panic!(
-        "seed {seed}: {}\n\nThe last that happened:\n{}\n\nAgain: WORKQUEUE_SEED={seed} cargo test --lib simulation",
+        "\nseed {seed}: {}\n\nThe last that happened:\n{}\n\nAgain: WORKQUEUE_SEED={seed} cargo test --lib {test}\n",
         missed.what, missed.trace
     );
 }
@@ -22,13 +22,13 @@ fn fail(seed: u64, missed: &Missed) -> ! {
 fn hold(seed: u64) {
     let loud = number("WORKQUEUE_LOUD").is_some();
     if let Err(missed) = run(seed, loud) {
-        fail(seed, &missed);
+        fail(seed, "nothing_is_lost_whatever", &missed);
     }
 }
 
 fn hold_every_point(seed: u64) {
     if let Err(missed) = every_point(seed, false) {
-        fail(seed, &missed);
+        fail(seed, "nothing_is_lost_at_any", &missed);
     }
 }
 
@@ -55,9 +55,12 @@ fn seeds(usual: u64) -> impl Iterator<Item = u64> {
 
 #[test]
 fn nothing_is_lost_whatever_the_disk_does() {
+    let mut count = 0;
     for seed in seeds(300) {
         hold(seed);
+        count += 1;
     }
+    println!("\n{count} seeds held");
 }
 
 #[test]
