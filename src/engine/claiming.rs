@@ -196,15 +196,11 @@ impl Engine {
                     self.reply(waiter.ticket, Ok(Response::Claimed(answer)), out);
                     from = number + 1;
                 }
-                Found::Nothing if waiter.only_for_payloads => {
-                    self.answer_empty(waiter, out);
-                    from = number + 1;
-                }
                 Found::NoRoom if waiter.only_for_payloads && waiter.completed.is_empty() => {
                     self.refuse(waiter.ticket, Refusal::NoRoom, out);
                     from = number + 1;
                 }
-                Found::NoRoom if waiter.only_for_payloads => {
+                Found::Nothing | Found::NoRoom if waiter.only_for_payloads => {
                     self.answer_empty(waiter, out);
                     from = number + 1;
                 }

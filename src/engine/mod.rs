@@ -14,10 +14,6 @@ mod claiming;
 mod claims;
 pub mod clock;
 mod clock_watch;
-#[cfg(test)]
-mod crash;
-#[cfg(test)]
-mod simulation;
 pub mod driver;
 mod drops;
 mod files;
@@ -26,6 +22,8 @@ mod hands;
 mod io;
 mod payloads;
 mod requests;
+#[cfg(test)]
+mod simulation;
 mod start;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{oracle::Stage, trace::Held, world::World};
+use super::{oracle::Stage, world::World};
 use crate::{
     backend::Answer,
     engine::{Input, Request, Response, Ticket},
@@ -109,7 +109,9 @@ fn options(world: &mut World) -> Options {
     Options {
         unique_key: chance.one_in(2).then(|| key.into()),
         max_attempts: chance.one_in(2).then(|| chance.pick(&[1, 2, 3])),
-        lease: chance.one_in(3).then(|| Millis(chance.pick(&[100, 5000, 600_000]))),
+        lease: chance
+            .one_in(3)
+            .then(|| Millis(chance.pick(&[100, 5000, 600_000]))),
         backoff: chance.one_in(3).then(|| Backoff {
             base: Millis(chance.pick(&[0, 700])),
             max: Millis(2000),
@@ -169,7 +171,9 @@ fn claim(world: &mut World) -> ClaimRequest {
         queues,
         max: chance.pick(&[0, 1, 1, 3, 20]),
         wait: Millis(chance.pick(&[0, 0, 300, 3000])),
-        lease: chance.one_in(2).then(|| Millis(chance.pick(&[300, 5000, 600_000]))),
+        lease: chance
+            .one_in(2)
+            .then(|| Millis(chance.pick(&[300, 5000, 600_000]))),
         kind: if chance.one_in(5) {
             LeaseKind::Legacy
         } else {
@@ -188,14 +192,18 @@ fn end_one(world: &mut World) -> Option<Request> {
         5..=7 => {
             let failure = Failure {
                 error: "it broke".repeat(chance.pick(&[1, 1, 40])),
-                retry_in: chance.one_in(2).then(|| Millis(chance.pick(&[0, 900, 5000]))),
+                retry_in: chance
+                    .one_in(2)
+                    .then(|| Millis(chance.pick(&[0, 900, 5000]))),
                 dead: chance.one_in(4),
             };
             Request::Fail(id, token, failure)
         }
         8 => Request::Release(id, token),
         _ => {
-            let length = chance.one_in(2).then(|| Millis(chance.pick(&[500, 60_000])));
+            let length = chance
+                .one_in(2)
+                .then(|| Millis(chance.pick(&[500, 60_000])));
             Request::Extend(id, token, length)
         }
     })
@@ -234,7 +242,7 @@ fn switch(world: &mut World) -> Request {
 }
 
 /// A client does something.
-pub(super) fn act(world: &mut World) -> Held {
+pub(super) fn act(world: &mut World) {
     let request = match world.chance.below(100) {
         0..=24 => Some(Request::Submit(vec![new_task(world)])),
         25..=31 => {
@@ -275,7 +283,6 @@ pub(super) fn act(world: &mut World) -> Held {
     if let Some(request) = request {
         world.ask(request);
     }
-    Ok(())
 }
 
 /// A client that waits for a claim's answer goes away.
@@ -338,7 +345,7 @@ fn by_hand(world: &mut World) {
     }
 }
 
-fn canonical(world: &mut World, queue: QueueName) {
+pub(super) fn canonical(world: &mut World, queue: QueueName) {
     let id = id(world);
     let task = NewTask {
         id: Some(id),
@@ -385,9 +392,7 @@ fn remove(world: &mut World) {
         },
     };
     if world.disk.remove_by_hand(&at.path()) {
-        world
-            .trace
-            .note(|| format!("by hand: {at} is removed"));
+        world.trace.note(|| format!("by hand: {at} is removed"));
         world.oracle.removed.insert(id);
     }
 }

@@ -116,6 +116,11 @@ impl SimDisk {
         self.state().capacity = bytes;
     }
 
+    /// Bytes that all files together have.
+    pub(super) fn used(&self) -> u64 {
+        self.state().used()
+    }
+
     /// The machine, or the program, stops at the change after `more` further ones.
     pub(super) fn stop_after(&self, more: Option<u64>) {
         let mut state = self.state();
@@ -294,8 +299,7 @@ impl State {
                 Some(Node::Dir(dir)) => dir.now.get(name).copied(),
                 _ => None,
             };
-            number =
-                found.ok_or_else(|| Self::kind(operation, path, io::ErrorKind::NotFound))?;
+            number = found.ok_or_else(|| Self::kind(operation, path, io::ErrorKind::NotFound))?;
         }
         Ok(number)
     }

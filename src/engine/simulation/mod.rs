@@ -15,6 +15,7 @@
 //! | `clients` | who asks, and who moves files |
 //! | `watch` | the watcher, as far as the engine can tell |
 //! | `oracle`, `told` | what must be there, and what clients may be told |
+//! | `scenes` | what it found once, step by step |
 //! | `settled` | what holds at rest |
 //! | `temper` | what a seed makes of a world |
 //! | `trace` | the last things that happened |
@@ -25,6 +26,7 @@ mod clients;
 mod disk;
 mod nodes;
 mod oracle;
+mod scenes;
 mod settled;
 mod temper;
 mod tests;
@@ -110,11 +112,7 @@ fn every_point(seed: u64, loud: bool) -> Result<u64, Missed> {
 }
 
 /// Runs a world; what it missed, or what panicked in it, comes with its trace.
-fn watched(
-    seed: u64,
-    loud: bool,
-    go: impl FnOnce(&mut World) -> Held,
-) -> Result<(), Missed> {
+fn watched(seed: u64, loud: bool, go: impl FnOnce(&mut World) -> Held) -> Result<(), Missed> {
     let mut world = World::new(seed);
     world.trace.loud = loud;
     let went = catch_unwind(AssertUnwindSafe(|| go(&mut world)));
@@ -181,9 +179,7 @@ fn live(world: &mut World) -> Held {
     let turns = world.chance.below(world.temper.turns) + 5;
     let kind = world.chance.below(10);
     if kind < 6 {
-        world
-            .disk
-            .stop_after(Some(world.chance.below(turns * 2)));
+        world.disk.stop_after(Some(world.chance.below(turns * 2)));
     }
     if world.chance.percent(world.temper.troubled) {
         trouble(world, turns * 2);
@@ -245,6 +241,8 @@ fn rot(world: &mut World) -> Held {
     match opened {
         Err(what) if what.contains("is damaged at byte") => Ok(()),
         Err(what) => Err(what),
-        Ok(up) => Err(format!("a start took a rotten journal for a good one ({up})")),
+        Ok(up) => Err(format!(
+            "a start took a rotten journal for a good one ({up})"
+        )),
     }
 }

@@ -162,7 +162,10 @@ impl Oracle {
     }
 
     pub(super) fn switches(&self) -> Switches {
-        self.switches.last().map(|last| last.1.clone()).unwrap_or_default()
+        self.switches
+            .last()
+            .map(|last| last.1.clone())
+            .unwrap_or_default()
     }
 
     /// A frame is handed to the journal.
@@ -192,8 +195,14 @@ impl Oracle {
 
     fn record(&mut self, seq: u64, record: &Record, now: Now) -> Held {
         let facts = match record {
-            Record::Paused { queue, on } => return self.switch(seq, true, queue.as_ref(), *on),
-            Record::Draining { queue, on } => return self.switch(seq, false, queue.as_ref(), *on),
+            Record::Paused { queue, on } => {
+                self.switch(seq, true, queue.as_ref(), *on);
+                return Ok(());
+            }
+            Record::Draining { queue, on } => {
+                self.switch(seq, false, queue.as_ref(), *on);
+                return Ok(());
+            }
             Record::Opened { .. } => return Ok(()),
             Record::Restored(_) | Record::Rebooted { .. } => {
                 return Err("no record of a running daemon".to_owned());
@@ -302,7 +311,11 @@ impl Oracle {
             }
             Record::Expired { then, .. } => {
                 needs(&[Stage::Leased])?;
-                if facts.lease.as_ref().is_some_and(|lease| lease.expires > now.tick) {
+                if facts
+                    .lease
+                    .as_ref()
+                    .is_some_and(|lease| lease.expires > now.tick)
+                {
                     return Err("its lease has not come to its end".to_owned());
                 }
                 over(&mut facts, "the lease expired".into(), *then);
@@ -341,7 +354,7 @@ impl Oracle {
         Ok(Some(facts))
     }
 
-    fn switch(&mut self, seq: u64, paused: bool, queue: Option<&QueueName>, on: bool) -> Held {
+    fn switch(&mut self, seq: u64, paused: bool, queue: Option<&QueueName>, on: bool) {
         let mut switches = self.switches();
         let set = if paused {
             &mut switches.paused
@@ -354,7 +367,6 @@ impl Oracle {
             set.remove(&queue.cloned());
         }
         self.switches.push((seq, switches));
-        Ok(())
     }
 
     /// How everything stood after the last durable frame.
@@ -417,7 +429,7 @@ impl Oracle {
                         lease.boot = before.boot;
                     }
                 }
-                None => facts.payload = Some(self.from_file(id, &facts)?),
+                None => facts.payload = Some(self.taken_from_file(id, &facts)?),
             }
             base.insert(id, facts);
         }
@@ -442,7 +454,7 @@ impl Oracle {
 
 impl Oracle {
     /// A task that a start made of its file: it was put there by hand, and was no task yet. Gives its payload.
-    fn from_file(&mut self, id: TaskId, facts: &Facts) -> Held<Payload> {
+    fn taken_from_file(&mut self, id: TaskId, facts: &Facts) -> Held<Payload> {
         let offer = self
             .placed
             .get(&id)
@@ -482,7 +494,11 @@ fn same(was: &Facts, is: &Facts, boot: u8, starts: &[Tick]) -> Held {
     is.payload.clone_from(&was.payload);
     if let (Some(was), Some(is)) = (&was.lease, &mut is.lease) {
         is.boot = was.boot;
-        if was.boot != boot && starts.iter().any(|start| start.plus(was.length) == is.expires) {
+        if was.boot != boot
+            && starts
+                .iter()
+                .any(|start| start.plus(was.length) == is.expires)
+        {
             // The machine was booted since: the lease has its full length again, from the first start.
             is.expires = was.expires;
         }

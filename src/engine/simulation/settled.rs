@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     engine::{Request, Response},
-    task::{Area, ClaimRequest, FileName, LeaseKind, Location, Millis, PageQuery, TaskId, TaskView},
+    task::{
+        Area, ClaimRequest, FileName, LeaseKind, Location, Millis, PageQuery, TaskId, TaskView,
+    },
 };
 
 impl World {
@@ -69,7 +71,9 @@ impl World {
             Some((ticket, (_, request))) => Err(format!(
                 "{} is never answered: {request:?}; the engine wakes at {:?} and it is {:?}",
                 ticket.0,
-                self.life.as_ref().map(|life| life.engine.next_wake(self.now)),
+                self.life
+                    .as_ref()
+                    .map(|life| life.engine.next_wake(self.now)),
                 self.now
             )),
         }
@@ -205,9 +209,8 @@ impl World {
     }
 
     fn nothing_due(&self) -> Held {
-        let due = |facts: &Facts| {
-            facts.stage == Stage::Waiting && facts.exectime.is_due(self.now.wall)
-        };
+        let due =
+            |facts: &Facts| facts.stage == Stage::Waiting && facts.exectime.is_due(self.now.wall);
         let mut tasks = self.oracle.latest().iter();
         match tasks.find(|(id, facts)| due(facts) && !self.oracle.removed.contains(*id)) {
             Some((id, facts)) if !self.over() => {

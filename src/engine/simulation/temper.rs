@@ -31,6 +31,27 @@ pub(super) struct Temper {
 }
 
 impl Temper {
+    /// A world where nothing goes wrong by itself, and files are written at once.
+    pub(super) fn calm() -> Self {
+        Self {
+            settings: Settings {
+                spool_delay: Millis(0),
+                segment_bytes: 64 << 10,
+                ..Settings::default()
+            },
+            capacity: None,
+            troubled: 0,
+            by_hand: false,
+            rots: false,
+            power_cuts: 0,
+            eager: [1; 8],
+            largest: 20,
+            heavy: false,
+            turns: 0,
+            lives: 0,
+        }
+    }
+
     pub(super) fn new(chance: &mut Chance) -> Self {
         let settings = Settings {
             durability: Durability::Sync,

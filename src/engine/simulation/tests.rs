@@ -33,10 +33,17 @@ fn hold_every_point(seed: u64) {
 }
 
 /// The seeds of this run: one that is asked for, or all from a start on until there are enough or time is up.
-#[allow(clippy::disallowed_methods, reason = "a soak runs until the real time is up")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a soak runs until the real time is up"
+)]
 fn seeds(usual: u64) -> impl Iterator<Item = u64> {
-    let one = std::env::var("WORKQUEUE_SEED").ok().and_then(|text| text.parse().ok());
-    let first = std::env::var("WORKQUEUE_FIRST_SEED").ok().and_then(|text| text.parse().ok());
+    let one = std::env::var("WORKQUEUE_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let first = std::env::var("WORKQUEUE_FIRST_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
     let first: u64 = one.or(first).unwrap_or(0);
     let count = number("WORKQUEUE_SEEDS").map_or(usual, |count| count as u64);
     let end = number("WORKQUEUE_HOURS")

@@ -81,9 +81,10 @@ impl Oracle {
             (Request::Task(id), Response::Task(view)) => {
                 self.rests(*id, None, |facts| shows(facts, view))
             }
-            (Request::Tasks(_), Response::Page(page)) => page.tasks.iter().try_for_each(|view| {
-                self.rests(view.id, None, |facts| shows(facts, view))
-            }),
+            (Request::Tasks(_), Response::Page(page)) => page
+                .tasks
+                .iter()
+                .try_for_each(|view| self.rests(view.id, None, |facts| shows(facts, view))),
             _ => Ok(()),
         }
     }
@@ -110,18 +111,14 @@ impl Oracle {
     }
 
     /// That a durable frame, behind `floor` if there is one, made the task what `fits` says.
-    fn rests(
-        &self,
-        id: TaskId,
-        floor: Option<u64>,
-        fits: impl Fn(Option<&Facts>) -> bool,
-    ) -> Held {
+    fn rests(&self, id: TaskId, floor: Option<u64>, fits: impl Fn(Option<&Facts>) -> bool) -> Held {
         if floor.is_none() && fits(self.at_start(id)) {
             return Ok(());
         }
         let changes = self.history.get(&id).into_iter().flatten();
         let mut durable = changes.filter(|(seq, _)| *seq <= self.synced);
-        if durable.any(|(seq, facts)| floor.is_none_or(|floor| *seq > floor) && fits(facts.as_ref()))
+        if durable
+            .any(|(seq, facts)| floor.is_none_or(|floor| *seq > floor) && fits(facts.as_ref()))
         {
             return Ok(());
         }
@@ -142,7 +139,10 @@ pub(super) fn shows(facts: Option<&Facts>, view: &TaskView) -> bool {
             && facts.attempts == view.attempts
             && facts.stage == Stage::of(view.state)
             && facts.error == view.last_error
-            && facts.payload.as_ref().is_none_or(|there| there.same_value(&view.payload))
+            && facts
+                .payload
+                .as_ref()
+                .is_none_or(|there| there.same_value(&view.payload))
             && facts.lease.is_some() == view.lease.is_some()
     })
 }

@@ -20,7 +20,10 @@ pub(super) fn facts(engine: &Engine, boot: u8) -> BTreeMap<TaskId, Facts> {
         limit: 1 << 30,
         after: None,
     };
-    let ids = engine.queue.page(&query).map_or_else(|_| Vec::new(), |page| page.0);
+    let ids = engine
+        .queue
+        .page(&query)
+        .map_or_else(|_| Vec::new(), |page| page.0);
     let one = |id: TaskId| {
         let entry = engine.queue.get(id)?;
         let lease = entry.lease().map(|lease| Lease {
@@ -70,7 +73,10 @@ pub(super) fn switches(engine: &Engine, now: Now) -> impl Fn(&Switches) -> Held 
                 Switches::holds(&expected.draining, &view.name),
             );
             if is != was {
-                return Err(format!("queue {}: switches {is:?}, they were {was:?}", view.name));
+                return Err(format!(
+                    "queue {}: switches {is:?}, they were {was:?}",
+                    view.name
+                ));
             }
         }
         for queue in expected.paused.iter().chain(&expected.draining).flatten() {

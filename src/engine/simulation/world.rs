@@ -127,6 +127,10 @@ impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed, 0);
         let temper = Temper::new(&mut chance);
+        Self::with(seed, chance, temper)
+    }
+
+    pub(super) fn with(seed: u64, chance: Chance, temper: Temper) -> Self {
         let mut trace = Trace::default();
         trace.note(|| format!("{temper:?}"));
         let disk = SimDisk::new(seed);
@@ -260,7 +264,11 @@ impl World {
 
     /// Whether the life is over: the disk has stopped, or writes have.
     pub(super) fn over(&self) -> bool {
-        self.disk.stopped() || self.life.as_ref().is_none_or(|life| life.fault || life.closed)
+        self.disk.stopped()
+            || self
+                .life
+                .as_ref()
+                .is_none_or(|life| life.fault || life.closed)
     }
 
     /// Somebody goes on.
@@ -298,7 +306,10 @@ impl World {
 
     fn go_on(&mut self, who: Who) -> Held {
         match who {
-            Who::Client => super::clients::act(self),
+            Who::Client => {
+                super::clients::act(self);
+                Ok(())
+            }
             Who::Time => {
                 let millis = self.chance.pick(&[1, 20, 100, 100, 1000, 7000]);
                 self.pass(millis);
@@ -306,7 +317,8 @@ impl World {
                     // Somebody sets the wall clock.
                     let step = self.chance.below(7_200_000) as i64 - 3_600_000;
                     self.now.wall = WallMillis(self.now.wall.0 + step);
-                    self.trace.note(|| format!("the wall clock steps by {step} ms"));
+                    self.trace
+                        .note(|| format!("the wall clock steps by {step} ms"));
                 }
                 Ok(())
             }
@@ -314,7 +326,10 @@ impl World {
                 let most = 1 + self.chance.index(6);
                 self.step_engine(most)
             }
-            Who::Journal => self.journal(),
+            Who::Journal => {
+                self.journal();
+                Ok(())
+            }
             Who::Keeper => {
                 self.keep();
                 Ok(())
@@ -329,6 +344,9 @@ impl World {
             }
             Who::Watcher => {
                 let notice_first = self.chance.one_in(2);
+                if self.chance.one_in(100) {
+                    self.disk.lose_notices();
+                }
                 let wall = self.now.wall;
                 if let Some(life) = &mut self.life {
                     let said = life.watch.one(notice_first, wall);
@@ -341,7 +359,7 @@ impl World {
     }
 
     /// The engine takes up to `most` of what has happened, then writes what has gathered: a turn of its thread.
-    fn step_engine(&mut self, most: usize) -> Held {
+    pub(super) fn step_engine(&mut self, most: usize) -> Held {
         let now = self.now;
         let mut out = Vec::new();
         for _ in 0..most {
@@ -390,7 +408,8 @@ impl World {
             }
             Output::Files(work) => life.files_orders.push_back(FilesOrder::Change(work)),
             Output::Reject { path, reason } => {
-                life.files_orders.push_back(FilesOrder::Reject(path, reason));
+                life.files_orders
+                    .push_back(FilesOrder::Reject(path, reason));
             }
             Output::PurgeDone(before) => {
                 life.files_orders.push_back(FilesOrder::PurgeDone(before));
@@ -434,22 +453,22 @@ impl World {
         };
         self.oracle.heard(&told, self.now)?;
         self.clients.heard(&request, &result);
-        if self.clients.wanted.take_if(|wanted| *wanted == ticket).is_some() {
+        if self
+            .clients
+            .wanted
+            .take_if(|wanted| *wanted == ticket)
+            .is_some()
+        {
             self.clients.wanted_answer = Some(result);
         }
         Ok(None)
     }
 
-    fn journal(&mut self) -> Held {
-        let Some(life) = &mut self.life else {
-            return Ok(());
-        };
+    fn journal(&mut self) {
+        let Some(life) = &mut self.life else { return };
         let input = match life.journal_orders.pop_front() {
-            None => return Ok(()),
-            Some(JournalOrder::Forget(numbers)) => {
-                life.journal.forget(&numbers);
-                return Ok(());
-            }
+            None => return,
+            Some(JournalOrder::Forget(numbers)) => return life.journal.forget(&numbers),
             Some(JournalOrder::Make(new)) => match life.journal.make_segment(&new) {
                 Ok(bytes) => {
                     life.has_segment = true;
@@ -469,7 +488,6 @@ impl World {
         };
         self.trace.note(|| format!("journal: {input:?}"));
         life.inbox.push_back(input);
-        Ok(())
     }
 
     fn keep(&mut self) {
@@ -478,8 +496,12 @@ impl World {
             return;
         };
         let result = life.keeper.checkpoint(&order);
-        self.trace
-            .note(|| format!("checkpoint {} without {:?}: {result:?}", order.cut, order.delete));
+        self.trace.note(|| {
+            format!(
+                "checkpoint {} without {:?}: {result:?}",
+                order.cut, order.delete
+            )
+        });
         if result.is_ok() {
             life.journal_orders
                 .push_back(JournalOrder::Forget(order.delete));
@@ -549,6 +571,21 @@ impl World {
         }
     }
 
+    /// One of those who can goes on, but no client, and no time.
+    pub(super) fn go_on_without_time(&mut self) -> Held<bool> {
+        let able: Vec<Who> = EVERYONE[2..]
+            .iter()
+            .copied()
+            .filter(|who| self.can(*who))
+            .collect();
+        if able.is_empty() {
+            return Ok(false);
+        }
+        let who = self.chance.pick(&able);
+        self.go_on(who)?;
+        Ok(true)
+    }
+
     /// Lets everybody but the clients go on until nothing is left to do but what a clock far away will bring.
     pub(super) fn settle(&mut self) -> Held {
         let begin = self.now.tick;
@@ -556,18 +593,17 @@ impl World {
             if self.over() || self.clients.wanted_answer.is_some() {
                 return Ok(());
             }
-            let able: Vec<Who> = EVERYONE[2..]
-                .iter()
-                .copied()
-                .filter(|who| self.can(*who))
-                .collect();
-            if !able.is_empty() {
-                let who = self.chance.pick(&able);
-                self.go_on(who)?;
+            if self.go_on_without_time()? {
                 continue;
             }
-            let wake = self.life.as_ref().and_then(|life| life.engine.next_wake(self.now));
-            let unsettled = self.life.as_ref().map_or(0, |life| super::view::unsettled(&life.engine));
+            let wake = self
+                .life
+                .as_ref()
+                .and_then(|life| life.engine.next_wake(self.now));
+            let unsettled = self
+                .life
+                .as_ref()
+                .map_or(0, |life| super::view::unsettled(&life.engine));
             let patience = if self.clients.asked.is_empty() && unsettled == 0 {
                 2500
             } else {
@@ -585,7 +621,9 @@ impl World {
         Err(format!(
             "never quiet: it is {:?}, and the engine wakes at {:?}",
             self.now,
-            self.life.as_ref().map(|life| life.engine.next_wake(self.now))
+            self.life
+                .as_ref()
+                .map(|life| life.engine.next_wake(self.now))
         ))
     }
 
@@ -600,7 +638,9 @@ fn view_ops(work: &FileWork) -> Vec<String> {
         FileOp::Put { old, at, .. } => format!(
             "put {} from {}",
             at.path().display(),
-            old.as_ref().map(|old| old.path().display().to_string()).unwrap_or_default()
+            old.as_ref()
+                .map(|old| old.path().display().to_string())
+                .unwrap_or_default()
         ),
         FileOp::Remove { at } => format!("remove {}", at.path().display()),
         FileOp::RemoveSource(source) => format!("remove source {}", source.path.display()),
