@@ -28,6 +28,8 @@ pub enum Defect {
     ReplayHalf,
     /// A file counts as written when it is to be written.
     SettleBeforeWrite,
+    /// A start believes that what it can read is on the disk, also after a sync that failed.
+    TrustPageCache,
     /// The old file of a task that moves is removed before the new one's name is durable.
     MoveBeforeSync,
 }

@@ -13,14 +13,15 @@ use std::{
 };
 
 /// Which floors a floor may use besides itself. What is not listed here is not allowed: think about the house first.
-const FLOORS: [(&str, &[&str]); 14] = [
+const FLOORS: [(&str, &[&str]); 15] = [
     ("task", &[]),
+    ("defect", &[]),
     ("api", &["task"]),
     ("systemd", &[]),
-    ("queue", &["task"]),
-    ("store", &["task"]),
+    ("queue", &["task", "defect"]),
+    ("store", &["task", "defect"]),
     ("backend", &["task"]),
-    ("engine", &["task", "queue", "store", "backend"]),
+    ("engine", &["task", "queue", "store", "backend", "defect"]),
     ("http", &["task", "api", "backend"]),
     ("admin", &["task", "api", "backend", "http"]),
     ("config", &["task", "api", "systemd"]),

@@ -136,13 +136,14 @@ impl Engine {
             }
             let room = self.ledger.room_for_claim(CLAIM_BYTES);
             if room != Room::Yes {
-                self.wait_for_room(now, room, |ledger| ledger.room_for_claim(CLAIM_BYTES));
+                let coming =
+                    self.wait_for_room(now, room, |ledger| ledger.room_for_claim(CLAIM_BYTES));
                 if !tasks.is_empty() {
                     break;
                 }
                 self.claims_want_room = true;
                 // A segment that is on its way is waited for, like a payload.
-                return if room == Room::Wait {
+                return if coming {
                     Found::OnItsWay
                 } else {
                     Found::NoRoom
@@ -195,7 +196,11 @@ impl Engine {
                     self.reply(waiter.ticket, Ok(Response::Claimed(answer)), out);
                     from = number + 1;
                 }
-                Found::Nothing if waiter.only_for_payloads => {
+                Found::NoRoom if waiter.only_for_payloads && waiter.completed.is_empty() => {
+                    self.refuse(waiter.ticket, Refusal::NoRoom, out);
+                    from = number + 1;
+                }
+                Found::Nothing | Found::NoRoom if waiter.only_for_payloads => {
                     self.answer_empty(waiter, out);
                     from = number + 1;
                 }

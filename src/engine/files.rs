@@ -279,6 +279,15 @@ impl Files {
         Some((id, change))
     }
 
+    /// A change that is in flight writes to `place`. Where it fails halfway, there may be a file: then it is a stray.
+    pub(super) fn aim(&mut self, id: TaskId, place: Location) {
+        if let Some(change) = self.in_flight.get_mut(&id)
+            && !change.strays.contains(&place)
+        {
+            change.strays.push(place);
+        }
+    }
+
     /// A change has been made, or was not needed.
     pub(super) fn made(&mut self, id: TaskId) {
         if let Some(change) = self.in_flight.remove(&id) {

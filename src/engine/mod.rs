@@ -14,8 +14,6 @@ mod claiming;
 mod claims;
 pub mod clock;
 mod clock_watch;
-#[cfg(test)]
-mod crash;
 pub mod driver;
 mod drops;
 mod files;
@@ -58,6 +56,7 @@ use self::{
 };
 use crate::{
     backend::{Error, Fault},
+    defect::{Defect, planted},
     queue::{Limits, Queues},
     store::{DropLimits, Ledger, Room, Seq},
     task::{
@@ -437,7 +436,8 @@ impl Engine {
     }
 
     fn emit(&mut self, output: Output, out: &mut Vec<Output>) {
-        match self.ledger.pending_seq().filter(|_| self.fault.is_none()) {
+        let waits = self.fault.is_none() && !planted(Defect::ReplyBeforeSync);
+        match self.ledger.pending_seq().filter(|_| waits) {
             Some(seq) => self.held.push_back((seq, output)),
             None => out.push(output),
         }

@@ -261,7 +261,9 @@ impl Engine {
                         .ready_heads(self.queue.queue_of(entry), AHEAD)
                         .any(|head| head == *id)
             });
-            if !kept && self.files.is_settled(*id) {
+            // One that could not be read is not let go of: somebody waits for its next try.
+            let here = self.bodies.get(*id).is_some();
+            if here && !kept && self.files.is_settled(*id) {
                 self.bodies.remove(*id);
             }
         }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     backend::{Error, Fault},
+    defect::{Defect, planted},
     queue::Verdict,
     store::Room,
     task::{
@@ -55,8 +56,12 @@ impl Engine {
         if !missing.is_empty() {
             return self.park(now, ticket, request, missing, tries, out);
         }
-        if needs_room(&request) && self.ledger.room_for_claim(END_BYTES) == Room::Wait {
-            return self.segment_waiters.push((ticket, request));
+        if needs_room(&request) {
+            let room = self.ledger.room_for_claim(END_BYTES);
+            let ask = |ledger: &crate::store::Ledger| ledger.room_for_claim(END_BYTES);
+            if room != Room::Yes && self.wait_for_room(now, room, ask) {
+                return self.segment_waiters.push((ticket, request));
+            }
         }
         let outcome = match request {
             Request::Submit(tasks) => return self.submit_in_turn(now, ticket, tasks, out),
@@ -157,7 +162,10 @@ impl Engine {
     ) {
         let crowded = self.is_crowded();
         let (bytes, count) = (tasks.iter().map(bytes_of).sum(), tasks.len() as u64);
-        let room = self.ledger.room_for_new(bytes, count);
+        let room = match self.ledger.room_for_new(bytes, count) {
+            _ if planted(Defect::ApplyBeforeRoom) => Room::Yes,
+            room => room,
+        };
         if crowded && self.spool_full {
             return self.refuse(ticket, Refusal::NoRoom, out);
         }

@@ -123,6 +123,19 @@ fn it_holds_it_with_no_payload_in_memory_and_files_written_at_once() {
 }
 
 #[test]
+fn a_close_is_quick_also_with_a_long_spool_delay() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        spool_delay: Millis(60_000),
+        ..Settings::default()
+    };
+    let running = start(dir.path(), settings);
+    run(async { submit(&*running.handle(), text("in the journal")).await });
+    close(running);
+    assert_eq!(names(&dir.path().join("tasks")).len(), 1);
+}
+
+#[test]
 fn all_state_survives_a_restart_from_journal_or_checkpoint() {
     for checkpoint in [false, true] {
         let dir = tempfile::tempdir().unwrap();

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     backend::Error,
+    defect::{Defect, planted},
     store::{Checkpoint, FileOp, Seq},
     task::{Millis, Now, Refusal, TaskFile, TaskId, Tick, encode_record},
 };
@@ -53,7 +54,15 @@ impl Engine {
             };
             match self.ops(id, &change) {
                 Some(ops) if ops.is_empty() => self.file_made(id),
-                Some(ops) => work.push(FileWork { id, ops }),
+                Some(ops) => {
+                    if let Some(place) = self.queue.location(id) {
+                        self.files.aim(id, place);
+                    }
+                    work.push(FileWork { id, ops });
+                    if planted(Defect::SettleBeforeWrite) {
+                        self.file_made(id);
+                    }
+                }
                 None => self.load_for_file(now, id, out),
             }
             if work.len() == FILE_BATCH {

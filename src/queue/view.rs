@@ -3,9 +3,12 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::{Entry, Queues, order::Key, shelf::Shelf};
-use crate::task::{
-    Counters, Cursor, ExecTime, LeaseView, Millis, Now, PageQuery, Payload, QueueName, QueueView,
-    Record, Refusal, Restored, State, TaskId, TaskView, WallMillis,
+use crate::{
+    defect::{Defect, planted},
+    task::{
+        Counters, Cursor, ExecTime, LeaseView, Millis, Now, PageQuery, Payload, QueueName,
+        QueueView, Record, Refusal, Restored, State, TaskId, TaskView, WallMillis,
+    },
 };
 
 /// How many priorities are looked at to find the task that has been due longest; with more, the answer is of these.
@@ -199,6 +202,9 @@ impl Queues {
 
     fn restored_record(&self, id: TaskId) -> Option<Record> {
         let entry = self.tasks.get(id)?;
+        if entry.state == State::Leased && planted(Defect::ForgetLease) {
+            return None;
+        }
         Some(Record::Restored(Box::new(Restored {
             id,
             queue: self.queue_of(entry).clone(),

@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read};
+use crate::defect::{Defect, planted};
 
 /// Wraps a [`Disk`]: after its first failed sync (of a file, a directory or everything) each operation that would change
 /// something says that failure again. Reading goes on. A full disk does not latch, unless it shows in a sync: then it is
@@ -101,7 +102,11 @@ impl<F: DiskFile> DiskFile for LatchedFile<F> {
 
     fn sync(&mut self) -> DiskResult<()> {
         self.latch.check()?;
-        self.latch.sync(self.inner.sync())
+        let mut done = self.inner.sync();
+        if done.is_err() && planted(Defect::RetryFailedSync) {
+            done = self.inner.sync();
+        }
+        self.latch.sync(done)
     }
 
     fn read_at(&self, offset: u64, limit: usize) -> DiskResult<Vec<u8>> {

@@ -14,7 +14,10 @@ use super::{
     journal::{Boot, DIR, OldSegment, Seq, VERSION, segment_number, segment_path},
     replay::Replay,
 };
-use crate::task::{Area, FileName, Location, QueueName, Record, TaskId};
+use crate::{
+    defect::{Defect, planted},
+    task::{Area, FileName, Location, QueueName, Record, TaskId},
+};
 
 /// One thing that a start found. They come in the order of the variants.
 #[derive(Debug, Clone, PartialEq)]
@@ -324,7 +327,7 @@ fn settle(disk: &impl Disk, temporary: &[PathBuf], replay: &Replay) -> DiskResul
                     disk.truncate(&path, bytes)?;
                 }
                 let mut file = disk.open_to_write(&path)?;
-                if replay.is_in_doubt(*number) {
+                if replay.is_in_doubt(*number) && !planted(Defect::TrustPageCache) {
                     let frames = file.read_at(0, bytes as usize)?;
                     file.write_at(&frames, 0)?;
                 }

@@ -11,7 +11,10 @@ use super::{
     },
     recover::{Found, RecoverError, Settle, TornTail},
 };
-use crate::task::{Record, decode_records};
+use crate::{
+    defect::{Defect, planted},
+    task::{Record, decode_records},
+};
 
 /// Where the frames of a segment ended.
 #[derive(Debug, Clone)]
@@ -213,8 +216,11 @@ impl Replay {
         if frame.seq <= self.cut {
             return Ok(());
         }
-        let records = decode_records(frame.records)
+        let mut records = decode_records(frame.records)
             .map_err(|error| damaged(header.number, at, error.to_string()))?;
+        if planted(Defect::ReplayHalf) {
+            records.truncate(records.len().div_ceil(2));
+        }
         self.enter(header.boot, frame.seq, sink);
         self.tail_bytes += (frame.end - at) as u64;
         for record in records {
@@ -240,7 +246,8 @@ impl Replay {
             let durable = frame.synced >= self.expected || self.expected <= self.cut;
             frame.seq > self.expected && frame.seq > self.cut && durable
         };
-        match frames_after(number, bytes, at).find(proves) {
+        let proof = frames_after(number, bytes, at).find(proves);
+        match proof.filter(|_| !planted(Defect::CutBeforeTail)) {
             Some(frame) => Err(self.missing(number, frame.seq)),
             None => Ok(()),
         }

@@ -188,10 +188,12 @@ impl<D: Disk> Spool<D> {
             }
             other => other?,
         }
-        if durably {
-            self.disk.open(&temporary)?.sync()?;
-        }
-        let renamed = self.disk.rename(&temporary, &path);
+        let synced = if durably {
+            self.disk.open(&temporary).and_then(|mut file| file.sync())
+        } else {
+            Ok(())
+        };
+        let renamed = synced.and_then(|()| self.disk.rename(&temporary, &path));
         if renamed.is_err() {
             self.remove(&temporary)?;
         }

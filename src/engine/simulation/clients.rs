@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{oracle::Stage, trace::Held, world::World};
+use super::{oracle::Stage, world::World};
 use crate::{
     backend::Answer,
     engine::{Input, Request, Response, Ticket},
@@ -83,7 +83,7 @@ fn id(world: &mut World) -> TaskId {
 fn payload(world: &mut World) -> Payload {
     world.clients.payloads += 1;
     let number = world.clients.payloads;
-    let size = if world.chance.one_in(4) {
+    let size = if world.chance.one_in(4) || world.temper.heavy {
         world.chance.below(world.temper.largest) as usize
     } else {
         0
@@ -242,7 +242,7 @@ fn switch(world: &mut World) -> Request {
 }
 
 /// A client does something.
-pub(super) fn act(world: &mut World) -> Held {
+pub(super) fn act(world: &mut World) {
     let request = match world.chance.below(100) {
         0..=24 => Some(Request::Submit(vec![new_task(world)])),
         25..=31 => {
@@ -283,7 +283,6 @@ pub(super) fn act(world: &mut World) -> Held {
     if let Some(request) = request {
         world.ask(request);
     }
-    Ok(())
 }
 
 /// A client that waits for a claim's answer goes away.
@@ -346,7 +345,7 @@ fn by_hand(world: &mut World) {
     }
 }
 
-fn canonical(world: &mut World, queue: QueueName) {
+pub(super) fn canonical(world: &mut World, queue: QueueName) {
     let id = id(world);
     let task = NewTask {
         id: Some(id),

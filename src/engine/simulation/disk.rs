@@ -53,6 +53,16 @@ enum Sort {
     Changes,
 }
 
+/// An operation that is to fail.
+#[derive(Debug, Clone, Copy)]
+struct Trouble {
+    /// Operations before it.
+    left: u64,
+    errno: i32,
+    /// The first sync then, and no other operation.
+    in_a_sync: bool,
+}
+
 pub(super) struct State {
     pub(super) nodes: BTreeMap<u64, Node>,
     next: u64,
@@ -63,8 +73,7 @@ pub(super) struct State {
     changes: u64,
     stop_at: Option<u64>,
     stopped: bool,
-    /// Operations until one fails, and with which errno.
-    trouble: Option<(u64, i32)>,
+    trouble: Option<Trouble>,
     troubles: u64,
     capacity: Option<u64>,
     pub(super) chance: Chance,
@@ -107,6 +116,11 @@ impl SimDisk {
         self.state().capacity = bytes;
     }
 
+    /// Bytes that all files together have.
+    pub(super) fn used(&self) -> u64 {
+        self.state().used()
+    }
+
     /// The machine, or the program, stops at the change after `more` further ones.
     pub(super) fn stop_after(&self, more: Option<u64>) {
         let mut state = self.state();
@@ -123,9 +137,14 @@ impl SimDisk {
         self.state().changes
     }
 
-    /// The operation after `more` further ones fails, once: with "no space" if `full` and it is one that changes something.
-    pub(super) fn trouble_after(&self, more: u64, full: bool) {
-        self.state().trouble = Some((more, if full { ENOSPC } else { EIO }));
+    /// The operation after `more` further ones fails, once, or the first sync then: with "no space" if `full` and it is one
+    /// that changes something.
+    pub(super) fn trouble_after(&self, more: u64, full: bool, in_a_sync: bool) {
+        self.state().trouble = Some(Trouble {
+            left: more,
+            errno: if full { ENOSPC } else { EIO },
+            in_a_sync,
+        });
     }
 
     /// How many operations failed because they were told to; and none will any more.
@@ -242,19 +261,24 @@ impl State {
             }
             self.changes += 1;
         }
-        match &mut self.trouble {
-            None => Ok(()),
-            Some((0, errno)) => {
-                let errno = if sort == Sort::Reads { EIO } else { *errno };
-                self.trouble = None;
-                self.troubles += 1;
-                Err(Self::error(operation, path, errno))
-            }
-            Some((left, _)) => {
-                *left -= 1;
-                Ok(())
-            }
+        let Some(trouble) = &mut self.trouble else {
+            return Ok(());
+        };
+        if trouble.left > 0 {
+            trouble.left -= 1;
+            return Ok(());
         }
+        if trouble.in_a_sync && operation != "sync" {
+            return Ok(());
+        }
+        let errno = if sort == Sort::Reads {
+            EIO
+        } else {
+            trouble.errno
+        };
+        self.trouble = None;
+        self.troubles += 1;
+        Err(Self::error(operation, path, errno))
     }
 
     fn error(operation: &'static str, path: &Path, errno: i32) -> DiskError {

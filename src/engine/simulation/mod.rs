@@ -15,6 +15,7 @@
 //! | `clients` | who asks, and who moves files |
 //! | `watch` | the watcher, as far as the engine can tell |
 //! | `oracle`, `told` | what must be there, and what clients may be told |
+//! | `scenes` | what it found once, step by step |
 //! | `settled` | what holds at rest |
 //! | `temper` | what a seed makes of a world |
 //! | `trace` | the last things that happened |
@@ -25,6 +26,7 @@ mod clients;
 mod disk;
 mod nodes;
 mod oracle;
+mod scenes;
 mod settled;
 mod temper;
 mod tests;
@@ -140,8 +142,7 @@ fn start(world: &mut World) -> Held {
             world.disk.stop_after(Some(world.chance.below(12)));
         }
         if world.chance.percent(world.temper.troubled) && world.chance.one_in(2) && !calm {
-            let full = world.chance.one_in(2);
-            world.disk.trouble_after(world.chance.below(40), full);
+            trouble(world, 40);
         }
         let up = world.open()?;
         if up && !world.over() {
@@ -153,6 +154,14 @@ fn start(world: &mut World) -> Held {
         world.end(end);
     }
     Err("it never comes up".to_owned())
+}
+
+/// One of the next `within` operations will fail.
+fn trouble(world: &mut World, within: u64) {
+    let chance = &mut world.chance;
+    let (full, in_a_sync) = (chance.one_in(2), chance.one_in(3));
+    let more = chance.below(within);
+    world.disk.trouble_after(more, full, in_a_sync);
 }
 
 fn ending(world: &mut World) -> End {
@@ -173,10 +182,7 @@ fn live(world: &mut World) -> Held {
         world.disk.stop_after(Some(world.chance.below(turns * 2)));
     }
     if world.chance.percent(world.temper.troubled) {
-        let full = world.chance.one_in(2);
-        world
-            .disk
-            .trouble_after(world.chance.below(turns * 2), full);
+        trouble(world, turns * 2);
     }
     for _ in 0..turns {
         if world.over() {

@@ -195,8 +195,14 @@ impl Oracle {
 
     fn record(&mut self, seq: u64, record: &Record, now: Now) -> Held {
         let facts = match record {
-            Record::Paused { queue, on } => return self.switch(seq, true, queue.as_ref(), *on),
-            Record::Draining { queue, on } => return self.switch(seq, false, queue.as_ref(), *on),
+            Record::Paused { queue, on } => {
+                self.switch(seq, true, queue.as_ref(), *on);
+                return Ok(());
+            }
+            Record::Draining { queue, on } => {
+                self.switch(seq, false, queue.as_ref(), *on);
+                return Ok(());
+            }
             Record::Opened { .. } => return Ok(()),
             Record::Restored(_) | Record::Rebooted { .. } => {
                 return Err("no record of a running daemon".to_owned());
@@ -348,7 +354,7 @@ impl Oracle {
         Ok(Some(facts))
     }
 
-    fn switch(&mut self, seq: u64, paused: bool, queue: Option<&QueueName>, on: bool) -> Held {
+    fn switch(&mut self, seq: u64, paused: bool, queue: Option<&QueueName>, on: bool) {
         let mut switches = self.switches();
         let set = if paused {
             &mut switches.paused
@@ -361,7 +367,11 @@ impl Oracle {
             set.remove(&queue.cloned());
         }
         self.switches.push((seq, switches));
-        Ok(())
+    }
+
+    /// How everything stood after the last durable frame.
+    pub(super) fn durable(&self) -> BTreeMap<TaskId, Facts> {
+        self.state_at(self.synced)
     }
 
     /// How everything stood after frame `seq`.
@@ -419,7 +429,7 @@ impl Oracle {
                         lease.boot = before.boot;
                     }
                 }
-                None => facts.payload = Some(self.from_file(id, &facts)?),
+                None => facts.payload = Some(self.taken_from_file(id, &facts)?),
             }
             base.insert(id, facts);
         }
@@ -444,7 +454,7 @@ impl Oracle {
 
 impl Oracle {
     /// A task that a start made of its file: it was put there by hand, and was no task yet. Gives its payload.
-    fn from_file(&mut self, id: TaskId, facts: &Facts) -> Held<Payload> {
+    fn taken_from_file(&mut self, id: TaskId, facts: &Facts) -> Held<Payload> {
         let offer = self
             .placed
             .get(&id)

@@ -24,11 +24,34 @@ pub(super) struct Temper {
     pub(super) eager: [u64; 8],
     /// The largest payload, in bytes.
     pub(super) largest: u64,
+    /// Whether most payloads are large: then segments fill.
+    pub(super) heavy: bool,
     pub(super) turns: u64,
     pub(super) lives: u64,
 }
 
 impl Temper {
+    /// A world where nothing goes wrong by itself, and files are written at once.
+    pub(super) fn calm() -> Self {
+        Self {
+            settings: Settings {
+                spool_delay: Millis(0),
+                segment_bytes: 64 << 10,
+                ..Settings::default()
+            },
+            capacity: None,
+            troubled: 0,
+            by_hand: false,
+            rots: false,
+            power_cuts: 0,
+            eager: [1; 8],
+            largest: 20,
+            heavy: false,
+            turns: 0,
+            lives: 0,
+        }
+    }
+
     pub(super) fn new(chance: &mut Chance) -> Self {
         let settings = Settings {
             durability: Durability::Sync,
@@ -46,13 +69,18 @@ impl Temper {
         let full = chance.percent(25);
         let mut temper = Self {
             settings,
-            capacity: full.then(|| 150_000 + chance.below(250_000)),
-            troubled: chance.pick(&[0, 0, 30, 80]),
+            capacity: full.then(|| 140_000 + chance.below(200_000)),
+            troubled: chance.pick(&[0, 0, 40, 90]),
             by_hand: chance.percent(40),
             rots: chance.percent(25),
             power_cuts: chance.pick(&[0, 50, 80, 100]),
             eager: std::array::from_fn(|_| chance.pick(&[1, 3, 10])),
-            largest: chance.pick(&[20, 20, 2000, 12_000]),
+            largest: if full {
+                chance.pick(&[20, 2000, 12_000, 12_000])
+            } else {
+                chance.pick(&[20, 20, 2000, 12_000])
+            },
+            heavy: chance.percent(25),
             turns: 40 + chance.below(160),
             lives: 2 + chance.below(4),
         };

@@ -89,7 +89,9 @@ impl Watch {
                     }
                 }
                 Some(WatchOrder::Confirm(places)) => {
-                    places.iter().for_each(|at| self.left(&at.path()));
+                    for at in places {
+                        self.left(&at.path());
+                    }
                 }
                 Some(WatchOrder::Rescan) => self.scan(wall),
                 None => {}
@@ -151,7 +153,7 @@ impl Watch {
             Err(error) => return self.said.push(Sighting::Trouble(error.to_string())),
         };
         let most = self.limits.max_payload;
-        let read = if name.ends_with(".txt") {
+        let read = if path.extension().is_some_and(|end| end == "txt") {
             read_dropped_text(&bytes, queue, most)
         } else {
             read_dropped(&bytes, queue, FileName::parse(name), wall, most)

@@ -62,6 +62,8 @@ pub(super) struct Life {
     pub(super) inbox: VecDeque<Input>,
     pub(super) fault: bool,
     pub(super) closed: bool,
+    /// Whether the journal has had somewhere to write.
+    pub(super) has_segment: bool,
 }
 
 /// Who goes on.
@@ -125,6 +127,10 @@ impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed, 0);
         let temper = Temper::new(&mut chance);
+        Self::with(seed, chance, temper)
+    }
+
+    pub(super) fn with(seed: u64, chance: Chance, temper: Temper) -> Self {
         let mut trace = Trace::default();
         trace.note(|| format!("{temper:?}"));
         let disk = SimDisk::new(seed);
@@ -206,6 +212,7 @@ impl World {
             inbox: VecDeque::new(),
             fault: false,
             closed: false,
+            has_segment: false,
         });
         self.step_engine(0)?;
         Ok(true)
@@ -299,7 +306,10 @@ impl World {
 
     fn go_on(&mut self, who: Who) -> Held {
         match who {
-            Who::Client => super::clients::act(self),
+            Who::Client => {
+                super::clients::act(self);
+                Ok(())
+            }
             Who::Time => {
                 let millis = self.chance.pick(&[1, 20, 100, 100, 1000, 7000]);
                 self.pass(millis);
@@ -316,7 +326,10 @@ impl World {
                 let most = 1 + self.chance.index(6);
                 self.step_engine(most)
             }
-            Who::Journal => self.journal(),
+            Who::Journal => {
+                self.journal();
+                Ok(())
+            }
             Who::Keeper => {
                 self.keep();
                 Ok(())
@@ -331,6 +344,9 @@ impl World {
             }
             Who::Watcher => {
                 let notice_first = self.chance.one_in(2);
+                if self.chance.one_in(100) {
+                    self.disk.lose_notices();
+                }
                 let wall = self.now.wall;
                 if let Some(life) = &mut self.life {
                     let said = life.watch.one(notice_first, wall);
@@ -343,7 +359,7 @@ impl World {
     }
 
     /// The engine takes up to `most` of what has happened, then writes what has gathered: a turn of its thread.
-    fn step_engine(&mut self, most: usize) -> Held {
+    pub(super) fn step_engine(&mut self, most: usize) -> Held {
         let now = self.now;
         let mut out = Vec::new();
         for _ in 0..most {
@@ -448,18 +464,16 @@ impl World {
         Ok(None)
     }
 
-    fn journal(&mut self) -> Held {
-        let Some(life) = &mut self.life else {
-            return Ok(());
-        };
+    fn journal(&mut self) {
+        let Some(life) = &mut self.life else { return };
         let input = match life.journal_orders.pop_front() {
-            None => return Ok(()),
-            Some(JournalOrder::Forget(numbers)) => {
-                life.journal.forget(&numbers);
-                return Ok(());
-            }
+            None => return,
+            Some(JournalOrder::Forget(numbers)) => return life.journal.forget(&numbers),
             Some(JournalOrder::Make(new)) => match life.journal.make_segment(&new) {
-                Ok(bytes) => Input::SegmentMade(new.number, bytes),
+                Ok(bytes) => {
+                    life.has_segment = true;
+                    Input::SegmentMade(new.number, bytes)
+                }
                 Err(error) => Input::SegmentFailed(failed(&error)),
             },
             Some(JournalOrder::Write(group)) => match life.journal.write(&group) {
@@ -474,7 +488,6 @@ impl World {
         };
         self.trace.note(|| format!("journal: {input:?}"));
         life.inbox.push_back(input);
-        Ok(())
     }
 
     fn keep(&mut self) {
@@ -515,6 +528,10 @@ impl World {
                 let result = reject(&self.disk, &path, &reason);
                 self.trace
                     .note(|| format!("reject {}: {reason}: {result:?}", path.display()));
+                if result.is_err() {
+                    // It stays where it is until the next start, or until it is touched.
+                    self.clients.foul.insert(path);
+                }
             }
             Some(FilesOrder::PurgeDone(before)) => {
                 let result = life.spool.purge_done(before);
@@ -554,21 +571,29 @@ impl World {
         }
     }
 
+    /// One of those who can goes on, but no client, and no time.
+    pub(super) fn go_on_without_time(&mut self) -> Held<bool> {
+        let able: Vec<Who> = EVERYONE[2..]
+            .iter()
+            .copied()
+            .filter(|who| self.can(*who))
+            .collect();
+        if able.is_empty() {
+            return Ok(false);
+        }
+        let who = self.chance.pick(&able);
+        self.go_on(who)?;
+        Ok(true)
+    }
+
     /// Lets everybody but the clients go on until nothing is left to do but what a clock far away will bring.
     pub(super) fn settle(&mut self) -> Held {
         let begin = self.now.tick;
         for _ in 0..30_000 {
-            if self.over() {
+            if self.over() || self.clients.wanted_answer.is_some() {
                 return Ok(());
             }
-            let able: Vec<Who> = EVERYONE[2..]
-                .iter()
-                .copied()
-                .filter(|who| self.can(*who))
-                .collect();
-            if !able.is_empty() {
-                let who = self.chance.pick(&able);
-                self.go_on(who)?;
+            if self.go_on_without_time()? {
                 continue;
             }
             let wake = self

@@ -11,6 +11,7 @@ use super::{
     },
 };
 use crate::{
+    defect::{Defect, planted},
     store::recover::JournalStart,
     task::{Record, encode_record},
 };
@@ -319,7 +320,9 @@ impl Ledger {
             .filter(|frame| frame.seq > cut)
             .map(|frame| frame.bytes.len() as u64)
             .sum();
-        self.leaving = self.old.extract_if(.., |old| old.last <= cut).collect();
+        let early = planted(Defect::DeleteSegmentEarly);
+        let leaving = self.old.extract_if(.., |old| old.last <= cut || early);
+        self.leaving = leaving.collect();
         self.leaving.iter().map(|old| old.number).collect()
     }
 
