@@ -11,6 +11,7 @@ use crate::{
     measure::Pair,
     report::{Report, Target, show},
     server::{self, Daemon},
+    trace,
     wire::{self, Lane, Pace, Run, Talk},
 };
 
@@ -41,6 +42,10 @@ fn submit(address: SocketAddr, time: Duration, most: u64) -> anyhow::Result<(f64
         Submit::to(&account, "default")
     })?;
     account.check_submitted(run.count)?;
+    trace(&format!(
+        "{address}: {} submits in {:?}",
+        run.count, run.took
+    ));
     Ok((run.rate(), run.count))
 }
 
@@ -51,6 +56,10 @@ fn claim(address: SocketAddr, time: Duration, max: u64) -> anyhow::Result<(f64, 
         Claim::from(&account, "default", max, number)
     })?;
     account.check_claimed(run.count)?;
+    trace(&format!(
+        "{address}: {} claims in {:?}",
+        run.count, run.took
+    ));
     Ok((run.rate(), run.count))
 }
 
@@ -61,6 +70,10 @@ pub fn empty(address: SocketAddr) -> anyhow::Result<u64> {
         Claim::from(&account, "default", 100, number)
     })?;
     account.check_claimed(run.count)?;
+    trace(&format!(
+        "{address}: emptied of {} in {:?}",
+        run.count, run.took
+    ));
     Ok(run.count)
 }
 
@@ -90,10 +103,11 @@ pub fn run(context: &Context, report: &mut Report) -> anyhow::Result<()> {
         let (mut files, mut none) = (Pair::default(), Pair::default());
         for _ in 0..turns {
             let (theirs, there) = claim(ceiling, time, max)?;
-            // As many as the ceiling's claims got: the daemon's get no further.
+            // As many as it needs for a steady rate; their files take a while to be written.
+            let there = there.min(context.count(60_000, 20_000));
             files.add(claim_of(&daemon, there, time, max)?, theirs);
             let held = Daemon::start("ceiling-held", HELD)?;
-            none.add(claim_of(&held, there.min(HELD_TASKS), time, max)?, theirs);
+            none.add(claim_of(&held, there, time, max)?, theirs);
         }
         let name = format!("claim + complete, {max} at once");
         tell(report, &name, &files, target);

@@ -9,7 +9,9 @@ use anyhow::{Context as _, bail};
 use memchr::memmem;
 
 use crate::{
-    account::{Account, write_payload},
+    account::{Account, PAYLOAD, read_payload, write_payload},
+    phase::Codec,
+    trace,
     wire::Talk,
 };
 
@@ -106,7 +108,7 @@ impl Submit {
         };
         let start = format!(r#"{{{field}"payload":""#);
         let tail = br#""}"#;
-        let length = start.len() + crate::account::PAYLOAD + tail.len();
+        let length = start.len() + PAYLOAD + tail.len();
         Self {
             account: account.clone(),
             head: (head("POST", "/api/v1/tasks", "application/json", length) + &start).into_bytes(),
@@ -120,7 +122,7 @@ impl Submit {
     pub fn form(account: &Account) -> Self {
         let start = "payload=";
         let tail = b"&priority=100&exectime=";
-        let length = start.len() + crate::account::PAYLOAD + tail.len();
+        let length = start.len() + PAYLOAD + tail.len();
         let kind = "application/x-www-form-urlencoded";
         Self {
             account: account.clone(),
@@ -128,6 +130,19 @@ impl Submit {
             tail,
             form: true,
         }
+    }
+
+    fn write(&self, number: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        write_payload(number, out);
+        if self.form {
+            for byte in out.iter_mut().rev().take_while(|byte| **byte != b'=') {
+                if *byte == b' ' {
+                    *byte = b'+';
+                }
+            }
+        }
+        out.extend_from_slice(self.tail);
     }
 }
 
@@ -139,16 +154,7 @@ impl Talk for Submit {
         let Some(number) = self.account.take() else {
             return false;
         };
-        out.extend_from_slice(&self.head);
-        write_payload(number, out);
-        if self.form {
-            for byte in out.iter_mut().rev().take_while(|byte| **byte != b'=') {
-                if *byte == b' ' {
-                    *byte = b'+';
-                }
-            }
-        }
-        out.extend_from_slice(self.tail);
+        self.write(number, out);
         true
     }
 
@@ -310,6 +316,7 @@ pub struct Cycle {
     /// Whether the last request was a submit.
     submitting: bool,
     over: bool,
+    claims_only: bool,
 }
 
 impl Cycle {
@@ -321,7 +328,15 @@ impl Cycle {
             claim: Claim::from(account, queue, 1, worker),
             submitting: false,
             over: false,
+            claims_only: false,
         }
+    }
+
+    /// Only the latency of its claims counts.
+    #[must_use]
+    pub const fn timing_claims(mut self) -> Self {
+        self.claims_only = true;
+        self
     }
 }
 
@@ -354,6 +369,67 @@ impl Talk for Cycle {
     /// A cycle counts when its task has been handed out.
     fn weight(&self) -> u64 {
         if self.submitting { 0 } else { self.claim.got }
+    }
+
+    fn timed(&self) -> bool {
+        !self.claims_only || (!self.submitting && self.claim.got > 0)
+    }
+}
+
+/// The original's endpoints: a form, `GET /api/next`, `POST /api/complete`.
+#[derive(Debug)]
+pub struct Original {
+    submit: Submit,
+    id: Vec<u8>,
+}
+
+impl Default for Original {
+    fn default() -> Self {
+        Self {
+            submit: Submit::form(&Account::default()),
+            id: Vec::new(),
+        }
+    }
+}
+
+impl Codec for Original {
+    fn submit(&mut self, number: u64, out: &mut Vec<u8>) {
+        self.submit.write(number, out);
+    }
+
+    fn submitted(&mut self, input: &[u8]) -> anyhow::Result<Option<usize>> {
+        Ok(expect(input, 302)?.map(|reply| reply.length))
+    }
+
+    fn claim(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"GET /api/next HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+
+    fn claimed(&mut self, input: &[u8]) -> anyhow::Result<Option<(usize, Option<u128>)>> {
+        let Some(reply) = expect(input, 200)? else {
+            return Ok(None);
+        };
+        if reply.body == br#"{"status":"ok","task":null}"# {
+            return Ok(Some((reply.length, None)));
+        }
+        let name = br#""payload":""#;
+        let at = memmem::find(reply.body, name).context("no payload")? + name.len();
+        let payload = reply.body.get(at..at + PAYLOAD).context("no payload")?;
+        self.id.clear();
+        self.id
+            .extend_from_slice(id_in(reply.body).context("no id")?);
+        Ok(Some((reply.length, Some(read_payload(payload)?))))
+    }
+
+    fn complete(&mut self, out: &mut Vec<u8>) {
+        let body = [br#"{"id":""#, &self.id[..], br#""}"#].concat();
+        let head = head("POST", "/api/complete", "application/json", body.len());
+        out.extend_from_slice(head.as_bytes());
+        out.extend_from_slice(&body);
+    }
+
+    fn completed(&mut self, input: &[u8]) -> anyhow::Result<Option<usize>> {
+        Ok(expect(input, 200)?.map(|reply| reply.length))
     }
 }
 
@@ -410,5 +486,6 @@ pub fn fill(address: SocketAddr, queue: &str, count: u64) -> anyhow::Result<()> 
             bail!("{} of {asked} tasks taken", accepted.created);
         }
     }
+    trace(&format!("{address}: filled with {count}"));
     Ok(())
 }

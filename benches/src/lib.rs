@@ -4,15 +4,25 @@
 //! machines differ and this one is never quiet.
 
 pub mod account;
+pub mod beanstalkd;
 pub mod ceiling;
 pub mod http;
 pub mod measure;
 pub mod null;
+pub mod peers;
+pub mod phase;
+pub mod postgres;
+pub mod redis;
 pub mod report;
 pub mod server;
 pub mod wire;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 
@@ -46,9 +56,18 @@ impl Context {
     }
 }
 
+/// Says on standard error what goes on, with `BENCH_TRACE` in the environment.
+pub fn trace(text: &str) {
+    static START: OnceLock<Instant> = OnceLock::new();
+    if std::env::var_os("BENCH_TRACE").is_some() {
+        let start = START.get_or_init(Instant::now);
+        eprintln!("    {:8.3} {text}", start.elapsed().as_secs_f64());
+    }
+}
+
 type Bench = fn(&Context, &mut Report) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 1] = [("ceiling", ceiling::run)];
+const BENCHES: [(&str, Bench); 2] = [("ceiling", ceiling::run), ("peers", peers::run)];
 
 /// The program.
 #[must_use]
@@ -107,7 +126,7 @@ fn measure_all(context: &Context, names: &[String]) -> anyhow::Result<ExitCode> 
             continue;
         }
         println!("\n== {name}");
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         let mut report = Report::default();
         if let Err(error) = bench(context, &mut report) {
             // The others are measured all the same; the run as a whole has failed.

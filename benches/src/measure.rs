@@ -21,6 +21,15 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Before the first turn.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            ours: Vec::new(),
+            theirs: Vec::new(),
+        }
+    }
+
     /// One turn.
     pub fn add(&mut self, ours: f64, theirs: f64) {
         self.ours.push(ours);

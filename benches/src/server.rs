@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::http;
+use crate::{http, trace};
 
 /// How long a server may take to start or to settle.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -259,6 +259,7 @@ impl Daemon {
             }
             thread::sleep(Duration::from_millis(20));
         }
+        trace(&format!("{}: settled", self.address));
         Ok(())
     }
 }

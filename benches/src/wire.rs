@@ -30,6 +30,10 @@ pub trait Talk {
     fn weight(&self) -> u64 {
         1
     }
+    /// Whether the last reply's latency counts.
+    fn timed(&self) -> bool {
+        true
+    }
 }
 
 /// A connection and its side of the conversation.
@@ -140,6 +144,8 @@ pub struct Second {
 pub struct Run {
     /// Operations that were answered as they should be.
     pub count: u64,
+    /// Requests that were answered.
+    pub requests: u64,
     /// From the first request to the last reply.
     pub took: Duration,
     /// Nanoseconds of each reply.
@@ -188,6 +194,7 @@ pub fn drive<T: Talk>(
         idle: VecDeque::new(),
         run: Run {
             count: 0,
+            requests: 0,
             took: Duration::ZERO,
             latency: histogram()?,
             seconds: Vec::new(),
@@ -301,7 +308,10 @@ impl<T: Talk> Work<'_, T> {
         let now = Instant::now();
         let took = (now - lane.asked).as_nanos() as u64;
         let weight = lane.talk.weight();
-        self.run.latency.record(took.clamp(1, HIGHEST))?;
+        if lane.talk.timed() {
+            self.run.latency.record(took.clamp(1, HIGHEST))?;
+        }
+        self.run.requests += 1;
         self.run.count += weight;
         self.last = now;
         let second = (now - self.start).as_secs() as usize;
