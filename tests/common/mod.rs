@@ -13,6 +13,8 @@
     reason = "a test fails by panicking, and holds real programs against a real clock"
 )]
 
+pub mod account;
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -99,6 +101,36 @@ impl Daemon {
         let (child, address) = spawn(self.scratch.path(), &self.extra);
         self.child = child;
         self.address = address;
+    }
+
+    /// Starts a new one on the same data without waiting until it is ready: for those who don't let it get so far.
+    pub fn restart_unready(&mut self) {
+        self.child = command(self.scratch.path(), &self.extra)
+            .stdout(Stdio::null())
+            .stderr(self.log())
+            .spawn()
+            .expect("the daemon starts");
+    }
+
+    /// The same data, another way to be started from now on.
+    pub fn set_extra(&mut self, extra: &[&str]) {
+        self.extra = extra.iter().map(ToString::to_string).collect();
+    }
+
+    fn log(&self) -> fs::File {
+        open_log(self.scratch.path())
+    }
+
+    /// What it has logged.
+    pub fn logged(&self) -> String {
+        fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default()
+    }
+
+    /// Kills it, and gives whether it was still alive.
+    pub fn kill_if_alive(&mut self) -> bool {
+        self.child.kill().expect("kill -9, also of what has ended");
+        let status = self.child.wait().expect("it is dead");
+        std::os::unix::process::ExitStatusExt::signal(&status) == Some(9)
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -259,15 +291,18 @@ fn command(scratch: &Path, extra: &[String]) -> Command {
     command
 }
 
-fn spawn(scratch: &Path, extra: &[String]) -> (Child, String) {
-    let log = fs::OpenOptions::new()
+fn open_log(scratch: &Path) -> fs::File {
+    fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(scratch.join("log"))
-        .expect("a log");
+        .expect("a log")
+}
+
+fn spawn(scratch: &Path, extra: &[String]) -> (Child, String) {
     let mut child = command(scratch, extra)
         .stdout(Stdio::piped())
-        .stderr(log)
+        .stderr(open_log(scratch))
         .spawn()
         .expect("the daemon starts");
     let mut lines = BufReader::new(child.stdout.take().expect("its output"));
