@@ -14,6 +14,7 @@
 )]
 
 pub mod account;
+pub mod mount;
 
 use std::{
     fs,
