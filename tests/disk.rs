@@ -11,23 +11,18 @@
 
 mod common;
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::net::UnixDatagram,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{collections::BTreeSet, fs, os::unix::net::UnixDatagram, path::Path};
 
 use common::{
-    Daemon, PATIENCE,
+    Daemon, PATIENCE, Way,
     account::{Line, all, id_of},
     mount::{Mount, ext4, free_ranges, has, may_mount, skip, tool},
     names, request, until,
 };
 use serde_json::{Value, json};
 
-const SMALL: &str = "journal_segment = \"64KiB\"\ncheckpoint_bytes = \"1MiB\"\n";
+const SMALL: &str =
+    "spool_delay = \"300ms\"\njournal_segment = \"64KiB\"\ncheckpoint_bytes = \"1MiB\"\n";
 
 /// A scratch directory with settings in it, and nothing mounted yet.
 fn scratch(settings: &str) -> tempfile::TempDir {
@@ -104,7 +99,7 @@ fn a_full_disk(scratch: tempfile::TempDir, mount: &Mount) {
             "POST",
             "/api/v1/tasks",
             "application/json",
-            r#"{"payload":1}"#,
+            &json!({"payload": "x".repeat(500)}).to_string(),
         ))
         .1
         .to_ascii_lowercase();
@@ -113,11 +108,11 @@ fn a_full_disk(scratch: tempfile::TempDir, mount: &Mount) {
         "{head}"
     );
     assert!(head.contains("retry-after:"), "{head}");
-    assert!(there.len() > 10, "only {} were taken", there.len());
+    assert!(there.len() > 3, "only {} were taken", there.len());
 
     // Claims and ends go on.
     let mut held = claim(&mut line, "default", there.len() / 2);
-    assert!(held.len() > 4, "only {} were handed out", held.len());
+    assert!(held.len() > 1, "only {} were handed out", held.len());
     for _ in 0..held.len() / 2 {
         let one = held.pop().expect("one more");
         complete(&mut line, &one);
@@ -306,5 +301,216 @@ fn a_directory_that_holds_no_more_names_is_full_for_its_queue_alone() {
         let tasks = tasks.iter().filter(|(_, task)| task["queue"] == "narrow");
         (files == tasks.map(|(id, _)| id.clone()).collect()).then_some(())
     });
+    assert!(daemon.stop().success());
+}
+
+/// What a service manager is told.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn listen(scratch: &Path) -> (Self, (String, String)) {
+        let path = scratch.join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("patience");
+        let variable = ("NOTIFY_SOCKET".to_owned(), path.display().to_string());
+        (Self(socket), variable)
+    }
+
+    /// Waits until it is told something that contains `text`.
+    fn hears(&self, text: &str) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = self.0.recv(&mut buffer).expect("it is told in time");
+            let told = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if told.contains(text) {
+                return told;
+            }
+        }
+    }
+}
+
+/// What must be so once a sync has failed: nothing is acknowledged any more, and it is said on every channel.
+fn writes_have_stopped(daemon: &mut Daemon, manager: &Manager, held: &[(String, Value)]) {
+    let mut line = Line::open(&daemon.address).expect("it serves");
+    let (status, answer) = submit(&mut line, "default", "later");
+    assert_eq!(
+        (status, &answer["type"]),
+        (503, &json!("/problems/fault")),
+        "{answer}"
+    );
+    for (id, token) in held {
+        let path = format!("/api/v1/tasks/{id}/complete");
+        let (status, answer) = line
+            .ask("POST", &path, &json!({"token": token}).to_string())
+            .expect("an answer");
+        assert_eq!(
+            (status, &answer["type"]),
+            (503, &json!("/problems/fault")),
+            "{answer}"
+        );
+    }
+    let (status, why) = daemon.text("/readyz");
+    assert_eq!(status, 503, "{why}");
+    assert!(why.contains("sync journal/"), "{why}");
+    let (status, metrics) = daemon.text("/metrics");
+    assert_eq!(status, 200);
+    assert!(metrics.contains("workqueue_fault 1"), "{metrics}");
+    let told = manager.hears("FAILED");
+    assert!(
+        told.starts_with("STATUS=") && told.contains("sync journal/"),
+        "{told}"
+    );
+    assert!(daemon.logged().contains("no more writes are taken"));
+    assert_eq!(daemon.stop().code(), Some(74), "{}", daemon.logged());
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_acknowledged_and_the_restart_has_what_was() {
+    if !has("strace") {
+        return skip("strace is not installed").unwrap_or_default();
+    }
+    // The fourth sync of a thread of the daemon fails, as if the disk had; one of those that write is the first to get there.
+    for fails in [4, 9, 30] {
+        let scratch = scratch("spool_delay = \"60s\"\n");
+        let (manager, variable) = Manager::listen(scratch.path());
+        let settings = scratch.path().join("settings.toml").display().to_string();
+        let trace = scratch.path().join("trace").display().to_string();
+        let inject = format!("inject=fdatasync:error=EIO:when={fails}");
+        let mut way = Way::with(&["--log-level", "warn", "--config", &settings]);
+        // `-D`: the daemon is our child, and strace watches from beside.
+        let under = [
+            "strace",
+            "-D",
+            "-f",
+            "-qq",
+            "-o",
+            &trace,
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            &inject,
+        ];
+        way.under = under.map(str::to_owned).to_vec();
+        way.environment.push(variable);
+        let mut daemon = Daemon::start_so(scratch, way);
+        let mut line = Line::open(&daemon.address).expect("it serves");
+        let mut there = BTreeSet::new();
+        let mut held = Vec::new();
+        let (status, answer) = loop {
+            let (status, answer) = submit(&mut line, "default", "payload");
+            if status != 201 {
+                break (status, answer);
+            }
+            there.insert(answer["id"].as_str().expect("an id").to_owned());
+            if there.len() == 2 {
+                let body = json!({"queues": ["default"], "lease": 3600});
+                let (status, answer) = line
+                    .ask("POST", "/api/v1/claim", &body.to_string())
+                    .expect("an answer");
+                if status == 200 {
+                    let task = &answer["tasks"][0];
+                    held.push((
+                        task["id"].as_str().expect("an id").to_owned(),
+                        task["token"].clone(),
+                    ));
+                }
+            }
+            assert!(there.len() < 100, "no sync has failed");
+        };
+        assert_eq!(
+            (status, &answer["type"]),
+            (503, &json!("/problems/fault")),
+            "{answer}"
+        );
+        writes_have_stopped(&mut daemon, &manager, &held);
+        daemon.set_way(Way::with(&["--log-level", "warn"]));
+        daemon.restart();
+        let found = all(&daemon);
+        // The one that was answered 503 may be there.
+        assert!(found.len() <= there.len() + 1, "{found:?}");
+        for id in &there {
+            assert!(found.contains_key(id), "{id} was acknowledged and is lost");
+        }
+        let mut line = Line::open(&daemon.address).expect("it serves");
+        for one in &held {
+            complete(&mut line, one);
+        }
+        assert!(daemon.stop().success());
+    }
+}
+
+/// A device that has room for what its file system keeps about itself, and for nothing else once its host is full: writes
+/// that the kernel had taken fail when they are to be written.
+fn failing_device(scratch: &Path) -> Option<(Mount, std::path::PathBuf)> {
+    let host = Mount::tmpfs(&scratch.join("host"), "64m")?;
+    let (sparse, image) = (scratch.join("sparse"), scratch.join("host/image"));
+    ext4(&sparse, 32, &["-E", "nodiscard"])?;
+    let (from, to) = (sparse.display().to_string(), image.display().to_string());
+    tool("cp", &["--sparse=never", &from, &to]);
+    for (from, length) in free_ranges(&image) {
+        let (from, length) = (from.to_string(), length.to_string());
+        tool("fallocate", &["-p", "-o", &from, "-l", &length, &to]);
+    }
+    Some((host, image))
+}
+
+#[test]
+fn a_device_that_fails_stops_writes_and_what_it_lost_was_never_acknowledged() {
+    let scratch = scratch("spool_delay = \"60s\"\njournal_segment = \"1MiB\"\n");
+    if !may_mount() {
+        return;
+    }
+    let Some((host, image)) = failing_device(scratch.path()) else {
+        return;
+    };
+    let data = scratch.path().join("data");
+    let Some(mount) = Mount::image(&data, &image) else {
+        return;
+    };
+    let (manager, variable) = Manager::listen(scratch.path());
+    let settings = scratch.path().join("settings.toml").display().to_string();
+    let mut way = Way::with(&["--log-level", "warn", "--config", &settings]);
+    way.environment.push(variable);
+    let mut daemon = Daemon::start_so(scratch, way);
+    let mut line = Line::open(&daemon.address).expect("it serves");
+    let mut there = BTreeSet::new();
+    for _ in 0..3 {
+        let (status, answer) = submit(&mut line, "default", &"x".repeat(900));
+        assert_eq!(status, 201, "{answer}");
+        there.insert(answer["id"].as_str().expect("an id").to_owned());
+    }
+    let held = claim(&mut line, "default", 1);
+    // What the file system keeps about itself is written, then the host fills up.
+    tool("sync", &["-f", &data.display().to_string()]);
+    let ballast = host.fill();
+    let (more, status, answer) = submit_until_refused(&mut line, "default");
+    there.extend(more);
+    assert_eq!(
+        (status, &answer["type"]),
+        (503, &json!("/problems/fault")),
+        "{answer}"
+    );
+    writes_have_stopped(&mut daemon, &manager, &held);
+
+    // The device is well again. What the kernel still remembers of the lost write is not on it: the start may not build on that.
+    fs::remove_file(ballast).expect("room");
+    daemon.restart();
+    let mut line = Line::open(&daemon.address).expect("it serves");
+    for _ in 0..3 {
+        let (status, answer) = submit(&mut line, "default", "after");
+        assert_eq!(status, 201, "{answer}");
+        there.insert(answer["id"].as_str().expect("an id").to_owned());
+    }
+    daemon.kill();
+    // As after a power cut: nothing is read from memory.
+    mount.unmount();
+    let Some(_mount) = Mount::image(&data, &image) else {
+        return;
+    };
+    daemon.restart();
+    let found = all(&daemon);
+    for id in &there {
+        assert!(found.contains_key(id), "{id} was acknowledged and is lost");
+    }
     assert!(daemon.stop().success());
 }

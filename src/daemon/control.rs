@@ -155,7 +155,7 @@ impl Controls {
     }
 }
 
-/// Keeps the service manager's status line true.
+/// Keeps the service manager's status line true. A fault is told at once, and is the last word.
 pub(super) async fn keep_status(handle: Arc<Handle>) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
@@ -170,13 +170,20 @@ pub(super) async fn keep_status(handle: Arc<Handle>) {
             notify::status(&text);
             before = text;
         }
-        tokio::time::sleep(STATUS_EVERY).await;
+        tokio::select! {
+            fault = handle.faulted() => return notify::status(&fault_text(&fault)),
+            () = tokio::time::sleep(STATUS_EVERY) => {}
+        }
     }
+}
+
+fn fault_text(fault: &str) -> String {
+    format!("FAILED, no writes are taken: {fault}")
 }
 
 fn status_text(view: &StatusView) -> String {
     if let Some(fault) = &view.fault {
-        return format!("FAILED, no writes are taken: {fault}");
+        return fault_text(fault);
     }
     let [leased, ready, scheduled, dead] = view.counts;
     let lag = view.spool_lag.as_secs_f64();

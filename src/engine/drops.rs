@@ -81,7 +81,8 @@ impl Engine {
         let room = self.ledger.room_for_new(bytes, 1);
         if self.queue.is_draining(&task.queue)
             || room != Room::Yes
-            || self.files.len() >= self.settings.max_pending_files
+            || self.full.waiting_in(&task.queue) > 0
+            || self.is_crowded()
         {
             self.wait_for_room(now, room, |ledger| ledger.room_for_new(bytes, 1));
             return self.postpone(source, task);

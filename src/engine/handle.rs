@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crossbeam_channel::{Sender, TrySendError};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::io::{Input, Request, Response, Ticket};
 use crate::{
@@ -37,6 +37,16 @@ pub(super) enum Post {
 pub(super) struct Signs {
     pub(super) ready: AtomicBool,
     pub(super) fault: OnceLock<Arc<str>>,
+    /// Wakes those who wait for a fault.
+    pub(super) failed: Notify,
+}
+
+impl Signs {
+    /// Writes have stopped, for this reason. The first reason stays.
+    pub(super) fn fail(&self, text: Arc<str>) {
+        drop(self.fault.set(text));
+        self.failed.notify_waiters();
+    }
 }
 
 /// The engine, for those who ask.
@@ -59,6 +69,18 @@ impl Handle {
             tickets: AtomicU64::new(0),
             events,
             signs,
+        }
+    }
+
+    /// Ready when writes have stopped, with the reason.
+    pub async fn faulted(&self) -> Arc<str> {
+        loop {
+            // Made before the look, so that a fault between the two is not missed.
+            let failed = self.signs.failed.notified();
+            if let Some(fault) = self.signs.fault.get() {
+                return Arc::clone(fault);
+            }
+            failed.await;
         }
     }
 

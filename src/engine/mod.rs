@@ -19,6 +19,7 @@ mod crash;
 pub mod driver;
 mod drops;
 mod files;
+mod full;
 mod handle;
 mod hands;
 mod io;
@@ -48,6 +49,7 @@ use self::{
     bodies::Bodies,
     claims::Waiting,
     files::{DoneTask, Files},
+    full::Full,
     payloads::Parked,
     workers::Workers,
     writing::Checkpointing,
@@ -153,7 +155,7 @@ pub struct Engine {
     checkpoint_from: u64,
     last_sealed: Seq,
     room_refused: Option<Tick>,
-    spool_full: bool,
+    full: Full,
     /// Whether as many file changes waited as may, when that was last looked at.
     crowded: bool,
     listening: bool,
@@ -225,6 +227,7 @@ impl Engine {
             self.waiting.next_deadline(),
             self.files_wake(durable),
             self.bodies.next_try(now.tick),
+            self.next_segment_try(),
             self.next_purge,
         ]
         .into_iter()
@@ -252,6 +255,7 @@ impl Engine {
     fn flush(&mut self, now: Now, out: &mut Vec<Output>) {
         if self.fault.is_none() {
             self.expire(now);
+            self.retry_segment(now);
             self.retry_loads(now, out);
             self.serve_stirred(now, out);
             self.end_waits(now, out);
@@ -466,6 +470,18 @@ impl Engine {
                 }
                 rested
             }
+        }
+    }
+
+    /// When a segment is tried for again of which an end waits: that the disk has room is told by nobody.
+    fn next_segment_try(&self) -> Option<Tick> {
+        let refused = self.room_refused.filter(|_| self.ledger.is_stuck());
+        refused.map(|at| at.plus(ROOM_RETRY))
+    }
+
+    fn retry_segment(&mut self, now: Now) {
+        if self.next_segment_try().is_some_and(|tick| tick <= now.tick) {
+            self.ledger.retry_segment();
         }
     }
 

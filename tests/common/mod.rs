@@ -36,7 +36,27 @@ pub struct Daemon {
     child: Child,
     pub address: String,
     pub scratch: tempfile::TempDir,
-    extra: Vec<String>,
+    way: Way,
+}
+
+/// How a daemon is started.
+#[derive(Default, Clone)]
+pub struct Way {
+    /// Further arguments.
+    pub extra: Vec<String>,
+    /// A program that runs it, with its arguments.
+    pub under: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Way {
+    pub fn with(extra: &[&str]) -> Self {
+        Self {
+            extra: extra.iter().map(ToString::to_string).collect(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Daemon {
@@ -47,13 +67,17 @@ impl Daemon {
 
     /// Starts one on what another left.
     pub fn start_in(scratch: tempfile::TempDir, extra: &[&str]) -> Self {
-        let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
-        let (child, address) = spawn(scratch.path(), &extra);
+        Self::start_so(scratch, Way::with(extra))
+    }
+
+    /// Starts one in another way.
+    pub fn start_so(scratch: tempfile::TempDir, way: Way) -> Self {
+        let (child, address) = spawn(scratch.path(), &way);
         Self {
             child,
             address,
             scratch,
-            extra,
+            way,
         }
     }
 
@@ -99,14 +123,14 @@ impl Daemon {
     }
 
     pub fn restart(&mut self) {
-        let (child, address) = spawn(self.scratch.path(), &self.extra);
+        let (child, address) = spawn(self.scratch.path(), &self.way);
         self.child = child;
         self.address = address;
     }
 
     /// Starts a new one on the same data without waiting until it is ready: for those who don't let it get so far.
     pub fn restart_unready(&mut self) {
-        self.child = command(self.scratch.path(), &self.extra)
+        self.child = command(self.scratch.path(), &self.way)
             .stdout(Stdio::null())
             .stderr(self.log())
             .spawn()
@@ -114,8 +138,8 @@ impl Daemon {
     }
 
     /// The same data, another way to be started from now on.
-    pub fn set_extra(&mut self, extra: &[&str]) {
-        self.extra = extra.iter().map(ToString::to_string).collect();
+    pub fn set_way(&mut self, way: Way) {
+        self.way = way;
     }
 
     fn log(&self) -> fs::File {
@@ -275,9 +299,19 @@ fn json(body: &str) -> Value {
     }
 }
 
-fn command(scratch: &Path, extra: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_workqueued"));
+fn command(scratch: &Path, way: &Way) -> Command {
+    let program = env!("CARGO_BIN_EXE_workqueued");
+    let mut command = match way.under.split_first() {
+        None => Command::new(program),
+        Some((under, args)) => {
+            let mut command = Command::new(under);
+            command.args(args).arg(program);
+            command
+        }
+    };
+    let variables = way.environment.iter();
     command
+        .envs(variables.map(|(name, value)| (name, value)))
         .arg("--data-dir")
         .arg(scratch.join("data"))
         .arg("--admin-socket")
@@ -285,10 +319,10 @@ fn command(scratch: &Path, extra: &[String]) -> Command {
         .env_remove("WORKQUEUE_SETTINGS")
         .env("XDG_CONFIG_HOME", scratch)
         .stdin(Stdio::null());
-    if !extra.iter().any(|arg| arg == "--listen") {
+    if !way.extra.iter().any(|arg| arg == "--listen") {
         command.args(["--listen", "127.0.0.1:0"]);
     }
-    command.args(extra);
+    command.args(&way.extra);
     command
 }
 
@@ -300,8 +334,8 @@ fn open_log(scratch: &Path) -> fs::File {
         .expect("a log")
 }
 
-fn spawn(scratch: &Path, extra: &[String]) -> (Child, String) {
-    let mut child = command(scratch, extra)
+fn spawn(scratch: &Path, way: &Way) -> (Child, String) {
+    let mut child = command(scratch, way)
         .stdout(Stdio::piped())
         .stderr(open_log(scratch))
         .spawn()
@@ -347,8 +381,7 @@ fn spawn(scratch: &Path, extra: &[String]) -> (Child, String) {
 
 /// Runs the daemon where it is expected to refuse: its exit code and what it said.
 pub fn refused(scratch: &Path, extra: &[&str]) -> (i32, String) {
-    let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
-    let mut child = command(scratch, &extra)
+    let mut child = command(scratch, &Way::with(extra))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
