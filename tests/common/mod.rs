@@ -238,6 +238,49 @@ impl Daemon {
     }
 }
 
+/// A daemon of which nobody knows yet whether it gets ready or ends.
+pub struct Starting {
+    child: Child,
+    address: Option<String>,
+}
+
+impl Starting {
+    /// Waits for the one or the other: `None` is ready.
+    pub fn wait_ready_or_end(&mut self) -> Option<ExitStatus> {
+        let lines = self.child.stdout.take().expect("its output");
+        self.address = ready_address(&mut BufReader::new(lines));
+        match self.address {
+            Some(_) => None,
+            None => Some(wait(&mut self.child)),
+        }
+    }
+
+    /// The daemon that got ready.
+    pub fn ready(self, scratch: tempfile::TempDir) -> Daemon {
+        Daemon {
+            child: self.child,
+            address: self.address.expect("it is ready"),
+            scratch,
+            way: Way::with(&["--log-level", "warn"]),
+        }
+    }
+}
+
+impl Daemon {
+    /// Starts one that may refuse to.
+    pub fn start_or_end(scratch: &Path) -> Starting {
+        let child = command(scratch, &Way::with(&["--log-level", "warn"]))
+            .stdout(Stdio::piped())
+            .stderr(open_log(scratch))
+            .spawn()
+            .expect("the daemon starts");
+        Starting {
+            child,
+            address: None,
+        }
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
@@ -341,27 +384,10 @@ fn spawn(scratch: &Path, way: &Way) -> (Child, String) {
         .spawn()
         .expect("the daemon starts");
     let mut lines = BufReader::new(child.stdout.take().expect("its output"));
-    let mut address = None;
-    let mut line = String::new();
-    loop {
-        line.clear();
-        let count = lines.read_line(&mut line).expect("its output");
-        if count == 0 {
-            let log = fs::read_to_string(scratch.join("log")).unwrap_or_default();
-            panic!("the daemon ended before it was ready: {log}");
-        }
-        if let Some(url) = line.trim().strip_prefix("page") {
-            address = Some(
-                url.trim()
-                    .trim_start_matches("http://")
-                    .trim_end_matches('/')
-                    .to_owned(),
-            );
-        }
-        if line.trim().starts_with("try") {
-            break;
-        }
-    }
+    let Some(address) = ready_address(&mut lines) else {
+        let log = fs::read_to_string(scratch.join("log")).unwrap_or_default();
+        panic!("the daemon ended before it was ready: {log}");
+    };
     // Kept open and emptied, so that the daemon's worker can go on writing.
     let path = scratch.join("out");
     std::thread::spawn(move || {
@@ -376,7 +402,28 @@ fn spawn(scratch: &Path, way: &Way) -> (Child, String) {
             line.clear();
         }
     });
-    (child, address.unwrap_or_default())
+    (child, address)
+}
+
+/// Reads what a daemon says until it is ready: its address, empty where it has none. `None`: it ended before.
+fn ready_address(lines: &mut impl std::io::BufRead) -> Option<String> {
+    let mut address = String::new();
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if lines.read_line(&mut line).expect("its output") == 0 {
+            return None;
+        }
+        if let Some(url) = line.trim().strip_prefix("page") {
+            url.trim()
+                .trim_start_matches("http://")
+                .trim_end_matches('/')
+                .clone_into(&mut address);
+        }
+        if line.trim().starts_with("try") {
+            return Some(address);
+        }
+    }
 }
 
 /// Runs the daemon where it is expected to refuse: its exit code and what it said.
