@@ -6,6 +6,8 @@
 mod checkpoint;
 mod data_dir;
 mod disk;
+#[cfg(test)]
+mod golden_tests;
 mod journal;
 mod latch;
 mod lock;
