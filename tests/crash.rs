@@ -24,8 +24,10 @@ use std::{
 use common::{
     Daemon,
     account::{Account, Chance, a_moment, all, seed},
+    mount::say,
     request,
 };
+use serde_json::json;
 
 const CLIENTS: usize = 8;
 
@@ -157,7 +159,7 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
         ("in a stop", &tally.in_a_stop),
     ]
     .map(|(what, count)| (what, count.load(Ordering::Relaxed)));
-    eprintln!("crashes: {fell:?}");
+    say(&format!("crashes: {fell:?}"));
     if rounds >= 100 {
         for (what, count) in fell {
             assert!(count >= rounds / 20, "too few crashes {what}: {fell:?}");
@@ -171,9 +173,9 @@ fn killed_while_it_loads_a_large_spool_it_starts_with_all_of_it() {
     let mut daemon = Daemon::start(&["--log-level", "warn"]);
     // Half of them with their files written and a checkpoint, half only in the journal.
     let lines = |from: u32| -> String {
-        (from..from + 5000)
-            .map(|number| format!("{{\"payload\":{number},\"max_attempts\":3}}\n"))
-            .collect()
+        let task = |number| json!({"payload": number, "max_attempts": 3}).to_string();
+        let lines: Vec<String> = (from..from + 5000).map(task).collect();
+        lines.join("\n")
     };
     for from in [0, 5000] {
         let (status, _, body) = daemon.raw(&request(

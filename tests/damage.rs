@@ -20,7 +20,7 @@ use std::{
 use common::{
     Daemon, Way,
     account::{Chance, Line, all, id_of, seed},
-    mount::{has, skip, tool},
+    mount::{has, say, skip, tool},
     names, out, refused, run, until,
 };
 use serde_json::{Value, json};
@@ -175,7 +175,9 @@ fn a_changed_byte_stops_the_start_or_changes_nothing_and_check_mends_it() {
         assert!(text.contains("is damaged at byte"), "{what}: {text}");
         mended(&killed, scratch, &what);
     }
-    eprintln!("changed bytes: {stopped} stopped the start, {passed} did not matter");
+    say(&format!(
+        "changed bytes: {stopped} stopped the start, {passed} did not matter"
+    ));
     assert!(stopped > 5, "{stopped}");
 }
 

@@ -189,7 +189,7 @@ fn task_file(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
         .unwrap_or_default();
     let Some(parsed) = FileName::parse(name) else {
         match area {
-            _ if name.starts_with(".wq-") && name.ends_with(".tmp") => report.temporary += 1,
+            _ if name.starts_with(".wq-") && has_extension(path, "tmp") => report.temporary += 1,
             _ if is_unfinished(name) => report.ignored += 1,
             Area::Tasks if has_extension(path, "json") || has_extension(path, "txt") => {
                 report.dropped += 1;

@@ -79,7 +79,9 @@ pub enum Refusal {
     NoRoom,
     /// The files of a queue find no room: the disk is full, or the queue's directory is. Its tasks can still end, and
     /// other queues go on.
-    #[error("queue {0}: there is no room for its files, the disk or its directory is full; no new task of it is taken until there is")]
+    #[error(
+        "queue {0}: there is no room for its files, the disk or its directory is full; no new task of it is taken until there is"
+    )]
     QueueFull(QueueName),
     /// More requests wait than the daemon is willing to hold.
     #[error("too many requests wait; try again soon")]

@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Daemon, PATIENCE, names, until};
+use super::{Daemon, PATIENCE, mount::say, names, until};
 
 /// Numbers from a seed (splitmix64).
 pub struct Chance(pub u64);
@@ -43,7 +43,7 @@ pub fn seed(of: &str) -> u64 {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             now.expect("after 1970").as_nanos() as u64
         });
-    eprintln!("{of}: WORKQUEUE_SEED={seed}");
+    say(&format!("{of}: WORKQUEUE_SEED={seed}"));
     seed
 }
 
@@ -332,6 +332,12 @@ impl Account {
                     "{when}: {name} is empty"
                 );
             }
+        }
+        for id in &self.book().completed {
+            assert!(
+                !files.contains(id),
+                "{when}: {id} has a file and was completed"
+            );
         }
         let odd: Vec<_> = files.symmetric_difference(&there).collect();
         assert!(odd.is_empty(), "{when}: files and tasks differ: {odd:?}");

@@ -18,15 +18,15 @@ impl Mount {
     pub fn tmpfs(at: &Path, size: &str) -> Option<Self> {
         let options = format!("size={size},mode=0755");
         let args = ["-t", "tmpfs", "-o", &options, "workqueue-test"];
-        Self::mount(at, &args)
+        Self::made(at, &args)
     }
 
     /// The file system in an image.
     pub fn image(at: &Path, image: &Path) -> Option<Self> {
-        Self::mount(at, &["-o", "loop", &image.display().to_string()])
+        Self::made(at, &["-o", "loop", &image.display().to_string()])
     }
 
-    fn mount(at: &Path, args: &[&str]) -> Option<Self> {
+    fn made(at: &Path, args: &[&str]) -> Option<Self> {
         fs::create_dir_all(at).expect("a place to mount at");
         let output = Command::new("mount").args(args).arg(at).output();
         match output {
@@ -140,6 +140,7 @@ pub fn skip<T>(why: &str) -> Option<T> {
     None
 }
 
-fn say(text: &str) {
+/// Says something past the test harness, which keeps what tests print to itself.
+pub fn say(text: &str) {
     writeln!(std::io::stderr(), "{text}").unwrap_or_default();
 }

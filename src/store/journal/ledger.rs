@@ -6,8 +6,8 @@ use super::{
     FRAME_HEADER, NewSegment, OldSegment, Room, SEGMENT_HEADER, Seq,
     format::dress_frame,
     room::{
-        Current, END_BYTES, LEAST_USUAL, SLACK_BYTES, START_BYTES, Spare, TASK_BYTES, Wish, counted,
-        counted_after, segment_size,
+        Current, END_BYTES, LEAST_USUAL, SLACK_BYTES, START_BYTES, Spare, TASK_BYTES, Wish,
+        counted, counted_after, segment_size,
     },
 };
 use crate::{
@@ -297,7 +297,10 @@ impl Ledger {
     /// come to that, and only where somebody else took the room that a start gave back.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
-        let homeless = self.frames.front().is_some_and(|frame| frame.place.is_none());
+        let homeless = self
+            .frames
+            .front()
+            .is_some_and(|frame| frame.place.is_none());
         self.refused && self.making.is_none() && homeless
     }
 
