@@ -1,5 +1,8 @@
-//! `kill -9` at any moment, with clients that keep account of every reply: nothing acknowledged is lost, nothing that was
-//! acknowledged as completed returns.
+//! `kill -9` at any moment, under load, with clients that keep account of every reply: nothing acknowledged is lost, nothing
+//! that was acknowledged as completed returns, nobody is handed what another holds.
+//!
+//! 200 crashes by default, as many as asked for with `WORKQUEUE_CRASHES`; `WORKQUEUE_SEED` tries a run again (the moments of
+//! the crashes depend on the machine too).
 
 #![allow(
     clippy::expect_used,
@@ -10,130 +13,127 @@
 mod common;
 
 use std::{
-    collections::BTreeSet,
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    fs,
+    io::Write as _,
+    os::unix::net::UnixStream,
+    sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use common::{Daemon, request};
-use serde_json::Value;
+use common::{
+    Daemon,
+    account::{Account, Chance, a_moment, all, seed},
+    mount::say,
+    request,
+};
+use serde_json::json;
 
-/// What clients were told.
+const CLIENTS: usize = 8;
+
+/// Where the crashes fell.
 #[derive(Default)]
-struct Account {
-    submitted: BTreeSet<String>,
-    completed: BTreeSet<String>,
-    /// Asked to be completed, without an answer: either is right.
-    doubtful: BTreeSet<String>,
+struct Tally {
+    under_load: AtomicU32,
+    in_a_checkpoint: AtomicU32,
+    in_a_start: AtomicU32,
+    in_a_stop: AtomicU32,
 }
 
-impl Account {
-    /// Holds what clients were told against what is there.
-    fn hold(&self, there: &BTreeSet<String>, when: &str) {
-        for id in &self.submitted {
-            let known =
-                there.contains(id) || self.completed.contains(id) || self.doubtful.contains(id);
-            assert!(known, "{when}: {id} was acknowledged and is lost");
-        }
-        for id in &self.completed {
-            assert!(
-                !there.contains(id),
-                "{when}: {id} was completed and is back"
-            );
-        }
+impl Tally {
+    fn count(what: &AtomicU32) {
+        what.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn ask(address: &str, method: &str, path: &str, body: &str) -> Option<(u16, Value)> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .ok()?;
-    stream
-        .write_all(request(method, path, "application/json", body).as_bytes())
-        .ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    // An answer that was cut off is none.
-    let value = if body.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(body).ok()?
-    };
-    Some((status, value))
+/// A daemon with small segments and checkpoints, so that many of them are met, and files as far behind as asked for.
+fn small(spool_delay: &str) -> Daemon {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let settings = format!(
+        "spool_delay = \"{spool_delay}\"\njournal_segment = \"64KiB\"\ncheckpoint_bytes = \"1MiB\"\npayload_cache = 20000\n"
+    );
+    let path = scratch.path().join("settings.toml");
+    fs::write(&path, settings).expect("settings");
+    let path = path.display().to_string();
+    Daemon::start_in(scratch, &["--log-level", "warn", "--config", &path])
 }
 
-fn client(address: &str, account: &Mutex<Account>, stop: &AtomicBool, number: usize) {
-    let mut round = 0;
-    while !stop.load(Ordering::Relaxed) {
-        round += 1;
-        let body = format!(
-            r#"{{"payload":"{number}-{round}","queue":"q{}"}}"#,
-            round % 3
-        );
-        match ask(address, "POST", "/api/v1/tasks", &body) {
-            Some((201, task)) => {
-                let id = task["id"].as_str().expect("an id").to_owned();
-                account.lock().expect("account").submitted.insert(id);
+/// Asks for a checkpoint and does not wait for it. Dropped after the daemon is dead, it tells whether that came first.
+struct Asked(UnixStream);
+
+impl Asked {
+    fn checkpoint(daemon: &Daemon) -> Self {
+        let mut stream = UnixStream::connect(daemon.socket()).expect("the admin socket");
+        let text = request("POST", "/checkpoint", "application/json", "");
+        stream.write_all(text.as_bytes()).expect("send");
+        Self(stream)
+    }
+
+    fn was_answered(mut self) -> bool {
+        let mut text = String::new();
+        let read = std::io::Read::read_to_string(&mut self.0, &mut text);
+        read.is_ok() && text.starts_with("HTTP/1.1 2")
+    }
+}
+
+/// One daemon's crashes, `rounds` of them.
+fn crash_again_and_again(spool_delay: &str, rounds: u32, seed: u64, tally: &Tally) {
+    let mut chance = Chance(seed);
+    let mut daemon = small(spool_delay);
+    let account = Account::default();
+    let mut start_takes = Duration::from_millis(50);
+    for round in 0..rounds {
+        let when = format!("spool_delay {spool_delay}, round {round}");
+        let kind = round % 4;
+        thread::scope(|scope| {
+            for number in 0..CLIENTS {
+                let (address, seed) = (daemon.address.clone(), chance.next());
+                let account = &account;
+                scope.spawn(move || account.client(&address, number, seed));
             }
-            // A daemon that is stopping may say so.
-            Some((503, _)) | None => return,
-            Some((status, answer)) => panic!("{status}: {answer}"),
-        }
-        let Some((200, answer)) = ask(
-            address,
-            "POST",
-            "/api/v1/claim",
-            r#"{"queues":["q0","q1"],"lease":3600}"#,
-        ) else {
-            return;
-        };
-        for task in answer["tasks"].as_array().expect("tasks") {
-            let id = task["id"].as_str().expect("an id").to_owned();
-            let body = format!(r#"{{"token":{}}}"#, task["token"]);
-            account.lock().expect("account").doubtful.insert(id.clone());
-            match ask(
-                address,
-                "POST",
-                &format!("/api/v1/tasks/{id}/complete"),
-                &body,
-            ) {
-                Some((200, _)) => {
-                    account.lock().expect("account").completed.insert(id);
+            // The moment of the crash is an amount of work done, another each time.
+            let goal = account.replies() + chance.below(250);
+            account.wait_for(goal);
+            match kind {
+                1 => {
+                    let asked = Asked::checkpoint(&daemon);
+                    account.wait_for(goal + chance.below(25));
+                    daemon.kill();
+                    if !asked.was_answered() {
+                        Tally::count(&tally.in_a_checkpoint);
+                    }
                 }
-                Some((503, _)) | None => return,
-                Some((status, answer)) => panic!("{status}: {answer}"),
+                2 => {
+                    daemon.signal("-TERM");
+                    a_moment(&mut chance, Duration::from_millis(40));
+                    if daemon.kill_if_alive() {
+                        Tally::count(&tally.in_a_stop);
+                    }
+                }
+                _ => {
+                    daemon.kill();
+                    Tally::count(&tally.under_load);
+                }
+            }
+        });
+        if kind == 3 {
+            for _ in 0..=chance.below(3) {
+                daemon.restart_unready();
+                a_moment(&mut chance, start_takes);
+                daemon.kill();
+                Tally::count(&tally.in_a_start);
             }
         }
-    }
-}
-
-fn all_ids(daemon: &Daemon) -> BTreeSet<String> {
-    let mut ids = BTreeSet::new();
-    let mut after = String::new();
-    loop {
-        let (status, page) = daemon.get(&format!("/api/v1/tasks?limit=1000{after}"));
-        assert_eq!(status, 200, "{page}");
-        for task in page["tasks"].as_array().expect("tasks") {
-            assert!(task["payload"].is_string(), "{task}");
-            assert!(
-                ids.insert(task["id"].as_str().expect("an id").to_owned()),
-                "twice: {task}"
-            );
-        }
-        match page["next"].as_str() {
-            Some(next) => after = format!("&after={next}"),
-            None => return ids,
+        let begin = Instant::now();
+        daemon.restart();
+        start_takes = begin.elapsed();
+        account.hold(&daemon, &when);
+        if round % 8 == 7 && spool_delay != "60s" {
+            account.hold_files(&daemon, &when);
         }
     }
+    assert!(account.completions() > 0);
+    assert!(daemon.stop().success());
 }
 
 #[test]
@@ -141,75 +141,92 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
     let rounds: u32 = std::env::var("WORKQUEUE_CRASHES")
         .ok()
         .and_then(|text| text.parse().ok())
-        .unwrap_or(25);
-    let mut daemon = Daemon::start(&["--log-level", "warn"]);
-    let account = Arc::new(Mutex::new(Account::default()));
-    for round in 0..rounds {
-        let stop = Arc::new(AtomicBool::new(false));
-        let clients: Vec<_> = (0..8)
-            .map(|number| {
-                let (address, account, stop) = (
-                    daemon.address.clone(),
-                    Arc::clone(&account),
-                    Arc::clone(&stop),
-                );
-                thread::spawn(move || client(&address, &account, &stop, number))
-            })
-            .collect();
-        // The moment of the crash is an amount of work done, different each round, so that it falls anywhere.
-        let goal =
-            account.lock().expect("account").submitted.len() + 20 + (round as usize * 37) % 160;
-        common::until("enough is submitted", || {
-            (account.lock().expect("account").submitted.len() >= goal).then_some(())
-        });
-        daemon.kill();
-        stop.store(true, Ordering::Relaxed);
-        for client in clients {
-            client.join().expect("a client ends");
+        .unwrap_or(200);
+    let seed = seed("kill_9_loses_nothing_that_was_acknowledged");
+    let tally = Tally::default();
+    let delays = ["0ms", "5ms", "100ms", "60s"];
+    thread::scope(|scope| {
+        for (number, delay) in delays.into_iter().enumerate() {
+            let tally = &tally;
+            let rounds = rounds.div_ceil(delays.len() as u32);
+            scope.spawn(move || crash_again_and_again(delay, rounds, seed ^ number as u64, tally));
         }
-        daemon.restart();
-        let there = all_ids(&daemon);
-        account
-            .lock()
-            .expect("account")
-            .hold(&there, &format!("round {round}"));
+    });
+    let fell = [
+        ("under load", &tally.under_load),
+        ("in a checkpoint", &tally.in_a_checkpoint),
+        ("in a start", &tally.in_a_start),
+        ("in a stop", &tally.in_a_stop),
+    ]
+    .map(|(what, count)| (what, count.load(Ordering::Relaxed)));
+    say(&format!("crashes: {fell:?}"));
+    if rounds >= 100 {
+        for (what, count) in fell {
+            assert!(count >= rounds / 20, "too few crashes {what}: {fell:?}");
+        }
     }
-    assert!(daemon.stop().success());
+}
+
+#[test]
+fn killed_while_it_loads_a_large_spool_it_starts_with_all_of_it() {
+    let mut chance = Chance(seed("killed_while_it_loads_a_large_spool"));
+    let mut daemon = Daemon::start(&["--log-level", "warn"]);
+    // Half of them with their files written and a checkpoint, half only in the journal.
+    let lines = |from: u32| -> String {
+        let task = |number| json!({"payload": number, "max_attempts": 3}).to_string();
+        let lines: Vec<String> = (from..from + 5000).map(task).collect();
+        lines.join("\n")
+    };
+    for from in [0, 5000] {
+        let (status, _, body) = daemon.raw(&request(
+            "POST",
+            "/api/v1/tasks",
+            "application/x-ndjson",
+            &lines(from),
+        ));
+        assert!(matches!(status, 200 | 201), "{status}: {body}");
+        if from == 0 {
+            let (status, answer) = daemon.admin("POST", "/checkpoint", "");
+            assert!(status < 300, "{status}: {answer}");
+        }
+    }
+    let before = all(&daemon);
+    assert_eq!(before.len(), 10_000);
+    daemon.kill();
+    let begin = Instant::now();
+    daemon.restart();
+    let start_takes = begin.elapsed();
+    daemon.kill();
+    for _ in 0..12 {
+        daemon.restart_unready();
+        a_moment(&mut chance, start_takes);
+        daemon.kill();
+    }
+    daemon.restart();
+    let after = all(&daemon);
+    assert_eq!(after.len(), before.len());
+    for (id, task) in before {
+        assert_eq!(after[&id], task);
+    }
 }
 
 #[test]
 fn a_stop_under_load_loses_nothing_and_ends_with_0() {
     let mut daemon = Daemon::start(&["--log-level", "warn"]);
-    let account = Arc::new(Mutex::new(Account::default()));
-    let stop = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..16)
-        .map(|number| {
-            let (address, account, stop) = (
-                daemon.address.clone(),
-                Arc::clone(&account),
-                Arc::clone(&stop),
-            );
-            thread::spawn(move || client(&address, &account, &stop, number))
-        })
-        .collect();
-    common::until("enough is submitted", || {
-        (account.lock().expect("account").submitted.len() >= 500).then_some(())
+    let account = Account::default();
+    thread::scope(|scope| {
+        for number in 0..16 {
+            let address = daemon.address.clone();
+            let account = &account;
+            scope.spawn(move || account.client(&address, number, 1));
+        }
+        account.wait_for(1000);
+        let begin = Instant::now();
+        assert!(daemon.stop().success());
+        let took = begin.elapsed();
+        assert!(took < Duration::from_secs(3), "{took:?}");
     });
-    let begin = std::time::Instant::now();
-    assert!(daemon.stop().success());
-    assert!(
-        begin.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        begin.elapsed()
-    );
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        client.join().expect("a client ends");
-    }
     daemon.restart();
-    let there = all_ids(&daemon);
-    account
-        .lock()
-        .expect("account")
-        .hold(&there, "after the stop");
+    account.hold(&daemon, "after the stop");
+    account.hold_files(&daemon, "after the stop");
 }

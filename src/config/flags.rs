@@ -49,6 +49,13 @@ const AFTER: &str = "\
 Flags beat the environment, which beats the file. Each setting of the file has a variable: WORKQUEUE_ and its name in \
 capitals (WORKQUEUE_DATA_DIR, WORKQUEUE_RETENTION_DONE); WORKQUEUE_SETTINGS names the file.
 
+What a crash of the machine may take back of what was answered, by the setting durability: sync, nothing; interval, at most \
+what happened in the last sync_interval; none, what the kernel had not written yet. A crash of the daemon takes nothing.
+
+When a sync fails, no more writes are taken: requests are answered 503, /readyz fails, and the exit code is 74 once the daemon \
+is stopped. Nothing that was answered is lost; restart it when the disk is well. When the journal is damaged it does not \
+start: see workqueuectl check.
+
 Exit codes: 0 stopped as asked, 2 wrong flags, 69 an address or the data directory is in use, 73 a directory can't be \
 made, 74 the disk failed, 77 not permitted, 78 a setting is wrong.";
 

@@ -4,7 +4,7 @@
 //! damaged pieces of the journal are set aside, never deleted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     store::{self, Lock, RealDisk, RecoverError},
-    task::{Area, FileName, QueueName},
+    task::{Area, FileName, QueueName, TaskId},
 };
 
 /// What was found.
@@ -37,11 +37,16 @@ struct Report {
     dropped: u64,
     /// Files that are still being written, or are none of ours.
     ignored: u64,
+    /// The daemon's own files that a crash left half written; the next start removes them.
+    temporary: u64,
     rejected: u64,
     journal_files: u64,
     journal_bytes: u64,
     /// What is not well.
     problems: Vec<Problem>,
+    /// Where each task's file was seen.
+    #[serde(skip)]
+    seen: BTreeMap<TaskId, PathBuf>,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,13 +106,29 @@ fn look(data: &Path) -> io::Result<Report> {
             &mut report,
         );
     }
-    let (rejected, _) = listing(&data.join("rejected"), &mut report);
-    let names = rejected
-        .iter()
-        .filter(|path| path.extension().is_none_or(|end| end != "reason"));
-    report.rejected = names.count() as u64;
+    rejected(&data.join("rejected"), &mut report);
     journal(&data.join("journal"), &mut report);
     Ok(report)
+}
+
+/// Rejected files, each with its reason beside it.
+fn rejected(path: &Path, report: &mut Report) {
+    let (files, _) = listing(path, report);
+    let all: BTreeSet<&PathBuf> = files.iter().collect();
+    for file in &files {
+        if has_extension(file, "reason") {
+            if !all.contains(&file.with_extension("")) {
+                report.problem(file, "a reason without its file");
+            }
+            continue;
+        }
+        report.rejected += 1;
+        let mut beside = file.clone().into_os_string();
+        beside.push(".reason");
+        if !all.contains(&PathBuf::from(beside)) {
+            report.problem(file, "no reason beside it");
+        }
+    }
 }
 
 /// Whether a daemon holds the lock: read from proc(5), so that looking takes no lock that a starting daemon would miss.
@@ -168,6 +189,7 @@ fn task_file(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
         .unwrap_or_default();
     let Some(parsed) = FileName::parse(name) else {
         match area {
+            _ if name.starts_with(".wq-") && has_extension(path, "tmp") => report.temporary += 1,
             _ if is_unfinished(name) => report.ignored += 1,
             Area::Tasks if has_extension(path, "json") || has_extension(path, "txt") => {
                 report.dropped += 1;
@@ -178,6 +200,14 @@ fn task_file(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
     };
     let by_queue = report.files.entry(area.dir().to_owned()).or_default();
     *by_queue.entry(queue.to_string()).or_default() += 1;
+    // A daemon at work may be just moving it; done/ may keep what a later task with the same id has not to do with.
+    if area != Area::Done
+        && !report.locked
+        && let Some(other) = report.seen.insert(parsed.id, path.to_owned())
+    {
+        let what = format!("task {} has another file: {}", parsed.id, other.display());
+        report.problem(path, &what);
+    }
     if let Some(what) = content_problem(path, &parsed) {
         report.problem(path, &what);
     }
@@ -211,10 +241,13 @@ fn content_problem(path: &Path, name: &FileName) -> Option<String> {
     }
     match object.get("id").and_then(serde_json::Value::as_str) {
         Some(id) if id != name.id.to_string() => {
-            Some(format!("its id, {id}, is not that of its name"))
+            return Some(format!("its id, {id}, is not that of its name"));
         }
-        _ => None,
+        _ => {}
     }
+    let said = object.get("priority").and_then(serde_json::Value::as_i64);
+    said.filter(|said| *said != i64::from(name.priority.get()))
+        .map(|said| format!("its priority, {said}, is not that of its name"))
 }
 
 /// Has the journal read as a start would read it.
@@ -310,12 +343,14 @@ fn screen(report: &Report, console: &Console) -> String {
     };
     let mut text = format!(
         "{}\nlock       {lock}\njournal    {} files, {} bytes\ndropped    {} files wait to be taken in\nunfinished \
-         {} files are still being written\nrejected   {} files\n\n",
+         {} files are still being written\ntemporary  {} files of a former life, \
+         which the next start removes\nrejected   {} files\n\n",
         escaped(&report.data_dir),
         report.journal_files,
         report.journal_bytes,
         report.dropped,
         report.ignored,
+        report.temporary,
         report.rejected
     );
     let mut table = Table::new([

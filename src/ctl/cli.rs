@@ -205,7 +205,17 @@ pub(super) struct Choice {
     pub(super) queue: Option<String>,
 }
 
+const AFTER_CHECK: &str = "\
+Exit codes: 0 all is well, 1 something is not, or a repair was refused (a daemon runs, a file is of another version), 74 the \
+directory can't be read.
+
+Read without --repair: nothing is changed, also beside a running daemon, whose journal is then left out. --repair needs the \
+daemon to be stopped. It moves a damaged journal file aside and keeps what stands in it before the damage; what comes behind \
+the damage goes aside too, since records build on each other. Tasks with files are kept; attempts, leases, completions and \
+tasks without a file that only these pieces knew are lost to the next start.";
+
 #[derive(Debug, Args)]
+#[command(after_long_help = AFTER_CHECK)]
 pub(super) struct Check {
     /// The data directory [default: that of your daemon]
     #[arg(value_name = "DATA")]

@@ -397,7 +397,8 @@ async fn check_counts_names_and_says_what_is_odd() {
         &format!("tasks/{name}"),
         &format!("{{\"payload\": 1, \"id\": \"{ID}\"}}"),
     );
-    write(&format!("tasks/emails/{name}"), "{\"payload\": 1}");
+    let other = name.replace(ID, "0198c0de-0000-7000-8000-0000000000ff");
+    write(&format!("tasks/emails/{other}"), "{\"payload\": 1}");
     write("tasks/mine.json", "{}");
     write("tasks/.hidden.tmp", "");
     write("journal/000001.log", "12345");
@@ -418,7 +419,7 @@ async fn check_counts_names_and_says_what_is_odd() {
     let ran = run_plain(&["check", &data, "--json"], "", false).await;
     assert_eq!(ran.code, 1);
     let report: Value = serde_json::from_str(&ran.out).unwrap();
-    assert_eq!(report["problems"].as_array().unwrap().len(), 3, "{report}");
+    assert_eq!(report["problems"].as_array().unwrap().len(), 4, "{report}");
     assert_eq!(
         (&report["dropped"], &report["journal_bytes"]),
         (&json!(1), &json!(5))

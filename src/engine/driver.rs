@@ -440,9 +440,7 @@ impl Driver {
             Output::Inspect(places) => self.watcher.inspect(places),
             Output::Confirm(places) => self.watcher.confirm(places),
             Output::Rescan => self.watcher.rescan(),
-            Output::Fault(text) => {
-                drop(self.signs.fault.set(text));
-            }
+            Output::Fault(text) => self.signs.fail(text),
             Output::Closed => {
                 // Whoever waits has room for one; one that does not wait any more needs none.
                 if self.closing.try_send(()).is_err() {

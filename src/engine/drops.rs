@@ -79,7 +79,11 @@ impl Engine {
         }
         let bytes = bytes_of(&task);
         let room = self.ledger.room_for_new(bytes, 1);
-        if self.queue.is_draining(&task.queue) || room != Room::Yes || self.is_crowded() {
+        if self.queue.is_draining(&task.queue)
+            || room != Room::Yes
+            || self.full.waiting_in(&task.queue) > 0
+            || self.is_crowded()
+        {
             self.wait_for_room(now, room, |ledger| ledger.room_for_new(bytes, 1));
             return self.postpone(source, task);
         }

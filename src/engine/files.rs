@@ -81,6 +81,8 @@ pub(super) struct Files {
 
 /// How long to wait before a failed change is tried again.
 const RETRY_AFTER: Millis = Millis(1000);
+/// How many changes that found no room are tried again in that time.
+const TRIES_A_ROUND: u64 = 256;
 
 impl Files {
     /// The file of `id` was at `old` until frame `seq` changed that.
@@ -145,7 +147,7 @@ impl Files {
                 && let Some(change) = self.waiting.remove(&id)
             {
                 self.bytes -= change.bytes;
-                self.settle(change.first);
+                settle(&mut self.unsettled, change.first);
             }
         }
         while let Some((since, id)) = self.order.front()
@@ -295,7 +297,7 @@ impl Files {
                 self.sources.remove(&source.path);
             }
             self.bytes -= change.bytes;
-            self.settle(change.first);
+            settle(&mut self.unsettled, change.first);
             if let Some(next) = self.waiting.get(&id) {
                 self.later.insert((next.since, id));
             }
@@ -308,13 +310,57 @@ impl Files {
         self.put_back(id, now.plus(RETRY_AFTER));
     }
 
+    /// A change found no room, like `others` of its kind: all together they are tried a few hundred times a second, so
+    /// that those that would find room have their turn.
+    pub(super) fn refused(&mut self, id: TaskId, now: Tick, others: usize) {
+        self.failures += 1;
+        let rounds = 1 + others as u64 / TRIES_A_ROUND;
+        self.put_back(id, now.plus(Millis(RETRY_AFTER.0 * rounds.min(60))));
+    }
+
+    /// There may be room now: the change is tried again at once.
+    pub(super) fn hurry(&mut self, id: TaskId, now: Tick) {
+        if self.waiting.contains_key(&id) {
+            self.later.insert((now, id));
+        }
+    }
+
+    /// What a completed task was is not kept: there is no room for it.
+    pub(super) fn without_done(&mut self, id: TaskId) -> bool {
+        self.waiting
+            .get_mut(&id)
+            .is_some_and(|change| change.done.take().is_some())
+    }
+
+    /// The task's file is not written yet, and a checkpoint of all frames before `seq` holds the task: nothing on the disk
+    /// depends on those frames for its sake.
+    pub(super) fn covered(&mut self, id: TaskId, seq: Seq) {
+        for changes in [&mut self.waiting, &mut self.in_flight] {
+            let Some(change) = changes.get_mut(&id).filter(|change| change.first < seq) else {
+                continue;
+            };
+            let before = std::mem::replace(&mut change.first, seq);
+            *self.unsettled.entry(seq).or_default() += 1;
+            settle(&mut self.unsettled, before);
+        }
+    }
+
+    /// The dropped file that a task came in, while that is still there.
+    pub(super) fn source_of(&self, id: TaskId) -> Option<&Source> {
+        let changes = [self.waiting.get(&id), self.in_flight.get(&id)];
+        changes
+            .into_iter()
+            .flatten()
+            .find_map(|change| change.source.as_deref())
+    }
+
     /// A change can't be made yet.
     pub(super) fn put_back(&mut self, id: TaskId, when: Tick) {
         let Some(mut change) = self.in_flight.remove(&id) else {
             return;
         };
         if let Some(newer) = self.waiting.remove(&id) {
-            self.settle(newer.first);
+            settle(&mut self.unsettled, newer.first);
             change.last = newer.last;
             change.bytes += newer.bytes;
             change.done = newer.done.or(change.done);
@@ -325,13 +371,13 @@ impl Files {
         self.waiting.insert(id, change);
         self.later.insert((when, id));
     }
+}
 
-    fn settle(&mut self, seq: Seq) {
-        if let Some(count) = self.unsettled.get_mut(&seq) {
-            *count -= 1;
-            if *count == 0 {
-                self.unsettled.remove(&seq);
-            }
+fn settle(unsettled: &mut BTreeMap<Seq, u64>, seq: Seq) {
+    if let Some(count) = unsettled.get_mut(&seq) {
+        *count -= 1;
+        if *count == 0 {
+            unsettled.remove(&seq);
         }
     }
 }

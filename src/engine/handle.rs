@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use crossbeam_channel::{Sender, TrySendError};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::{
     Live,
@@ -43,6 +43,16 @@ pub(super) struct Signs {
     /// Rises with each turn of the engine's thread.
     pub(super) turns: AtomicU64,
     pub(super) fault: OnceLock<Arc<str>>,
+    /// Wakes those who wait for a fault.
+    pub(super) failed: Notify,
+}
+
+impl Signs {
+    /// Writes have stopped, for this reason. The first reason stays.
+    pub(super) fn fail(&self, text: Arc<str>) {
+        drop(self.fault.set(text));
+        self.failed.notify_waiters();
+    }
 }
 
 /// The engine, for those who ask.
@@ -96,6 +106,18 @@ impl Handle {
         match self.post.try_send(Post::Input(Input::Flush)) {
             // A full channel is work enough; an engine that is gone makes no turn.
             Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    /// Ready when writes have stopped, with the reason.
+    pub async fn faulted(&self) -> Arc<str> {
+        loop {
+            // Made before the look, so that a fault between the two is not missed.
+            let failed = self.signs.failed.notified();
+            if let Some(fault) = self.signs.fault.get() {
+                return Arc::clone(fault);
+            }
+            failed.await;
         }
     }
 

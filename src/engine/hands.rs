@@ -1,6 +1,6 @@
 //! [`Hands`]: the threads that do to the disk what the engine says, and tell it what came of it.
 
-use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
+use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
@@ -15,7 +15,7 @@ use crate::{
         Checkpoint, DiskError, Group, Journal, JournalStart, Latched, LatchedFile, LoadError,
         MadeSegment, NewSegment, RealDisk, RealFile, Seq, Spool, reject, rejected, shown,
     },
-    task::{Location, NewTask, RejectedView, TaskId, WallMillis},
+    task::{Location, NewTask, RejectedView, TaskId, Tick, WallMillis},
 };
 
 #[derive(Debug)]
@@ -172,6 +172,37 @@ pub(super) fn send<T>(to: &Sender<T>, what: T) {
     }
 }
 
+/// What is written and not synced yet, where syncs come on their own time.
+#[derive(Debug, Default)]
+struct Behind {
+    last: Option<Seq>,
+    /// When the first of it was written.
+    since: Tick,
+}
+
+impl Behind {
+    fn written(&mut self, seq: Seq, now: Tick) {
+        if self.last.is_none() {
+            self.since = now;
+        }
+        self.last = Some(seq);
+    }
+
+    /// When it is to be synced, so that nothing of it is older than the interval: counted from the first of it, or a
+    /// daemon that writes without a pause would never sync.
+    fn due(&self, durability: Durability) -> Option<Tick> {
+        match durability {
+            Durability::Interval(every) if self.last.is_some() => Some(self.since.plus(every)),
+            _ => None,
+        }
+    }
+
+    /// The last frame of it; nothing is behind after that.
+    fn take(&mut self) -> Option<Seq> {
+        self.last.take()
+    }
+}
+
 struct JournalHand {
     journal: Journal<Latched<RealDisk>>,
     durability: Durability,
@@ -180,21 +211,30 @@ struct JournalHand {
 
 impl JournalHand {
     fn run(mut self, orders: &Receiver<JournalWork>) {
-        // The last frame that is written and not synced, when syncs come on their own time.
-        let mut unsynced: Option<Seq> = None;
+        let mut behind = Behind::default();
         loop {
-            let next = match (self.durability, unsynced) {
-                (Durability::Interval(every), Some(_)) => orders.recv_timeout(every.as_duration()),
-                _ => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let due = behind.due(self.durability);
+            let left =
+                due.map(|due| Duration::from_nanos(due.0.saturating_sub(clock::now().tick.0)));
+            // Also while orders keep coming.
+            if left == Some(Duration::ZERO) {
+                self.sync(&mut behind);
+                continue;
+            }
+            let next = match left {
+                Some(left) => orders.recv_timeout(left),
+                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match next {
                 Ok(work) => {
+                    // The clock is read before the write: what is written is answered after it.
+                    let now = clock::now().tick;
                     if let Some(seq) = self.one(work) {
-                        unsynced = Some(seq);
+                        behind.written(seq, now);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => self.sync(&mut unsynced),
-                Err(RecvTimeoutError::Disconnected) => return self.sync(&mut unsynced),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.sync(&mut behind),
             }
         }
     }
@@ -222,8 +262,8 @@ impl JournalHand {
         None
     }
 
-    fn sync(&mut self, unsynced: &mut Option<Seq>) {
-        let Some(seq) = unsynced.take() else { return };
+    fn sync(&mut self, behind: &mut Behind) {
+        let Some(seq) = behind.take() else { return };
         let input = match self.journal.sync() {
             Ok(()) => Input::Durable(seq),
             Err(error) => Input::WriteFailed(text(&error)),
@@ -338,3 +378,7 @@ fn rejected_view(file: crate::store::RejectedFile) -> RejectedView {
         moved: true,
     }
 }
+
+#[cfg(test)]
+#[path = "hands_tests.rs"]
+mod tests;

@@ -17,6 +17,7 @@ mod clock_watch;
 pub mod driver;
 mod drops;
 mod files;
+mod full;
 mod handle;
 mod hands;
 mod io;
@@ -49,6 +50,7 @@ use self::{
     bodies::Bodies,
     claims::Waiting,
     files::{DoneTask, Files},
+    full::Full,
     pace::Pace,
     payloads::Parked,
     workers::Workers,
@@ -176,7 +178,7 @@ pub struct Engine {
     room_refused: Option<Tick>,
     /// Whether a claim that waits found a task and no room in the journal.
     claims_want_room: bool,
-    spool_full: bool,
+    full: Full,
     /// Whether as many file changes waited as may, when that was last looked at.
     crowded: bool,
     listening: bool,

@@ -160,15 +160,15 @@ impl Engine {
         tasks: Vec<NewTask>,
         out: &mut Vec<Output>,
     ) {
+        if let Some(full) = self.full_queue(&tasks) {
+            return self.refuse(ticket, Refusal::QueueFull(full), out);
+        }
         let crowded = self.is_crowded();
         let (bytes, count) = (tasks.iter().map(bytes_of).sum(), tasks.len() as u64);
         let room = match self.ledger.room_for_new(bytes, count) {
             _ if planted(Defect::ApplyBeforeRoom) => Room::Yes,
             room => room,
         };
-        if crowded && self.spool_full {
-            return self.refuse(ticket, Refusal::NoRoom, out);
-        }
         if crowded
             || (room != Room::Yes
                 && self.wait_for_room(now, room, |ledger| ledger.room_for_new(bytes, count)))
@@ -400,7 +400,8 @@ impl Engine {
             journal_syncs: self.syncs,
             journal_records: self.records,
             rejected: self.rejected,
-            disk_full: self.spool_full || self.ledger.room_for_new(RECORD_BYTES, 1) == Room::Full,
+            disk_full: self.full.len() > 0
+                || self.ledger.room_for_new(RECORD_BYTES, 1) == Room::Full,
             disk_free: None,
             fault: self.fault.clone(),
         }

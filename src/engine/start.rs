@@ -10,8 +10,8 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, pace::Pace,
-    workers::Workers,
+    Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, full::Full,
+    pace::Pace, workers::Workers,
 };
 use crate::{
     defect::{Defect, planted},
@@ -29,7 +29,7 @@ pub struct Loader {
     unseen: HashSet<TaskId, FixedState>,
     /// Files whose task has another file already.
     doubles: Vec<Location>,
-    /// The tasks that the journal's tail speaks of.
+    /// The tasks that the journal's tail speaks of, or the checkpoint as a whole.
     touched: HashSet<TaskId, FixedState>,
     files: u64,
 }
@@ -73,7 +73,7 @@ impl Loader {
             last_sealed: Seq(0),
             room_refused: None,
             claims_want_room: false,
-            spool_full: false,
+            full: Full::default(),
             crowded: false,
             listening: false,
             event_number: 0,
@@ -101,12 +101,7 @@ impl Loader {
     pub fn take(&mut self, found: Found) {
         match found {
             Found::LastId(id) => self.engine.ids.advance_past(id),
-            Found::Checkpoint(record) => {
-                if let Record::Restored(task) = &record {
-                    self.unseen.insert(task.id);
-                }
-                self.engine.queue.apply(&record);
-            }
+            Found::Checkpoint(record) => self.checkpointed(&record),
             Found::File(place) => self.file(place),
             Found::Tail(seq, record) => {
                 if let Some(id) = record.id() {
@@ -116,20 +111,37 @@ impl Loader {
                         self.unseen.remove(&id);
                     }
                 }
-                self.touched.extend(record.id());
-                if matches!(record, Record::Completed { .. })
-                    && planted(Defect::BelieveSurvivingFile)
-                {
-                    return;
-                }
-                self.engine.make_true(self.now, &record, seq);
-                if let Record::Submitted(task) = &record {
-                    // Its file was not synced: after a power cut there may be a name and nothing in it.
-                    let change = self.engine.files.note(task.id, None, seq, self.now.tick);
-                    change.rewrite = true;
-                }
+                self.changed(seq, &record);
             }
             Found::Progress { .. } => {}
+        }
+    }
+
+    fn checkpointed(&mut self, record: &Record) {
+        match record {
+            // A task whose file had found no room: here is all of it.
+            Record::Submitted(_) => self.changed(Seq(0), record),
+            Record::Restored(task) => {
+                if !self.touched.contains(&task.id) {
+                    self.unseen.insert(task.id);
+                }
+                self.engine.queue.apply(record);
+            }
+            _ => self.engine.queue.apply(record),
+        }
+    }
+
+    /// Makes a record true of which frame `seq` tells.
+    fn changed(&mut self, seq: Seq, record: &Record) {
+        self.touched.extend(record.id());
+        if matches!(record, Record::Completed { .. }) && planted(Defect::BelieveSurvivingFile) {
+            return;
+        }
+        self.engine.make_true(self.now, record, seq);
+        if let Record::Submitted(task) = record {
+            // Its file was not synced: after a power cut there may be a name and nothing in it.
+            let change = self.engine.files.note(task.id, None, seq, self.now.tick);
+            change.rewrite = true;
         }
     }
 

@@ -11,7 +11,10 @@ use crate::{
     backend::Error,
     defect::{Defect, planted},
     store::{Checkpoint, FileOp, Seq},
-    task::{Millis, Now, Refusal, TaskFile, TaskId, Tick, encode_record},
+    task::{
+        Millis, NewTask, Now, QueueName, Record, Refusal, Submitted, TaskFile, TaskId, Tick,
+        encode_record,
+    },
 };
 
 /// How many file changes go out in one output, and how many may be out at once: enough to keep the disk busy, few enough
@@ -146,25 +149,71 @@ impl Engine {
         let mut full = false;
         for (id, result) in results {
             match result {
-                Ok(()) => self.file_made(id),
-                Err(failed) => {
-                    full |= failed.full;
-                    if self.files.failures == 0 || !failed.full {
-                        tracing::warn!(task_id = %id, error = %failed.text, "a task's file can't be changed; trying again");
+                Ok(()) => {
+                    // Where one found room, others may: all that wait for it in this queue are tried again.
+                    if let Some(queue) = self.full.queue_of(id) {
+                        for other in self.full.ids_of(queue) {
+                            self.files.hurry(other, now.tick);
+                        }
                     }
+                    self.file_made(id);
+                }
+                Err(failed) if failed.full => {
+                    full = true;
+                    self.no_room_for_file(now, id, &failed.text);
+                }
+                Err(failed) => {
+                    tracing::warn!(task_id = %id, error = %failed.text, "a task's file can't be changed; trying again");
                     self.files.failed(id, now.tick);
                 }
             }
         }
-        self.spool_full = full;
-        if full && self.crowded {
+        if full {
             // Who waits for changes to be made is told that there is no room for them.
             self.after_room(now, out);
         }
         self.after_files(now, out);
     }
 
-    /// Whether as many file changes wait as may: then who asks is looked at again when fewer do.
+    /// A task's file could not be written for want of room: it is tried again, and until it is there its queue takes no
+    /// new task. The task itself is safe in the journal, and from the next checkpoint on in that.
+    fn no_room_for_file(&mut self, now: Now, id: TaskId, text: &str) {
+        let queue = self
+            .queue
+            .get(id)
+            .map(|entry| self.queue.queue_of(entry).clone());
+        let Some(queue) = queue else {
+            // A task that has ended: only `done/` wants room for those.
+            self.files.failed(id, now.tick);
+            if self.files.without_done(id) {
+                tracing::warn!(task_id = %id, error = text, "no room to keep a completed task's file: it is not kept");
+                self.files.hurry(id, now.tick);
+            }
+            return;
+        };
+        if self.full.refused(id, &queue) {
+            tracing::warn!(queue = %queue, error = text, "no room for the files of a queue: no new task of it is taken until there is");
+        }
+        let others = self.full.waiting_in(&queue);
+        self.files.refused(id, now.tick, others);
+        // One that waits for this file to be written would wait for room: it is begun again, with the task in it.
+        let unsent = self.checkpointing.take_if(|one| !one.sent);
+        self.checkpoint_wanted |= unsent.is_some();
+    }
+
+    /// A queue of these tasks that has no room for files.
+    pub(super) fn full_queue(&self, tasks: &[NewTask]) -> Option<QueueName> {
+        if self.full.len() == 0 {
+            return None;
+        }
+        let mut queues = tasks.iter().map(|task| &task.queue);
+        queues
+            .find(|queue| self.full.waiting_in(queue) > 0)
+            .cloned()
+    }
+
+    /// Whether as many file changes wait as may, beside those that wait for room: then who asks is looked at again when
+    /// fewer do.
     pub(super) fn is_crowded(&mut self) -> bool {
         let crowded = self.as_many_as_may();
         self.crowded |= crowded;
@@ -172,7 +221,7 @@ impl Engine {
     }
 
     fn as_many_as_may(&self) -> bool {
-        self.files.len() >= self.settings.max_pending_files
+        self.files.len().saturating_sub(self.full.len()) >= self.settings.max_pending_files
             || self.files.bytes() >= self.most_pending_bytes()
     }
 
@@ -185,13 +234,13 @@ impl Engine {
     pub(super) fn files_held_until(&self) -> Option<Tick> {
         let until = self.pace.busy_until()?;
         let journal = self.ledger.bytes_since_checkpoint();
+        let most = self
+            .settings
+            .checkpoint_bytes
+            .saturating_mul(HELD_CHECKPOINTS);
         let holds = !self.closing
             && self.checkpoint_callers.is_empty()
-            && journal
-                < self
-                    .settings
-                    .checkpoint_bytes
-                    .saturating_mul(HELD_CHECKPOINTS)
+            && journal < most
             && self.files.len() < self.settings.max_pending_files / 2
             && self.files.bytes() < self.most_pending_bytes() / 2
             && self
@@ -212,6 +261,11 @@ impl Engine {
 
     fn file_made(&mut self, id: TaskId) {
         self.files.made(id);
+        if let Some(queue) = self.full.made(id) {
+            tracing::info!(queue = %queue, "there is room for the files of a queue again");
+            // Dropped files, and whoever else waits, are looked at again.
+            self.crowded = true;
+        }
         let leased = self
             .queue
             .get(id)
@@ -262,6 +316,12 @@ impl Engine {
             return;
         }
         let mut records = Vec::new();
+        // First those whose files find no room: with their payloads, for which nothing else on the disk may stand.
+        let fileless: Vec<Submitted> = self.full.ids().filter_map(|id| self.whole(id)).collect();
+        for task in fileless {
+            self.files.covered(task.id, last.next());
+            encode_record(&Record::Submitted(task.into()), &mut records);
+        }
         for record in self.queue.snapshot() {
             encode_record(&record, &mut records);
         }
@@ -272,6 +332,21 @@ impl Engine {
             last_id: self.ids.last(),
             sent: false,
         });
+    }
+
+    /// A task as if it were submitted now, if its payload is in memory.
+    fn whole(&self, id: TaskId) -> Option<Submitted> {
+        let entry = self.queue.get(id)?;
+        Some(Submitted {
+            id,
+            made_here: false,
+            queue: self.queue.queue_of(entry).clone(),
+            priority: entry.priority,
+            exectime: entry.exectime,
+            options: entry.options().cloned().unwrap_or_default(),
+            payload: self.bodies.get(id)?.clone(),
+            source: self.files.source_of(id).cloned(),
+        })
     }
 
     pub(super) fn checkpoint_done(&mut self, result: Result<(), Failed>, out: &mut Vec<Output>) {

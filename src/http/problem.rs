@@ -94,8 +94,8 @@ kinds! {
         "A write to the disk failed. The log tells why; the daemon must be restarted when the cause is gone.";
     TOO_MANY = "too-many", INSUFFICIENT_STORAGE, "A configured limit is reached", None,
         "The detail says what there are too many of.";
-    NO_ROOM = "no-room", INSUFFICIENT_STORAGE, "The disk is full", Some(30),
-        "No new task is taken until there is room. Tasks already taken can still be completed.";
+    NO_ROOM = "no-room", INSUFFICIENT_STORAGE, "There is no room", Some(30),
+        "The disk is full, or the directory of a queue that the detail names. No new task is taken until there is room. Tasks already taken can still be completed.";
 }
 
 impl Kind {
@@ -212,7 +212,7 @@ impl From<Refusal> for Problem {
             Refusal::TooLarge { .. } => &TOO_LARGE,
             Refusal::TooMany { .. } => &TOO_MANY,
             Refusal::Draining(_) => &DRAINING,
-            Refusal::NoRoom => &NO_ROOM,
+            Refusal::NoRoom | Refusal::QueueFull(_) => &NO_ROOM,
             Refusal::Busy => &BUSY,
             Refusal::Stopping => &STOPPING,
         };

@@ -6,6 +6,8 @@
 mod checkpoint;
 mod data_dir;
 mod disk;
+#[cfg(test)]
+mod golden_tests;
 mod journal;
 mod latch;
 mod lock;
@@ -31,6 +33,8 @@ pub use journal::{
 };
 pub use latch::{Latched, LatchedFile};
 pub use lock::{Lock, LockError};
+#[cfg(test)]
+pub(crate) use memory_disk::{Kept, MemoryDisk};
 pub use own::OwnSteps;
 pub use recover::{Found, JournalStart, RecoverError, TornTail, recover};
 pub use rejected::{RejectedFile, reject, rejected};

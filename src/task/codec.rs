@@ -552,4 +552,6 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

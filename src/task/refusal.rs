@@ -77,6 +77,12 @@ pub enum Refusal {
     /// The disk has no room for a new task. Tasks already taken can still end.
     #[error("the disk is full: no new task is taken until there is room")]
     NoRoom,
+    /// The files of a queue find no room: the disk is full, or the queue's directory is. Its tasks can still end, and
+    /// other queues go on.
+    #[error(
+        "queue {0}: there is no room for its files, the disk or its directory is full; no new task of it is taken until there is"
+    )]
+    QueueFull(QueueName),
     /// More requests wait than the daemon is willing to hold.
     #[error("too many requests wait; try again soon")]
     Busy,

@@ -13,8 +13,10 @@
     reason = "a test fails by panicking, and holds real programs against a real clock"
 )]
 
+pub mod account;
 pub mod container;
 pub mod load;
+pub mod mount;
 
 use std::{
     fs,
@@ -36,7 +38,27 @@ pub struct Daemon {
     child: Child,
     pub address: String,
     pub scratch: tempfile::TempDir,
-    extra: Vec<String>,
+    way: Way,
+}
+
+/// How a daemon is started.
+#[derive(Default, Clone)]
+pub struct Way {
+    /// Further arguments.
+    pub extra: Vec<String>,
+    /// A program that runs it, with its arguments.
+    pub under: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Way {
+    pub fn with(extra: &[&str]) -> Self {
+        Self {
+            extra: extra.iter().map(ToString::to_string).collect(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Daemon {
@@ -47,13 +69,17 @@ impl Daemon {
 
     /// Starts one on what another left.
     pub fn start_in(scratch: tempfile::TempDir, extra: &[&str]) -> Self {
-        let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
-        let (child, address) = spawn(scratch.path(), &extra);
+        Self::start_so(scratch, Way::with(extra))
+    }
+
+    /// Starts one in another way.
+    pub fn start_so(scratch: tempfile::TempDir, way: Way) -> Self {
+        let (child, address) = spawn(scratch.path(), &way);
         Self {
             child,
             address,
             scratch,
-            extra,
+            way,
         }
     }
 
@@ -99,9 +125,39 @@ impl Daemon {
     }
 
     pub fn restart(&mut self) {
-        let (child, address) = spawn(self.scratch.path(), &self.extra);
+        let (child, address) = spawn(self.scratch.path(), &self.way);
         self.child = child;
         self.address = address;
+    }
+
+    /// Starts a new one on the same data without waiting until it is ready: for those who don't let it get so far.
+    pub fn restart_unready(&mut self) {
+        self.child = command(self.scratch.path(), &self.way)
+            .stdout(Stdio::null())
+            .stderr(self.log())
+            .spawn()
+            .expect("the daemon starts");
+    }
+
+    /// The same data, another way to be started from now on.
+    pub fn set_way(&mut self, way: Way) {
+        self.way = way;
+    }
+
+    fn log(&self) -> fs::File {
+        open_log(self.scratch.path())
+    }
+
+    /// What it has logged.
+    pub fn logged(&self) -> String {
+        fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default()
+    }
+
+    /// Kills it, and gives whether it was still alive.
+    pub fn kill_if_alive(&mut self) -> bool {
+        self.child.kill().expect("kill -9, also of what has ended");
+        let status = self.child.wait().expect("it is dead");
+        std::os::unix::process::ExitStatusExt::signal(&status) == Some(9)
     }
 
     pub fn wait(&mut self) -> ExitStatus {
@@ -184,6 +240,49 @@ impl Daemon {
     }
 }
 
+/// A daemon of which nobody knows yet whether it gets ready or ends.
+pub struct Starting {
+    child: Child,
+    address: Option<String>,
+}
+
+impl Starting {
+    /// Waits for the one or the other: `None` is ready.
+    pub fn wait_ready_or_end(&mut self) -> Option<ExitStatus> {
+        let lines = self.child.stdout.take().expect("its output");
+        self.address = ready_address(&mut BufReader::new(lines));
+        match self.address {
+            Some(_) => None,
+            None => Some(wait(&mut self.child)),
+        }
+    }
+
+    /// The daemon that got ready.
+    pub fn ready(self, scratch: tempfile::TempDir) -> Daemon {
+        Daemon {
+            child: self.child,
+            address: self.address.expect("it is ready"),
+            scratch,
+            way: Way::with(&["--log-level", "warn"]),
+        }
+    }
+}
+
+impl Daemon {
+    /// Starts one that may refuse to.
+    pub fn start_or_end(scratch: &Path) -> Starting {
+        let child = command(scratch, &Way::with(&["--log-level", "warn"]))
+            .stdout(Stdio::piped())
+            .stderr(open_log(scratch))
+            .spawn()
+            .expect("the daemon starts");
+        Starting {
+            child,
+            address: None,
+        }
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
@@ -245,9 +344,19 @@ fn json(body: &str) -> Value {
     }
 }
 
-fn command(scratch: &Path, extra: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_workqueued"));
+fn command(scratch: &Path, way: &Way) -> Command {
+    let program = env!("CARGO_BIN_EXE_workqueued");
+    let mut command = match way.under.split_first() {
+        None => Command::new(program),
+        Some((under, args)) => {
+            let mut command = Command::new(under);
+            command.args(args).arg(program);
+            command
+        }
+    };
+    let variables = way.environment.iter();
     command
+        .envs(variables.map(|(name, value)| (name, value)))
         .arg("--data-dir")
         .arg(scratch.join("data"))
         .arg("--admin-socket")
@@ -255,46 +364,32 @@ fn command(scratch: &Path, extra: &[String]) -> Command {
         .env_remove("WORKQUEUE_SETTINGS")
         .env("XDG_CONFIG_HOME", scratch)
         .stdin(Stdio::null());
-    if !extra.iter().any(|arg| arg == "--listen") {
+    if !way.extra.iter().any(|arg| arg == "--listen") {
         command.args(["--listen", "127.0.0.1:0"]);
     }
-    command.args(extra);
+    command.args(&way.extra);
     command
 }
 
-fn spawn(scratch: &Path, extra: &[String]) -> (Child, String) {
-    let log = fs::OpenOptions::new()
+fn open_log(scratch: &Path) -> fs::File {
+    fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(scratch.join("log"))
-        .expect("a log");
-    let mut child = command(scratch, extra)
+        .expect("a log")
+}
+
+fn spawn(scratch: &Path, way: &Way) -> (Child, String) {
+    let mut child = command(scratch, way)
         .stdout(Stdio::piped())
-        .stderr(log)
+        .stderr(open_log(scratch))
         .spawn()
         .expect("the daemon starts");
     let mut lines = BufReader::new(child.stdout.take().expect("its output"));
-    let mut address = None;
-    let mut line = String::new();
-    loop {
-        line.clear();
-        let count = lines.read_line(&mut line).expect("its output");
-        if count == 0 {
-            let log = fs::read_to_string(scratch.join("log")).unwrap_or_default();
-            panic!("the daemon ended before it was ready: {log}");
-        }
-        if let Some(url) = line.trim().strip_prefix("page") {
-            address = Some(
-                url.trim()
-                    .trim_start_matches("http://")
-                    .trim_end_matches('/')
-                    .to_owned(),
-            );
-        }
-        if line.trim().starts_with("try") {
-            break;
-        }
-    }
+    let Some(address) = ready_address(&mut lines) else {
+        let log = fs::read_to_string(scratch.join("log")).unwrap_or_default();
+        panic!("the daemon ended before it was ready: {log}");
+    };
     // Kept open and emptied, so that the daemon's worker can go on writing.
     let path = scratch.join("out");
     std::thread::spawn(move || {
@@ -309,13 +404,33 @@ fn spawn(scratch: &Path, extra: &[String]) -> (Child, String) {
             line.clear();
         }
     });
-    (child, address.unwrap_or_default())
+    (child, address)
+}
+
+/// Reads what a daemon says until it is ready: its address, empty where it has none. `None`: it ended before.
+fn ready_address(lines: &mut impl std::io::BufRead) -> Option<String> {
+    let mut address = String::new();
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if lines.read_line(&mut line).expect("its output") == 0 {
+            return None;
+        }
+        if let Some(url) = line.trim().strip_prefix("page") {
+            url.trim()
+                .trim_start_matches("http://")
+                .trim_end_matches('/')
+                .clone_into(&mut address);
+        }
+        if line.trim().starts_with("try") {
+            return Some(address);
+        }
+    }
 }
 
 /// Runs the daemon where it is expected to refuse: its exit code and what it said.
 pub fn refused(scratch: &Path, extra: &[&str]) -> (i32, String) {
-    let extra: Vec<String> = extra.iter().map(ToString::to_string).collect();
-    let mut child = command(scratch, &extra)
+    let mut child = command(scratch, &Way::with(extra))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

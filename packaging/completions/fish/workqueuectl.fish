@@ -158,7 +158,7 @@ complete -c workqueuectl -n "__fish_workqueuectl_using_subcommand check" -s u -l
 complete -c workqueuectl -n "__fish_workqueuectl_using_subcommand check" -s s -l socket -d 'Speak to the daemon at this Unix socket' -r -F
 complete -c workqueuectl -n "__fish_workqueuectl_using_subcommand check" -l repair -d 'Set damaged pieces of the journal aside (as NAME.damaged, nothing is deleted), so that the daemon starts again'
 complete -c workqueuectl -n "__fish_workqueuectl_using_subcommand check" -l json -d 'Print JSON: what the API answers; one line for each task or event'
-complete -c workqueuectl -n "__fish_workqueuectl_using_subcommand check" -s h -l help -d 'Print help'
+complete -c workqueuectl -n "__fish_workqueuectl_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c workqueuectl -n "__fish_workqueuectl_using_subcommand completions" -s u -l url -d 'Speak to the daemon at URL: http://HOST:PORT, or unix:PATH' -r
 complete -c workqueuectl -n "__fish_workqueuectl_using_subcommand completions" -s s -l socket -d 'Speak to the daemon at this Unix socket' -r -F
 complete -c workqueuectl -n "__fish_workqueuectl_using_subcommand completions" -l json -d 'Print JSON: what the API answers; one line for each task or event'

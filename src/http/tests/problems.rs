@@ -61,6 +61,7 @@ async fn every_refusal_has_its_status_and_name() {
         ),
         (Refusal::Draining(Some(queue)), 503, "draining"),
         (Refusal::NoRoom, 507, "no-room"),
+        (Refusal::QueueFull(QueueName::default()), 507, "no-room"),
         (Refusal::Busy, 503, "busy"),
         (Refusal::Stopping, 503, "stopping"),
     ];

@@ -6,8 +6,8 @@ use super::{
     FRAME_HEADER, NewSegment, OldSegment, Room, SEGMENT_HEADER, Seq,
     format::dress_frame,
     room::{
-        Current, END_BYTES, LEAST_SEGMENT, SLACK_BYTES, Spare, TASK_BYTES, Wish, counted,
-        counted_after, segment_size,
+        Current, END_BYTES, LEAST_USUAL, SLACK_BYTES, START_BYTES, Spare, TASK_BYTES, Wish,
+        counted, counted_after, segment_size,
     },
 };
 use crate::{
@@ -93,7 +93,7 @@ impl Ledger {
     /// Goes on after what a start found. There is no room until the first segment is made.
     #[must_use]
     pub fn new(start: &JournalStart, settings: LedgerSettings) -> Self {
-        let segment_bytes = settings.segment_bytes.max(LEAST_SEGMENT);
+        let segment_bytes = settings.segment_bytes.max(LEAST_USUAL);
         Self {
             settings: LedgerSettings {
                 segment_bytes,
@@ -136,14 +136,15 @@ impl Ledger {
             .unfinished
             .saturating_add(tasks)
             .saturating_mul(TASK_BYTES);
-        self.room(bytes, kept.saturating_add(SLACK_BYTES))
+        self.room(bytes, kept.saturating_add(SLACK_BYTES + START_BYTES))
     }
 
     /// Whether a unit of `bytes` that neither submits nor ends a task may be appended now: it leaves room for the end of
     /// every unfinished task. For claims, extensions and switches; also for an end that is longer than most.
     #[must_use]
     pub fn room_for_claim(&self, bytes: u64) -> Room {
-        self.room(bytes, self.unfinished.saturating_mul(END_BYTES))
+        let kept = self.unfinished.saturating_mul(END_BYTES);
+        self.room(bytes, kept.saturating_add(START_BYTES))
     }
 
     /// Whether a unit of `bytes` that ends tasks may be appended now: it only has to fit. It always does, on the
@@ -263,7 +264,7 @@ impl Ledger {
         let aim = self
             .unfinished
             .saturating_mul(TASK_BYTES)
-            .saturating_add(SLACK_BYTES);
+            .saturating_add(SLACK_BYTES + START_BYTES);
         let asked = wish.map_or(0, |wish| wish.unit.saturating_add(wish.kept));
         let short = aim.max(asked).saturating_sub(self.counted());
         if wish.is_none() && short == 0 && !self.spares.is_empty() {
@@ -282,11 +283,10 @@ impl Ledger {
         })
     }
 
-    /// Segment `number` is there, with `bytes` of room, its header included. Fewer than were wanted mean that the disk is
-    /// full but for that.
+    /// Segment `number` is there, with `bytes` of room, its header included. Where those are fewer than were wanted, and too few
+    /// for what is to be kept, another one is wanted.
     pub fn segment_made(&mut self, number: u64, bytes: u64) {
-        let wanted = self.making.take();
-        self.refused = wanted.is_some_and(|wanted| bytes < wanted);
+        self.making = None;
         self.wish.set(None);
         self.next_segment = self.next_segment.max(number) + 1;
         self.spares.push_back(Spare { number, bytes });
@@ -298,6 +298,17 @@ impl Ledger {
         self.making = None;
         self.refused = true;
         self.wish.set(None);
+    }
+
+    /// Whether a unit that was appended waits for a segment and none is being made, since the disk had no room. Ends alone
+    /// come to that, and only where somebody else took the room that a start gave back.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        let homeless = self
+            .frames
+            .front()
+            .is_some_and(|frame| frame.place.is_none());
+        self.refused && self.making.is_none() && homeless
     }
 
     /// There may be room again: files were removed, or some time has gone by.

@@ -234,7 +234,7 @@ fn room_waits_for_a_segment_and_is_full_when_none_can_be_made() {
     let new = ledger.wants_segment().unwrap();
     assert_eq!(
         (new.number, new.bytes, new.least, new.first),
-        (1, SMALL, SMALL, Seq(1))
+        (1, SMALL, 8 << 10, Seq(1))
     );
     assert_eq!(ledger.wants_segment(), None, "one is outstanding");
     ledger.segment_refused();
@@ -257,7 +257,7 @@ fn room_waits_for_a_segment_and_is_full_when_none_can_be_made() {
 }
 
 #[test]
-fn a_segment_that_is_smaller_than_wanted_means_a_full_disk() {
+fn after_a_segment_that_is_smaller_than_wanted_the_rest_of_the_disk_is_wanted() {
     let mut ledger = ready(true);
     ledger.set_counts(10_000, 0);
     let new = ledger.wants_segment().unwrap();
@@ -266,23 +266,44 @@ fn a_segment_that_is_smaller_than_wanted_means_a_full_disk() {
         "one for the whole shortfall: {new:?}"
     );
     ledger.segment_made(new.number, SMALL);
+    assert_eq!(ledger.room_for_new(100, 1), Room::Wait);
+    let rest = ledger.wants_segment().unwrap();
+    assert!(rest.number > new.number && rest.least < SMALL, "{rest:?}");
+    ledger.segment_refused();
     assert_eq!(
         (ledger.room_for_new(100, 1), ledger.wants_segment()),
         (Room::Full, None)
     );
     assert_eq!(ledger.room_for_end(100), Room::Yes);
+    assert!(!ledger.is_stuck());
+}
+
+#[test]
+fn an_end_without_a_segment_on_a_full_disk_is_stuck_until_one_is_made() {
+    let mut ledger = ledger(true);
+    ledger.append(&[completed(1)]);
+    assert!(!ledger.is_stuck(), "a segment is wanted");
+    assert!(ledger.wants_segment().is_some());
+    assert!(!ledger.is_stuck(), "and on its way");
+    ledger.segment_refused();
+    assert!(ledger.is_stuck());
+    ledger.retry_segment();
+    assert!(!ledger.is_stuck());
+    let new = ledger.wants_segment().unwrap();
+    ledger.segment_made(new.number, new.least);
+    assert!(ledger.seal().is_some());
 }
 
 #[test]
 fn new_tasks_leave_more_room_than_claims_and_claims_more_than_ends() {
     let mut ledger = ready(true);
     ledger.segment_refused();
-    // Of 65 472 bytes 256 are not counted on, and 16 384 kept beside.
-    assert_eq!(ledger.room_for_new(100, 189), Room::Yes);
-    assert_eq!(ledger.room_for_new(100, 191), Room::Full);
-    ledger.set_counts(190, 0);
+    // Of 65 472 bytes 256 are not counted on, 16 384 are kept beside, and 16 384 for the next start.
+    assert_eq!(ledger.room_for_new(100, 125), Room::Yes);
+    assert_eq!(ledger.room_for_new(100, 127), Room::Full);
+    ledger.set_counts(126, 0);
     assert_eq!(ledger.room_for_new(1000, 1), Room::Full);
-    let most = 65_472 - 256 - 190 * 128;
+    let most = 65_472 - 256 - 16_384 - 126 * 128;
     assert_eq!(ledger.room_for_claim(most), Room::Yes);
     assert_eq!(ledger.room_for_claim(most + 1), Room::Full);
     assert_eq!(ledger.room_for_end(most + 1), Room::Yes);

@@ -8,7 +8,7 @@
 //! cancelled) or 17 (released). A unit of `k` of them takes `32 + 26 * k` bytes. Where it does not fit into the current
 //! segment, it wastes less than its own size there; up to 256 bytes of each segment are not counted on for that. So an
 //! attempt's end and then the task's end, for `k` tasks, never cost more than the [`END_BYTES`]` * k` kept for them, as
-//! long as a unit has at most 32 KiB, which every segment holds. Ends that are longer (a result, an error's text) ask like
+//! long as a unit has at most 4 KiB, which every segment holds. Ends that are longer (a result, an error's text) ask like
 //! a claim first, and are cut short if there is no room. `ends_fit_on_a_full_disk` tries it.
 
 use super::{FRAME_HEADER, SEGMENT_HEADER, Seq};
@@ -20,10 +20,15 @@ pub(super) const END_BYTES: u64 = 128;
 pub(super) const TASK_BYTES: u64 = 256;
 /// Kept beside, for what is neither task nor end: pauses, extensions, errors that are longer than most.
 pub(super) const SLACK_BYTES: u64 = 16 << 10;
+/// Kept beside the others by all but ends: the next start makes a new segment of what is not used in the last one, and on a
+/// full disk has nothing else to make it of. Two blocks go lost, where the last segment is cut and where the new one begins.
+pub(super) const START_BYTES: u64 = LEAST_SEGMENT + 2 * BLOCK;
 /// The room at the end of each segment that is not counted on: what a claim may leave over there.
 const WASTE_BYTES: u64 = 256;
-/// No segment is smaller: below, its file costs more than it holds.
-pub(super) const LEAST_SEGMENT: u64 = 64 << 10;
+/// No segment is usually smaller: below, its file costs more than it holds.
+pub(super) const LEAST_USUAL: u64 = 64 << 10;
+/// No segment is smaller, also where the disk is full: ends fit in, and a start needs little to go on.
+pub(super) const LEAST_SEGMENT: u64 = 2 * BLOCK;
 /// Segments are whole blocks.
 const BLOCK: u64 = 4096;
 /// A segment made for a large shortfall has at most so many times the usual size, so that each can go soon.

@@ -1,0 +1,399 @@
+//! Bytes that changed on the disk: a start refuses and says where, `workqueuectl check` says it in plain words and sets it
+//! aside, and nothing acknowledged is lost in silence. Also what durability `interval` and `none` sync.
+
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and holds real programs against a real clock"
+)]
+
+mod common;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+    time::{Duration, Instant},
+};
+
+use common::{
+    Daemon, Way,
+    account::{Chance, Line, all, id_of, seed},
+    mount::{has, say, skip, tool},
+    names, out, refused, run, until,
+};
+use serde_json::{Value, json};
+
+const CTL: &str = env!("CARGO_BIN_EXE_workqueuectl");
+
+/// A daemon that was killed, with tasks in the checkpoint, in files, and only in the journal.
+struct Killed {
+    daemon: Daemon,
+    tasks: BTreeMap<String, Value>,
+    ended: BTreeSet<String>,
+}
+
+fn killed() -> Killed {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let path = scratch.path().join("settings.toml");
+    fs::write(
+        &path,
+        "spool_delay = \"60s\"\njournal_segment = \"64KiB\"\n",
+    )
+    .expect("settings");
+    let path = path.display().to_string();
+    let mut daemon = Daemon::start_in(scratch, &["--log-level", "warn", "--config", &path]);
+    let mut ended = BTreeSet::new();
+    for part in 0..2 {
+        for number in 0..60 {
+            daemon.submit(
+                &json!({"payload": "x".repeat(700 + number), "max_attempts": 2 + part}).to_string(),
+            );
+            if number % 3 == 0 {
+                for task in daemon.claim("default", 1) {
+                    let id = task["id"].as_str().expect("an id").to_owned();
+                    let body = json!({"token": task["token"]}).to_string();
+                    let (status, answer) =
+                        daemon.post(&format!("/api/v1/tasks/{id}/complete"), &body);
+                    assert_eq!(status, 200, "{answer}");
+                    ended.insert(id);
+                }
+            }
+        }
+        if part == 0 {
+            let (status, answer) = daemon.admin("POST", "/checkpoint", "");
+            assert!(status < 300, "{answer}");
+        }
+    }
+    // The very last frame can't be told from a torn one: it holds nothing that matters here.
+    let (status, answer) = daemon.admin("POST", "/pause?queue=default", "");
+    assert!(status < 300, "{answer}");
+    let tasks = all(&daemon);
+    daemon.kill();
+    Killed {
+        daemon,
+        tasks,
+        ended,
+    }
+}
+
+/// A copy of a data directory, in a scratch directory of its own.
+fn copy(of: &Daemon) -> tempfile::TempDir {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let (from, to) = (of.data().display().to_string(), scratch.path().join("data"));
+    tool("cp", &["-a", &from, &to.display().to_string()]);
+    scratch
+}
+
+fn journal(data: &Path) -> Vec<PathBuf> {
+    let dir = data.join("journal");
+    names(&dir).iter().map(|name| dir.join(name)).collect()
+}
+
+fn check(data: &Path, more: &[&str]) -> Output {
+    let data = data.display().to_string();
+    let mut args = vec!["check", &data];
+    args.extend(more);
+    run(CTL, &args)
+}
+
+/// Holds a daemon's tasks against those acknowledged before: all of them, none that had ended.
+fn holds(killed: &Killed, daemon: &Daemon, what: &str) {
+    let found = all(daemon);
+    for (id, task) in &killed.tasks {
+        let there = found
+            .get(id)
+            .unwrap_or_else(|| panic!("{what}: {id} is lost in silence"));
+        assert_eq!(there["payload"], task["payload"], "{what}");
+    }
+    for id in &killed.ended {
+        assert!(
+            !found.contains_key(id),
+            "{what}: {id} was completed and is back"
+        );
+    }
+}
+
+#[test]
+fn a_changed_byte_stops_the_start_or_changes_nothing_and_check_mends_it() {
+    let mut chance = Chance(seed("a_changed_byte"));
+    let killed = killed();
+    let (mut stopped, mut passed) = (0, 0);
+    for round in 0..60 {
+        let scratch = copy(&killed.daemon);
+        let data = scratch.path().join("data");
+        let files = journal(&data);
+        let file = &files[chance.below(files.len() as u64) as usize];
+        let mut bytes = fs::read(file).expect("a journal file");
+        // Among the bytes in use, mostly: a segment ends in zeros.
+        let used = bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(1, |last| last + 1);
+        let end = if chance.below(8) == 0 {
+            bytes.len()
+        } else {
+            used
+        };
+        let at = chance.below(end as u64) as usize;
+        bytes[at] ^= 1 << chance.below(8);
+        fs::write(file, &bytes).expect("written back");
+        let name = file
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let what = format!("round {round}: byte {at} of {name}");
+
+        let looked = check(&data, &[]);
+        let mut first = Daemon::start_or_end(scratch.path());
+        let Some(status) = first.wait_ready_or_end() else {
+            passed += 1;
+            let daemon = first.ready(scratch);
+            holds(&killed, &daemon, &what);
+            assert_eq!(looked.status.code(), Some(0), "{what}: {}", out(&looked));
+            continue;
+        };
+        stopped += 1;
+        let said = fs::read_to_string(scratch.path().join("log")).expect("a log");
+        assert_eq!(status.code(), Some(74), "{what}: {said}");
+        assert!(said.contains("/journal/"), "{what}: {said}");
+        let text = out(&looked);
+        assert_eq!(looked.status.code(), Some(1), "{what}: {text}");
+        if said.contains("is of format version") {
+            // Refused, not guessed at, and not repaired either: a newer program may know better.
+            assert!(text.contains("is of format version"), "{what}: {text}");
+            assert_eq!(check(&data, &["--repair"]).status.code(), Some(1), "{what}");
+            continue;
+        }
+        assert!(
+            said.contains("is damaged at byte")
+                && said.contains("workqueuectl check DATA --repair"),
+            "{what}: {said}"
+        );
+        assert!(text.contains("is damaged at byte"), "{what}: {text}");
+        mended(&killed, scratch, &what);
+    }
+    say(&format!(
+        "changed bytes: {stopped} stopped the start, {passed} did not matter"
+    ));
+    assert!(stopped > 5, "{stopped}");
+}
+
+/// What is damaged is set aside, and a start goes on with what is left: all that has a file, and all before the damage.
+fn mended(killed: &Killed, scratch: tempfile::TempDir, what: &str) {
+    let data = scratch.path().join("data");
+    let before = fs::read_dir(data.join("journal"))
+        .expect("a journal")
+        .count();
+    let mended = check(&data, &["--repair"]);
+    let said = String::from_utf8_lossy(&mended.stderr).into_owned();
+    assert_eq!(
+        mended.status.code(),
+        Some(0),
+        "{what}: {said} {}",
+        out(&mended)
+    );
+    assert!(said.contains("set aside"), "{what}: {said}");
+    let after = fs::read_dir(data.join("journal"))
+        .expect("a journal")
+        .count();
+    assert!(after >= before, "{what}: something was deleted");
+    assert!(
+        names(&data.join("journal"))
+            .iter()
+            .any(|name| name.contains(".damaged"))
+    );
+    let files: BTreeSet<String> = names(&data.join("tasks"))
+        .iter()
+        .filter_map(|name| id_of(name))
+        .collect();
+    let daemon = Daemon::start_in(scratch, &["--log-level", "warn"]);
+    let found = all(&daemon);
+    for id in &files {
+        // A file of a task that had ended may bring it back: what knew better is set aside, and that was said.
+        assert!(
+            found.contains_key(id) || killed.ended.contains(id),
+            "{what}: {id}"
+        );
+    }
+    for (id, task) in &found {
+        if let Some(known) = killed.tasks.get(id) {
+            assert_eq!(task["payload"], known["payload"], "{what}");
+        }
+    }
+}
+
+#[test]
+fn another_version_of_a_format_is_refused_and_left_alone() {
+    let killed = killed();
+    for suffix in [".wal", ".checkpoint"] {
+        let scratch = copy(&killed.daemon);
+        let data = scratch.path().join("data");
+        let files = journal(&data);
+        let file = files
+            .iter()
+            .find(|file| file.to_string_lossy().ends_with(suffix));
+        let file = file.expect("one of each");
+        let mut bytes = fs::read(file).expect("a journal file");
+        bytes[8] = 2;
+        fs::write(file, &bytes).expect("written back");
+        let (code, said) = refused(scratch.path(), &[]);
+        assert_eq!(code, 74, "{said}");
+        let name = file
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        assert!(
+            said.contains(&name) && said.contains("is of format version 2"),
+            "{said}"
+        );
+        for more in [&[][..], &["--repair"]] {
+            let looked = check(&data, more);
+            assert_eq!(looked.status.code(), Some(1), "{looked:?}");
+        }
+        assert_eq!(fs::read(file).expect("it is there"), bytes, "left alone");
+    }
+}
+
+#[test]
+fn check_refuses_to_repair_under_a_daemon_and_says_all_that_is_odd() {
+    let mut daemon = Daemon::start(&["--log-level", "warn"]);
+    let id = daemon.submit(r#"{"payload":1}"#);
+    let name = until("its file is written", || {
+        names(&daemon.tasks()).into_iter().next()
+    });
+    let busy = check(&daemon.data(), &["--repair"]);
+    assert_eq!(busy.status.code(), Some(1), "{busy:?}");
+    let said = String::from_utf8_lossy(&busy.stderr).into_owned();
+    assert!(said.contains(&daemon.pid().to_string()), "{said}");
+    daemon.kill();
+    let sound = check(&daemon.data(), &["--json"]);
+    assert_eq!(sound.status.code(), Some(0), "{}", out(&sound));
+    let report: Value = serde_json::from_slice(&sound.stdout).expect("JSON");
+    assert_eq!(report["problems"], json!([]));
+
+    let data = daemon.data();
+    fs::create_dir_all(data.join("tasks/q")).expect("a folder");
+    fs::copy(
+        data.join("tasks").join(&name),
+        data.join("tasks/q").join(&name),
+    )
+    .expect("a second file");
+    fs::write(data.join("rejected/lonely"), "x").expect("a file");
+    fs::write(data.join("rejected/old.reason"), "x").expect("a file");
+    fs::write(
+        data.join("tasks/.wq-0198c0de-0000-7000-8000-000000000001.tmp"),
+        "",
+    )
+    .expect("a file");
+    fs::create_dir_all(data.join("tasks/NOT A QUEUE")).expect("a folder");
+    let other = "1970-01-01T00:00:00_00000100_0198c0de-0000-7000-8000-000000000002.json";
+    fs::write(data.join("tasks").join(other), "{").expect("a file");
+    let third = "1970-01-01T00:00:00_00000100_0198c0de-0000-7000-8000-000000000003.json";
+    fs::write(
+        data.join("tasks").join(third),
+        r#"{"payload":1,"priority":7}"#,
+    )
+    .expect("a file");
+    let odd = check(&data, &[]);
+    let text = out(&odd);
+    assert_eq!(odd.status.code(), Some(1), "{text}");
+    for words in [
+        format!("{id} has another file"),
+        "rejected/lonely: no reason beside it".to_owned(),
+        "rejected/old.reason: a reason without its file".to_owned(),
+        "NOT A QUEUE: a folder whose name is no queue's".to_owned(),
+        format!("{other}: not a JSON object"),
+        format!("{third}: its priority, 7, is not that of its name"),
+        "temporary  1 files".to_owned(),
+    ] {
+        assert!(text.contains(&words), "{words:?} is missing in {text}");
+    }
+}
+
+/// How many times a daemon with this durability syncs its journal, under load that does not pause for `length`, and how
+/// often when it is idle after that. All it was told is there after `kill -9`.
+fn syncs(durability: &str, length: Duration) -> (usize, usize) {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let path = scratch.path().join("settings.toml");
+    let settings = format!(
+        "durability = \"{durability}\"\nsync_interval = \"100ms\"\nspool_delay = \"60s\"\n"
+    );
+    fs::write(&path, settings).expect("settings");
+    let (path, trace) = (path.display().to_string(), scratch.path().join("trace"));
+    let to = trace.display().to_string();
+    let mut way = Way::with(&["--log-level", "warn", "--config", &path]);
+    let under = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-o",
+        &to,
+        "-e",
+        "trace=fdatasync",
+    ];
+    way.under = under.map(str::to_owned).to_vec();
+    let mut daemon = Daemon::start_so(scratch, way);
+    let count = || {
+        let text = fs::read_to_string(&trace).expect("a trace");
+        text.lines()
+            .filter(|line| line.contains("fdatasync("))
+            .count()
+    };
+    let mut line = Line::open(&daemon.address).expect("it serves");
+    let mut submit = || {
+        let (status, answer) = line
+            .ask("POST", "/api/v1/tasks", r#"{"payload":1}"#)
+            .expect("an answer");
+        assert_eq!(status, 201, "{answer}");
+    };
+    // The first makes the daemon want its second segment: that is synced whatever is chosen.
+    submit();
+    until("a second segment is made", || {
+        (journal(&daemon.data()).len() >= 2).then_some(())
+    });
+    let begin = Instant::now();
+    let before = count();
+    let mut submitted = 1;
+    while begin.elapsed() < length {
+        submit();
+        submitted += 1;
+    }
+    let busy = count() - before;
+    let idle_from = count();
+    if durability == "interval" {
+        until("the last of it is synced", || {
+            (count() > idle_from).then_some(())
+        });
+    }
+    let idle = count() - idle_from;
+    daemon.kill();
+    daemon.set_way(Way::with(&["--log-level", "warn"]));
+    daemon.restart();
+    assert_eq!(
+        all(&daemon).len(),
+        submitted,
+        "a crash of the daemon alone takes nothing"
+    );
+    assert!(daemon.stop().success());
+    (busy, idle)
+}
+
+#[test]
+fn interval_syncs_in_time_under_load_and_when_idle_and_none_does_not() {
+    if !has("strace") {
+        return skip("strace is not installed").unwrap_or_default();
+    }
+    let length = Duration::from_millis(1200);
+    let (busy, idle) = syncs("interval", length);
+    assert!((5..=14).contains(&busy), "{busy} syncs in 1.2 s of load");
+    assert_eq!(idle, 1);
+    let (busy, _) = syncs("none", length);
+    assert!(busy <= 1, "{busy} syncs with none");
+    let (busy, _) = syncs("sync", length);
+    assert!(busy > 20, "{busy} syncs with sync");
+}
