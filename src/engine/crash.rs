@@ -397,3 +397,88 @@ fn after_a_failed_write_whoever_waits_is_told_and_status_still_answers() {
     assert!(matches!(shown, Some(Ok(Response::Status(status))) if status.fault.is_some()));
     assert_eq!(bench.engine.next_wake(bench.now), None);
 }
+
+/// Does what the engine wants, but files of a queue find no room.
+fn work_without_room(bench: &mut Bench, narrow: &QueueName) {
+    for _ in 0..1000 {
+        let Some(Output::Files(work)) = bench.work.front() else {
+            if bench.work_once() {
+                continue;
+            }
+            return;
+        };
+        let refused = || super::Failed {
+            full: true,
+            text: "no space".into(),
+        };
+        let queue = &bench.engine.queue;
+        let is_narrow = |id| {
+            queue
+                .get(id)
+                .is_some_and(|entry| queue.queue_of(entry) == narrow)
+        };
+        let done = work
+            .iter()
+            .map(|one| {
+                (
+                    one.id,
+                    if is_narrow(one.id) {
+                        Err(refused())
+                    } else {
+                        Ok(())
+                    },
+                )
+            })
+            .collect();
+        bench.work.pop_front();
+        bench.input(Input::FilesDone(done));
+    }
+}
+
+#[test]
+fn a_queue_whose_files_find_no_room_is_closed_alone_and_its_tasks_outlive_a_checkpoint() {
+    let disk = Arc::new(MemoryDisk::new());
+    let mut bench = Bench::open(&disk, Now::default(), 1, 0);
+    let narrow = QueueName::parse("narrow").unwrap();
+    let new = |queue: &QueueName| NewTask {
+        queue: queue.clone(),
+        ..NewTask::of(Payload::from_text("x"))
+    };
+    let mut ask = |bench: &mut Bench, request| {
+        let ticket = bench.ask(request);
+        work_without_room(bench, &narrow);
+        bench.replies.remove(&ticket).unwrap()
+    };
+    let first = ask(&mut bench, Request::Submit(vec![new(&narrow)]));
+    let Ok(Response::Submitted(first)) = first else {
+        panic!("{first:?}");
+    };
+    let more = ask(&mut bench, Request::Submit(vec![new(&narrow)]));
+    let refused = crate::task::Refusal::QueueFull(narrow.clone());
+    assert_eq!(more.unwrap_err(), refused.into());
+    ask(
+        &mut bench,
+        Request::Submit(vec![new(&QueueName::default())]),
+    )
+    .unwrap();
+    ask(&mut bench, Request::Checkpoint).unwrap();
+    let segments = disk.files();
+    drop(bench);
+    disk.crash(Kept::Nothing);
+
+    let mut bench = Bench::open(&disk, Now::default(), 2, 0);
+    bench.settle();
+    let id = first[0].task.id;
+    let ticket = bench.ask(Request::Task(id));
+    bench.settle();
+    assert!(matches!(
+        bench.replies.remove(&ticket),
+        Some(Ok(Response::Task(_)))
+    ));
+    let path = bench.engine.queue.location(id).unwrap().path();
+    assert!(
+        !segments.contains(&path) && disk.files().contains(&path),
+        "its file is written now"
+    );
+    assert_eq!(bench.engine.files.first_unsettled(), None);
+}
