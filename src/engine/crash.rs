@@ -444,7 +444,7 @@ fn a_queue_whose_files_find_no_room_is_closed_alone_and_its_tasks_outlive_a_chec
         queue: queue.clone(),
         ..NewTask::of(Payload::from_text("x"))
     };
-    let mut ask = |bench: &mut Bench, request| {
+    let ask = |bench: &mut Bench, request| {
         let ticket = bench.ask(request);
         work_without_room(bench, &narrow);
         bench.replies.remove(&ticket).unwrap()
