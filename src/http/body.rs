@@ -20,7 +20,7 @@ use super::{
 use crate::task::{Object, from_json};
 
 /// How long what is too large is still read and thrown away, so that the client gets to read the answer.
-const DISCARD_TIME: Duration = Duration::from_secs(1);
+const DISCARD_TIME: Duration = Duration::from_secs(5);
 
 /// What a body is, by its `Content-Type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -174,7 +174,7 @@ fn who_waits_for_file_changes_is_told_that_the_disk_is_full() {
         .collect();
     let last = told(&mut world, tickets[5]);
     assert!(
-        matches!(last, Some(Err(Error::Refused(Refusal::NoRoom)))),
+        matches!(last, Some(Err(Error::Refused(Refusal::QueueFull(_))))),
         "{last:?}"
     );
     world.settle().unwrap();
