@@ -1,10 +1,12 @@
 //! What the watcher saw: dropped files become tasks, files that went cancel theirs.
 
+use std::path::Path;
+
 use super::{Engine, io::Output, requests::bytes_of};
 use crate::{
     queue::Verdict,
     store::{Room, Sighting, shown},
-    task::{EventKind, Location, NewTask, Now, QueueName, Record, Source, State, TaskId},
+    task::{Area, EventKind, Location, NewTask, Now, QueueName, Record, Source, State, TaskId},
 };
 
 /// How many dropped files may wait in memory for room or for the end of a drain. More stay in the directory, and are
@@ -172,6 +174,13 @@ impl Engine {
 
     /// After a look through a queue's folder: tasks whose files were not there are looked at once more.
     fn scanned(&mut self, queue: &QueueName, ids: Vec<TaskId>, out: &mut Vec<Output>) {
+        let top = Path::new(Area::Tasks.dir());
+        let folder = if queue.is_default() {
+            top.to_owned()
+        } else {
+            top.join(queue.as_str())
+        };
+        self.files.looked_through(&folder);
         let there: std::collections::HashSet<TaskId> = ids.into_iter().collect();
         let missing = self
             .queue

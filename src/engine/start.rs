@@ -183,6 +183,7 @@ impl Loader {
             engine.queue.leased_count() as u64,
         );
         engine.held.clear();
+        engine.files.remember_sources();
         engine.queue.forget_counts();
         engine.workers = Workers::default();
         // A task that only the checkpoint knows had its file on the disk; somebody removed it while no daemon ran.
