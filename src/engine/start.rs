@@ -62,6 +62,7 @@ impl Loader {
             segment_waiters: Vec::new(),
             postponed: VecDeque::new(),
             irregular: BTreeMap::new(),
+            missed: HashSet::default(),
             stirred: BTreeSet::new(),
             prefetch_in: HashMap::default(),
             checkpointing: None,

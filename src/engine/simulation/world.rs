@@ -599,6 +599,24 @@ impl World {
         Ok(true)
     }
 
+    /// Lets the engine and its hands go on until they have nothing to do, and the watcher neither look nor tell.
+    pub(super) fn work_unwatched(&mut self) -> Held {
+        while let Some(who) = EVERYONE[2..7].iter().copied().find(|who| self.can(*who)) {
+            self.go_on(who)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the watcher look at all there is to see, and tell nothing yet.
+    pub(super) fn look_and_keep(&mut self) {
+        let wall = self.now.wall;
+        let Some(life) = &mut self.life else { return };
+        while life.watch.has_work() {
+            let said = life.watch.one(true, wall);
+            life.seen.extend(said);
+        }
+    }
+
     /// Lets everybody but the clients go on until nothing is left to do but what a clock far away will bring.
     pub(super) fn settle(&mut self) -> Held {
         let begin = self.now.tick;
