@@ -1,10 +1,12 @@
 //! What the watcher saw: dropped files become tasks, files that went cancel theirs.
 
+use std::path::Path;
+
 use super::{Engine, io::Output, requests::bytes_of};
 use crate::{
     queue::Verdict,
     store::{Room, Sighting, shown},
-    task::{EventKind, Location, NewTask, Now, QueueName, Record, Source, State, TaskId},
+    task::{Area, EventKind, Location, NewTask, Now, QueueName, Record, Source, State, TaskId},
 };
 
 /// How many dropped files may wait in memory for room or for the end of a drain. More stay in the directory, and are
@@ -40,8 +42,12 @@ impl Engine {
                 }
             }
             Sighting::Gone(places) => {
-                for place in places {
-                    self.gone(now, &place);
+                let unsure: Vec<Location> = places
+                    .into_iter()
+                    .filter(|place| !self.gone(now, place))
+                    .collect();
+                if !unsure.is_empty() {
+                    out.push(Output::Confirm(unsure));
                 }
             }
             Sighting::Folder(queue) => self.open(queue),
@@ -153,14 +159,19 @@ impl Engine {
         out.push(Output::Reject { path, reason });
     }
 
-    /// A task's file was removed by somebody else: that cancels the task, unless a worker holds it.
-    fn gone(&mut self, now: Now, place: &Location) {
+    /// A task's file was removed by somebody else: that cancels the task, unless a worker holds it. Gives `false` when the
+    /// watcher is to look again first: the file may have moved away and back since it looked.
+    fn gone(&mut self, now: Now, place: &Location) -> bool {
         let id = place.name.id;
         let Some(entry) = self.queue.get(id) else {
-            return;
+            return true;
         };
         if self.queue.location(id).as_ref() != Some(place) || !self.files.is_settled(id) {
-            return;
+            return true;
+        }
+        if !self.missed.remove(&id) {
+            self.missed.insert(id);
+            return false;
         }
         if entry.state == State::Leased {
             // Its worker holds it: the file comes back, so that the directory tells the truth.
@@ -168,20 +179,29 @@ impl Engine {
                 let seq = self.ledger.synced_seq();
                 self.files.note(id, None, seq, now.tick);
             }
-            return;
+            return true;
         }
         tracing::info!(task_id = %id, file = %place, "a task's file was removed: it is cancelled");
         self.commit(now, &[Record::Cancelled { id }]);
+        true
     }
 
     /// After a look through a queue's folder: tasks whose files were not there are looked at once more.
     fn scanned(&mut self, queue: &QueueName, ids: Vec<TaskId>, out: &mut Vec<Output>) {
+        let top = Path::new(Area::Tasks.dir());
+        let folder = if queue.is_default() {
+            top.to_owned()
+        } else {
+            top.join(queue.as_str())
+        };
+        self.files.looked_through(&folder);
         let there: std::collections::HashSet<TaskId> = ids.into_iter().collect();
         let missing = self
             .queue
             .ids_of(queue)
             .filter(|id| !there.contains(id) && self.files.is_settled(*id));
         let places: Vec<Location> = missing.filter_map(|id| self.queue.location(id)).collect();
+        self.missed.extend(places.iter().map(|place| place.name.id));
         if !places.is_empty() {
             out.push(Output::Confirm(places));
         }

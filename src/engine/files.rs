@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use foldhash::fast::FixedState;
@@ -75,6 +75,9 @@ pub(super) struct Files {
     bytes: u64,
     /// Dropped files that have been taken and are still there.
     sources: HashMap<PathBuf, Source, FixedState>,
+    /// Those of a former life, until the first look through their folders has ended: that look may have seen one of them
+    /// just before it was removed, and tell of it after.
+    former: HashMap<PathBuf, Source, FixedState>,
     /// Changes that failed since the start.
     pub(super) failures: u64,
 }
@@ -172,7 +175,19 @@ impl Files {
 
     /// Whether this dropped file was taken already.
     pub(super) fn is_taken(&self, source: &Source) -> bool {
-        self.sources.get(&source.path) == Some(source)
+        let taken =
+            |taken: &HashMap<PathBuf, Source, FixedState>| taken.get(&source.path) == Some(source);
+        taken(&self.sources) || taken(&self.former)
+    }
+
+    /// A start has found all dropped files that a former life took.
+    pub(super) fn remember_sources(&mut self) {
+        self.former.clone_from(&self.sources);
+    }
+
+    /// A look through a folder has ended: all that it saw there was told.
+    pub(super) fn looked_through(&mut self, folder: &Path) {
+        self.former.retain(|path, _| path.parent() != Some(folder));
     }
 
     /// Whether the task's file is as the queue has it, as far as is known.

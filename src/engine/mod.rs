@@ -40,7 +40,7 @@ use std::{
 };
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 pub use handle::Handle;
 pub use io::{Failed, FileWork, Input, Output, Request, Response, Ticket};
@@ -167,6 +167,8 @@ pub struct Engine {
     /// Dropped files that wait for room, or for the end of a drain.
     postponed: VecDeque<(Source, NewTask)>,
     irregular: BTreeMap<PathBuf, String>,
+    /// Tasks whose files were not there when the watcher looked, and have not changed since: it was asked to look again.
+    missed: HashSet<TaskId, FixedState>,
     /// Queues whose waiting claims are to be looked at.
     stirred: BTreeSet<QueueName>,
     prefetch_in: HashMap<QueueName, u32, FixedState>,
@@ -360,6 +362,7 @@ impl Engine {
             self.bodies.remove(id);
         }
         if before != after {
+            self.missed.remove(&id);
             let change = self.files.note(id, before, seq, now.tick);
             change.done = done;
         }

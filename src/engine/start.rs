@@ -64,6 +64,7 @@ impl Loader {
             segment_waiters: Vec::new(),
             postponed: VecDeque::new(),
             irregular: BTreeMap::new(),
+            missed: HashSet::default(),
             stirred: BTreeSet::new(),
             prefetch_in: HashMap::default(),
             checkpointing: None,
@@ -197,6 +198,7 @@ impl Loader {
             engine.queue.leased_count() as u64,
         );
         engine.held.clear();
+        engine.files.remember_sources();
         engine.queue.forget_counts();
         engine.workers = Workers::default();
         // A task that only the checkpoint knows had its file on the disk; somebody removed it while no daemon ran.

@@ -277,3 +277,37 @@ fn a_claim_right_after_a_full_disk_has_room_again_gets_its_task() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_file_that_was_gone_for_a_moment_because_it_moved_to_and_fro_is_no_cancellation() {
+    let mut world = world(|_| {});
+    let id = submitted(&mut world, "to and fro");
+    world.settle().unwrap();
+    for priority in [7, 100] {
+        let change = Change {
+            priority: Some(Priority::new(priority)),
+            exectime: None,
+        };
+        world.ask(Request::Reschedule(id, change));
+        world.work_unwatched().unwrap();
+        if priority == 7 {
+            // It sees that the file is not in its first place, and is slow to tell.
+            world.look_and_keep();
+        }
+    }
+    world.settle().unwrap();
+    assert!(world.oracle.latest().contains_key(&id));
+    hold(world.hold_at_rest());
+}
+
+#[test]
+fn a_file_that_was_removed_by_hand_cancels_its_task() {
+    let mut world = world(|_| {});
+    let id = submitted(&mut world, "removed");
+    world.settle().unwrap();
+    let path = world.disk.files("tasks").into_keys().next().unwrap();
+    assert!(world.disk.remove_by_hand(&path));
+    world.oracle.removed.insert(id);
+    world.settle().unwrap();
+    assert!(world.oracle.latest().is_empty());
+}

@@ -23,7 +23,7 @@ use crate::{
     },
     store::{
         Boot, Checkpoint, Disk as _, DiskError, DropLimits, Group, Journal, JournalStart, Latched,
-        NewSegment, RecoverError, Spool, recover, reject,
+        NewSegment, RecoverError, Sighting, Spool, recover, reject,
     },
     task::{ClaimAnswer, Location, Millis, Now, TaskId, Tick, WallMillis},
 };
@@ -55,6 +55,8 @@ pub(super) struct Life {
     keeper: Journal<Latched<SimDisk>>,
     spool: Spool<SimDisk>,
     pub(super) watch: Watch,
+    /// What the watcher saw and has not told.
+    seen: Vec<Sighting>,
     journal_orders: VecDeque<JournalOrder>,
     checkpoints: VecDeque<Checkpoint>,
     files_orders: VecDeque<FilesOrder>,
@@ -205,6 +207,7 @@ impl World {
             keeper: Journal::new(latched, start.boot),
             spool,
             watch,
+            seen: Vec::new(),
             journal_orders: VecDeque::new(),
             checkpoints: VecDeque::new(),
             files_orders: VecDeque::new(),
@@ -300,7 +303,7 @@ impl World {
             Who::Keeper => !life.checkpoints.is_empty(),
             Who::Files => !life.files_orders.is_empty(),
             Who::Loader => !life.loads.is_empty(),
-            Who::Watcher => life.watch.has_work(),
+            Who::Watcher => life.watch.has_work() || !life.seen.is_empty(),
         }
     }
 
@@ -343,16 +346,7 @@ impl World {
                 Ok(())
             }
             Who::Watcher => {
-                let notice_first = self.chance.one_in(2);
-                if self.chance.one_in(100) {
-                    self.disk.lose_notices();
-                }
-                let wall = self.now.wall;
-                if let Some(life) = &mut self.life {
-                    let said = life.watch.one(notice_first, wall);
-                    self.trace.note(|| format!("watcher: {said:?}"));
-                    life.inbox.extend(said.into_iter().map(Input::Sighting));
-                }
+                self.watch();
                 Ok(())
             }
         }
@@ -540,6 +534,25 @@ impl World {
         }
     }
 
+    /// The watcher looks at something, or tells what it saw a while ago: in between, anything may happen.
+    fn watch(&mut self) {
+        let notice_first = self.chance.one_in(2);
+        if self.chance.one_in(100) {
+            self.disk.lose_notices();
+        }
+        let tells = self.chance.one_in(2);
+        let wall = self.now.wall;
+        let Some(life) = &mut self.life else { return };
+        if !life.seen.is_empty() && (tells || !life.watch.has_work()) {
+            let said = life.seen.drain(..).map(Input::Sighting);
+            life.inbox.extend(said);
+            return;
+        }
+        let said = life.watch.one(notice_first, wall);
+        self.trace.note(|| format!("watcher: {said:?}"));
+        life.seen.extend(said);
+    }
+
     fn load(&mut self) {
         let Some(life) = &mut self.life else { return };
         let Some(places) = life.loads.pop_front() else {
@@ -584,6 +597,24 @@ impl World {
         let who = self.chance.pick(&able);
         self.go_on(who)?;
         Ok(true)
+    }
+
+    /// Lets the engine and its hands go on until they have nothing to do, and the watcher neither look nor tell.
+    pub(super) fn work_unwatched(&mut self) -> Held {
+        while let Some(who) = EVERYONE[2..7].iter().copied().find(|who| self.can(*who)) {
+            self.go_on(who)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the watcher look at all there is to see, and tell nothing yet.
+    pub(super) fn look_and_keep(&mut self) {
+        let wall = self.now.wall;
+        let Some(life) = &mut self.life else { return };
+        while life.watch.has_work() {
+            let said = life.watch.one(true, wall);
+            life.seen.extend(said);
+        }
     }
 
     /// Lets everybody but the clients go on until nothing is left to do but what a clock far away will bring.
