@@ -433,6 +433,68 @@ impl Codec for Original {
     }
 }
 
+/// One connection whose claims wait; asked and heard by hand, not in a loop.
+#[derive(Debug)]
+pub struct Waiting {
+    stream: TcpStream,
+    account: Account,
+    claim: Claim,
+    out: Vec<u8>,
+}
+
+impl Waiting {
+    /// On the default queue.
+    pub fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::of(address, "default")
+    }
+
+    /// On this queue.
+    pub fn of(address: SocketAddr, queue: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        let account = Account::default();
+        Ok(Self {
+            stream,
+            claim: Claim::from(&account, queue, 1, 0).waiting(300),
+            account,
+            out: Vec::new(),
+        })
+    }
+
+    /// Sends a claim, which completes the task of the one before.
+    pub fn ask(&mut self) -> anyhow::Result<()> {
+        self.send(false)
+    }
+
+    fn send(&mut self, closing: bool) -> anyhow::Result<()> {
+        self.out.clear();
+        self.claim.ask(closing, &mut self.out);
+        Ok(self.stream.write_all(&self.out)?)
+    }
+
+    /// Waits for the answer.
+    pub fn hear(&mut self) -> anyhow::Result<()> {
+        let mut input = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            match self.stream.read(&mut piece)? {
+                0 => bail!("the server has closed the connection"),
+                count => input.extend_from_slice(&piece[..count]),
+            }
+            if self.claim.hear(&input)?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Completes the last task, and holds the account: so many tasks came.
+    pub fn finish(mut self, count: u64) -> anyhow::Result<()> {
+        self.send(true)?;
+        self.hear()?;
+        self.account.check_claimed(count)
+    }
+}
+
 /// One request on a connection of its own, waited for: status and body.
 pub fn call(
     address: SocketAddr,
