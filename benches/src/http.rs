@@ -551,3 +551,49 @@ pub fn fill(address: SocketAddr, queue: &str, count: u64) -> anyhow::Result<()> 
     trace(&format!("{address}: filled with {count}"));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: &str, body: &str) -> Vec<u8> {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+    }
+
+    #[test]
+    fn a_reply_is_whole_when_its_last_byte_is_there() {
+        let text = answer("201 Created", r#"{"id":"x"}"#);
+        for end in 0..text.len() {
+            assert!(reply(&text[..end]).unwrap().is_none(), "{end}");
+        }
+        let whole = reply(&text).unwrap().unwrap();
+        assert_eq!((whole.status, whole.length), (201, text.len()));
+        assert!(expect(&text, 200).is_err());
+    }
+
+    #[test]
+    fn a_claims_answer_is_held_against_what_was_asked() {
+        let id = "0198c0de-0000-7000-8000-00000000000a";
+        let token = "000000000000000000000000000000ff";
+        let task = format!(r#"{{"id":"{id}","payload":"p","attempt":1,"token":"{token}"}}"#);
+        let mut claim = Claim::from(&Account::default(), "default", 1, 0);
+        let mut out = Vec::new();
+        assert!(claim.ask(false, &mut out));
+        let one = answer("200 OK", &format!(r#"{{"tasks":[{task}],"completed":[]}}"#));
+        assert_eq!(claim.hear(&one).unwrap(), Some(one.len()));
+        assert_eq!(claim.weight(), 1);
+        out.clear();
+        assert!(claim.ask(false, &mut out));
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(&format!(
+            r#""complete":[{{"id":"{id}","token":"{token}"}}]"#
+        )));
+        // The completion is not answered; more tasks than asked for; a completion refused.
+        let two = format!(r#"{{"tasks":[{task},{task}],"completed":[{{"id":"{id}"}}]}}"#);
+        let refused = format!(r#"{{"tasks":[],"completed":[{{"id":"{id}","problem":{{}}}}]}}"#);
+        assert!(claim.hear(&one).is_err());
+        assert!(claim.hear(&answer("200 OK", &two)).is_err());
+        assert!(claim.hear(&answer("200 OK", &refused)).is_err());
+    }
+}
