@@ -136,3 +136,38 @@ pub fn read_payload(text: &[u8]) -> anyhow::Result<u128> {
         _ => bail!("not the payload of a bench: {}", text.escape_ascii()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(submitted: &[u128], claimed: &[u128], completed: u64) -> Account {
+        let account = Account::default();
+        submitted.iter().for_each(|id| account.submitted(*id));
+        claimed.iter().for_each(|id| account.claimed(*id));
+        account.completed(completed);
+        account
+    }
+
+    #[test]
+    fn what_was_lost_doubled_or_made_up_is_found() {
+        assert!(account(&[1, 2, 3], &[3, 1, 2], 3).check_drained().is_ok());
+        assert!(account(&[1, 2, 3], &[3, 1], 2).check_drained().is_err());
+        assert!(account(&[1, 2], &[2, 2], 2).check_drained().is_err());
+        assert!(account(&[1, 1], &[1, 1], 2).check_drained().is_err());
+        assert!(account(&[1, 2], &[1, 3], 2).check_drained().is_err());
+        assert!(account(&[1, 2], &[1, 2], 1).check_drained().is_err());
+        assert!(account(&[1, 2], &[], 0).check_submitted(3).is_err());
+        assert!(account(&[], &[1, 2], 2).check_claimed(2).is_ok());
+        assert!(account(&[], &[1, 2], 2).check_claimed(3).is_err());
+    }
+
+    #[test]
+    fn a_payload_tells_its_number() {
+        let mut text = Vec::new();
+        write_payload(0xabc_def0, &mut text);
+        assert_eq!(text.len(), PAYLOAD);
+        assert_eq!(read_payload(&text).unwrap(), 0xabc_def0);
+        assert!(read_payload(&text[1..]).is_err());
+    }
+}

@@ -433,6 +433,68 @@ impl Codec for Original {
     }
 }
 
+/// One connection whose claims wait; asked and heard by hand, not in a loop.
+#[derive(Debug)]
+pub struct Waiting {
+    stream: TcpStream,
+    account: Account,
+    claim: Claim,
+    out: Vec<u8>,
+}
+
+impl Waiting {
+    /// On the default queue.
+    pub fn open(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::of(address, "default")
+    }
+
+    /// On this queue.
+    pub fn of(address: SocketAddr, queue: &str) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        let account = Account::default();
+        Ok(Self {
+            stream,
+            claim: Claim::from(&account, queue, 1, 0).waiting(300),
+            account,
+            out: Vec::new(),
+        })
+    }
+
+    /// Sends a claim, which completes the task of the one before.
+    pub fn ask(&mut self) -> anyhow::Result<()> {
+        self.send(false)
+    }
+
+    fn send(&mut self, closing: bool) -> anyhow::Result<()> {
+        self.out.clear();
+        self.claim.ask(closing, &mut self.out);
+        Ok(self.stream.write_all(&self.out)?)
+    }
+
+    /// Waits for the answer.
+    pub fn hear(&mut self) -> anyhow::Result<()> {
+        let mut input = Vec::new();
+        let mut piece = [0; 4096];
+        loop {
+            match self.stream.read(&mut piece)? {
+                0 => bail!("the server has closed the connection"),
+                count => input.extend_from_slice(&piece[..count]),
+            }
+            if self.claim.hear(&input)?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Completes the last task, and holds the account: so many tasks came.
+    pub fn finish(mut self, count: u64) -> anyhow::Result<()> {
+        self.send(true)?;
+        self.hear()?;
+        self.account.check_claimed(count)
+    }
+}
+
 /// One request on a connection of its own, waited for: status and body.
 pub fn call(
     address: SocketAddr,
@@ -488,4 +550,50 @@ pub fn fill(address: SocketAddr, queue: &str, count: u64) -> anyhow::Result<()> 
     }
     trace(&format!("{address}: filled with {count}"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: &str, body: &str) -> Vec<u8> {
+        let length = body.len();
+        format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
+    }
+
+    #[test]
+    fn a_reply_is_whole_when_its_last_byte_is_there() {
+        let text = answer("201 Created", r#"{"id":"x"}"#);
+        for end in 0..text.len() {
+            assert!(reply(&text[..end]).unwrap().is_none(), "{end}");
+        }
+        let whole = reply(&text).unwrap().unwrap();
+        assert_eq!((whole.status, whole.length), (201, text.len()));
+        assert!(expect(&text, 200).is_err());
+    }
+
+    #[test]
+    fn a_claims_answer_is_held_against_what_was_asked() {
+        let id = "0198c0de-0000-7000-8000-00000000000a";
+        let token = "000000000000000000000000000000ff";
+        let task = format!(r#"{{"id":"{id}","payload":"p","attempt":1,"token":"{token}"}}"#);
+        let mut claim = Claim::from(&Account::default(), "default", 1, 0);
+        let mut out = Vec::new();
+        assert!(claim.ask(false, &mut out));
+        let one = answer("200 OK", &format!(r#"{{"tasks":[{task}],"completed":[]}}"#));
+        assert_eq!(claim.hear(&one).unwrap(), Some(one.len()));
+        assert_eq!(claim.weight(), 1);
+        out.clear();
+        assert!(claim.ask(false, &mut out));
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(&format!(
+            r#""complete":[{{"id":"{id}","token":"{token}"}}]"#
+        )));
+        // The completion is not answered; more tasks than asked for; a completion refused.
+        let two = format!(r#"{{"tasks":[{task},{task}],"completed":[{{"id":"{id}"}}]}}"#);
+        let refused = format!(r#"{{"tasks":[],"completed":[{{"id":"{id}","problem":{{}}}}]}}"#);
+        assert!(claim.hear(&one).is_err());
+        assert!(claim.hear(&answer("200 OK", &two)).is_err());
+        assert!(claim.hear(&answer("200 OK", &refused)).is_err());
+    }
 }

@@ -5,8 +5,13 @@
 
 pub mod account;
 pub mod beanstalkd;
+pub mod behind;
 pub mod ceiling;
+pub mod depth;
+pub mod drops;
 pub mod http;
+pub mod latency;
+pub mod many;
 pub mod measure;
 pub mod null;
 pub mod peers;
@@ -37,6 +42,24 @@ pub struct Context {
 }
 
 impl Context {
+    /// Whether numbers are only to be seen, not kept.
+    #[must_use]
+    pub const fn quick(&self) -> bool {
+        self.quick
+    }
+
+    /// Whether ten million tasks are wanted, too.
+    #[must_use]
+    pub const fn deep(&self) -> bool {
+        self.deep
+    }
+
+    /// How long the long run is to be; 0: as short as the others.
+    #[must_use]
+    pub const fn minutes(&self) -> f64 {
+        self.minutes
+    }
+
     /// How many turns.
     #[must_use]
     pub const fn turns(&self, full: usize, quick: usize) -> usize {
@@ -67,7 +90,15 @@ pub fn trace(text: &str) {
 
 type Bench = fn(&Context, &mut Report) -> anyhow::Result<()>;
 
-const BENCHES: [(&str, Bench); 2] = [("ceiling", ceiling::run), ("peers", peers::run)];
+const BENCHES: [(&str, Bench); 7] = [
+    ("ceiling", ceiling::run),
+    ("peers", peers::run),
+    ("depth", depth::run),
+    ("drops", drops::run),
+    ("latency", latency::run),
+    ("behind", behind::run),
+    ("many", many::run),
+];
 
 /// The program.
 #[must_use]

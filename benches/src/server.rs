@@ -15,8 +15,10 @@ use anyhow::{Context as _, bail};
 
 use crate::{http, trace};
 
-/// How long a server may take to start or to settle.
+/// How long a server may take to start or to stop.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How long the files of some ten thousand tasks may take on a slow disk.
+const SETTLING: Duration = Duration::from_mins(5);
 
 /// A command whose process the kernel ends when the bench is killed; setpriv(1) arranges that and becomes the program.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -254,7 +256,7 @@ impl Daemon {
     pub fn settle(&self) -> anyhow::Result<()> {
         let start = Instant::now();
         while self.metric("workqueue_spool_pending_files")? > 0.0 {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > SETTLING {
                 bail!("the task files don't catch up");
             }
             thread::sleep(Duration::from_millis(20));
