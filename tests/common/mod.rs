@@ -14,6 +14,7 @@
 )]
 
 pub mod container;
+pub mod installed;
 pub mod load;
 
 use std::{
