@@ -90,7 +90,7 @@ fn a_stop_past_the_grace_releases_the_task_at_once() {
         (Some("ready"), Some(0)),
         "{task}"
     );
-    assert!(!machine.is("pgrep -f 'sleep 600'"), "no process is left");
+    assert!(!machine.is("pgrep -f '[s]leep 600'"), "no process is left");
 }
 
 #[test]
@@ -300,8 +300,6 @@ fn members_of_the_group_drop_files_and_use_the_socket_and_others_do_not() {
             .contains("closed.txt")
             .then_some(())
     });
-    let list = machine.sh("ls -l /var/lib/workqueue/tasks");
-    assert!(list.contains("workqueue workqueue"), "{list}");
     for refused in [
         "runuser -u bob -- workqueuectl list",
         "runuser -u bob -- ls /var/lib/workqueue/tasks",
@@ -392,7 +390,7 @@ fn the_machine_goes_down_under_load_in_time_and_nothing_acknowledged_is_lost() {
         submit(&machine, &format!(r#"{{"payload":{number},"lease":3600}}"#));
     }
     machine.until("its handlers run", || {
-        (machine.run("pgrep -c -f 'sleep 600'").stdout.trim_ascii() >= b"4".as_slice())
+        (machine.run("pgrep -c -f '^sleep 600'").stdout.trim_ascii() >= b"4".as_slice())
             .then_some(())
     });
     let (account, (took, files)) = machine.network(|| {
