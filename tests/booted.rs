@@ -8,6 +8,8 @@
 
 mod common;
 
+use serde_json::Value;
+
 use common::{
     installed::{DAEMON, answers, api, drop_in, ids, machine, submit},
     load,
@@ -260,4 +262,136 @@ fn a_failed_start_is_told_with_its_reason_and_numbers() {
     assert!(!machine.is("systemctl start workqueued"));
     // EROFS: the sandbox.
     assert_eq!(machine.show("workqueued", "StatusErrno"), "30");
+}
+
+#[test]
+fn the_journal_tells_a_tasks_life_and_explains_it() {
+    let Some(machine) = machine() else { return };
+    machine.sh("journalctl --update-catalog && systemctl start workqueued");
+    let id = submit(
+        &machine,
+        r#"{"payload":1,"max_attempts":2,"backoff":{"base":0,"max":0}}"#,
+    );
+    let claim = || {
+        let claim = api(
+            &machine,
+            "POST",
+            "/api/v1/claim",
+            r#"{"worker":"test:1","wait":10}"#,
+        );
+        claim["tasks"][0]["token"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{claim}"))
+            .to_owned()
+    };
+    for _ in 0..2 {
+        let token = claim();
+        let body = format!(r#"{{"token":"{token}","error":"no such\nthing"}}"#);
+        api(&machine, "POST", &format!("/api/v1/tasks/{id}/fail"), &body);
+    }
+    machine.sh(&format!("workqueuectl retry {id}"));
+    let token = claim();
+    api(
+        &machine,
+        "POST",
+        &format!("/api/v1/tasks/{id}/complete"),
+        &format!(r#"{{"token":"{token}"}}"#),
+    );
+    let entries: Vec<Value> = machine.until("its end is in the journal", || {
+        let text = machine.sh(&format!(
+            "journalctl -b -u workqueued TASK_ID={id} -o json --no-pager"
+        ));
+        let entries: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        (entries.len() >= 8).then_some(entries)
+    });
+    let lives: Vec<&str> = entries
+        .iter()
+        .map(|entry| {
+            let message = entry["MESSAGE"].as_str().expect("a message");
+            message.split(" task_id").next().expect("a line")
+        })
+        .collect();
+    assert_eq!(
+        lives,
+        [
+            "a task was submitted",
+            "a task was claimed",
+            "an attempt failed",
+            "a task was claimed",
+            "a task is out of attempts",
+            "a task has changed",
+            "a task was claimed",
+            "a task was completed",
+        ]
+    );
+    let dead = &entries[4];
+    assert_eq!(dead["QUEUE"], "default", "{dead}");
+    assert_eq!(dead["WORKER"], "test:1", "{dead}");
+    assert_eq!(dead["ATTEMPT"], "2", "{dead}");
+    assert_eq!(dead["ERROR"], "no such\nthing", "{dead}");
+    assert_eq!(dead["PRIORITY"], "4", "{dead}");
+    assert_eq!(
+        dead["MESSAGE_ID"],
+        workqueue::systemd::catalog::TASK_DEAD.id,
+        "{dead}"
+    );
+    assert!(
+        entries[7]["DURATION_USEC"]
+            .as_str()
+            .is_some_and(|text| text.parse::<u64>().is_ok()),
+        "{}",
+        entries[7]
+    );
+    let explained = machine.sh(&format!(
+        "journalctl -b -x -u workqueued TASK_ID={id} --no-pager"
+    ));
+    assert!(
+        explained.contains(&format!("workqueuectl retry {id}")),
+        "{explained}"
+    );
+}
+
+#[test]
+fn under_another_supervisor_lines_are_json_and_a_flood_is_counted_not_waited_for() {
+    let Some(machine) = machine() else { return };
+    drop_in(
+        &machine,
+        "workqueued.service",
+        "[Service]\nEnvironment=WORKQUEUE_LOG_FORMAT=json\nStandardError=file:/var/lib/workqueue/log.json\n",
+    );
+    machine.sh("systemctl start workqueued");
+    let lines: String = (0..2000)
+        .map(|number| format!("{{\"payload\":{number}}}\n"))
+        .collect();
+    machine.write("/root/tasks", lines);
+    machine.sh("workqueuectl submit --ndjson /root/tasks");
+    let metrics = machine.sh("curl -sS http://127.0.0.1:5000/metrics");
+    let count = |name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim().parse().ok())
+            .unwrap_or_else(|| panic!("{name}: {metrics}"))
+    };
+    assert!(count("workqueue_log_events_passed_over_total ") > 0.0);
+    assert_eq!(count("workqueue_log_lines_dropped_total "), 0.0);
+    machine.sh("systemctl stop workqueued.socket workqueued-admin.socket workqueued");
+    let log = machine.read("/var/lib/workqueue/log.json");
+    let entries: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert!(
+        entries
+            .iter()
+            .any(|entry| entry["message"] == "task events were passed over"),
+        "{log}"
+    );
+    assert!(
+        entries
+            .iter()
+            .any(|entry| entry["message"] == "workqueued has ended"),
+        "the last lines are written before the end: {log}"
+    );
 }

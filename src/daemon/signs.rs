@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     backend::Backend as _,
     engine::{Handle, clock, driver::Loading},
-    systemd::notify,
+    systemd::{catalog, notify},
     task::{StatusView, Tick},
 };
 
@@ -63,7 +63,9 @@ pub(super) async fn keep_watch(handle: Arc<Handle>) {
             notify::watchdog();
         } else if !was_stuck {
             tracing::error!(
-                "the engine's thread makes no progress: the watchdog is not told that all is well"
+                message_id = catalog::ENGINE_STUCK.id,
+                "{}",
+                catalog::ENGINE_STUCK.line
             );
         }
         was_stuck = is_stuck;

@@ -43,6 +43,7 @@ pub fn install(root: &Path) {
         ("systemd/examples", "/usr/share/doc/workqueue/examples"),
         ("packaging/sysusers.d", "/usr/lib/sysusers.d"),
         ("packaging/tmpfiles.d", "/usr/lib/tmpfiles.d"),
+        ("packaging/catalog", "/usr/lib/systemd/catalog"),
     ] {
         for entry in std::fs::read_dir(project.join(from)).expect("a directory") {
             let path = entry.expect("an entry").path();
