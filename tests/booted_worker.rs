@@ -16,7 +16,7 @@ use std::{
 
 use common::{
     container::Machine,
-    installed::{answers, api, drop_in, ids, install, machine, submit},
+    installed::{answers, api, drop_in, ids, install, machine, submit, submit_all},
     load,
 };
 
@@ -104,11 +104,7 @@ fn workers_outlive_restarts_of_the_daemon_and_no_result_is_lost() {
     );
     machine.sh("systemctl start workqueue-worker");
     let worker = machine.main_pid("workqueue-worker");
-    let lines: String = (0..200)
-        .map(|number| format!("{{\"payload\":\"{number}\\n\"}}\n"))
-        .collect();
-    machine.write("/root/tasks", lines);
-    machine.sh("workqueuectl submit --ndjson /root/tasks");
+    submit_all(&machine, (0..200).map(|number| format!("\"{number}\\n\"")));
     for goal in [20, 80, 140] {
         machine.until("workers get on", || {
             (machine

@@ -79,8 +79,8 @@ impl Controls {
         }
     }
 
-    pub(super) fn logs_to_journal(&self) -> bool {
-        self.log.is_journal()
+    pub(super) fn logs_for_machines(&self) -> bool {
+        self.log.is_for_machines()
     }
 
     /// Ready when the daemon is to stop.

@@ -122,13 +122,15 @@ fn start(flags: &Flags) -> Result<(), Failure> {
     }
     let log = logging::init(&settings.log_level, settings.log_format)
         .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
-    tracing::info!(
-        message_id = catalog::STARTING.id,
-        version = env!("CARGO_PKG_VERSION"),
-        data_dir = %settings.data_dir.display(),
-        "{}",
-        catalog::STARTING.line
-    );
+    if log.is_for_machines() {
+        tracing::info!(
+            message_id = catalog::STARTING.id,
+            version = env!("CARGO_PKG_VERSION"),
+            data_dir = %settings.data_dir.display(),
+            "{}",
+            catalog::STARTING.line
+        );
+    }
     files::raise_limit();
     let mut teller = signs::LoadTeller::default();
     let running = driver::open(opening(&settings), &mut |loading| teller.tell(loading))?;
@@ -264,15 +266,15 @@ async fn serve(
     let work = settings
         .with_worker
         .then(|| with_worker(settings, &controls));
-    tracing::info!(
-        message_id = catalog::READY.id,
-        version = env!("CARGO_PKG_VERSION"),
-        "{}: {}",
-        catalog::READY.line,
-        ready_text(&addresses)
-    );
-    // The journal has just been told.
-    if !controls.logs_to_journal() {
+    if controls.logs_for_machines() {
+        tracing::info!(
+            message_id = catalog::READY.id,
+            version = env!("CARGO_PKG_VERSION"),
+            "{}: {}",
+            catalog::READY.line,
+            ready_text(&addresses)
+        );
+    } else {
         announce(settings, &addresses);
     }
     notify::ready(&ready_text(&addresses));

@@ -15,7 +15,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// How often progress of a start is told.
 const LOADING_EVERY: Duration = Duration::from_millis(500);
 /// How much time a start is given from each telling on: what one step of it may take on a slow disk.
-const LOADING_PATIENCE: Duration = Duration::from_secs(60);
+const LOADING_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Tells how far a start has come, not too often, and asks for time.
 #[derive(Debug, Default)]

@@ -119,10 +119,10 @@ impl fmt::Debug for LogHandle {
 }
 
 impl LogHandle {
-    /// Whether lines go to the journal, and not to where somebody sees standard output as well.
+    /// Whether lines are for machines, and not for somebody who sees standard output as well.
     #[must_use]
-    pub fn is_journal(&self) -> bool {
-        self.format == Format::Journal
+    pub fn is_for_machines(&self) -> bool {
+        self.format != Format::Text
     }
 
     /// Logs `level` and above from now on.
@@ -169,7 +169,7 @@ pub fn init(level: &str, format: Format) -> Result<LogHandle, LogError> {
     let layer = Lines {
         format,
         colour,
-        lines: lines.clone(),
+        waiting: lines.clone(),
         second: AtomicI64::new(0),
         in_second: AtomicU64::new(0),
     };
@@ -200,7 +200,7 @@ pub fn finish(patience: Duration) {
 struct Lines {
     format: Format,
     colour: bool,
-    lines: Sender<Post>,
+    waiting: Sender<Post>,
     second: AtomicI64,
     in_second: AtomicU64,
 }
@@ -224,7 +224,7 @@ impl<S: Subscriber> Layer<S> for Lines {
             return;
         }
         let line = line::make(event, self.format, self.colour);
-        if self.lines.try_send(Post::Line(line)).is_err() {
+        if self.waiting.try_send(Post::Line(line)).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -317,7 +317,7 @@ mod tests {
         let layer = Lines {
             format: Format::Json,
             colour: false,
-            lines,
+            waiting: lines,
             second: AtomicI64::new(0),
             in_second: AtomicU64::new(0),
         };

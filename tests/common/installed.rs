@@ -119,3 +119,12 @@ pub fn answers(machine: &Machine, answered: &AtomicU64, more: u64) {
         (answered.load(Ordering::Relaxed) >= goal).then_some(())
     });
 }
+
+/// Submits a task for each payload, which is JSON.
+pub fn submit_all(machine: &Machine, payloads: impl Iterator<Item = String>) {
+    let lines: Vec<String> = payloads
+        .map(|payload| format!("{{\"payload\":{payload}}}\n"))
+        .collect();
+    machine.write("/root/tasks", lines.concat());
+    machine.sh("workqueuectl submit --ndjson /root/tasks");
+}
