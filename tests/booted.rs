@@ -8,125 +8,12 @@
 
 mod common;
 
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    sync::{
-        LazyLock, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
-
-use common::{
-    container::{Machine, copy, put},
-    load,
-};
 use serde_json::Value;
 
-const DAEMON: &str = "workqueued.service workqueued.socket workqueued-admin.socket";
-
-/// One machine for all tests here, one test at a time, each on a fresh installation.
-fn machine() -> Option<MutexGuard<'static, Machine>> {
-    static MACHINE: LazyLock<Option<Mutex<Machine>>> =
-        LazyLock::new(|| Machine::boot(install).map(Mutex::new));
-    let machine = MACHINE.as_ref()?;
-    let machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
-    fresh(&machine);
-    Some(machine)
-}
-
-/// Puts the build into a root, where a package would.
-fn install(root: &Path) {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for program in [
-        env!("CARGO_BIN_EXE_workqueued"),
-        env!("CARGO_BIN_EXE_workqueue-worker"),
-        env!("CARGO_BIN_EXE_workqueuectl"),
-    ] {
-        let program = Path::new(program);
-        copy(root, program, &format!("/usr/bin/{}", name(program)));
-    }
-    for (from, to) in [
-        ("systemd", "/usr/lib/systemd/system"),
-        ("systemd/user", "/usr/lib/systemd/user"),
-        ("systemd/examples", "/usr/share/doc/workqueue/examples"),
-        ("packaging/sysusers.d", "/usr/lib/sysusers.d"),
-        ("packaging/tmpfiles.d", "/usr/lib/tmpfiles.d"),
-    ] {
-        for entry in std::fs::read_dir(project.join(from)).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            if path.is_file() {
-                copy(root, &path, &format!("{to}/{}", name(&path)));
-            }
-        }
-    }
-    put(root, "/etc/hostname", "queue\n");
-}
-
-fn name(path: &Path) -> &str {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .expect("a name")
-}
-
-/// As after an installation: nothing runs, nothing is kept, nothing is configured.
-fn fresh(machine: &Machine) {
-    machine.sh(&format!(
-        "systemctl stop {DAEMON} 'workqueue-worker*' 'workqueue-submit@*' 2>/dev/null; systemctl reset-failed
-         rm -rf /var/lib/workqueue /var/lib/workqueue-worker /etc/workqueue /etc/credstore/workqueue.token
-         rm -rf /etc/systemd/system/workqueue*.d /run/systemd/system/workqueue*.d
-         systemd-tmpfiles --create workqueue.conf && systemctl daemon-reload"
-    ));
-}
-
-/// A drop-in for a unit.
-fn drop_in(machine: &Machine, unit: &str, text: &str) {
-    machine.write(&format!("/etc/systemd/system/{unit}.d/test.conf"), text);
-    machine.sh("systemctl daemon-reload");
-}
-
-fn api(machine: &Machine, method: &str, path: &str, body: &str) -> Value {
-    let body = if body.is_empty() {
-        String::new()
-    } else {
-        format!("-H 'Content-Type: application/json' -d '{body}'")
-    };
-    let text = machine.sh(&format!(
-        "curl -sS -X {method} {body} --unix-socket /run/workqueue/admin.sock http://localhost{path}"
-    ));
-    if text.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-    }
-}
-
-fn submit(machine: &Machine, task: &str) -> String {
-    let task = api(machine, "POST", "/api/v1/tasks", task);
-    task["id"]
-        .as_str()
-        .unwrap_or_else(|| panic!("{task}"))
-        .to_owned()
-}
-
-fn ids(machine: &Machine) -> BTreeSet<String> {
-    machine
-        .sh("workqueuectl list --all --json")
-        .lines()
-        .map(|line| {
-            let task: Value = serde_json::from_str(line).expect("a task");
-            task["id"].as_str().expect("an id").to_owned()
-        })
-        .collect()
-}
-
-/// Waits until clients have got `more` further answers.
-fn answers(machine: &Machine, answered: &AtomicU64, more: u64) {
-    let goal = answered.load(Ordering::Relaxed) + more;
-    machine.until("clients are answered", || {
-        (answered.load(Ordering::Relaxed) >= goal).then_some(())
-    });
-}
+use common::{
+    installed::{DAEMON, answers, api, drop_in, ids, machine, submit, submit_all},
+    load,
+};
 
 #[test]
 fn it_starts_says_so_and_serves() {
@@ -245,7 +132,14 @@ fn stop_thread(pid: u32, name: &str, meanwhile: impl FnOnce()) {
             std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
         })
         .expect("the thread");
-    let thread = Pid::from_raw(self::name(&thread).parse().expect("a number"));
+    let thread = Pid::from_raw(
+        thread
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("a name")
+            .parse()
+            .expect("a number"),
+    );
     // Whoever traces is a thread, not a process: one of its own, which reaps what it traced as soon as that ends.
     let (tell, stopped) = std::sync::mpsc::channel();
     let tracer = std::thread::spawn(move || {
@@ -368,4 +262,132 @@ fn a_failed_start_is_told_with_its_reason_and_numbers() {
     assert!(!machine.is("systemctl start workqueued"));
     // EROFS: the sandbox.
     assert_eq!(machine.show("workqueued", "StatusErrno"), "30");
+}
+
+#[test]
+fn the_journal_tells_a_tasks_life_and_explains_it() {
+    let Some(machine) = machine() else { return };
+    machine.sh("journalctl --update-catalog && systemctl start workqueued");
+    let id = submit(
+        &machine,
+        r#"{"payload":1,"max_attempts":2,"backoff":{"base":0,"max":0}}"#,
+    );
+    let claim = || {
+        let claim = api(
+            &machine,
+            "POST",
+            "/api/v1/claim",
+            r#"{"worker":"test:1","wait":10}"#,
+        );
+        claim["tasks"][0]["token"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{claim}"))
+            .to_owned()
+    };
+    for _ in 0..2 {
+        let token = claim();
+        let body = format!(r#"{{"token":"{token}","error":"no such\nthing"}}"#);
+        api(&machine, "POST", &format!("/api/v1/tasks/{id}/fail"), &body);
+    }
+    machine.sh(&format!("workqueuectl retry {id}"));
+    let token = claim();
+    api(
+        &machine,
+        "POST",
+        &format!("/api/v1/tasks/{id}/complete"),
+        &format!(r#"{{"token":"{token}"}}"#),
+    );
+    let entries: Vec<Value> = machine.until("its end is in the journal", || {
+        let text = machine.sh(&format!(
+            "journalctl -b -u workqueued TASK_ID={id} -o json --no-pager"
+        ));
+        let entries: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        (entries.len() >= 8).then_some(entries)
+    });
+    let lives: Vec<&str> = entries
+        .iter()
+        .map(|entry| {
+            let message = entry["MESSAGE"].as_str().expect("a message");
+            message.split(" task_id").next().expect("a line")
+        })
+        .collect();
+    assert_eq!(
+        lives,
+        [
+            "a task was submitted",
+            "a task was claimed",
+            "an attempt failed",
+            "a task was claimed",
+            "a task is out of attempts",
+            "a task has changed",
+            "a task was claimed",
+            "a task was completed",
+        ]
+    );
+    let dead = &entries[4];
+    assert_eq!(dead["QUEUE"], "default", "{dead}");
+    assert_eq!(dead["WORKER"], "test:1", "{dead}");
+    assert_eq!(dead["ATTEMPT"], "2", "{dead}");
+    assert_eq!(dead["ERROR"], "no such\nthing", "{dead}");
+    assert_eq!(dead["PRIORITY"], "4", "{dead}");
+    assert_eq!(
+        dead["MESSAGE_ID"],
+        workqueue::systemd::catalog::TASK_DEAD.id,
+        "{dead}"
+    );
+    assert!(
+        entries[7]["DURATION_USEC"]
+            .as_str()
+            .is_some_and(|text| text.parse::<u64>().is_ok()),
+        "{}",
+        entries[7]
+    );
+    let explained = machine.sh(&format!(
+        "journalctl -b -x -u workqueued TASK_ID={id} --no-pager"
+    ));
+    assert!(
+        explained.contains(&format!("workqueuectl retry {id}")),
+        "{explained}"
+    );
+}
+
+#[test]
+fn under_another_supervisor_lines_are_json_and_a_flood_is_counted_not_waited_for() {
+    let Some(machine) = machine() else { return };
+    drop_in(
+        &machine,
+        "workqueued.service",
+        "[Service]\nEnvironment=WORKQUEUE_LOG_FORMAT=json\nStandardError=file:/var/lib/workqueue/log.json\n",
+    );
+    machine.sh("systemctl start workqueued");
+    submit_all(&machine, (0..2000).map(|number| number.to_string()));
+    let metrics = machine.sh("curl -sS http://127.0.0.1:5000/metrics");
+    let count = |name: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim().parse().ok())
+            .unwrap_or_else(|| panic!("{name}: {metrics}"))
+    };
+    assert!(count("workqueue_log_events_passed_over_total ") > 0);
+    assert_eq!(count("workqueue_log_lines_dropped_total "), 0);
+    machine.sh("systemctl stop workqueued.socket workqueued-admin.socket workqueued");
+    let log = machine.read("/var/lib/workqueue/log.json");
+    let entries: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert!(
+        entries
+            .iter()
+            .any(|entry| entry["message"] == "task events were passed over"),
+        "{log}"
+    );
+    assert!(
+        entries
+            .iter()
+            .any(|entry| entry["message"] == "workqueued has ended"),
+        "the last lines are written before the end: {log}"
+    );
 }

@@ -51,6 +51,14 @@ fn hold(name: &str, made: &[u8]) {
     );
 }
 
+#[test]
+fn the_journals_catalog_is_current() {
+    hold(
+        "catalog/workqueue.catalog",
+        workqueue::systemd::catalog::text().as_bytes(),
+    );
+}
+
 fn page(program: &Program) -> Vec<u8> {
     let mut command = program.command.clone();
     command.build();

@@ -79,6 +79,74 @@ fn the_manager_hears_each_state() {
     );
 }
 
+/// Starts the daemon with a notify socket, until it is ready, and kills it; gives what it told before.
+fn told_until_ready(data: &std::path::Path) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_mins(1)))
+        .unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_workqueued"))
+        .arg("--data-dir")
+        .arg(data)
+        .arg("--admin-socket")
+        .arg(dir.path().join("admin.sock"))
+        .args(["--listen", "none"])
+        .env("NOTIFY_SOCKET", &path)
+        .env("XDG_CONFIG_HOME", dir.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut heard: Vec<String> = Vec::new();
+    let mut buffer = [0; 1024];
+    while heard.last().is_none_or(|last| !last.starts_with("READY=1")) {
+        let length = socket.recv(&mut buffer).unwrap();
+        heard.push(
+            String::from_utf8_lossy(&buffer[..length])
+                .trim_end()
+                .to_owned(),
+        );
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    heard
+}
+
+#[test]
+fn a_long_load_is_told_and_asks_for_time() {
+    let scratch = tempfile::tempdir().unwrap();
+    let tasks = scratch.path().join("tasks");
+    std::fs::create_dir(&tasks).unwrap();
+    for number in 0..4200_u64 {
+        let id = format!("00000000-0000-4000-8000-{number:012x}");
+        std::fs::write(
+            tasks.join(format!("1970-01-01T00:00:00_00000100_{id}.json")),
+            r#"{"payload":1}"#,
+        )
+        .unwrap();
+    }
+    let heard = told_until_ready(scratch.path());
+    assert_eq!(
+        heard[..2],
+        [
+            "STATUS=loading: 4096 records and files read",
+            "EXTEND_TIMEOUT_USEC=60000000"
+        ],
+    );
+    // Killed, so its journal is there to be read: little of it, so it is told once, when all of it is read.
+    let scratch = tempfile::tempdir().unwrap();
+    told_until_ready(scratch.path());
+    let heard = told_until_ready(scratch.path());
+    assert_eq!(
+        heard[..2],
+        [
+            "STATUS=loading the journal: 100 %",
+            "EXTEND_TIMEOUT_USEC=60000000"
+        ],
+    );
+}
+
 #[test]
 fn child_takes_sockets() {
     if is_child("listen") {

@@ -21,8 +21,11 @@ const FLOORS: [(&str, &[&str]); 15] = [
     ("queue", &["task", "defect"]),
     ("store", &["task", "defect"]),
     ("backend", &["task"]),
-    ("engine", &["task", "queue", "store", "backend", "defect"]),
-    ("http", &["task", "api", "backend"]),
+    (
+        "engine",
+        &["task", "queue", "store", "backend", "systemd", "defect"],
+    ),
+    ("http", &["task", "api", "backend", "systemd"]),
     ("admin", &["task", "api", "backend", "http"]),
     ("config", &["task", "api", "systemd"]),
     ("client", &["task", "api"]),

@@ -24,7 +24,7 @@ pub(super) enum Kind {
 }
 
 /// Every setting, by its name in the file. `table.key` stands in `[table]`.
-pub(super) const KEYS: [(&str, Kind); 25] = [
+pub(super) const KEYS: [(&str, Kind); 26] = [
     ("admin_group", Kind::Text),
     ("admin_socket", Kind::Text),
     ("checkpoint_bytes", Kind::Size),
@@ -39,6 +39,7 @@ pub(super) const KEYS: [(&str, Kind); 25] = [
     ("journal_segment", Kind::Size),
     ("legacy_lease", Kind::Length),
     ("listen", Kind::List),
+    ("log_format", Kind::Text),
     ("log_level", Kind::Text),
     ("max_body", Kind::Size),
     ("max_payload", Kind::Size),

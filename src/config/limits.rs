@@ -24,6 +24,9 @@ pub const MAX_SOCKET_PATH: usize = 107;
 /// What is logged by default: what a person on call wants to see the day after.
 pub const LOG_LEVEL: &str = "info";
 
+/// The journal where stderr is the journal, else lines for people.
+pub const LOG_FORMAT: &str = "auto";
+
 /// How often `durability = "interval"` syncs: what a crash of the machine may take back.
 pub const SYNC_INTERVAL: Millis = Millis(100);
 /// Below a millisecond `sync` is the better choice; above a minute `none` is the honest one.

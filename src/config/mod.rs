@@ -78,6 +78,8 @@ pub struct Settings {
     pub with_worker: bool,
     /// What is logged: a level, or directives.
     pub log_level: String,
+    /// How lines of the log look, and where they go.
+    pub log_format: logging::Format,
     /// When replies are sent.
     pub durability: Durability,
     /// How long finished work may stay only in the journal before its file changes follow; 0 to 60 s.
@@ -165,6 +167,7 @@ impl Settings {
             insecure,
             with_worker: from.flag("with_worker")?,
             log_level: from.word("log_level", limits::LOG_LEVEL, level)?,
+            log_format: from.word("log_format", limits::LOG_FORMAT, logging::Format::parse)?,
             durability: from.word("durability", "sync", |text| {
                 durability(text, sync_interval.0)
             })?,

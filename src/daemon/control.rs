@@ -13,7 +13,7 @@ use crate::{
     api,
     config::{Durability, Flags, Settings, Surroundings},
     engine::clock,
-    systemd::{logging::LogHandle, notify},
+    systemd::{catalog, logging::LogHandle, notify},
     task::WallMillis,
 };
 
@@ -77,6 +77,10 @@ impl Controls {
         if self.renew.set(renew).is_err() {
             tracing::error!("the daemon began to serve twice");
         }
+    }
+
+    pub(super) fn logs_for_machines(&self) -> bool {
+        self.log.is_for_machines()
     }
 
     /// Ready when the daemon is to stop.
@@ -144,10 +148,16 @@ impl Control for Controls {
         notify::reloading();
         let result = self.read_again();
         match &result {
-            Ok(()) => tracing::info!("read the settings again"),
+            Ok(()) => tracing::info!(
+                message_id = catalog::RELOADED.id,
+                "{}",
+                catalog::RELOADED.line
+            ),
             Err(error) => tracing::error!(
+                message_id = catalog::RELOAD_REFUSED.id,
                 error,
-                "the settings are not read again: nothing has changed"
+                "{}",
+                catalog::RELOAD_REFUSED.line
             ),
         }
         notify::reloaded();
@@ -178,17 +188,21 @@ impl Controls {
             let is_live = LIVE.contains(&old.key.as_str());
             if old.value != new.value && is_live {
                 tracing::info!(
+                    message_id = catalog::SETTING_CHANGED.id,
                     setting = old.key,
                     old = old.value,
                     new = new.value,
-                    "a setting has changed"
+                    "{}",
+                    catalog::SETTING_CHANGED.line
                 );
             } else if old.value != new.value {
                 tracing::warn!(
+                    message_id = catalog::SETTING_WAITS.id,
                     setting = old.key,
                     old = old.value,
                     new = new.value,
-                    "a setting takes effect at the next start"
+                    "{}",
+                    catalog::SETTING_WAITS.line
                 );
             }
             if is_live {

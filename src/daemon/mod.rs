@@ -35,13 +35,15 @@ use crate::{
     http::{self, Http, HttpLimits},
     queue,
     store::{DataDirError, DropLimits, LockError},
-    systemd::{logging, notify},
+    systemd::{catalog, logging, notify},
     task::{Millis, QueueName},
     worker,
 };
 
 /// How long the engine may take over bringing files in order when the daemon stops; the next start does the rest.
 const CLOSE_PATIENCE: Duration = Duration::from_millis(700);
+/// How long the last lines of the log may take.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// How long open requests may take when the daemon stops; a second signal ends the wait.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -96,7 +98,9 @@ impl From<OpenError> for Failure {
 /// The program `workqueued`.
 #[must_use]
 pub fn main() -> ExitCode {
-    match start(&Flags::parse()) {
+    let ended = start(&Flags::parse());
+    logging::finish(LOG_PATIENCE);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             notify::failed(&failure.text, failure.code, failure.errno);
@@ -116,8 +120,17 @@ fn start(flags: &Flags) -> Result<(), Failure> {
     if flags.check_config {
         return print_settings(&settings);
     }
-    let log = logging::init(&settings.log_level)
+    let log = logging::init(&settings.log_level, settings.log_format)
         .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+    if log.is_for_machines() {
+        tracing::info!(
+            message_id = catalog::STARTING.id,
+            version = env!("CARGO_PKG_VERSION"),
+            data_dir = %settings.data_dir.display(),
+            "{}",
+            catalog::STARTING.line
+        );
+    }
     files::raise_limit();
     let mut teller = signs::LoadTeller::default();
     let running = driver::open(opening(&settings), &mut |loading| teller.tell(loading))?;
@@ -134,7 +147,10 @@ fn start(flags: &Flags) -> Result<(), Failure> {
     }
     served?;
     match fault {
-        None => Ok(()),
+        None => {
+            tracing::info!(message_id = catalog::ENDED.id, "{}", catalog::ENDED.line);
+            Ok(())
+        }
         Some(text) => Err(Failure::new(
             exit::IOERR,
             format!("writes had stopped: {text}"),
@@ -250,13 +266,27 @@ async fn serve(
     let work = settings
         .with_worker
         .then(|| with_worker(settings, &controls));
-    announce(settings, &addresses);
+    if controls.logs_for_machines() {
+        tracing::info!(
+            message_id = catalog::READY.id,
+            version = env!("CARGO_PKG_VERSION"),
+            "{}: {}",
+            catalog::READY.line,
+            ready_text(&addresses)
+        );
+    } else {
+        announce(settings, &addresses);
+    }
     notify::ready(&ready_text(&addresses));
     let status = tokio::spawn(signs::keep_status(Arc::clone(&handle)));
     let watch = tokio::spawn(signs::keep_watch(Arc::clone(&handle)));
 
     controls.stopping().await;
-    tracing::info!("stopping");
+    tracing::info!(
+        message_id = catalog::STOPPING.id,
+        "{}",
+        catalog::STOPPING.line
+    );
     notify::stopping();
     status.abort();
     // Claims that wait are answered, so that the worker here ends with what it has, and not with what may yet come.

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     backend::Backend as _,
     engine::{Handle, clock, driver::Loading},
-    systemd::notify,
+    systemd::{catalog, notify},
     task::{StatusView, Tick},
 };
 
@@ -15,7 +15,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// How often progress of a start is told.
 const LOADING_EVERY: Duration = Duration::from_millis(500);
 /// How much time a start is given from each telling on: what one step of it may take on a slow disk.
-const LOADING_PATIENCE: Duration = Duration::from_secs(60);
+const LOADING_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Tells how far a start has come, not too often, and asks for time.
 #[derive(Debug, Default)]
@@ -63,7 +63,9 @@ pub(super) async fn keep_watch(handle: Arc<Handle>) {
             notify::watchdog();
         } else if !was_stuck {
             tracing::error!(
-                "the engine's thread makes no progress: the watchdog is not told that all is well"
+                message_id = catalog::ENGINE_STUCK.id,
+                "{}",
+                catalog::ENGINE_STUCK.line
             );
         }
         was_stuck = is_stuck;

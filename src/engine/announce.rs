@@ -3,7 +3,28 @@
 use std::sync::Arc;
 
 use super::{Engine, io::Output, workers::Deed};
-use crate::task::{Event, EventKind, Now, QueueName, Record, TaskId, Then, WorkerName};
+use crate::{
+    systemd::{catalog, logging::LIFE},
+    task::{Event, EventKind, Now, QueueName, Record, TaskId, Then, WorkerName},
+};
+
+/// Logs what belongs to a task's ordinary life.
+macro_rules! life {
+    ($entry:expr, $id:expr, $($fields:tt)*) => {
+        tracing::info!(target: LIFE, message_id = $entry.id, task_id = %$id, $($fields)*, "{}", $entry.line)
+    };
+}
+
+/// Logs what somebody may have to look at: a warning when nothing more happens by itself.
+macro_rules! trouble {
+    ($is_dead:expr, $entry:expr, $id:expr, $($fields:tt)*) => {
+        if $is_dead {
+            tracing::warn!(message_id = $entry.id, task_id = %$id, $($fields)*, "{}", $entry.line);
+        } else {
+            tracing::info!(message_id = $entry.id, task_id = %$id, $($fields)*, "{}", $entry.line);
+        }
+    };
+}
 
 impl Engine {
     /// Tells of a record that is about to be made true.
@@ -14,7 +35,7 @@ impl Engine {
         };
         self.note_deed(now, record, worker.as_ref());
         let Some(kind) = kind_of(record) else { return };
-        self.log(record, kind, worker.as_ref());
+        self.log(now, record, kind, worker.as_ref());
         if !self.listening {
             return;
         }
@@ -95,7 +116,7 @@ impl Engine {
         }
     }
 
-    fn log(&self, record: &Record, kind: EventKind, worker: Option<&WorkerName>) {
+    fn log(&self, now: Now, record: &Record, kind: EventKind, worker: Option<&WorkerName>) {
         let Some(id) = record.id() else {
             let queue = match record {
                 Record::Paused {
@@ -106,34 +127,79 @@ impl Engine {
                 } => queue.as_str(),
                 _ => "all",
             };
-            tracing::info!(queue, "{}", kind.as_str());
+            let entry = catalog::QUEUE_CHANGED;
+            tracing::info!(
+                message_id = entry.id,
+                queue,
+                change = kind.as_str(),
+                "{}",
+                entry.line
+            );
             return;
         };
         let worker = worker.map_or("", WorkerName::as_str);
         let entry = self.queue.get(id);
-        let queue = entry.map_or("", |entry| self.queue.queue_of(entry).as_str());
+        let queue = match record {
+            Record::Submitted(task) => task.queue.as_str(),
+            _ => entry.map_or("", |entry| self.queue.queue_of(entry).as_str()),
+        };
+        // How long it was held. On the wall clock, which may have been set in between: never negative.
+        let duration_usec = entry.and_then(|entry| entry.lease()).map_or(0, |lease| {
+            u64::try_from(now.wall.0 - lease.at.0).unwrap_or(0) * 1000
+        });
         let attempt = entry.map_or(0, |entry| entry.attempts);
         match record {
-            Record::Failed {
-                error,
-                then: Then::Dead,
-                ..
-            } => {
-                tracing::warn!(task_id = %id, queue, worker, attempt, error = %error, "a task is out of attempts");
+            Record::Failed { error, then, .. } => {
+                let is_dead = matches!(then, Then::Dead);
+                let said = if is_dead {
+                    catalog::TASK_DEAD
+                } else {
+                    catalog::ATTEMPT_FAILED
+                };
+                trouble!(is_dead, said, id, queue, worker, attempt, duration_usec, error = %error);
             }
-            Record::Expired {
-                then: Then::Dead, ..
-            } => {
-                tracing::warn!(task_id = %id, queue, worker, attempt, "a lease expired, and its task is out of attempts");
+            Record::Expired { then, .. } => {
+                let is_dead = matches!(then, Then::Dead);
+                let said = if is_dead {
+                    catalog::TASK_DEAD
+                } else {
+                    catalog::LEASE_EXPIRED
+                };
+                trouble!(
+                    is_dead,
+                    said,
+                    id,
+                    queue,
+                    worker,
+                    attempt,
+                    duration_usec,
+                    error = "the lease expired"
+                );
             }
-            Record::Expired { .. } => {
-                tracing::info!(task_id = %id, queue, worker, attempt, "a lease expired");
+            Record::Submitted(_) => life!(catalog::TASK_SUBMITTED, id, queue),
+            Record::Claimed(_) => {
+                life!(
+                    catalog::TASK_CLAIMED,
+                    id,
+                    queue,
+                    worker,
+                    attempt = attempt + 1
+                );
             }
-            Record::Failed { error, .. } => {
-                tracing::info!(task_id = %id, queue, worker, attempt, error = %error, "an attempt failed");
+            Record::Completed { .. } => {
+                life!(
+                    catalog::TASK_COMPLETED,
+                    id,
+                    queue,
+                    worker,
+                    attempt,
+                    duration_usec
+                );
             }
-            Record::Submitted(task) => {
-                tracing::debug!(task_id = %id, queue = %task.queue, "a task was submitted");
+            Record::Released { .. } => life!(catalog::TASK_RELEASED, id, queue, worker),
+            Record::Cancelled { .. } => life!(catalog::TASK_CANCELLED, id, queue),
+            Record::Rescheduled { .. } | Record::Retried { .. } => {
+                life!(catalog::TASK_CHANGED, id, queue, change = kind.as_str());
             }
             _ => {
                 tracing::debug!(task_id = %id, queue, worker, attempt, change = kind.as_str(), "a task has changed");

@@ -36,6 +36,7 @@ use crate::{
         Boot, DataDirError, Disk, DiskError, DropLimits, Found, Latched, LiveDropLimits, Lock,
         LockError, RealDisk, RecoverError, Spool, WatchError, Watcher, prepare, recover,
     },
+    systemd::catalog,
     task::{Event, Now, TaskId},
 };
 
@@ -172,7 +173,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
         error,
     })?;
     if let Some(torn) = &start.torn {
-        tracing::warn!(file = %torn.file.display(), offset = torn.offset, reason = torn.reason, "cut off a torn tail: nothing in it was answered");
+        tracing::warn!(message_id = catalog::TORN_TAIL.id, file = %torn.file.display(), offset = torn.offset, reason = torn.reason, "{}", catalog::TORN_TAIL.line);
     }
     if let Some(file) = &start.passed_over {
         tracing::warn!(file = %file.display(), "a damaged checkpoint was passed over: the journal is whole without it");

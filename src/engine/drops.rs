@@ -6,6 +6,7 @@ use super::{Engine, io::Output, requests::bytes_of};
 use crate::{
     queue::Verdict,
     store::{Room, Sighting, shown},
+    systemd::catalog,
     task::{Area, EventKind, Location, NewTask, Now, QueueName, Record, Source, State, TaskId},
 };
 
@@ -27,7 +28,7 @@ impl Engine {
                 reason,
             } => self.reject(now, source_path, reason, out),
             Sighting::Irregular { path, reason } => {
-                tracing::warn!(file = %shown(&path), reason, "left alone in the task directory");
+                tracing::warn!(message_id = catalog::FILE_LEFT_ALONE.id, file = %shown(&path), reason, "{}", catalog::FILE_LEFT_ALONE.line);
                 if self.irregular.len() < MOST_IRREGULAR {
                     self.irregular.insert(path, reason);
                 }
@@ -152,7 +153,7 @@ impl Engine {
         reason: String,
         out: &mut Vec<Output>,
     ) {
-        tracing::warn!(file = %shown(&path), reason, "a dropped file is rejected");
+        tracing::warn!(message_id = catalog::FILE_REJECTED.id, file = %shown(&path), reason, "{}", catalog::FILE_REJECTED.line);
         self.rejected += 1;
         let text = format!("{}: {reason}", shown(&path));
         self.tell(now, EventKind::Rejected, None, None, Some(text.into()), out);

@@ -61,6 +61,7 @@ use crate::{
     defect::{Defect, planted},
     queue::{Limits, Queues},
     store::{DropLimits, Ledger, Room, Seq},
+    systemd::catalog,
     task::{
         Area, FileName, IdSource, Location, Millis, NewTask, Now, QueueName, Record, Refusal,
         Source, TaskId, Tick, Token,
@@ -466,7 +467,7 @@ impl Engine {
         if self.fault.is_some() {
             return;
         }
-        tracing::error!(error = %text, "the journal can't be written: no more writes are taken");
+        tracing::error!(message_id = catalog::WRITES_STOPPED.id, error = %text, "{}", catalog::WRITES_STOPPED.line);
         self.fault = Some(Arc::clone(&text));
         let fault = || Err(Error::Fault(Fault(Arc::clone(&text))));
         let mut tickets: Vec<Ticket> = self.checkpoint_callers.drain(..).collect();
@@ -538,7 +539,7 @@ impl Engine {
             return self.fail_stop(failed.text, out);
         }
         if self.room_refused.is_none() {
-            tracing::warn!(error = %failed.text, "no room for the journal to grow");
+            tracing::warn!(message_id = catalog::NO_ROOM.id, error = %failed.text, "{}", catalog::NO_ROOM.line);
         }
         self.room_refused = Some(now.tick);
         self.ledger.segment_refused();

@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use super::{Answer, Shared, answer, process};
 use crate::{
     backend::{Backend, Counters, Error, QueueView, StatusView},
+    systemd::logging,
     task::{Millis, State as TaskState},
 };
 
@@ -44,6 +45,7 @@ pub(crate) async fn metrics<B: Backend>(State(http): Shared<B>) -> Answer {
             u8::from(health.ready),
         );
         of_process();
+        of_log();
     });
     Ok(answer::of_type(
         CONTENT_TYPE,
@@ -180,6 +182,26 @@ fn of_status(status: &StatusView) {
             "workqueue_rejected_files_total",
             "Files that could not be taken in.",
             status.rejected,
+        ),
+    ];
+    for (name, help, value) in counters {
+        describe_counter!(name, help);
+        counter!(name).absolute(value);
+    }
+}
+
+fn of_log() {
+    let missing = logging::missing();
+    let counters = [
+        (
+            "workqueue_log_lines_dropped_total",
+            "Log lines dropped because the log was not written as fast as they came.",
+            missing.dropped,
+        ),
+        (
+            "workqueue_log_events_passed_over_total",
+            "Events of tasks that were not logged because there were too many in a second.",
+            missing.passed_over,
         ),
     ];
     for (name, help, value) in counters {

@@ -1,13 +1,87 @@
-//! Where log lines go: with structured fields to the journal under systemd, as lines for people to stderr elsewhere.
+//! Where log lines go: with structured fields to the journal under systemd, as lines for people or as JSON to stderr elsewhere.
+//!
+//! Nobody who logs waits for whoever reads: an event becomes a line where it happens, and a thread of its own writes lines.
+//! When that one is behind by [`QUEUE`] lines, further ones are dropped and counted. Events of each task's ordinary life
+//! (target [`LIFE`]) are logged up to [`LIFE_A_SECOND`]; the rest of a second is counted and passed over, so a busy queue
+//! neither floods the journal nor pushes what matters out of it.
+
+mod line;
+mod writer;
 
 use std::{
-    env, fmt,
-    io::{self, IsTerminal as _},
+    env, fmt, io,
+    io::IsTerminal as _,
+    sync::{
+        OnceLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use crossbeam_channel::{Sender, bounded};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::{
-    EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry,
+    layer::{Context, SubscriberExt as _},
+    reload,
+    util::SubscriberInitExt as _,
 };
+
+use self::writer::Post;
+
+/// The target of events of a task's ordinary life: submitted, claimed, completed. `workqueue::life=off` silences them.
+pub const LIFE: &str = "workqueue::life";
+/// How many lines may wait to be written: some megabytes.
+const QUEUE: usize = 8192;
+/// How many events of tasks' ordinary lives are logged in a second: below the 10 000 in 30 s that journald takes of one
+/// service by default, so that it never drops what matters for what does not.
+const LIFE_A_SECOND: u64 = 200;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// [`Format::Journal`] where stderr is the journal, else [`Format::Text`].
+    #[default]
+    Auto,
+    /// Structured fields, to the journal's socket.
+    Journal,
+    /// For people, to stderr; in colour on a terminal without `NO_COLOR`.
+    Text,
+    /// One JSON object a line, to stderr.
+    Json,
+}
+
+impl Format {
+    /// What a setting names.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "journal" => Ok(Self::Journal),
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!(
+                "{text:?} is not one of \"auto\", \"journal\", \"text\", \"json\""
+            )),
+        }
+    }
+
+    /// `JOURNAL_STREAM` says which descriptor is the journal (systemd.exec(5)); a unit whose stderr was redirected is heard
+    /// where its owner looks.
+    fn decided(self) -> Self {
+        match self {
+            Self::Auto
+                if is_journal(
+                    env::var("JOURNAL_STREAM").ok().as_deref(),
+                    stderr_identity(),
+                ) =>
+            {
+                Self::Journal
+            }
+            Self::Auto => Self::Text,
+            decided => decided,
+        }
+    }
+}
 
 /// Why logging can't be set up, or its level can't be changed.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +97,9 @@ pub enum LogError {
     /// Logging was set up before.
     #[error("logging is set up already")]
     Twice,
-    /// The journal's socket can't be used.
-    #[error("the journal: {0}")]
-    Journal(io::Error),
+    /// The journal's socket can't be used, or no thread started.
+    #[error("the log: {0}")]
+    Output(io::Error),
     /// The subscriber is gone.
     #[error("logging has ended")]
     Gone,
@@ -33,7 +107,10 @@ pub enum LogError {
 
 /// Changes what is logged while the program runs.
 #[derive(Clone)]
-pub struct LogHandle(reload::Handle<EnvFilter, Registry>);
+pub struct LogHandle {
+    filter: reload::Handle<EnvFilter, Registry>,
+    format: Format,
+}
 
 impl fmt::Debug for LogHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,10 +119,16 @@ impl fmt::Debug for LogHandle {
 }
 
 impl LogHandle {
+    /// Whether lines are for machines, and not for somebody who sees standard output as well.
+    #[must_use]
+    pub fn is_for_machines(&self) -> bool {
+        self.format != Format::Text
+    }
+
     /// Logs `level` and above from now on.
     pub fn set(&self, level: &str) -> Result<(), LogError> {
-        let filter = parse(level)?;
-        self.0.reload(filter).map_err(|_| LogError::Gone)
+        let filter = filter(level, self.format)?;
+        self.filter.reload(filter).map_err(|_| LogError::Gone)
     }
 }
 
@@ -54,33 +137,110 @@ pub fn check(level: &str) -> Result<(), LogError> {
     parse(level).map(drop)
 }
 
-/// Sets up logging for the whole process, once.
-///
-/// To the journal when `JOURNAL_STREAM` says that stderr is the journal (systemd.exec(5)), so that a unit whose stderr was
-/// redirected is still heard where its owner looks; else to stderr, in colour only on a terminal without `NO_COLOR`.
-pub fn init(level: &str) -> Result<LogHandle, LogError> {
-    let (filter, handle) = reload::Layer::new(parse(level)?);
-    let registry = tracing_subscriber::registry().with(filter);
-    let done = if is_journal(
-        env::var("JOURNAL_STREAM").ok().as_deref(),
-        stderr_identity(),
-    ) {
-        // No prefix: the fields are TASK_ID, QUEUE, WORKER, as `journalctl TASK_ID=...` finds them.
-        let journal = tracing_journald::layer()
-            .map_err(LogError::Journal)?
-            .with_field_prefix(None);
-        registry.with(journal).try_init()
-    } else {
-        let colour = io::stderr().is_terminal()
-            && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let lines = tracing_subscriber::fmt::layer()
-            .with_writer(io::stderr)
-            .with_target(false)
-            .with_ansi(colour);
-        registry.with(lines).try_init()
+/// What did not reach the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Missing {
+    /// Lines dropped because the log was not written as fast as they came.
+    pub dropped: u64,
+    /// Events of tasks' ordinary lives passed over because there were too many in a second.
+    pub passed_over: u64,
+}
+
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+static PASSED_OVER: AtomicU64 = AtomicU64::new(0);
+static LINES: OnceLock<Sender<Post>> = OnceLock::new();
+
+/// What did not reach the log since the program started.
+#[must_use]
+pub fn missing() -> Missing {
+    Missing {
+        dropped: DROPPED.load(Ordering::Relaxed),
+        passed_over: PASSED_OVER.load(Ordering::Relaxed),
+    }
+}
+
+/// Sets up logging for the whole process, once. [`finish`] is to be called before the process ends.
+pub fn init(level: &str, format: Format) -> Result<LogHandle, LogError> {
+    let format = format.decided();
+    let (filter, handle) = reload::Layer::new(filter(level, format)?);
+    let colour =
+        io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let (lines, written) = bounded(QUEUE);
+    let layer = Lines {
+        format,
+        colour,
+        waiting: lines.clone(),
+        second: AtomicI64::new(0),
+        in_second: AtomicU64::new(0),
     };
-    done.map_err(|_| LogError::Twice)?;
-    Ok(LogHandle(handle))
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .try_init()
+        .map_err(|_| LogError::Twice)?;
+    writer::start(format, colour, written).map_err(LogError::Output)?;
+    LINES.set(lines).map_err(|_| LogError::Twice)?;
+    Ok(LogHandle {
+        filter: handle,
+        format,
+    })
+}
+
+/// Waits until all lines are written, for at most `patience`.
+pub fn finish(patience: Duration) {
+    let Some(lines) = LINES.get() else { return };
+    let (tell, told) = bounded(1);
+    // A writer that does not write in this time has nobody who reads it.
+    if lines.send_timeout(Post::Flush(tell), patience).is_ok() {
+        told.recv_timeout(patience).unwrap_or_default();
+    }
+}
+
+/// The layer that makes lines.
+struct Lines {
+    format: Format,
+    colour: bool,
+    waiting: Sender<Post>,
+    second: AtomicI64,
+    in_second: AtomicU64,
+}
+
+impl Lines {
+    /// Whether one more event of a task's ordinary life has room in this second. Two threads at the turn of a second may
+    /// let a few more through.
+    fn has_room(&self) -> bool {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse).tv_sec;
+        if self.second.swap(now, Ordering::Relaxed) != now {
+            self.in_second.store(0, Ordering::Relaxed);
+        }
+        self.in_second.fetch_add(1, Ordering::Relaxed) < LIFE_A_SECOND
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == LIFE && !self.has_room() {
+            PASSED_OVER.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let line = line::make(event, self.format, self.colour);
+        if self.waiting.try_send(Post::Line(line)).is_err() {
+            DROPPED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The filter for `level`. Tasks' ordinary lives are for those who search; on a terminal they would bury everything else, so
+/// they come there from `debug` on, or when they are asked for.
+fn filter(level: &str, format: Format) -> Result<EnvFilter, LogError> {
+    let filter = parse(level)?;
+    let is_quiet = ["error", "warn", "info", "off"]
+        .iter()
+        .any(|word| level.eq_ignore_ascii_case(word));
+    if format == Format::Text && is_quiet {
+        return parse(&format!("{level},{LIFE}=off"));
+    }
+    Ok(filter)
 }
 
 fn parse(level: &str) -> Result<EnvFilter, LogError> {
@@ -143,9 +303,39 @@ mod tests {
 
     #[test]
     fn a_level_changes_while_the_program_runs_and_logging_is_set_up_once() {
-        let handle = init("warn").unwrap();
+        let handle = init("warn", Format::Text).unwrap();
         assert!(handle.set("debug").is_ok());
         assert!(matches!(handle.set("loud"), Err(LogError::Level { .. })));
-        assert!(matches!(init("info"), Err(LogError::Twice)));
+        assert!(matches!(init("info", Format::Text), Err(LogError::Twice)));
+        finish(Duration::from_secs(10));
+    }
+
+    #[test]
+    fn ordinary_lives_have_a_bounded_share_and_nobody_who_logs_waits() {
+        // A writer that never writes: as when the disk of the journal, or a pipe's reader, stands still.
+        let (lines, unread) = bounded(4);
+        let layer = Lines {
+            format: Format::Json,
+            colour: false,
+            waiting: lines,
+            second: AtomicI64::new(0),
+            in_second: AtomicU64::new(0),
+        };
+        let before = missing();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            for number in 0..10 {
+                tracing::warn!(number, "not ordinary");
+            }
+            for _ in 0..10 * LIFE_A_SECOND {
+                tracing::info!(target: LIFE, "ordinary");
+            }
+        });
+        let after = missing();
+        assert_eq!(unread.len(), 4);
+        assert!(after.dropped - before.dropped >= 6, "{after:?}");
+        assert!(
+            after.passed_over - before.passed_over >= LIFE_A_SECOND,
+            "{after:?}"
+        );
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything here does nothing, or the plain thing, where there is no systemd. This floor may not know tasks.
 
+pub mod catalog;
 pub mod listen;
 pub mod logging;
 pub mod notify;

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     api,
     client::{Client, ClientError},
+    systemd::catalog,
     task::Millis,
 };
 
@@ -44,6 +45,7 @@ impl Shared {
     /// Runs the handler, and reports all ends but a completion.
     pub(super) async fn attempt(&self, task: api::ClaimedTask) -> Ended {
         let stop = self.kill.child_token();
+        let begin = tokio::time::Instant::now();
         let outcome = {
             let mut handler = std::pin::pin!(self.handler.run(&task, &stop));
             tokio::select! {
@@ -64,13 +66,13 @@ impl Shared {
                 result,
             }),
             Some(Outcome::Failed(failure)) => {
-                tracing::warn!(task_id = %id, queue = %task.task.queue, attempt = task.attempt, error = %failure.error, "task failed");
+                tracing::warn!(message_id = catalog::TASK_FAILED.id, task_id = %id, queue = %task.task.queue, attempt = task.attempt, duration_usec = begin.elapsed().as_micros() as u64, error = %failure.error, "{}", catalog::TASK_FAILED.line);
                 self.report(&task, Some(failure)).await;
                 Ended::Failed
             }
             Some(Outcome::Released | Outcome::Stopped) => self.release(task).await,
             None => {
-                tracing::warn!(task_id = %id, queue = %task.task.queue, "the lease was lost; the handler was stopped");
+                tracing::warn!(message_id = catalog::LEASE_LOST.id, task_id = %id, queue = %task.task.queue, "{}", catalog::LEASE_LOST.line);
                 Ended::Lost
             }
         }

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     api,
     client::ClientError,
+    systemd::catalog,
     task::{Payload, WorkerName},
 };
 
@@ -329,7 +330,11 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
     /// The daemon has said what became of these.
     fn answered(&mut self, carried: Vec<Kept>, outcomes: &[api::CompletionOutcome]) {
         if !self.backoff.is_fresh() {
-            tracing::info!("the daemon answers again");
+            tracing::info!(
+                message_id = catalog::DAEMON_BACK.id,
+                "{}",
+                catalog::DAEMON_BACK.line
+            );
         }
         self.backoff.reset();
         self.was_reached = true;
@@ -364,7 +369,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
     /// No good answer: what was carried is kept.
     fn unanswered(&mut self, carried: Vec<Kept>, error: &ClientError) {
         if self.backoff.is_fresh() {
-            tracing::warn!(%error, kept = carried.len(), "the daemon does not answer; trying again");
+            tracing::warn!(message_id = catalog::DAEMON_SILENT.id, %error, kept = carried.len(), "{}", catalog::DAEMON_SILENT.line);
         }
         for mut kept in carried {
             if error.is_final() && kept.is_alone {
@@ -422,8 +427,10 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         self.backoff.reset();
         self.withdraw_at = self.claim.as_ref().map(|flight| flight.since + LONG_POLL);
         tracing::info!(
+            message_id = catalog::WORKER_STOPS.id,
             running = self.running.len(),
-            "stopping: running tasks may finish"
+            "{}",
+            catalog::WORKER_STOPS.line
         );
         self.mind_the_end();
     }
@@ -454,9 +461,11 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         self.shared.kill.cancel();
         if !self.running.is_empty() {
             tracing::warn!(
+                message_id = catalog::WORKER_KILLS.id,
                 running = self.running.len(),
                 why,
-                "running handlers are stopped and their tasks released"
+                "{}",
+                catalog::WORKER_KILLS.line
             );
         }
     }

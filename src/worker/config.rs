@@ -14,6 +14,7 @@ use toml::Spanned;
 use super::Args;
 use crate::{
     client::Endpoint,
+    systemd::logging::Format,
     task::{Millis, Options, QueueName, Refusal},
 };
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub handler: HandlerConfig,
     /// What is logged: a level or directives.
     pub log_level: String,
+    /// How lines of the log look, and where they go.
+    pub log_format: Format,
 }
 
 impl Default for Config {
@@ -62,6 +65,7 @@ impl Default for Config {
             until_empty: false,
             handler: HandlerConfig::Log(LogConfig { logfile: None }),
             log_level: "info".to_owned(),
+            log_format: Format::Auto,
         }
     }
 }
@@ -254,6 +258,8 @@ struct File {
     #[serde(default, deserialize_with = "length")]
     delay: Option<Millis>,
     log_level: Option<String>,
+    #[serde(default, deserialize_with = "format")]
+    log_format: Option<Format>,
     handler: Option<Spanned<HandlerTable>>,
 }
 
@@ -303,6 +309,7 @@ impl File {
             until_empty: false,
             handler,
             log_level: self.log_level.unwrap_or(base.log_level),
+            log_format: self.log_format.unwrap_or(base.log_format),
         })
     }
 }
@@ -440,6 +447,11 @@ fn lease<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Millis>, D
             range.end()
         )))
     }
+}
+
+fn format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Format>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Format::parse(&text).map(Some).map_err(D::Error::custom)
 }
 
 fn concurrency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {

@@ -13,7 +13,7 @@ use signal_hook_tokio::Signals;
 use tokio_util::sync::CancellationToken;
 
 use super::{Args, Config, Counts, WorkerError};
-use crate::systemd::{logging, notify};
+use crate::systemd::{catalog, logging, notify};
 
 /// Exit codes of sysexits.h.
 const EX_UNAVAILABLE: u8 = 69;
@@ -21,6 +21,8 @@ const EX_OSERR: u8 = 71;
 const EX_CANTCREAT: u8 = 73;
 const EX_CONFIG: u8 = 78;
 
+/// How long the last lines of the log may take.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
 /// What comes after `shutdown_grace`: handlers that are stopped have 5 s until they are killed, and reports a few to be delivered.
 const END: Duration = Duration::from_secs(15);
 
@@ -29,7 +31,9 @@ const END: Duration = Duration::from_secs(15);
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    match start(&args) {
+    let ended = start(&args);
+    logging::finish(LOG_PATIENCE);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, text)) => {
             tell(&text);
@@ -44,7 +48,8 @@ fn start(args: &Args) -> Result<(), (u8, String)> {
         tell("the configuration is good");
         return Ok(());
     }
-    logging::init(&config.log_level).map_err(|error| (EX_CONFIG, error.to_string()))?;
+    logging::init(&config.log_level, config.log_format)
+        .map_err(|error| (EX_CONFIG, error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -59,7 +64,7 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
         .map_err(|error| (EX_OSERR, format!("cannot take signals: {error}")))?;
     let patience = config.shutdown_grace.as_duration() + END;
     let listener = tokio::spawn(listen(signals, stop.clone(), hurry.clone(), patience));
-    tracing::info!(url = %config.url, concurrency = config.concurrency, "workqueue-worker starts");
+    tracing::info!(message_id = catalog::WORKER_STARTS.id, url = %config.url, concurrency = config.concurrency, "{}", catalog::WORKER_STARTS.line);
     let mut is_ready = false;
     let ended = super::run_with(config, stop, hurry, |counts| {
         if !is_ready {
@@ -74,10 +79,12 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
     match ended {
         Ok(counts) => {
             tracing::info!(
+                message_id = catalog::WORKER_ENDS.id,
                 completed = counts.completed,
                 failed = counts.failed,
                 released = counts.released,
-                "workqueue-worker ends"
+                "{}",
+                catalog::WORKER_ENDS.line
             );
             Ok(())
         }

@@ -82,14 +82,13 @@ fn ask(
     keeps: bool,
     body: &str,
 ) -> std::io::Result<(u16, String)> {
-    let mut stream = match kept.take() {
-        Some(stream) => stream,
-        None => {
-            let stream = TcpStream::connect(address)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-            BufReader::new(stream)
-        }
+    let mut stream = if let Some(stream) = kept.take() {
+        stream
+    } else {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+        BufReader::new(stream)
     };
     let connection = if keeps { "keep-alive" } else { "close" };
     let length = body.len();

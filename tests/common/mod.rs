@@ -15,6 +15,7 @@
 
 pub mod account;
 pub mod container;
+pub mod installed;
 pub mod load;
 pub mod mount;
 
