@@ -11,6 +11,16 @@ use crate::task::{Payload, TaskId, Tick};
 /// How often a file that can't be read is tried before its task is given up as dead.
 pub(super) const LOAD_TRIES: u32 = 5;
 
+/// Bytes that a payload in memory takes beside its own: its place in the table, half of which may be empty, its length and
+/// count, and what an allocation is rounded up by.
+const OVERHEAD: u64 = 100;
+/// So many places a table keeps, also when it is empty.
+const LEAST_CAPACITY: usize = 8192;
+
+fn cost(payload: &Payload) -> u64 {
+    payload.len() as u64 + OVERHEAD
+}
+
 /// The payloads in memory, and those on their way.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
@@ -29,16 +39,20 @@ impl Bodies {
 
     pub(super) fn insert(&mut self, id: TaskId, payload: Payload) {
         self.troubled.remove(&id);
-        self.bytes += payload.len() as u64;
+        self.bytes += cost(&payload);
         if let Some(before) = self.kept.insert(id, payload) {
-            self.bytes -= before.len() as u64;
+            self.bytes -= cost(&before);
         }
     }
 
     pub(super) fn remove(&mut self, id: TaskId) -> Option<Payload> {
         self.troubled.remove(&id);
         let payload = self.kept.remove(&id)?;
-        self.bytes -= payload.len() as u64;
+        self.bytes -= cost(&payload);
+        // Half empty after that, and a few thousand to be moved at most for each hundred thousand that it had.
+        if self.kept.len() < self.kept.capacity() / 8 && self.kept.capacity() > LEAST_CAPACITY {
+            self.kept.shrink_to(self.kept.len() * 2);
+        }
         Some(payload)
     }
 

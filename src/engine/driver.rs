@@ -149,18 +149,18 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     let latched = Arc::new(Latched::new(RealDisk::open(&root).map_err(on_disk)?));
     let drops = LiveDropLimits::from(drops);
     let spool = Arc::new(Spool::new(Arc::clone(&real), drops.clone()));
-    let left = spool.sweep_temporaries().map_err(on_disk)?;
-    if left > 0 {
-        tracing::info!(files = left, "removed temporary files of a former life");
-    }
     let boot = Boot {
         id: boot_id()?,
         tick: clock::now().tick,
     };
     let mut loader = Loader::new(settings.clone(), entropy(), clock::now());
     let mut read = 0;
+    let mut temporary = Vec::new();
     let start = recover(&*latched, &boot, &mut |found| {
         read += 1;
+        if let Found::Temporary(path) = found {
+            return temporary.push(path);
+        }
         if let Found::Progress { done, of } = found {
             progress(Loading::Journal { done, of });
         } else if read % TELL_EVERY == 0 {
@@ -172,6 +172,10 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
         root: root.clone(),
         error,
     })?;
+    let left = spool.sweep(temporary).map_err(on_disk)?;
+    if left > 0 {
+        tracing::info!(files = left, "removed temporary files of a former life");
+    }
     if let Some(torn) = &start.torn {
         tracing::warn!(message_id = catalog::TORN_TAIL.id, file = %torn.file.display(), offset = torn.offset, reason = torn.reason, "{}", catalog::TORN_TAIL.line);
     }

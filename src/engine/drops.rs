@@ -3,11 +3,17 @@
 use std::path::Path;
 
 use super::{Engine, io::Output, requests::bytes_of};
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
+
 use crate::{
     queue::Verdict,
     store::{Room, Sighting, shown},
     systemd::catalog,
-    task::{Area, EventKind, Location, NewTask, Now, QueueName, Record, Source, State, TaskId},
+    task::{
+        Area, Cursor, EventKind, Location, NewTask, Now, PageQuery, QueueName, Record, Source,
+        State, TaskId,
+    },
 };
 
 /// How many dropped files may wait in memory for room or for the end of a drain. More stay in the directory, and are
@@ -15,6 +21,19 @@ use crate::{
 const MOST_POSTPONED: usize = 10_000;
 /// How many things that are left alone are remembered, to be shown.
 const MOST_IRREGULAR: usize = 1000;
+
+/// How many tasks are held against a folder's files in one step: more take their turn after other work.
+const LOOK: usize = 2000;
+
+/// A look through a queue's folder, of which some tasks are still to be compared.
+#[derive(Debug)]
+pub(super) struct Look {
+    queue: QueueName,
+    /// Whose files were there.
+    there: HashSet<TaskId, FixedState>,
+    state: State,
+    after: Option<Cursor>,
+}
 
 impl Engine {
     pub(super) fn sighting(&mut self, now: Now, sighting: Sighting, out: &mut Vec<Output>) {
@@ -52,7 +71,7 @@ impl Engine {
                 }
             }
             Sighting::Folder(queue) => self.open(queue),
-            Sighting::Scanned { queue, ids } => self.scanned(&queue, ids, out),
+            Sighting::Scanned { queue, ids } => self.scanned(queue, ids),
             Sighting::Trouble(text) => {
                 tracing::warn!(reason = text, "trouble with watching the task directory");
             }
@@ -187,8 +206,8 @@ impl Engine {
         true
     }
 
-    /// After a look through a queue's folder: tasks whose files were not there are looked at once more.
-    fn scanned(&mut self, queue: &QueueName, ids: Vec<TaskId>, out: &mut Vec<Output>) {
+    /// After a look through a queue's folder: tasks whose files were not there are looked at once more, a part at a time.
+    fn scanned(&mut self, queue: QueueName, ids: HashSet<TaskId, FixedState>) {
         let top = Path::new(Area::Tasks.dir());
         let folder = if queue.is_default() {
             top.to_owned()
@@ -196,12 +215,38 @@ impl Engine {
             top.join(queue.as_str())
         };
         self.files.looked_through(&folder);
-        let there: std::collections::HashSet<TaskId> = ids.into_iter().collect();
-        let missing = self
-            .queue
-            .ids_of(queue)
-            .filter(|id| !there.contains(id) && self.files.is_settled(*id));
+        self.looks.push_back(Look {
+            queue,
+            there: ids,
+            state: State::Ready,
+            after: None,
+        });
+    }
+
+    /// Goes on with comparing tasks and files. What moves past meanwhile is met by the next look.
+    pub(super) fn look_on(&mut self, out: &mut Vec<Output>) {
+        let Some(look) = self.looks.front_mut() else {
+            return;
+        };
+        let query = PageQuery {
+            queue: Some(look.queue.clone()),
+            state: Some(look.state),
+            limit: LOOK,
+            after: look.after,
+        };
+        // A queue that is not known has no task whose file could be missing.
+        let (ids, next) = self.queue.page(&query).unwrap_or_default();
+        let missing = ids
+            .into_iter()
+            .filter(|id| !look.there.contains(id) && self.files.is_settled(*id));
         let places: Vec<Location> = missing.filter_map(|id| self.queue.location(id)).collect();
+        look.after = next;
+        if next.is_none() {
+            match look.state {
+                State::Ready => look.state = State::Scheduled,
+                _ => drop(self.looks.pop_front()),
+            }
+        }
         self.missed.extend(places.iter().map(|place| place.name.id));
         if !places.is_empty() {
             out.push(Output::Confirm(places));

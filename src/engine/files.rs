@@ -87,6 +87,9 @@ const RETRY_AFTER: Millis = Millis(1000);
 /// How many changes that found no room are tried again in that time.
 const TRIES_A_ROUND: u64 = 256;
 
+/// So many places a table keeps, also when it is empty.
+const LEAST_CAPACITY: usize = 8192;
+
 impl Files {
     /// The file of `id` was at `old` until frame `seq` changed that.
     pub(super) fn note(
@@ -316,6 +319,18 @@ impl Files {
             if let Some(next) = self.waiting.get(&id) {
                 self.later.insert((next.since, id));
             }
+        }
+        self.shrink();
+    }
+
+    /// Gives memory back after a burst: tables don't do that of themselves.
+    fn shrink(&mut self) {
+        if self.waiting.len() < self.waiting.capacity() / 8
+            && self.waiting.capacity() > LEAST_CAPACITY
+        {
+            self.waiting.shrink_to(self.waiting.len() * 2);
+            self.order.shrink_to(self.order.len() * 2);
+            self.ended.shrink_to(self.ended.len() * 2);
         }
     }
 

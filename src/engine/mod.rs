@@ -49,6 +49,7 @@ pub use start::Loader;
 use self::{
     bodies::Bodies,
     claims::Waiting,
+    drops::Look,
     files::{DoneTask, Files},
     full::Full,
     pace::Pace,
@@ -182,6 +183,8 @@ pub struct Engine {
     /// Whether a claim that waits found a task and no room in the journal.
     claims_want_room: bool,
     full: Full,
+    /// Looks through folders that are still to be compared with the queue.
+    looks: VecDeque<Look>,
     /// Whether as many file changes waited as may, when that was last looked at.
     crowded: bool,
     listening: bool,
@@ -272,6 +275,7 @@ impl Engine {
             self.files_wake(durable),
             self.bodies.next_try(now.tick),
             self.next_purge,
+            (!self.looks.is_empty()).then_some(now.tick),
             self.room_wake(),
         ]
         .into_iter()
@@ -308,6 +312,7 @@ impl Engine {
             self.serve_stirred(now, out);
             self.end_waits(now, out);
             self.purge_done(now, out);
+            self.look_on(out);
             self.seal(out);
             self.change_files(now, out);
             self.checkpoint(out);

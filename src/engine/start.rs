@@ -75,6 +75,7 @@ impl Loader {
             room_refused: None,
             claims_want_room: false,
             full: Full::default(),
+            looks: VecDeque::new(),
             crowded: false,
             listening: false,
             event_number: 0,
@@ -114,7 +115,7 @@ impl Loader {
                 }
                 self.changed(seq, &record);
             }
-            Found::Progress { .. } => {}
+            Found::Temporary(_) | Found::Progress { .. } => {}
         }
     }
 

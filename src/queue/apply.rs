@@ -1,6 +1,6 @@
 //! Making records true.
 
-use super::{Entry, Queues, entry::Extra};
+use super::{Entry, Queues, entry::Extra, tasks::Place};
 use crate::task::{
     Claimed, QueueName, Record, Restored, RestoredLease, State, Submitted, TaskId, Then,
 };
@@ -203,16 +203,20 @@ impl Queues {
 
     /// Changes a task and puts it where it belongs.
     fn edit(&mut self, id: TaskId, change: impl FnOnce(&mut Entry)) {
-        self.unlink(id);
-        if let Some(entry) = self.tasks.get_mut(id) {
+        let Some(place) = self.tasks.place(id) else {
+            return;
+        };
+        self.unlink(id, place);
+        if let Some(entry) = self.tasks.at_mut(place) {
             change(entry);
         }
-        self.link(id);
+        self.link(id, place);
     }
 
     /// Moves a task between ready and scheduled, which follows from time alone.
     pub(super) fn settle(&mut self, id: TaskId, state: State) {
-        let Some(entry) = self.tasks.get_mut(id) else {
+        let place = self.tasks.place(id);
+        let Some(entry) = place.and_then(|place| self.tasks.at_mut(place)) else {
             return;
         };
         let shelf = &mut self.shelves[entry.shelf as usize];
@@ -228,18 +232,19 @@ impl Queues {
     }
 
     fn insert(&mut self, id: TaskId, entry: Entry) {
-        self.tasks.insert(id, entry);
-        self.link(id);
+        let place = self.tasks.insert(id, entry);
+        self.link(id, place);
     }
 
     fn remove(&mut self, id: TaskId) -> Option<Entry> {
-        self.unlink(id);
-        self.tasks.remove(id)
+        let place = self.tasks.place(id)?;
+        self.unlink(id, place);
+        self.tasks.remove(id, place)
     }
 
     /// Puts a task into all the orders that it belongs to.
-    fn link(&mut self, id: TaskId) {
-        let Some(entry) = self.tasks.get_mut(id) else {
+    fn link(&mut self, id: TaskId, place: Place) {
+        let Some(entry) = self.tasks.at_mut(place) else {
             return;
         };
         if matches!(entry.state, State::Ready | State::Scheduled) {
@@ -273,8 +278,8 @@ impl Queues {
     }
 
     /// Takes a task out of them.
-    fn unlink(&mut self, id: TaskId) {
-        let Some(entry) = self.tasks.get(id) else {
+    fn unlink(&mut self, id: TaskId, place: Place) {
+        let Some(entry) = self.tasks.at(place) else {
             return;
         };
         let number = entry.shelf;

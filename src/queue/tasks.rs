@@ -20,7 +20,7 @@ const SHARDS: usize = 256;
 const SHARD_SHIFT: u32 = 40;
 
 /// Where an entry lies.
-type Place = u32;
+pub(super) type Place = u32;
 
 /// All tasks, by id.
 #[derive(Debug)]
@@ -51,36 +51,45 @@ impl Tasks {
     }
 
     pub(super) fn get(&self, id: TaskId) -> Option<&Entry> {
-        let place = self.place(id)?;
-        self.at(place).map(|(_, entry)| entry)
+        self.at(self.place(id)?)
     }
 
-    pub(super) fn get_mut(&mut self, id: TaskId) -> Option<&mut Entry> {
-        let place = self.place(id)? as usize;
+    /// Where a task's entry lies, until the task is removed.
+    pub(super) fn place(&self, id: TaskId) -> Option<Place> {
+        let hash = self.hasher.hash_one(id);
+        let same = |place: &Place| id_at(&self.chunks, *place) == Some(id);
+        self.shards[shard(hash)].find(hash, same).copied()
+    }
+
+    pub(super) fn at(&self, place: Place) -> Option<&Entry> {
+        let place = place as usize;
+        let slot = self.chunks.get(place / CHUNK)?.get(place % CHUNK)?;
+        slot.as_ref().map(|(_, entry)| entry)
+    }
+
+    pub(super) fn at_mut(&mut self, place: Place) -> Option<&mut Entry> {
+        let place = place as usize;
         let slot = self.chunks.get_mut(place / CHUNK)?.get_mut(place % CHUNK)?;
         slot.as_mut().map(|(_, entry)| entry)
     }
 
     /// Adds a task. Its id must be new.
-    pub(super) fn insert(&mut self, id: TaskId, entry: Entry) {
+    pub(super) fn insert(&mut self, id: TaskId, entry: Entry) -> Place {
         debug_assert!(self.place(id).is_none(), "a task is inserted once");
         let place = self.put(id, entry);
         let hash = self.hasher.hash_one(id);
         let (chunks, hasher) = (&self.chunks, &self.hasher);
-        let rehash = |place: &Place| {
-            let slot = &chunks[*place as usize / CHUNK][*place as usize % CHUNK];
-            slot.as_ref().map_or(0, |(id, _)| hasher.hash_one(id))
-        };
+        let rehash = |place: &Place| id_at(chunks, *place).map_or(0, |id| hasher.hash_one(id));
         self.shards[shard(hash)].insert_unique(hash, place, rehash);
         self.len += 1;
+        place
     }
 
-    pub(super) fn remove(&mut self, id: TaskId) -> Option<Entry> {
+    /// Removes the task at its place.
+    pub(super) fn remove(&mut self, id: TaskId, place: Place) -> Option<Entry> {
         let hash = self.hasher.hash_one(id);
-        let chunks = &self.chunks;
-        let same = |place: &Place| id_at(chunks, *place) == Some(id);
-        let found = self.shards[shard(hash)].find_entry(hash, same).ok()?;
-        let (place, _) = found.remove();
+        let found = self.shards[shard(hash)].find_entry(hash, |other| *other == place);
+        found.ok()?.remove();
         self.free.push(place);
         self.len -= 1;
         let slot = &mut self.chunks[place as usize / CHUNK][place as usize % CHUNK];
@@ -107,17 +116,6 @@ impl Tasks {
         };
         chunk.push(Some((id, entry)));
         (before + chunk.len() - 1) as Place
-    }
-
-    fn place(&self, id: TaskId) -> Option<Place> {
-        let hash = self.hasher.hash_one(id);
-        let same = |place: &Place| id_at(&self.chunks, *place) == Some(id);
-        self.shards[shard(hash)].find(hash, same).copied()
-    }
-
-    fn at(&self, place: Place) -> Option<&(TaskId, Entry)> {
-        let place = place as usize;
-        self.chunks[place / CHUNK][place % CHUNK].as_ref()
     }
 }
 
@@ -158,8 +156,9 @@ mod tests {
             tasks.insert(id(number), entry(number));
         }
         for number in (0..20_000).step_by(2) {
-            assert_eq!(tasks.remove(id(number)).unwrap().attempts, number);
-            assert!(tasks.remove(id(number)).is_none());
+            let place = tasks.place(id(number)).unwrap();
+            assert_eq!(tasks.remove(id(number), place).unwrap().attempts, number);
+            assert!(tasks.place(id(number)).is_none());
         }
         let chunks = tasks.chunks.len();
         for number in 20_000..30_000 {

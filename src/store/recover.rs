@@ -13,6 +13,7 @@ use super::{
     disk::{Disk, DiskError, DiskFile as _, DiskResult, Kind},
     journal::{Boot, DIR, OldSegment, Seq, VERSION, segment_number, segment_path},
     replay::Replay,
+    spool::is_temporary,
 };
 use crate::{
     defect::{Defect, planted},
@@ -30,6 +31,8 @@ pub enum Found {
     File(Location),
     /// A record of the journal behind the checkpoint, and the frame it is in; or a reboot that lies before it.
     Tail(Seq, Record),
+    /// A file that a former life of the daemon has not written whole, relative to the data directory: to be removed.
+    Temporary(PathBuf),
     /// How far reading has come. Between the others.
     Progress {
         /// Bytes of the journal read.
@@ -296,6 +299,8 @@ fn list_files(
                 if let Some(name) = FileName::parse(text) {
                     let queue = queue.clone();
                     sink(Found::File(Location { area, queue, name }));
+                } else if is_temporary(name) {
+                    sink(Found::Temporary(dir.join(name)));
                 }
             }
             Kind::Directory => {

@@ -288,15 +288,17 @@ impl<D: Disk> Spool<D> {
         Ok(count)
     }
 
-    /// Removes the temporary files that a former life of the daemon left behind; gives how many. For a start, before
-    /// anything is written.
-    pub fn sweep_temporaries(&self) -> DiskResult<u64> {
+    /// Removes the temporary files that a former life of the daemon left behind: those that
+    /// [`recover`](super::recover()) has `found`, and those where it does not look. Gives how many. For a start, before anything is
+    /// written.
+    pub fn sweep(&self, found: Vec<PathBuf>) -> DiskResult<u64> {
         let mut count = 0;
-        for area in [Area::Tasks, Area::Dead, Area::Done] {
-            for path in self.files(area, is_temporary)? {
-                self.remove(&path)?;
-                count += 1;
-            }
+        for path in found
+            .into_iter()
+            .chain(self.files(Area::Done, is_temporary)?)
+        {
+            self.remove(&path)?;
+            count += 1;
         }
         Ok(count)
     }
@@ -348,7 +350,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        store::RealDisk,
+        store::{Boot, Found, RealDisk, recover},
         task::{Options, Payload, QueueName},
     };
 
@@ -568,13 +570,21 @@ mod tests {
             "tasks/.wq-a.tmp",
             "tasks/emails/.wq-b.tmp",
             "dead/.wq-c.tmp",
+            "done/.wq-d.tmp",
         ] {
             fs::write(bench.path(path), "").unwrap();
         }
         for path in ["tasks/wq-a.tmp", "tasks/emails/.wq-b.json"] {
             fs::write(bench.path(path), "").unwrap();
         }
-        assert_eq!(bench.spool.sweep_temporaries().unwrap(), 3);
+        let mut found = Vec::new();
+        recover(&*bench.spool.disk, &Boot::default(), &mut |one| {
+            if let Found::Temporary(path) = one {
+                found.push(path);
+            }
+        })
+        .unwrap();
+        assert_eq!(bench.spool.sweep(found).unwrap(), 4);
         assert_eq!(bench.names("tasks/emails"), [".wq-b.json"]);
         assert_eq!(bench.names("tasks"), ["emails", "wq-a.tmp"]);
     }

@@ -222,6 +222,7 @@ impl Watch {
         if !seen.is_empty() {
             self.said.push(Sighting::Seen(seen));
         }
+        let ids = ids.into_iter().collect();
         self.said.push(Sighting::Scanned { queue, ids });
         folders
     }

@@ -233,8 +233,13 @@ impl World {
             self.disk.make_dir(Path::new(dir))?;
         }
         self.disk.sync_dir(Path::new("."))?;
-        spool.sweep_temporaries()?;
-        recover(latched, boot, &mut |found| loader.take(found))
+        let mut temporary = Vec::new();
+        let start = recover(latched, boot, &mut |found| match found {
+            crate::store::Found::Temporary(path) => temporary.push(path),
+            found => loader.take(found),
+        })?;
+        spool.sweep(temporary)?;
+        Ok(start)
     }
 
     fn recovered(&mut self, engine: &Engine, start: &JournalStart) -> Held {

@@ -32,6 +32,8 @@ use std::{
 };
 
 use crossbeam_channel::Sender;
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 
 use crate::task::{Location, NewTask, QueueName, Source, TaskId, WallMillis};
 
@@ -75,7 +77,7 @@ pub enum Sighting {
         queue: QueueName,
         /// The ids in the canonical names that were there all the while. A file that was written or renamed during the
         /// scan may be missing here: [`Watcher::confirm`] tells what is really gone.
-        ids: Vec<TaskId>,
+        ids: HashSet<TaskId, FixedState>,
     },
     /// Events were lost or can't be had, for this reason. What can be done about it by looking is done.
     Trouble(String),

@@ -15,6 +15,8 @@ use super::{
     place::{TASKS, is_hidden, queue_of},
     watching::{Heard, Watching},
 };
+use hashbrown::HashSet;
+
 use crate::{
     store::{
         Disk, DiskResult, Kind,
@@ -143,7 +145,7 @@ impl<D: Disk> Watching<D> {
         if queue.is_default() {
             return Ok(());
         }
-        let (queue, ids) = (queue.clone(), Vec::new());
+        let (queue, ids) = (queue.clone(), HashSet::default());
         self.tell(Sighting::Scanned { queue, ids })
     }
 
