@@ -416,6 +416,9 @@ impl Engine {
         self.fault = Some(Arc::clone(&text));
         let fault = || Err(Error::Fault(Fault(Arc::clone(&text))));
         let mut tickets: Vec<Ticket> = self.checkpoint_callers.drain(..).collect();
+        if let Some(checkpointing) = &mut self.checkpointing {
+            tickets.append(checkpointing.callers());
+        }
         tickets.extend(self.held.drain(..).filter_map(|(_, output)| match output {
             Output::Reply(ticket, _) => Some(ticket),
             _ => None,

@@ -311,3 +311,39 @@ fn a_file_that_was_removed_by_hand_cancels_its_task() {
     world.settle().unwrap();
     assert!(world.oracle.latest().is_empty());
 }
+
+#[test]
+fn the_lag_of_the_files_counts_those_that_are_tried_again() {
+    let mut world = world(|_| {});
+    submitted(&mut world, "in the way");
+    world.settle().unwrap();
+    // No room for files, and time goes by.
+    let used = world.disk.used();
+    world.disk.set_capacity(Some(used));
+    submitted(&mut world, "has no file");
+    world.work_unwatched().unwrap();
+    world.pass(500);
+    match answer(&mut world, Request::Status) {
+        Response::Status(status) => {
+            assert_eq!(status.spool_pending, 1);
+            assert!(status.spool_lag >= Millis(500), "{:?}", status.spool_lag);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_asked_for_while_one_is_made_is_another_one() {
+    let mut world = world(|_| {});
+    submitted(&mut world, "first");
+    world.settle().unwrap();
+    let first = world.ask(Request::Checkpoint);
+    world.step_engine(1).unwrap();
+    let cut = world.oracle.cut;
+    assert!(cut > 0, "the first one is on its way");
+    submit(&mut world, "second");
+    let second = world.ask(Request::Checkpoint);
+    assert!(matches!(told(&mut world, second), Some(Ok(Response::Done))));
+    assert!(world.oracle.cut > cut, "{} {cut}", world.oracle.cut);
+    assert!(!world.clients.asked.contains_key(&first));
+}
