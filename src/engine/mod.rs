@@ -305,7 +305,12 @@ impl Engine {
                 self.ids.advance_past(id);
             }
             self.bodies.insert(id, task.payload.clone());
+            let reused = !self.files.is_settled(id);
             self.note_new(id, before, task.source.as_ref(), seq, now);
+            if reused {
+                // A file of an earlier task with this id is on its way out: what is in its place, if anything, is not this.
+                self.files.note(id, None, seq, now.tick).rewrite = true;
+            }
             return;
         }
         let after = self.queue.location(id);

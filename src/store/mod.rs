@@ -30,8 +30,6 @@ pub use journal::{
 };
 pub use latch::{Latched, LatchedFile};
 pub use lock::{Lock, LockError};
-#[cfg(test)]
-pub(crate) use memory_disk::{Kept, MemoryDisk};
 pub use recover::{Found, JournalStart, RecoverError, TornTail, recover};
 pub use rejected::{RejectedFile, reject, rejected};
 pub use repair::{SetAside, inspect, set_aside};
