@@ -232,7 +232,6 @@ impl World {
         for dir in ["tasks", "dead", "rejected", "journal"] {
             self.disk.make_dir(Path::new(dir))?;
         }
-        self.disk.sync_dir(Path::new("."))?;
         spool.sweep_temporaries()?;
         recover(latched, boot, &mut |found| loader.take(found))
     }
