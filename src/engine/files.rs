@@ -226,7 +226,10 @@ impl Files {
     /// How long the oldest change has been waiting.
     pub(super) fn lag(&self, now: Tick) -> Millis {
         let oldest = self.order.front().map(|(since, _)| *since);
-        let flying = self.in_flight.values().map(|change| change.since).min();
+        // Those that are to be tried again are no more in that order.
+        let again = self.later.iter().filter_map(|(_, id)| self.waiting.get(id));
+        let flying = self.in_flight.values().chain(again);
+        let flying = flying.map(|change| change.since).min();
         let oldest = [oldest, flying].into_iter().flatten().min();
         oldest.map_or(Millis(0), |since| now.since(since))
     }

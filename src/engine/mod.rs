@@ -359,8 +359,13 @@ impl Engine {
                 self.ids.advance_past(id);
             }
             self.bodies.insert(id, task.payload.clone());
+            let reused = !self.files.is_settled(id);
             self.note_new(id, before, task.source.as_ref(), seq, now);
             self.files.note_payload(id, task.payload.len());
+            if reused {
+                // A file of an earlier task with this id is on its way out: what is in its place, if anything, is not this.
+                self.files.note(id, None, seq, now.tick).rewrite = true;
+            }
             return;
         }
         let after = self.queue.location(id);
@@ -476,6 +481,9 @@ impl Engine {
         self.fault = Some(Arc::clone(&text));
         let fault = || Err(Error::Fault(Fault(Arc::clone(&text))));
         let mut tickets: Vec<Ticket> = self.checkpoint_callers.drain(..).collect();
+        if let Some(checkpointing) = &mut self.checkpointing {
+            tickets.append(checkpointing.callers());
+        }
         tickets.extend(self.held.drain(..).filter_map(|(_, output)| match output {
             Output::Reply(ticket, _) => Some(ticket),
             _ => None,

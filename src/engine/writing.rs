@@ -36,6 +36,14 @@ pub(super) struct Checkpointing {
     records: Vec<u8>,
     last_id: Option<TaskId>,
     sent: bool,
+    /// Who asked before its cut: it stands for what they had seen.
+    callers: Vec<Ticket>,
+}
+
+impl Checkpointing {
+    pub(super) const fn callers(&mut self) -> &mut Vec<Ticket> {
+        &mut self.callers
+    }
 }
 
 impl Engine {
@@ -331,6 +339,7 @@ impl Engine {
             records,
             last_id: self.ids.last(),
             sent: false,
+            callers: std::mem::take(&mut self.checkpoint_callers),
         });
     }
 
@@ -350,8 +359,8 @@ impl Engine {
     }
 
     pub(super) fn checkpoint_done(&mut self, result: Result<(), Failed>, out: &mut Vec<Output>) {
-        self.checkpointing = None;
-        let callers: Vec<Ticket> = self.checkpoint_callers.drain(..).collect();
+        let ended = self.checkpointing.take();
+        let callers = ended.map_or_else(Vec::new, |ended| ended.callers);
         match result {
             Ok(()) => {
                 self.checkpoint_from = 0;
@@ -370,7 +379,7 @@ impl Engine {
                 }
             }
             Err(failed) => {
-                self.checkpoint_callers = callers;
+                self.checkpoint_callers.extend(callers);
                 self.fail_stop(failed.text, out);
             }
         }

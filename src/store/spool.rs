@@ -566,6 +566,7 @@ mod tests {
     fn temporary_files_of_a_former_life_are_swept_and_no_others() {
         let bench = Bench::new();
         fs::create_dir(bench.path("tasks/emails")).unwrap();
+        fs::create_dir_all(bench.path("done")).unwrap();
         for path in [
             "tasks/.wq-a.tmp",
             "tasks/emails/.wq-b.tmp",

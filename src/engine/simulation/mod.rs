@@ -71,7 +71,7 @@ fn every_point(seed: u64, loud: bool) -> Result<u64, Missed> {
         world.temper.rots = false;
         world.disk.stop_after(stop);
         let mut up = world.open()?;
-        for _ in 0..world.temper.turns {
+        for _ in 0..world.temper.turns.min(60) {
             if !up || world.over() {
                 up = false;
                 break;

@@ -58,8 +58,8 @@ fn told(world: &mut World, ticket: Ticket) -> Option<Result<Response, Error>> {
     world.clients.wanted_answer.take()
 }
 
-fn hold(held: Held<bool>) {
-    assert_eq!(held, Ok(true));
+fn hold(held: &Held<bool>) {
+    assert_eq!(held, &Ok(true));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn what_a_failed_sync_left_in_the_page_cache_is_written_by_the_next_start() {
         submitted(&mut world, "another");
         world.end(End::PowerCut);
         assert_eq!(world.open(), Ok(true), "seed {seed}");
-        hold(world.hold_at_rest());
+        hold(&world.hold_at_rest());
     }
 }
 
@@ -124,7 +124,7 @@ fn a_file_that_moves_is_durable_under_its_new_name_before_the_old_one_goes() {
         world.settle().unwrap();
         world.end(End::PowerCut);
         assert_eq!(world.open(), Ok(true), "seed {seed}");
-        hold(world.hold_at_rest());
+        hold(&world.hold_at_rest());
     }
 }
 
@@ -136,10 +136,10 @@ fn a_file_that_came_while_no_daemon_ran_is_as_durable_as_any_once_it_is_a_task()
         world.end(End::Kill);
         super::clients::canonical(&mut world, QueueName::default());
         assert_eq!(world.open(), Ok(true));
-        hold(world.hold_at_rest());
+        hold(&world.hold_at_rest());
         world.end(End::PowerCut);
         assert_eq!(world.open(), Ok(true), "seed {seed}");
-        hold(world.hold_at_rest());
+        hold(&world.hold_at_rest());
     }
 }
 
@@ -180,7 +180,7 @@ fn who_waits_for_file_changes_is_told_that_the_disk_is_full() {
     world.settle().unwrap();
     assert!(world.clients.asked.is_empty());
     world.disk.set_capacity(None);
-    hold(world.hold_at_rest());
+    hold(&world.hold_at_rest());
     submitted(&mut world, "room again");
 }
 
@@ -208,7 +208,7 @@ fn a_file_change_that_failed_halfway_brings_no_task_back() {
         }
         world.disk.end_trouble();
         answer(&mut world, Request::Complete(id, None, None));
-        hold(world.hold_at_rest());
+        hold(&world.hold_at_rest());
         assert_eq!(world.oracle.latest().len(), 0);
     }
 }
@@ -297,7 +297,7 @@ fn a_file_that_was_gone_for_a_moment_because_it_moved_to_and_fro_is_no_cancellat
     }
     world.settle().unwrap();
     assert!(world.oracle.latest().contains_key(&id));
-    hold(world.hold_at_rest());
+    hold(&world.hold_at_rest());
 }
 
 #[test]
@@ -310,4 +310,54 @@ fn a_file_that_was_removed_by_hand_cancels_its_task() {
     world.oracle.removed.insert(id);
     world.settle().unwrap();
     assert!(world.oracle.latest().is_empty());
+}
+
+#[test]
+fn the_lag_of_the_files_counts_those_that_are_tried_again() {
+    let mut world = world(|_| {});
+    submitted(&mut world, "in the way");
+    world.settle().unwrap();
+    // No room for files, and time goes by.
+    let used = world.disk.used();
+    world.disk.set_capacity(Some(used));
+    submitted(&mut world, "has no file");
+    world.work_unwatched().unwrap();
+    world.pass(500);
+    match answer(&mut world, Request::Status) {
+        Response::Status(status) => {
+            assert_eq!(status.spool_pending, 1);
+            assert!(status.spool_lag >= Millis(500), "{:?}", status.spool_lag);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_asked_for_while_one_is_made_is_another_one() {
+    let mut world = world(|_| {});
+    submitted(&mut world, "first");
+    world.settle().unwrap();
+    let first = world.ask(Request::Checkpoint);
+    world.step_engine(1).unwrap();
+    let cut = world.oracle.cut;
+    assert!(cut > 0, "the first one is on its way");
+    submit(&mut world, "second");
+    let second = world.ask(Request::Checkpoint);
+    assert!(matches!(told(&mut world, second), Some(Ok(Response::Done))));
+    assert!(world.oracle.cut > cut, "{} {cut}", world.oracle.cut);
+    assert!(!world.clients.asked.contains_key(&first));
+}
+
+#[test]
+fn an_id_that_is_used_again_gets_a_file_of_its_own() {
+    let mut world = world(|temper| temper.settings.spool_delay = Millis(60_000));
+    let id = crate::task::TaskId::parse("0198c0de-0000-4000-8000-000000000001").unwrap();
+    let first = task(&mut world, "first", |task| task.id = Some(id));
+    answer(&mut world, Request::Submit(vec![first]));
+    answer(&mut world, Request::Checkpoint);
+    answer(&mut world, Request::Complete(id, None, None));
+    let second = task(&mut world, "second", |task| task.id = Some(id));
+    answer(&mut world, Request::Submit(vec![second]));
+    answer(&mut world, Request::Checkpoint);
+    hold(&world.hold_at_rest());
 }

@@ -63,7 +63,7 @@ fn seeds(usual: u64) -> impl Iterator<Item = u64> {
 #[test]
 fn nothing_is_lost_whatever_the_disk_does() {
     let mut count = 0;
-    for seed in seeds(700) {
+    for seed in seeds(500) {
         hold(seed);
         count += 1;
     }
@@ -72,7 +72,7 @@ fn nothing_is_lost_whatever_the_disk_does() {
 
 #[test]
 fn nothing_is_lost_at_any_operation_of_the_disk() {
-    for seed in seeds(15) {
+    for seed in seeds(8) {
         hold_every_point(seed);
     }
 }

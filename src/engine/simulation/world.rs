@@ -232,7 +232,6 @@ impl World {
         for dir in ["tasks", "dead", "rejected", "journal"] {
             self.disk.make_dir(Path::new(dir))?;
         }
-        self.disk.sync_dir(Path::new("."))?;
         let mut temporary = Vec::new();
         let start = recover(latched, boot, &mut |found| match found {
             crate::store::Found::Temporary(path) => temporary.push(path),
