@@ -205,8 +205,10 @@ impl Engine {
         let others = self.full.waiting_in(&queue);
         self.files.refused(id, now.tick, others);
         // One that waits for this file to be written would wait for room: it is begun again, with the task in it.
-        let unsent = self.checkpointing.take_if(|one| !one.sent);
-        self.checkpoint_wanted |= unsent.is_some();
+        if let Some(unsent) = self.checkpointing.take_if(|one| !one.sent) {
+            self.checkpoint_wanted = true;
+            self.checkpoint_callers.extend(unsent.callers);
+        }
     }
 
     /// A queue of these tasks that has no room for files.
