@@ -30,7 +30,7 @@ pub fn run(context: &Context, report: &mut Report) -> anyhow::Result<()> {
 
 /// Counts files that come to be in the task directory until `stop`.
 fn count_files(watch: &rustix::fd::OwnedFd, stop: &AtomicBool) -> anyhow::Result<u64> {
-    let mut buffer = [MaybeUninit::uninit(); 64 << 10];
+    let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
     let mut reader = inotify::Reader::new(watch, &mut buffer);
     let mut count = 0;
     loop {
