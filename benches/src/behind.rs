@@ -119,7 +119,7 @@ fn no_workers(context: &Context, report: &mut Report) -> anyhow::Result<()> {
     let empty = daemon.process.resident()? as f64;
     let stop = AtomicBool::new(false);
     let account = Account::of(u64::MAX);
-    let time = context.time(20.0, 3.0);
+    let time = context.time(10.0, 3.0);
     let (run, samples) = thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(&daemon, &stop));
         let run = load(daemon.address, CONNECTIONS, Some(time), |_| {
