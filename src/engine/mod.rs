@@ -240,8 +240,10 @@ impl Engine {
     }
 
     fn spool_delay(&self) -> Millis {
-        // A checkpoint waits for the files of all before it: they don't take their time.
-        if self.closing || self.checkpointing.is_some() {
+        // A checkpoint waits for the files of all before it, and so does a submit that found too many changes waiting: they
+        // don't take their time.
+        let awaited = !self.roomless.is_empty() || !self.postponed.is_empty();
+        if self.closing || self.checkpointing.is_some() || awaited {
             Millis(0)
         } else {
             self.settings.spool_delay
