@@ -143,8 +143,12 @@ mod tests {
 
     fn account(submitted: &[u128], claimed: &[u128], completed: u64) -> Account {
         let account = Account::default();
-        submitted.iter().for_each(|id| account.submitted(*id));
-        claimed.iter().for_each(|id| account.claimed(*id));
+        for id in submitted {
+            account.submitted(*id);
+        }
+        for id in claimed {
+            account.claimed(*id);
+        }
         account.completed(completed);
         account
     }

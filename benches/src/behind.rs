@@ -30,7 +30,7 @@ pub fn run(context: &Context, report: &mut Report) -> anyhow::Result<()> {
 
 /// Counts files that come to be in the task directory until `stop`.
 fn count_files(watch: &rustix::fd::OwnedFd, stop: &AtomicBool) -> anyhow::Result<u64> {
-    let mut buffer = [MaybeUninit::uninit(); 64 << 10];
+    let mut buffer = vec![MaybeUninit::uninit(); 64 << 10];
     let mut reader = inotify::Reader::new(watch, &mut buffer);
     let mut count = 0;
     loop {
@@ -119,7 +119,7 @@ fn no_workers(context: &Context, report: &mut Report) -> anyhow::Result<()> {
     let empty = daemon.process.resident()? as f64;
     let stop = AtomicBool::new(false);
     let account = Account::of(u64::MAX);
-    let time = context.time(20.0, 3.0);
+    let time = context.time(10.0, 3.0);
     let (run, samples) = thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(&daemon, &stop));
         let run = load(daemon.address, CONNECTIONS, Some(time), |_| {

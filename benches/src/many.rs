@@ -41,7 +41,7 @@ fn allow(files: u64) -> anyhow::Result<()> {
 /// The bench.
 pub fn run(context: &Context, report: &mut Report) -> anyhow::Result<()> {
     let idle = context.count(10_000, 2_000);
-    allow(idle * 2 + 1000)?;
+    allow(idle + 1000)?;
     let daemon = Daemon::start("many", "")?;
     let mut pair = Pair::new();
     let mut each = Vec::new();

@@ -133,7 +133,7 @@ fn start_beanstalkd(sync: Option<u32>) -> anyhow::Result<Peer> {
 }
 
 fn start_redis(name: &'static str, queue: Queue) -> anyhow::Result<Peer> {
-    let scratch = Scratch::new(name)?;
+    let scratch = Scratch::new(&format!("redis-{queue:?}"))?;
     let (process, address) = redis::start(scratch.path())?;
     let script = redis::load(address)?;
     let measure = move |count| {

@@ -39,7 +39,7 @@ fn user() -> anyhow::Result<Option<(u32, u32)>> {
         .context("there is no user postgres: the package postgresql makes it")?
         .split(':')
         .skip(2);
-    let mut id = || Some(fields.next()?.parse().ok()?);
+    let mut id = || fields.next()?.parse().ok();
     Ok(Some((id().context("uid")?, id().context("gid")?)))
 }
 

@@ -359,3 +359,28 @@ fn after_work_nothing_is_left_to_do() {
     assert!(names(&dir.path().join("tasks")).is_empty());
     close(running);
 }
+
+#[test]
+fn who_waits_for_room_among_the_file_changes_does_not_wait_for_spool_delay() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(
+        dir.path(),
+        Settings {
+            spool_delay: Millis(60_000),
+            max_pending_files: 4,
+            ..Settings::default()
+        },
+    );
+    let backend = running.handle();
+    run(async {
+        let all = async {
+            for _ in 0..20 {
+                submit(&*backend, text("a")).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), all)
+            .await
+            .expect("twenty tasks are taken long before a minute is over");
+    });
+    close(running);
+}
