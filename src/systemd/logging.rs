@@ -305,6 +305,7 @@ mod tests {
     fn a_level_changes_while_the_program_runs_and_logging_is_set_up_once() {
         let handle = init("warn", Format::Text).unwrap();
         assert!(handle.set("debug").is_ok());
+        assert!(handle.set("off").is_ok());
         assert!(matches!(handle.set("loud"), Err(LogError::Level { .. })));
         assert!(matches!(init("info", Format::Text), Err(LogError::Twice)));
         finish(Duration::from_secs(10));
