@@ -8,32 +8,35 @@
 
 use std::{fs, path::Path, process::Command};
 
-/// Runs `systemd-analyze verify` on a copy of the unit that starts the program of this build.
-fn verify(unit: &str, program: &str, built: &str) {
+/// Runs `systemd-analyze verify` on copies of all units below `dir` that start the programs of this build.
+fn verify(dir: &str, mode: &str) {
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
         eprintln!(
-            "SKIPPED: no systemd-analyze here, so {unit} was not verified; it is in the package systemd"
+            "SKIPPED: no systemd-analyze here, so {dir} was not verified; it is in the package systemd"
         );
         return;
     };
     assert!(version.status.success());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
-    let text = fs::read_to_string(root.join(unit)).unwrap();
-    let installed = format!("ExecStart=/usr/bin/{program}");
-    assert!(text.contains(&installed), "{unit} starts {program}");
-    let dir = tempfile::tempdir().unwrap();
-    for other in ["workqueued.service", "workqueue-worker.service"] {
-        fs::copy(root.join(other), dir.path().join(other)).unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_workqueued"))
+        .parent()
+        .unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut copies = Vec::new();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let copy = scratch.path().join(path.file_name().unwrap());
+        fs::write(&copy, text.replace("/usr/bin", built.to_str().unwrap())).unwrap();
+        copies.push(copy);
     }
-    let copy = dir.path().join(unit);
-    fs::write(
-        &copy,
-        text.replace(&installed, &format!("ExecStart={built}")),
-    )
-    .unwrap();
+    assert!(copies.len() >= 4, "{copies:?}");
     let output = Command::new("systemd-analyze")
-        .args(["verify", "--man=no", "--recursive-errors=no"])
-        .arg(&copy)
+        .args(["verify", "--man=no", "--recursive-errors=no", mode])
+        .args(&copies)
+        .env("XDG_RUNTIME_DIR", scratch.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -42,24 +45,16 @@ fn verify(unit: &str, program: &str, built: &str) {
         .lines()
         .filter(|line| line.contains("workqueue"))
         .collect();
-    assert!(ours.is_empty(), "{unit}:\n{}", ours.join("\n"));
-    assert!(output.status.success(), "{unit}: {said}");
+    assert!(ours.is_empty(), "{dir}:\n{}", ours.join("\n"));
+    assert!(output.status.success(), "{dir}: {said}");
 }
 
 #[test]
-fn the_daemons_unit_verifies() {
-    verify(
-        "workqueued.service",
-        "workqueued",
-        env!("CARGO_BIN_EXE_workqueued"),
-    );
+fn the_systems_units_verify() {
+    verify("systemd", "--system");
 }
 
 #[test]
-fn the_workers_unit_verifies() {
-    verify(
-        "workqueue-worker.service",
-        "workqueue-worker",
-        env!("CARGO_BIN_EXE_workqueue-worker"),
-    );
+fn a_users_units_verify() {
+    verify("systemd/user", "--user");
 }

@@ -7,7 +7,7 @@
 //! A client that keeps its connection may be writing a request at the very moment at which it is closed, and then does not
 //! know what became of it. So a stop accepts nothing new (where a service manager owns the socket, those who connect
 //! wait for the next daemon), and from then on each answer carries `Connection: close`: who is busy is gone after one more
-//! request. Connections that have brought none within [`LAST_REQUESTS`] are closed then.
+//! request. Connections that have brought none within `LAST_REQUESTS` are closed then.
 
 use std::{
     convert::Infallible,
@@ -52,7 +52,7 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 pub type Routed = watch::Receiver<Router>;
 
 /// Serves `router` on a TCP socket until `stop`, then until all connections have ended: requests in flight are answered,
-/// idle connections closed after [`LAST_REQUESTS`]. The caller bounds that time.
+/// idle connections closed after `LAST_REQUESTS`. The caller bounds that time.
 pub async fn serve_tcp(
     listener: TcpListener,
     router: Routed,

@@ -1,8 +1,8 @@
 //! Where log lines go: with structured fields to the journal under systemd, as lines for people or as JSON to stderr elsewhere.
 //!
 //! Nobody who logs waits for whoever reads: an event becomes a line where it happens, and a thread of its own writes lines.
-//! When that one is behind by [`QUEUE`] lines, further ones are dropped and counted. Events of each task's ordinary life
-//! (target [`LIFE`]) are logged up to [`LIFE_A_SECOND`]; the rest of a second is counted and passed over, so a busy queue
+//! When that one is behind by `QUEUE` lines, further ones are dropped and counted. Events of each task's ordinary life
+//! (target [`LIFE`]) are logged up to `LIFE_A_SECOND`; the rest of a second is counted and passed over, so a busy queue
 //! neither floods the journal nor pushes what matters out of it.
 
 mod line;
@@ -305,6 +305,7 @@ mod tests {
     fn a_level_changes_while_the_program_runs_and_logging_is_set_up_once() {
         let handle = init("warn", Format::Text).unwrap();
         assert!(handle.set("debug").is_ok());
+        assert!(handle.set("off").is_ok());
         assert!(matches!(handle.set("loud"), Err(LogError::Level { .. })));
         assert!(matches!(init("info", Format::Text), Err(LogError::Twice)));
         finish(Duration::from_secs(10));

@@ -395,7 +395,8 @@ fn scratch(containers: &Path) -> io::Result<PathBuf> {
     Ok(scratch)
 }
 
-/// Starts `systemd-nspawn` from a thread that stays with it: it is told to die with its parent, which is the thread.
+/// Starts `systemd-nspawn` from a thread that stays with it, in a pid namespace that is told to die with its parent, which is the
+/// thread: however the test ends, no process of the machine is left.
 fn nspawn(base: &Path, scratch: &Path) -> (mpsc::Receiver<()>, u32, Arc<Mutex<String>>) {
     // Where systemd runs, it gives the container a scope of its own; elsewhere the cgroup is the one that we are in.
     let keep = if Path::new("/run/systemd/system").exists() {
@@ -409,22 +410,16 @@ fn nspawn(base: &Path, scratch: &Path) -> (mpsc::Receiver<()>, u32, Arc<Mutex<St
         .expect("a name");
     let script = format!(
         "mount -t overlay overlay -o lowerdir='{base}',upperdir='{dir}/upper',workdir='{dir}/work' '{dir}/root' || exit\n\
-         exec setpriv --pdeathsig KILL systemd-nspawn --quiet --register=no {keep} --private-network --link-journal=no \
+         systemd-nspawn --quiet --register=no {keep} --private-network --link-journal=no \
          --machine=wq-{name} --directory='{dir}/root' --boot --console=pipe",
         base = base.display(),
         dir = scratch.display(),
     );
     let mut command = Command::new("setpriv");
     command
-        .args([
-            "--pdeathsig",
-            "KILL",
-            "unshare",
-            "--mount",
-            "sh",
-            "-c",
-            &script,
-        ])
+        .args(["--pdeathsig", "KILL", "unshare"])
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["sh", "-c", &script])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
@@ -488,12 +483,20 @@ fn namespace(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
 }
 
-/// The child of `nspawn` that is the first process of its pid namespace and runs systemd already.
-fn first_process(nspawn: u32) -> Option<u32> {
+/// The process below `ancestor` that is the first of its pid namespace and runs systemd already.
+fn first_process(ancestor: u32) -> Option<u32> {
     pids().into_iter().find(|pid| {
-        status_field(*pid, "PPid").is_some_and(|parent| parent == nspawn.to_string())
-            && nspid(*pid).last() == Some(&1)
+        nspid(*pid).last() == Some(&1)
             && fs::read_link(format!("/proc/{pid}/exe"))
                 .is_ok_and(|exe| exe.ends_with("lib/systemd/systemd"))
+            && is_below(*pid, ancestor)
     })
+}
+
+fn is_below(mut pid: u32, ancestor: u32) -> bool {
+    while pid > 1 && pid != ancestor {
+        let parent = status_field(pid, "PPid").and_then(|parent| parent.parse().ok());
+        pid = parent.unwrap_or(0);
+    }
+    pid == ancestor
 }
