@@ -18,6 +18,7 @@ pub mod container;
 pub mod installed;
 pub mod load;
 pub mod mount;
+pub mod package;
 
 use std::{
     fs,
