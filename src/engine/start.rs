@@ -17,7 +17,7 @@ use crate::{
     defect::{Defect, planted},
     queue::Queues,
     store::{Found, JournalStart, Ledger, LedgerSettings, Seq},
-    task::{Area, IdSource, Location, Now, Options, Record, Restored, State, TaskId},
+    task::{Area, IdSource, Location, Now, Record, State, TaskId},
 };
 
 /// A start on its way.
@@ -32,6 +32,7 @@ pub struct Loader {
     /// The tasks that the journal's tail speaks of, or the checkpoint as a whole.
     touched: HashSet<TaskId, FixedState>,
     files: u64,
+    sorted: bool,
 }
 
 impl Loader {
@@ -96,6 +97,7 @@ impl Loader {
             doubles: Vec::new(),
             touched: HashSet::default(),
             files: 0,
+            sorted: false,
         }
     }
 
@@ -106,6 +108,7 @@ impl Loader {
             Found::Checkpoint(record) => self.checkpointed(&record),
             Found::File(place) => self.file(place),
             Found::Tail(seq, record) => {
+                self.sort_files();
                 if let Some(id) = record.id() {
                     let alive = self.engine.queue.get(id).is_some();
                     // A task that is submitted in the tail has its payload there.
@@ -133,6 +136,13 @@ impl Loader {
         }
     }
 
+    /// All files were told of: what follows is about tasks in their order.
+    fn sort_files(&mut self) {
+        if !std::mem::replace(&mut self.sorted, true) {
+            self.engine.queue.found_all();
+        }
+    }
+
     /// Makes a record true of which frame `seq` tells.
     fn changed(&mut self, seq: Seq, record: &Record) {
         self.touched.extend(record.id());
@@ -152,24 +162,7 @@ impl Loader {
         let id = place.name.id;
         let engine = &mut self.engine;
         match engine.queue.location(id) {
-            None => {
-                let state = if place.area == Area::Dead {
-                    State::Dead
-                } else {
-                    State::Ready
-                };
-                engine.queue.apply(&Record::Restored(Box::new(Restored {
-                    id,
-                    queue: place.queue,
-                    priority: place.name.priority,
-                    exectime: place.name.exectime,
-                    options: Options::default(),
-                    attempts: 0,
-                    state,
-                    lease: None,
-                    last_error: None,
-                })));
-            }
+            None => engine.queue.found(&place),
             Some(known) if self.unseen.remove(&id) => {
                 // The file has moved on since the checkpoint; the tail will say so.
                 if known != place {
@@ -183,6 +176,7 @@ impl Loader {
     /// The engine, ready to go on, and the canonical files that are no task's: to be looked at as drops.
     #[must_use]
     pub fn finish(mut self, start: &JournalStart) -> (Engine, Vec<Location>) {
+        self.sort_files();
         let engine = &mut self.engine;
         let sync = engine.settings.durability == super::Durability::Sync;
         let segment_bytes = engine.settings.segment_bytes;

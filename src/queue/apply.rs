@@ -1,8 +1,9 @@
 //! Making records true.
 
-use super::{Entry, Queues, entry::Extra, tasks::Place};
+use super::{Entry, Queues, ShelfNo, entry::Extra, tasks::Place};
 use crate::task::{
-    Claimed, QueueName, Record, Restored, RestoredLease, State, Submitted, TaskId, Then,
+    Area, Claimed, Location, QueueName, Record, Restored, RestoredLease, State, Submitted, TaskId,
+    Then,
 };
 
 impl Queues {
@@ -201,6 +202,42 @@ impl Queues {
         }
     }
 
+    /// Makes a task that only the name of its file tells of, at a start. [`Queues::found_all`] is to follow, before
+    /// anything but [`Queues::get`] and [`Queues::location`] is asked.
+    pub fn found(&mut self, place: &Location) {
+        let number = self.open(&place.queue);
+        let state = match place.area {
+            Area::Dead => State::Dead,
+            _ if place.name.exectime.is_due(self.now.wall) => State::Ready,
+            _ => State::Scheduled,
+        };
+        let entry = Entry {
+            state,
+            priority: place.name.priority,
+            exectime: place.name.exectime,
+            attempts: 0,
+            shelf: number,
+            lease: None,
+            extra: None,
+        };
+        let key = entry.key(place.name.id);
+        self.tasks.insert(place.name.id, entry);
+        self.shelves[number as usize].insert_unsorted(state, key);
+    }
+
+    /// All files were told of.
+    pub fn found_all(&mut self) {
+        for number in 0..self.shelves.len() {
+            let shelf = &mut self.shelves[number];
+            let before = shelf.first_key(State::Scheduled);
+            shelf.sort();
+            if shelf.len(State::Ready) > 0 {
+                self.woken.insert(number as ShelfNo);
+            }
+            self.move_head(number as ShelfNo, before);
+        }
+    }
+
     /// Changes a task and puts it where it belongs.
     fn edit(&mut self, id: TaskId, change: impl FnOnce(&mut Entry)) {
         let Some(place) = self.tasks.place(id) else {
@@ -306,7 +343,7 @@ impl Queues {
     }
 
     /// Keeps the timer table at each queue's first scheduled task; `before` was the first one before the change.
-    fn move_head(&mut self, number: super::ShelfNo, before: Option<super::Key>) {
+    fn move_head(&mut self, number: ShelfNo, before: Option<super::Key>) {
         let after = self.shelves[number as usize].first_key(State::Scheduled);
         if before == after {
             return;

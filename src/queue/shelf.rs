@@ -15,6 +15,8 @@ pub(super) struct Shelf {
     pub(super) submitted_rate: Rate,
     pub(super) completed_rate: Rate,
     sets: [BTreeSet<Key>; 4],
+    /// Keys that are still to be put into their sets.
+    unsorted: [Vec<Key>; 4],
 }
 
 const fn index(state: State) -> usize {
@@ -36,6 +38,7 @@ impl Shelf {
             submitted_rate: Rate::default(),
             completed_rate: Rate::default(),
             sets: Default::default(),
+            unsorted: Default::default(),
         }
     }
 
@@ -47,6 +50,21 @@ impl Shelf {
 
     pub(super) fn insert(&mut self, state: State, key: Key) {
         self.sets[index(state)].insert(key);
+    }
+
+    /// Like [`Shelf::insert`], but the key is in its place only after [`Shelf::sort`]: for many at once.
+    pub(super) fn insert_unsorted(&mut self, state: State, key: Key) {
+        self.unsorted[index(state)].push(key);
+    }
+
+    /// Puts what came unsorted into its places. A set made of many keys at once is packed in half the memory of one that
+    /// they came to one by one, in a fraction of the time.
+    pub(super) fn sort(&mut self) {
+        for (set, keys) in self.sets.iter_mut().zip(&mut self.unsorted) {
+            if !keys.is_empty() {
+                set.append(&mut BTreeSet::from_iter(std::mem::take(keys)));
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, state: State, key: Key) {

@@ -8,6 +8,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crossbeam_channel::{Sender, bounded};
+
 use super::{
     checkpoint::{self, Unread},
     disk::{Disk, DiskError, DiskFile as _, DiskResult, Kind},
@@ -209,9 +211,7 @@ pub fn recover<D: Disk>(
             .map(Found::Checkpoint)
             .for_each(&mut *sink);
     }
-    for area in [Area::Tasks, Area::Dead] {
-        find_files(disk, area, sink)?;
-    }
+    find_files(disk, sink)?;
 
     let mut replay = Replay::new(start.cut, last_boot);
     let read = read_segments(disk, &names.segments, &mut replay, sink);
@@ -256,64 +256,92 @@ fn read_segments(
     Ok(())
 }
 
-/// Tells the canonical names in an area's directory and its queues' folders.
-fn find_files(disk: &impl Disk, area: Area, sink: &mut dyn FnMut(Found)) -> DiskResult<()> {
-    let mut folders = Vec::new();
+/// What a listing found, some of it at a time: telling each name to another thread by itself would cost more than the name.
+enum Listed {
+    /// Files with canonical names in one folder.
+    Files(Area, QueueName, Vec<FileName>),
+    /// A file that was not written whole.
+    Temporary(PathBuf),
+}
+
+/// How many names go to the other thread at once, and how often so many may wait there.
+const NAMES: usize = 4096;
+const NAMES_WAIT: usize = 64;
+
+/// Tells the canonical names in the task directory, in `dead/`, and in their queues' folders.
+///
+/// One thread lists and reads names while the other takes what they tell: each is about half of a start with many tasks.
+fn find_files<D: Disk>(disk: &D, sink: &mut dyn FnMut(Found)) -> DiskResult<()> {
+    let (tell, listed) = bounded(NAMES_WAIT);
+    std::thread::scope(|scope| {
+        let lister = scope.spawn(move || {
+            [Area::Tasks, Area::Dead]
+                .into_iter()
+                .try_for_each(|area| list_area(disk, area, &tell))
+        });
+        for found in listed {
+            match found {
+                Listed::Temporary(path) => sink(Found::Temporary(path)),
+                Listed::Files(area, queue, names) => {
+                    for name in names {
+                        let queue = queue.clone();
+                        sink(Found::File(Location { area, queue, name }));
+                    }
+                }
+            }
+        }
+        lister
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn list_area(disk: &impl Disk, area: Area, tell: &Sender<Listed>) -> DiskResult<()> {
     let top = Path::new(area.dir());
-    list_files(
-        disk,
-        top,
-        area,
-        &QueueName::default(),
-        &mut *sink,
-        &mut |folder| folders.push(folder),
-    )?;
+    let folders = list_folder(disk, top, area, &QueueName::default(), tell)?;
     for queue in folders {
         // `default` is no folder: that queue's files lie right in the directory.
         if !queue.is_default() {
-            list_files(
-                disk,
-                &top.join(queue.as_str()),
-                area,
-                &queue,
-                &mut *sink,
-                &mut |_| {},
-            )?;
+            list_folder(disk, &top.join(queue.as_str()), area, &queue, tell)?;
         }
     }
     Ok(())
 }
 
-fn list_files(
+/// Lists one folder, and gives the folders in it that can be queues'.
+fn list_folder(
     disk: &impl Disk,
     dir: &Path,
     area: Area,
     queue: &QueueName,
-    sink: &mut dyn FnMut(Found),
-    folder: &mut dyn FnMut(QueueName),
-) -> DiskResult<()> {
+    tell: &Sender<Listed>,
+) -> DiskResult<Vec<QueueName>> {
+    let mut folders = Vec::new();
+    let mut names = Vec::with_capacity(NAMES);
+    // The other end goes only when its thread panics, and that is told by the panic.
+    let say = |listed| drop(tell.send(listed));
     let listed = disk.list(dir, &mut |name, kind| {
         let Some(text) = name.to_str() else { return };
         match kind {
             Kind::File => {
                 if let Some(name) = FileName::parse(text) {
-                    let queue = queue.clone();
-                    sink(Found::File(Location { area, queue, name }));
+                    names.push(name);
+                    if names.len() == NAMES {
+                        let full = std::mem::replace(&mut names, Vec::with_capacity(NAMES));
+                        say(Listed::Files(area, queue.clone(), full));
+                    }
                 } else if is_temporary(name) {
-                    sink(Found::Temporary(dir.join(name)));
+                    say(Listed::Temporary(dir.join(name)));
                 }
             }
-            Kind::Directory => {
-                if let Ok(queue) = QueueName::parse(text) {
-                    folder(queue);
-                }
-            }
+            Kind::Directory => folders.extend(QueueName::parse(text)),
             Kind::HardLink | Kind::Symlink | Kind::Special => {}
         }
     });
+    say(Listed::Files(area, queue.clone(), names));
     match listed {
-        Err(error) if error.is_missing() => Ok(()),
-        other => other,
+        Err(error) if error.is_missing() => Ok(folders),
+        other => other.map(|()| folders),
     }
 }
 
