@@ -13,6 +13,8 @@ mod common;
 mod contents;
 mod installed;
 mod limits;
+mod machine;
+mod red_hat;
 mod upgrades;
 
 use std::{
