@@ -1,6 +1,13 @@
 //! Man pages and completions in `packaging/` are those that the code makes. `UPDATE=1 cargo test --test generated` makes them.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod overview;
+mod settings;
 
 use std::{env, fs, path::Path};
 
@@ -20,17 +27,17 @@ fn programs() -> [Program; 3] {
         Program {
             command: workqueue::config::command(),
             section: "8",
-            see_also: "workqueuectl(1), workqueue\\-worker(8), systemd.service(5)",
+            see_also: "workqueuectl(1), workqueued.toml(5), workqueue(7), workqueue\\-worker(8), systemd.service(5)",
         },
         Program {
             command: workqueue::ctl::command(),
             section: "1",
-            see_also: "workqueued(8), workqueue\\-worker(8)",
+            see_also: "workqueue(7), workqueued(8), workqueue\\-worker(8)",
         },
         Program {
             command: workqueue::worker::Args::command(),
             section: "8",
-            see_also: "workqueued(8), workqueuectl(1), systemd.service(5)",
+            see_also: "workqueuectl(1), workqueue\\-worker.toml(5), workqueue(7), workqueued(8), systemd.service(5)",
         },
     ]
 }
@@ -148,6 +155,44 @@ fn man_pages_are_those_of_the_code() {
     for program in programs() {
         let name = program.command.get_name().to_owned();
         hold(&format!("man/{name}.{}", program.section), &page(&program));
+    }
+}
+
+#[test]
+fn pages_about_settings_are_those_of_the_examples() {
+    for program in ["workqueued", "workqueue-worker"] {
+        let name = format!("{program}.toml");
+        let example = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("packaging")
+            .join(&name);
+        let example = fs::read_to_string(example).unwrap();
+        let page = settings::page(&name, program, &example);
+        hold(&format!("man/{name}.5"), page.as_bytes());
+    }
+}
+
+#[test]
+fn the_overview_is_that_of_the_code() {
+    let page = overview::page(include_str!("workqueue.7"));
+    hold("man/workqueue.7", page.as_bytes());
+    for state in workqueue::task::State::ALL {
+        assert!(
+            page.contains(&format!("\n.B {}\n", state.as_str())),
+            "{state}"
+        );
+    }
+}
+
+/// Text as it is written in a page: nothing in it is taken for a request.
+fn roff(text: &str) -> String {
+    let text = text
+        .replace('\\', "\\e")
+        .replace('-', "\\-")
+        .replace('\'', "\\(aq");
+    if text.starts_with('.') {
+        format!("\\&{text}")
+    } else {
+        text
     }
 }
 
