@@ -169,15 +169,18 @@ fn failure(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// Who may use the admin socket: root, our own user, the group. The file's mode says so too; this holds also where a
-/// socket was passed on with another mode.
+/// socket was passed on with another mode. The group is looked up each time: who becomes a member need not wait for a restart
+/// (`tests/packages/installed.rs`).
 pub(super) fn admission(group: &str) -> impl Fn(UCred) -> bool + Clone + Send + Sync + 'static {
     let own = rustix::process::geteuid().as_raw();
-    let group = Group::from_name(group).ok().flatten();
+    let group = group.to_owned();
     move |peer: UCred| {
         if peer.uid() == 0 || peer.uid() == own {
             return true;
         }
-        let Some(group) = &group else { return false };
+        let Some(group) = Group::from_name(&group).ok().flatten() else {
+            return false;
+        };
         if peer.gid() == group.gid.as_raw() {
             return true;
         }
