@@ -64,7 +64,8 @@ fn the_admin_socket_is_for_root_and_members_of_the_group() {
         let text = String::from_utf8_lossy(&answer.stdout);
         assert!(
             answer.status.success() && text.contains("\"version\""),
-            "{user}: {text}"
+            "{user}: {text}{}",
+            String::from_utf8_lossy(&answer.stderr)
         );
     }
     let refused = machine.curl_as("eve", "/status");
