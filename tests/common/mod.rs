@@ -16,6 +16,7 @@
 pub mod container;
 pub mod installed;
 pub mod load;
+pub mod package;
 
 use std::{
     fs,

@@ -8,7 +8,10 @@ use std::{
     process::Command,
 };
 
-use super::{EPOCH, built, names, output, project, skipped, text, there_is};
+use super::{
+    common::package::{EPOCH, built, names, skipped, succeeded, there_is},
+    output, project, text,
+};
 
 /// A line of `packaging/contents`.
 struct Line {
@@ -131,7 +134,7 @@ fn two_builds_in_different_directories_are_the_same_to_the_byte() {
         .env_remove("CARGO_TARGET_DIR")
         .output()
         .expect("sh runs");
-    super::succeeded("packaging/build", &status);
+    succeeded("packaging/build", &status);
     let (deb, rpm) = names(&tree.join("out"), env!("CARGO_PKG_VERSION"));
     for (one, other) in [(&first.deb, &deb), (&first.rpm, &rpm)] {
         let same = fs::read(one).expect("a package") == fs::read(other).expect("a package");
@@ -261,7 +264,7 @@ fn lintian_has_nothing_to_say() {
         .arg(&built.deb)
         .output()
         .expect("lintian runs");
-    super::succeeded("lintian", &said);
+    succeeded("lintian", &said);
     assert_eq!(String::from_utf8_lossy(&said.stdout), "");
 }
 
@@ -292,7 +295,7 @@ fn a_changelog_of_the_users_becomes_one_of_each_package() {
             .env("TEXT", text)
             .output()
             .expect("sh runs");
-        super::succeeded("packaging/changelog", &said);
+        succeeded("packaging/changelog", &said);
         String::from_utf8(said.stdout).expect("text")
     };
     assert_eq!(

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
+    common::package::skipped,
     machine::{Held, installed},
-    skipped,
 };
 
 /// Submits payloads of 1 MB until one is not taken: the ids of those that were, and the last status (0: no answer).

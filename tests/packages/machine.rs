@@ -9,10 +9,9 @@ use std::{
 
 use serde_json::Value;
 
-use super::{
-    built,
-    common::container::{Machine, copy, put},
-    older,
+use super::common::{
+    container::{Machine, copy, put},
+    package::{built, older},
 };
 
 /// Where the packages are in the machine.

@@ -3,8 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::atomic::Ordering};
 
 use super::{
-    OLDER,
-    common::load,
+    common::{load, package::OLDER},
     machine::{DEB, Held, OLDER_DEB, bare, installed},
 };
 
