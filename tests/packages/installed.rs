@@ -79,11 +79,12 @@ fn the_admin_socket_is_for_root_and_members_of_the_group() {
     // The page and the API are for all on this machine.
     assert!(machine.is("runuser -u eve -- curl -sSf http://127.0.0.1:5000/healthz"));
 
-    // A member may drop a file into the task directory, which makes a task.
+    // A member may make a task of a file: written in the task directory it gets that directory's group, also when it is renamed.
     machine.sh("runuser -u ada -- sh -c '
         umask 027
-        echo \"{\\\"payload\\\": \\\"dropped by ada\\\"}\" > /tmp/drop.json
-        mv /tmp/drop.json /var/lib/workqueue/tasks/'");
+        cd /var/lib/workqueue/tasks
+        echo \"{\\\"payload\\\": \\\"dropped by ada\\\"}\" > .drop.json
+        mv .drop.json drop.json'");
     machine.until("the file is a task", || {
         (machine.ids().len() == 1).then_some(())
     });
