@@ -1,4 +1,4 @@
-//! A machine on which the build is installed as a package would install it.
+//! A machine that has the files of the package.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::container::{Machine, copy, put};
+use super::{
+    container::{Machine, put},
+    package::unpack,
+};
 
 /// The daemon's units.
 pub const DAEMON: &str = "workqueued.service workqueued.socket workqueued-admin.socket";
@@ -26,39 +29,13 @@ pub fn machine() -> Option<MutexGuard<'static, Machine>> {
     Some(machine)
 }
 
-/// Puts the build into a root, where a package would.
+/// Puts the package's files into a root.
 pub fn install(root: &Path) {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for program in [
-        env!("CARGO_BIN_EXE_workqueued"),
-        env!("CARGO_BIN_EXE_workqueue-worker"),
-        env!("CARGO_BIN_EXE_workqueuectl"),
-    ] {
-        let program = Path::new(program);
-        copy(root, program, &format!("/usr/bin/{}", name(program)));
-    }
-    for (from, to) in [
-        ("systemd", "/usr/lib/systemd/system"),
-        ("systemd/user", "/usr/lib/systemd/user"),
-        ("systemd/examples", "/usr/share/doc/workqueue/examples"),
-        ("packaging/sysusers.d", "/usr/lib/sysusers.d"),
-        ("packaging/tmpfiles.d", "/usr/lib/tmpfiles.d"),
-        ("packaging/catalog", "/usr/lib/systemd/catalog"),
-    ] {
-        for entry in std::fs::read_dir(project.join(from)).expect("a directory") {
-            let path = entry.expect("an entry").path();
-            if path.is_file() {
-                copy(root, &path, &format!("{to}/{}", name(&path)));
-            }
-        }
-    }
+    assert!(
+        unpack(root),
+        "where there is debootstrap, there is dpkg-deb"
+    );
     put(root, "/etc/hostname", "queue\n");
-}
-
-fn name(path: &Path) -> &str {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .expect("a name")
 }
 
 /// As after an installation: nothing runs, nothing is kept, nothing is configured.

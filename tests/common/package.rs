@@ -24,15 +24,7 @@ pub struct Built {
 /// The packages of this tree. `None`, and a loud line, where the tools are missing.
 pub fn built() -> Option<&'static Built> {
     static BUILT: LazyLock<Option<Built>> = LazyLock::new(|| {
-        let missing: Vec<&str> = ["dpkg-deb", "rpmbuild", "objdump", "strip"]
-            .into_iter()
-            .filter(|tool| !there_is(tool))
-            .collect();
-        if !missing.is_empty() {
-            skipped(&format!(
-                "the packages: {} missing here",
-                missing.join(", ")
-            ));
+        if lacks(&["dpkg-deb", "rpmbuild", "objdump", "strip"]) {
             return None;
         }
         let target = target_dir();
@@ -50,6 +42,50 @@ pub fn built() -> Option<&'static Built> {
         })
     });
     BUILT.as_ref()
+}
+
+/// Puts the files of the .deb below `root`, as dpkg does; their scripts are not run. Says whether it could.
+pub fn unpack(root: &Path) -> bool {
+    static DEB: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+        if lacks(&["dpkg-deb", "objdump", "strip"]) {
+            return None;
+        }
+        let target = target_dir();
+        let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+        build(tree, &["--only", "deb"], &[("CARGO_TARGET_DIR", &target)]);
+        let packages = target.join("packages");
+        Some(one_of(
+            &packages,
+            &deb_start(env!("CARGO_PKG_VERSION")),
+            ".deb",
+        ))
+    });
+    let Some(deb) = DEB.as_ref() else {
+        return false;
+    };
+    let output = Command::new("dpkg-deb")
+        .arg("-x")
+        .args([deb, root])
+        .output()
+        .expect("dpkg-deb runs");
+    succeeded("dpkg-deb -x", &output);
+    true
+}
+
+/// Whether one of these tools is missing here, which is told.
+fn lacks(tools: &[&str]) -> bool {
+    let missing: Vec<&str> = tools
+        .iter()
+        .copied()
+        .filter(|tool| !there_is(tool))
+        .collect();
+    if !missing.is_empty() {
+        skipped(&format!(
+            "the packages: {} missing here",
+            missing.join(", ")
+        ));
+    }
+    !missing.is_empty()
 }
 
 /// The same programs in packages that call themselves older.
@@ -92,22 +128,28 @@ pub fn build(tree: &Path, arguments: &[&str], environment: &[(&str, &Path)]) {
 
 /// The packages of a version among those in a directory.
 pub fn names(packages: &Path, version: &str) -> (PathBuf, PathBuf) {
-    let one = |start: String, end: &str| {
-        let found: Vec<PathBuf> = fs::read_dir(packages)
-            .expect("the packages")
-            .map(|entry| entry.expect("an entry").path())
-            .filter(|path| {
-                let name = path.file_name().and_then(|name| name.to_str());
-                name.is_some_and(|name| name.starts_with(&start) && name.ends_with(end))
-            })
-            .collect();
-        assert_eq!(found.len(), 1, "{start}*{end}: {found:?}");
-        found[0].clone()
-    };
     (
-        one(format!("workqueue_{version}_"), ".deb"),
-        one(format!("workqueue-{version}-1."), ".rpm"),
+        one_of(packages, &deb_start(version), ".deb"),
+        one_of(packages, &format!("workqueue-{version}-1."), ".rpm"),
     )
+}
+
+fn deb_start(version: &str) -> String {
+    format!("workqueue_{version}_")
+}
+
+/// The one file in a directory whose name begins and ends so.
+fn one_of(dir: &Path, start: &str, end: &str) -> PathBuf {
+    let found: Vec<PathBuf> = fs::read_dir(dir)
+        .expect("the packages")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(start) && name.ends_with(end))
+        })
+        .collect();
+    assert_eq!(found.len(), 1, "{start}*{end}: {found:?}");
+    found[0].clone()
 }
 
 pub fn target_dir() -> PathBuf {

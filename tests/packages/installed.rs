@@ -197,3 +197,19 @@ fn the_calendar_submits_tasks() {
     machine.sh("systemctl stop workqueue-submit@report.timer");
     assert_eq!(machine.ids().len(), 1, "one at a time, by its key");
 }
+
+#[test]
+fn the_journal_tells_a_tasks_life_and_explains_it() {
+    let Some(machine) = installed() else { return };
+    let task = machine.submit("'a life'");
+    machine.sh("systemctl start workqueue-worker");
+    machine.until_logged("workqueue-worker", "a life");
+    let told = machine.until("its end is told", || {
+        let told = machine.sh(&format!(
+            "journalctl --sync; journalctl -q -x -u workqueued TASK_ID={task}"
+        ));
+        told.contains("completed").then_some(told)
+    });
+    // Lines of the catalog, which the installation has had compiled.
+    assert!(told.contains("Defined-By: workqueue"), "{told}");
+}
