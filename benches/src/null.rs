@@ -211,7 +211,8 @@ pub fn serve() -> anyhow::Result<()> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         println!("  page       http://{}/", listener.local_addr()?);
         std::io::stdout().flush()?;
-        http::serve_tcp(listener, http::router(http), stop, Millis::from_secs(30)).await;
+        let (_router, routed) = tokio::sync::watch::channel(http::router(http));
+        http::serve_tcp(listener, routed, stop, Millis::from_secs(30)).await;
         Ok(())
     })
 }
