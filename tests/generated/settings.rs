@@ -74,10 +74,12 @@ pub(super) fn page(name: &str, program: &str, example: &str) -> String {
             prose(&mut page, &piece.words);
         }
     }
-    page.push_str(&format!(
-        ".SH \"SEE ALSO\"\n.BR {} (8),\n.BR workqueue (7)\n",
-        roff(program)
-    ));
+    let program = roff(program);
+    writeln!(
+        page,
+        ".SH \"SEE ALSO\"\n.BR {program} (8),\n.BR workqueue (7)"
+    )
+    .expect("a string");
     page
 }
 
