@@ -6,6 +6,7 @@
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
+use super::by_id::ById;
 use crate::task::{Payload, TaskId, Tick};
 
 /// How often a file that can't be read is tried before its task is given up as dead.
@@ -14,9 +15,6 @@ pub(super) const LOAD_TRIES: u32 = 5;
 /// Bytes that a payload in memory takes beside its own: its place in the table, half of which may be empty, its length and
 /// count, and what an allocation is rounded up by.
 const OVERHEAD: u64 = 100;
-/// So many places a table keeps, also when it is empty.
-const LEAST_CAPACITY: usize = 8192;
-
 fn cost(payload: &Payload) -> u64 {
     payload.len() as u64 + OVERHEAD
 }
@@ -24,7 +22,7 @@ fn cost(payload: &Payload) -> u64 {
 /// The payloads in memory, and those on their way.
 #[derive(Debug, Default)]
 pub(super) struct Bodies {
-    kept: HashMap<TaskId, Payload, FixedState>,
+    kept: ById<Payload>,
     bytes: u64,
     /// What is being read now.
     loading: HashSet<TaskId, FixedState>,
@@ -49,10 +47,6 @@ impl Bodies {
         self.troubled.remove(&id);
         let payload = self.kept.remove(&id)?;
         self.bytes -= cost(&payload);
-        // Half empty after that, and a few thousand to be moved at most for each hundred thousand that it had.
-        if self.kept.len() < self.kept.capacity() / 8 && self.kept.capacity() > LEAST_CAPACITY {
-            self.kept.shrink_to(self.kept.len() * 2);
-        }
         Some(payload)
     }
 

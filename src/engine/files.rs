@@ -12,6 +12,7 @@ use std::{
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::by_id::ById;
 use crate::{
     store::Seq,
     task::{Location, Millis, Options, Payload, Priority, Source, TaskId, Tick, WallMillis},
@@ -65,9 +66,9 @@ pub(super) struct DoneTask {
 /// Which task files are not as they should be.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    waiting: HashMap<TaskId, FileChange, FixedState>,
+    waiting: ById<FileChange>,
     order: VecDeque<(Tick, TaskId)>,
-    in_flight: HashMap<TaskId, FileChange, FixedState>,
+    in_flight: ById<FileChange>,
     later: BTreeSet<(Tick, TaskId)>,
     unsettled: BTreeMap<Seq, u64>,
     /// Tasks that ended before they had a file, by the frame that says so.
@@ -87,7 +88,7 @@ const RETRY_AFTER: Millis = Millis(1000);
 /// How many changes that found no room are tried again in that time.
 const TRIES_A_ROUND: u64 = 256;
 
-/// So many places a table keeps, also when it is empty.
+/// So many places a queue keeps, also when it is empty.
 const LEAST_CAPACITY: usize = 8192;
 
 impl Files {
@@ -99,7 +100,7 @@ impl Files {
         seq: Seq,
         now: Tick,
     ) -> &mut FileChange {
-        let change = self.waiting.entry(id).or_insert_with(|| {
+        let change = self.waiting.get_or_insert_with(id, || {
             *self.unsettled.entry(seq).or_default() += 1;
             self.order.push_back((now, id));
             FileChange {
@@ -326,14 +327,13 @@ impl Files {
         self.shrink();
     }
 
-    /// Gives memory back after a burst: tables don't do that of themselves.
+    /// Gives memory back after a burst.
     fn shrink(&mut self) {
-        if self.waiting.len() < self.waiting.capacity() / 8
-            && self.waiting.capacity() > LEAST_CAPACITY
-        {
-            self.waiting.shrink_to(self.waiting.len() * 2);
-            self.order.shrink_to(self.order.len() * 2);
-            self.ended.shrink_to(self.ended.len() * 2);
+        for many in [self.order.capacity(), self.ended.capacity()] {
+            if many > LEAST_CAPACITY && self.waiting.len() < many / 8 {
+                self.order.shrink_to(self.order.len() * 2);
+                self.ended.shrink_to(self.ended.len() * 2);
+            }
         }
     }
 

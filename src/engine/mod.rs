@@ -10,6 +10,7 @@
 
 mod announce;
 mod bodies;
+mod by_id;
 mod claiming;
 mod claims;
 pub mod clock;
