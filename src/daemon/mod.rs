@@ -134,7 +134,7 @@ fn start(flags: &Flags) -> Result<(), Failure> {
     files::raise_limit();
     let mut teller = signs::LoadTeller::default();
     let running = driver::open(opening(&settings), &mut |loading| teller.tell(loading))?;
-    let runtime = Runtime::new().map_err(|cause| {
+    let runtime = runtime().map_err(|cause| {
         Failure::new(exit::SOFTWARE, format!("can't start threads: {cause}")).because(&cause)
     })?;
     let controls = Arc::new(Controls::new(flags.clone(), settings.clone(), log));
@@ -215,6 +215,15 @@ fn live(settings: &Settings) -> engine::Live {
             max_file: settings.max_payload.saturating_add(64 << 10),
         },
     }
+}
+
+/// The threads that serve: one for each core but one, which is the engine's and its hands'.
+fn runtime() -> io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.saturating_sub(1).max(1))
+        .enable_all()
+        .build()
 }
 
 /// Serves until a signal or the admin API says stop. Gives whether the admin socket's file is ours to remove.

@@ -2,13 +2,12 @@
 
 use std::{io, sync::Arc, thread::JoinHandle};
 
-use crossbeam_channel::Sender;
-
 use super::{
     driver::{OpenError, thread},
     handle::Post,
-    hands::send,
+    hands::post,
     io::Input,
+    mailbox::Mailbox,
 };
 
 /// A thread that sleeps until the wall clock is set, and then wakes the engine: an exectime may be due earlier than the
@@ -20,7 +19,7 @@ pub(super) struct ClockWatch {
 }
 
 impl ClockWatch {
-    pub(super) fn start(post: Sender<Post>) -> Result<Self, OpenError> {
+    pub(super) fn start(mailbox: Arc<Mailbox>) -> Result<Self, OpenError> {
         use rustix::{
             event::{EventfdFlags, eventfd},
             time::{TimerfdClockId, TimerfdFlags, timerfd_create},
@@ -32,7 +31,7 @@ impl ClockWatch {
         let timer = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC).map_err(odd)?;
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(odd)?);
         let stopped = Arc::clone(&stop);
-        let thread = thread("clock", move || watch_clock(&timer, &stopped, &post))?;
+        let thread = thread("clock", move || watch_clock(&timer, &stopped, &mailbox))?;
         Ok(Self { stop, thread })
     }
 
@@ -47,7 +46,7 @@ impl ClockWatch {
     }
 }
 
-fn watch_clock(timer: &rustix::fd::OwnedFd, stop: &rustix::fd::OwnedFd, post: &Sender<Post>) {
+fn watch_clock(timer: &rustix::fd::OwnedFd, stop: &rustix::fd::OwnedFd, mailbox: &Mailbox) {
     use rustix::{
         event::{PollFd, PollFlags, poll},
         time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime},
@@ -85,6 +84,6 @@ fn watch_clock(timer: &rustix::fd::OwnedFd, stop: &rustix::fd::OwnedFd, post: &S
         if rustix::io::read(timer, &mut count).is_err() {
             tracing::info!("the wall clock was set");
         }
-        send(post, Post::Input(Input::Flush));
+        post(mailbox, Post::Input(Input::Flush));
     }
 }

@@ -12,6 +12,7 @@
 //! | `watch` | the watcher's own |
 
 use std::{
+    collections::VecDeque,
     io,
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
@@ -19,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, after, bounded, never, select};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tokio::sync::broadcast;
@@ -30,6 +31,7 @@ use super::{
     handle::{Caller, Handle, Post, Signs, undelivered},
     hands::{FilesWork, Hands, JournalWork, LoadWork},
     io::{Input, Output, Response, Ticket},
+    mailbox::{For, Mailbox},
 };
 use crate::{
     store::{
@@ -40,9 +42,7 @@ use crate::{
     task::{Event, Now, TaskId},
 };
 
-/// How many requests, and how many other inputs, may wait for the engine: beyond that callers are told to come again.
-const POST: usize = 65_536;
-/// How many inputs are taken before what has gathered is written.
+/// How many inputs, and how many requests, are taken before what has gathered is written.
 const INPUTS_A_TURN: usize = 1024;
 /// How many events a listener may be behind before it is dropped.
 const EVENTS: usize = 4096;
@@ -105,7 +105,7 @@ pub enum OpenError {
 #[derive(Debug)]
 pub struct Running {
     handle: Arc<Handle>,
-    post: Sender<Post>,
+    mailbox: Arc<Mailbox>,
     closed: Receiver<()>,
     signs: Arc<Signs>,
     engine: JoinHandle<()>,
@@ -184,13 +184,19 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     }
     let (engine, doubles) = loader.finish(&start);
 
-    let (post, inputs) = bounded(POST);
-    let (ask, asks) = bounded(POST);
+    let mailbox = Arc::new(Mailbox::default());
     let (closing, closed) = bounded(1);
     let (events, _) = broadcast::channel(EVENTS);
     let signs = Arc::new(Signs::default());
-    let hands = Hands::start(&latched, &real, &spool, &start, settings.durability, &post)?;
-    let sink = post.clone();
+    let hands = Hands::start(
+        &latched,
+        &real,
+        &spool,
+        &start,
+        settings.durability,
+        &mailbox,
+    )?;
+    let sink = Arc::clone(&mailbox);
     let watcher = Watcher::start(
         Arc::clone(&real),
         &root,
@@ -198,23 +204,22 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
         rescan_every,
         spool.own_steps(),
         || clock::now().wall,
-        move |sighting| sink.send(Post::Input(Input::Sighting(sighting))).is_ok(),
+        move |sighting| sink.post(Post::Input(Input::Sighting(sighting))),
     )?;
     watcher.inspect(doubles);
     let handle = Arc::new(Handle::new(
-        ask,
-        post.clone(),
+        Arc::clone(&mailbox),
         events.clone(),
         Arc::clone(&signs),
         drops,
     ));
-    let clock_watch = ClockWatch::start(post.clone())?;
+    let clock_watch = ClockWatch::start(Arc::clone(&mailbox))?;
     let (tell_opened, opened) = bounded(1);
     let driver = Driver {
         engine,
         opened: Some(tell_opened),
-        inputs,
-        asks,
+        mailbox: Open(Arc::clone(&mailbox)),
+        taken: VecDeque::new(),
         watcher,
         callers: HashMap::default(),
         hands,
@@ -231,7 +236,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     signs.ready.store(true, Ordering::Release);
     Ok(Running {
         handle,
-        post,
+        mailbox,
         closed,
         signs,
         engine: thread,
@@ -270,9 +275,18 @@ impl Running {
     }
 
     fn tell(&self, post: Post) {
-        if self.post.send(post).is_err() {
+        if !self.mailbox.post(post) {
             tracing::error!("the engine's thread is gone");
         }
+    }
+}
+
+/// A mailbox that is closed when the thread ends, however it ends.
+struct Open(Arc<Mailbox>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -282,9 +296,9 @@ struct Driver {
     /// To be told when the first segment is there, or refused.
     opened: Option<Sender<()>>,
     // Dropped before the watcher, whose thread may wait for room in it.
-    inputs: Receiver<Post>,
-    /// What callers ask. They are not among the inputs, so that the thread can wait for those alone.
-    asks: Receiver<Post>,
+    mailbox: Open,
+    /// What was taken from it and is not yet told to the engine.
+    taken: VecDeque<Post>,
     watcher: Watcher,
     callers: HashMap<Ticket, Caller, RandomState>,
     hands: Hands,
@@ -341,68 +355,32 @@ impl Driver {
     }
 
     /// Sleeps until something happens or is due, then takes all that has happened. Gives whether to go on.
-    fn turn(&mut self, out: &mut Vec<Output>) -> bool {
-        let first = match self.wait() {
-            Ok(post) => Some(post),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return false,
-        };
-        let now = clock::now();
-        if let Some(post) = first
-            && !self.take(now, post, out)
-        {
-            return false;
-        }
-        for _ in 0..INPUTS_A_TURN {
-            let Ok(post) = self.inputs.try_recv() else {
-                break;
-            };
-            if !self.take(now, post, out) {
-                return false;
-            }
-        }
-        for _ in 0..INPUTS_A_TURN {
-            let Ok(post) = self.asks.try_recv() else {
-                break;
-            };
-            if !self.take(now, post, out) {
-                return false;
-            }
-        }
-        self.engine.step(now, Input::Flush, out);
-        self.carry_out(now, out);
-        true
-    }
-
-    /// Waits for the next thing to take.
     ///
     /// While a group is being written no answer can go out, so callers don't wake the thread then: what they ask gathers, and
     /// is taken in one go when the group is written. A wake-up for each request costs more than the request.
-    fn wait(&self) -> Result<Post, RecvTimeoutError> {
+    fn turn(&mut self, out: &mut Vec<Output>) -> bool {
         let now = clock::now();
         let left = self
             .engine
             .next_wake(now)
             .map(|wake| Duration::from_nanos(wake.0.saturating_sub(now.tick.0)));
-        if self.engine.is_writing() {
-            if let Ok(post) = self.asks.try_recv() {
-                return Ok(post);
+        let want = if self.engine.is_writing() {
+            For::Inputs
+        } else {
+            For::All
+        };
+        let mut taken = std::mem::take(&mut self.taken);
+        self.mailbox.0.take(want, left, INPUTS_A_TURN, &mut taken);
+        let now = clock::now();
+        for post in taken.drain(..) {
+            if !self.take(now, post, out) {
+                return false;
             }
-            return match left {
-                None => self
-                    .inputs
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected),
-                Some(left) => self.inputs.recv_timeout(left),
-            };
         }
-        let gone = |_| RecvTimeoutError::Disconnected;
-        let alarm = left.map_or_else(never, after);
-        select! {
-            recv(self.inputs) -> post => post.map_err(gone),
-            recv(self.asks) -> post => post.map_err(gone),
-            recv(alarm) -> _ => Err(RecvTimeoutError::Timeout),
-        }
+        self.taken = taken;
+        self.engine.step(now, Input::Flush, out);
+        self.carry_out(now, out);
+        true
     }
 
     /// Does what the engine says, until it says nothing more.

@@ -5,12 +5,13 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::{Notify, broadcast, oneshot};
 
 use super::{
     Live,
+    hands::post,
     io::{Input, Request, Response, Ticket},
+    mailbox::{Mailbox, Refused},
 };
 use crate::{
     backend::{
@@ -58,10 +59,7 @@ impl Signs {
 /// The engine, for those who ask.
 #[derive(Debug)]
 pub struct Handle {
-    /// For requests, and what becomes of those who ask: in one line, so that a caller goes after he came.
-    asks: Sender<Post>,
-    /// For all else.
-    post: Sender<Post>,
+    mailbox: Arc<Mailbox>,
     tickets: AtomicU64,
     events: broadcast::Sender<Arc<Event>>,
     signs: Arc<Signs>,
@@ -70,15 +68,13 @@ pub struct Handle {
 
 impl Handle {
     pub(super) const fn new(
-        asks: Sender<Post>,
-        post: Sender<Post>,
+        mailbox: Arc<Mailbox>,
         events: broadcast::Sender<Arc<Event>>,
         signs: Arc<Signs>,
         drops: LiveDropLimits,
     ) -> Self {
         Self {
-            asks,
-            post,
+            mailbox,
             tickets: AtomicU64::new(0),
             events,
             signs,
@@ -91,7 +87,7 @@ impl Handle {
     pub fn set_live(&self, live: Live) -> bool {
         self.drops.set(live.drops);
         let input = Input::Live(Box::new(live));
-        self.post.try_send(Post::Input(input)).is_ok()
+        self.mailbox.try_post(Post::Input(input)).is_ok()
     }
 
     /// How many turns the engine's thread has made. It makes one soon after [`Handle::nudge`]; where the number stands
@@ -103,9 +99,9 @@ impl Handle {
 
     /// Has the engine's thread make a turn, if it has nothing to do.
     pub fn nudge(&self) {
-        match self.post.try_send(Post::Input(Input::Flush)) {
-            // A full channel is work enough; an engine that is gone makes no turn.
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+        match self.mailbox.try_post(Post::Input(Input::Flush)) {
+            // A full line is work enough; an engine that is gone makes no turn.
+            Ok(()) | Err(Refused::Full(_) | Refused::Closed) => {}
         }
     }
 
@@ -125,15 +121,15 @@ impl Handle {
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
         let claims = matches!(request, Request::Claim(_));
         let (caller, answer) = oneshot::channel();
-        match self.asks.try_send(Post::Request(ticket, request, caller)) {
+        match self.mailbox.ask(Post::Request(ticket, request, caller)) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(Refusal::Busy.into()),
-            Err(TrySendError::Disconnected(_)) => return Err(Refusal::Stopping.into()),
+            Err(Refused::Full(_)) => return Err(Refusal::Busy.into()),
+            Err(Refused::Closed) => return Err(Refusal::Stopping.into()),
         }
         let mut waiting = Asked {
             answer: Some(answer),
             ticket,
-            post: claims.then_some(&self.asks),
+            mailbox: claims.then_some(&self.mailbox),
         };
         let Some(answer) = waiting.answer.as_mut() else {
             return Err(odd());
@@ -179,12 +175,12 @@ fn odd() -> Error {
 struct Asked<'a> {
     answer: Option<oneshot::Receiver<Answer<Response>>>,
     ticket: Ticket,
-    post: Option<&'a Sender<Post>>,
+    mailbox: Option<&'a Arc<Mailbox>>,
 }
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        let (Some(answer), Some(post)) = (&mut self.answer, self.post) else {
+        let (Some(answer), Some(mailbox)) = (&mut self.answer, self.mailbox) else {
             return;
         };
         answer.close();
@@ -195,10 +191,10 @@ impl Drop for Asked<'_> {
             },
             Err(_) => Input::Withdrawn(self.ticket),
         };
-        // A full channel takes it a little later; a closed one has no engine behind it that could hold anything.
-        if let Err(TrySendError::Full(input)) = post.try_send(Post::Input(input)) {
-            let post = post.clone();
-            tokio::task::spawn_blocking(move || drop(post.send(input)));
+        // A full line takes it a little later; a closed one has no engine behind it that could hold anything.
+        if let Err(Refused::Full(input)) = mailbox.ask(Post::Input(input)) {
+            let mailbox = Arc::clone(mailbox);
+            tokio::task::spawn_blocking(move || post(&mailbox, input));
         }
     }
 }
@@ -300,8 +296,8 @@ impl Backend for Handle {
 
     fn events(&self) -> EventStream {
         let stream = EventStream::new(self.events.subscribe());
-        // When the channel is full for a moment the next listener asks again; an engine that is gone tells nothing.
-        drop(self.post.try_send(Post::Input(Input::Listening(true))));
+        // When the line is full for a moment the next listener asks again; an engine that is gone tells nothing.
+        drop(self.mailbox.try_post(Post::Input(Input::Listening(true))));
         stream
     }
 

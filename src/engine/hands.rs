@@ -9,6 +9,7 @@ use super::{
     driver::{OpenError, thread},
     handle::Post,
     io::{Failed, FileWork, Input, Ticket},
+    mailbox::Mailbox,
 };
 use crate::{
     store::{
@@ -56,19 +57,19 @@ impl Hands {
         spool: &Arc<Spool<RealDisk>>,
         start: &JournalStart,
         durability: Durability,
-        post: &Sender<Post>,
+        mailbox: &Arc<Mailbox>,
     ) -> Result<Self, OpenError> {
         let (journal, orders) = unbounded();
         let hand = JournalHand {
             journal: Journal::new(Arc::clone(latched), start.boot),
             durability,
-            post: post.clone(),
+            mailbox: Arc::clone(mailbox),
         };
         let journal_thread = thread("journal", move || hand.run(&orders))?;
 
         let (segments, orders) = unbounded::<NewSegment>();
         let maker = Journal::new(Arc::clone(latched), start.boot);
-        let (tell, adopt) = (post.clone(), journal.clone());
+        let (tell, adopt) = (Arc::clone(mailbox), journal.clone());
         let segments_thread = thread("segments", move || {
             for order in orders {
                 make_segment(&maker, &order, &adopt, &tell);
@@ -77,19 +78,19 @@ impl Hands {
 
         let (checkpoint, orders) = unbounded::<Checkpoint>();
         let mut writer = Journal::new(Arc::clone(latched), start.boot);
-        let (tell, forget) = (post.clone(), journal.clone());
+        let (tell, forget) = (Arc::clone(mailbox), journal.clone());
         let checkpoint_thread = thread("checkpoint", move || {
             for order in orders {
                 let result = writer.checkpoint(&order).map_err(failed);
                 if result.is_ok() {
                     send(&forget, JournalWork::Forget(order.delete));
                 }
-                send(&tell, Post::Input(Input::CheckpointDone(result)));
+                post(&tell, Post::Input(Input::CheckpointDone(result)));
             }
         })?;
 
         let (files, orders) = unbounded();
-        let (tell, hand, disk) = (post.clone(), Arc::clone(spool), Arc::clone(real));
+        let (tell, hand, disk) = (Arc::clone(mailbox), Arc::clone(spool), Arc::clone(real));
         let files_thread = thread("files", move || {
             give_way();
             for order in orders {
@@ -98,7 +99,7 @@ impl Hands {
         })?;
 
         let (load, orders) = unbounded();
-        let (tell, hand, disk) = (post.clone(), Arc::clone(spool), Arc::clone(real));
+        let (tell, hand, disk) = (Arc::clone(mailbox), Arc::clone(spool), Arc::clone(real));
         let load_thread = thread("payloads", move || {
             for order in orders {
                 read_files(&hand, &disk, order, &tell);
@@ -203,10 +204,17 @@ impl Behind {
     }
 }
 
+/// Tells the engine's thread. One that is gone has panicked, or the engine has ended: then nobody waits.
+pub(super) fn post(to: &Mailbox, what: Post) {
+    if !to.post(what) {
+        tracing::debug!("the engine's thread has ended");
+    }
+}
+
 struct JournalHand {
     journal: Journal<Latched<RealDisk>>,
     durability: Durability,
-    post: Sender<Post>,
+    mailbox: Arc<Mailbox>,
 }
 
 impl JournalHand {
@@ -252,13 +260,13 @@ impl JournalHand {
             }
             JournalWork::Write(group) => match self.journal.write(&group) {
                 Ok(()) => {
-                    send(&self.post, Post::Input(Input::Written(group.seq)));
+                    post(&self.mailbox, Post::Input(Input::Written(group.seq)));
                     return (!group.sync).then_some(group.seq);
                 }
                 Err(error) => Input::WriteFailed(text(&error)),
             },
         };
-        send(&self.post, Post::Input(input));
+        post(&self.mailbox, Post::Input(input));
         None
     }
 
@@ -268,7 +276,7 @@ impl JournalHand {
             Ok(()) => Input::Durable(seq),
             Err(error) => Input::WriteFailed(text(&error)),
         };
-        send(&self.post, Post::Input(input));
+        post(&self.mailbox, Post::Input(input));
     }
 }
 
@@ -288,7 +296,7 @@ fn make_segment(
     maker: &Journal<Latched<RealDisk>>,
     new: &NewSegment,
     adopt: &Sender<JournalWork>,
-    tell: &Sender<Post>,
+    tell: &Mailbox,
 ) {
     let input = match maker.prepare(new) {
         Ok(made) => {
@@ -298,7 +306,7 @@ fn make_segment(
         }
         Err(error) => Input::SegmentFailed(failed(error)),
     };
-    send(tell, Post::Input(input));
+    post(&tell, Post::Input(input));
 }
 
 fn text(error: &DiskError) -> Arc<str> {
@@ -319,7 +327,7 @@ fn failed(error: DiskError) -> Failed {
     }
 }
 
-fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell: &Sender<Post>) {
+fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell: &Mailbox) {
     match work {
         FilesWork::Change(work) => {
             let done = work.into_iter().map(|one| {
@@ -330,7 +338,7 @@ fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell:
                     .map_err(failed);
                 (one.id, result)
             });
-            send(tell, Post::Input(Input::FilesDone(done.collect())));
+            post(&tell, Post::Input(Input::FilesDone(done.collect())));
         }
         FilesWork::Reject(path, reason) => match reject(disk, &path, &reason) {
             Ok(to) => tracing::info!(file = %shown(&path), to = %shown(&to), "moved to rejected/"),
@@ -349,7 +357,7 @@ fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell:
     }
 }
 
-fn read_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: LoadWork, tell: &Sender<Post>) {
+fn read_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: LoadWork, tell: &Mailbox) {
     let input = match work {
         LoadWork::Load(places) => {
             let wall = clock::now().wall;
@@ -366,7 +374,7 @@ fn read_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: LoadWork, tell: &S
             )
         }
     };
-    send(tell, Post::Input(input));
+    post(&tell, Post::Input(input));
 }
 
 fn rejected_view(file: crate::store::RejectedFile) -> RejectedView {

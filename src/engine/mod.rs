@@ -22,6 +22,7 @@ mod full;
 mod handle;
 mod hands;
 mod io;
+mod mailbox;
 mod pace;
 mod payloads;
 mod requests;
