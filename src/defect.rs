@@ -1,6 +1,6 @@
 //! Deliberate defects, for the proof that the simulator can fail.
 //!
-//! The places that make the daemon durable ask whether they are to be wrong. In tests a [`plant`]ed defect says yes, on the
+//! The places that make the daemon durable ask whether they are to be wrong. In tests a planted defect says yes, on the
 //! thread that planted it; everywhere else the answer is a constant no, so that a program has none of it.
 
 /// What may be done wrong.

@@ -35,11 +35,12 @@ use super::{
 };
 use crate::{
     store::{
-        Boot, DataDirError, Disk, DiskError, DropLimits, Found, Latched, LiveDropLimits, Lock,
-        LockError, RealDisk, RecoverError, Spool, WatchError, Watcher, prepare, recover,
+        Boot, DataDirError, Disk, DiskError, DropLimits, Found, JournalStart, Latched,
+        LiveDropLimits, Lock, LockError, RealDisk, RecoverError, Spool, WatchError, Watcher,
+        prepare, recover,
     },
     systemd::catalog,
-    task::{Event, Now, TaskId},
+    task::{Event, Location, Now, TaskId},
 };
 
 /// How many inputs, and how many requests, are taken before what has gathered is written.
@@ -149,40 +150,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     let latched = Arc::new(Latched::new(RealDisk::open(&root).map_err(on_disk)?));
     let drops = LiveDropLimits::from(drops);
     let spool = Arc::new(Spool::new(Arc::clone(&real), drops.clone()));
-    let boot = Boot {
-        id: boot_id()?,
-        tick: clock::now().tick,
-    };
-    let mut loader = Loader::new(settings.clone(), entropy(), clock::now());
-    let mut read = 0;
-    let mut temporary = Vec::new();
-    let start = recover(&*latched, &boot, &mut |found| {
-        read += 1;
-        if let Found::Temporary(path) = found {
-            return temporary.push(path);
-        }
-        if let Found::Progress { done, of } = found {
-            progress(Loading::Journal { done, of });
-        } else if read % TELL_EVERY == 0 {
-            progress(Loading::Read(read));
-        }
-        loader.take(found);
-    });
-    let start = start.map_err(|error| OpenError::Recover {
-        root: root.clone(),
-        error,
-    })?;
-    let left = spool.sweep(temporary).map_err(on_disk)?;
-    if left > 0 {
-        tracing::info!(files = left, "removed temporary files of a former life");
-    }
-    if let Some(torn) = &start.torn {
-        tracing::warn!(message_id = catalog::TORN_TAIL.id, file = %torn.file.display(), offset = torn.offset, reason = torn.reason, "{}", catalog::TORN_TAIL.line);
-    }
-    if let Some(file) = &start.passed_over {
-        tracing::warn!(file = %file.display(), "a damaged checkpoint was passed over: the journal is whole without it");
-    }
-    let (engine, doubles) = loader.finish(&start);
+    let (engine, start, doubles) = find(&root, &settings, &latched, &spool, progress)?;
 
     let mailbox = Arc::new(Mailbox::default());
     let (closing, closed) = bounded(1);
@@ -243,6 +211,55 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
         clock_watch,
         _lock: lock,
     })
+}
+
+/// Finds what is in a data directory: an engine that goes on with it, where the journal goes on, and canonical files that are
+/// no task's.
+fn find(
+    root: &Path,
+    settings: &Settings,
+    latched: &Latched<RealDisk>,
+    spool: &Spool<RealDisk>,
+    progress: &mut dyn FnMut(Loading),
+) -> Result<(Engine, JournalStart, Vec<Location>), OpenError> {
+    let boot = Boot {
+        id: boot_id()?,
+        tick: clock::now().tick,
+    };
+    let mut loader = Loader::new(settings.clone(), entropy(), clock::now());
+    let mut read = 0;
+    let mut temporary = Vec::new();
+    let start = recover(latched, &boot, &mut |found| {
+        read += 1;
+        if let Found::Temporary(path) = found {
+            return temporary.push(path);
+        }
+        if let Found::Progress { done, of } = found {
+            progress(Loading::Journal { done, of });
+        } else if read % TELL_EVERY == 0 {
+            progress(Loading::Read(read));
+        }
+        loader.take(found);
+    });
+    let start = start.map_err(|error| OpenError::Recover {
+        root: root.to_owned(),
+        error,
+    })?;
+    let left = spool.sweep(temporary).map_err(|error| OpenError::Disk {
+        root: root.to_owned(),
+        error,
+    })?;
+    if left > 0 {
+        tracing::info!(files = left, "removed temporary files of a former life");
+    }
+    if let Some(torn) = &start.torn {
+        tracing::warn!(message_id = catalog::TORN_TAIL.id, file = %torn.file.display(), offset = torn.offset, reason = torn.reason, "{}", catalog::TORN_TAIL.line);
+    }
+    if let Some(file) = &start.passed_over {
+        tracing::warn!(file = %file.display(), "a damaged checkpoint was passed over: the journal is whole without it");
+    }
+    let (engine, doubles) = loader.finish(&start);
+    Ok((engine, start, doubles))
 }
 
 impl Running {

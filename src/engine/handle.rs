@@ -194,7 +194,7 @@ impl Drop for Asked<'_> {
         // A full line takes it a little later; a closed one has no engine behind it that could hold anything.
         if let Err(Refused::Full(input)) = mailbox.ask(Post::Input(input)) {
             let mailbox = Arc::clone(mailbox);
-            tokio::task::spawn_blocking(move || post(&mailbox, input));
+            tokio::task::spawn_blocking(move || post(&mailbox, *input));
         }
     }
 }

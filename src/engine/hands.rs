@@ -306,7 +306,7 @@ fn make_segment(
         }
         Err(error) => Input::SegmentFailed(failed(error)),
     };
-    post(&tell, Post::Input(input));
+    post(tell, Post::Input(input));
 }
 
 fn text(error: &DiskError) -> Arc<str> {
@@ -338,7 +338,7 @@ fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell:
                     .map_err(failed);
                 (one.id, result)
             });
-            post(&tell, Post::Input(Input::FilesDone(done.collect())));
+            post(tell, Post::Input(Input::FilesDone(done.collect())));
         }
         FilesWork::Reject(path, reason) => match reject(disk, &path, &reason) {
             Ok(to) => tracing::info!(file = %shown(&path), to = %shown(&to), "moved to rejected/"),
@@ -374,7 +374,7 @@ fn read_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: LoadWork, tell: &M
             )
         }
     };
-    post(&tell, Post::Input(input));
+    post(tell, Post::Input(input));
 }
 
 fn rejected_view(file: crate::store::RejectedFile) -> RejectedView {

@@ -29,7 +29,7 @@ pub(super) enum For {
 #[derive(Debug)]
 pub(super) enum Refused {
     /// The line is full.
-    Full(Post),
+    Full(Box<Post>),
     /// The thread has ended.
     Closed,
 }
@@ -82,7 +82,7 @@ impl Mailbox {
             return Err(Refused::Closed);
         }
         if lines.inputs.len() >= MOST {
-            return Err(Refused::Full(post));
+            return Err(Refused::Full(Box::new(post)));
         }
         lines.inputs.push_back(post);
         self.wake(lines, For::Inputs);
@@ -96,7 +96,7 @@ impl Mailbox {
             return Err(Refused::Closed);
         }
         if lines.asks.len() >= MOST {
-            return Err(Refused::Full(post));
+            return Err(Refused::Full(Box::new(post)));
         }
         lines.asks.push_back(post);
         self.wake(lines, For::All);
@@ -178,8 +178,6 @@ impl Mailbox {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::engine::{Input, Ticket};
 
@@ -193,40 +191,42 @@ mod tests {
 
     #[test]
     fn who_sleeps_for_inputs_is_woken_by_one_and_takes_what_was_asked_meanwhile() {
-        let mailbox = Arc::new(Mailbox::default());
-        let other = Arc::clone(&mailbox);
-        let sleeper = std::thread::spawn(move || {
-            let mut taken = VecDeque::new();
-            other.take(For::Inputs, None, 100, &mut taken);
-            taken.len()
+        let mailbox = Mailbox::default();
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                let mut taken = VecDeque::new();
+                mailbox.take(For::Inputs, None, 100, &mut taken);
+                taken.len()
+            });
+            while mailbox.lines().asleep.is_none() {
+                std::thread::yield_now();
+            }
+            mailbox.ask(gone(1)).unwrap();
+            assert_eq!(mailbox.lines().asleep, Some(For::Inputs));
+            mailbox.try_post(flush()).unwrap();
+            assert_eq!(sleeper.join().unwrap(), 2);
         });
-        while mailbox.lines().asleep.is_none() {
-            std::thread::yield_now();
-        }
-        mailbox.ask(gone(1)).unwrap();
-        assert_eq!(mailbox.lines().asleep, Some(For::Inputs));
-        mailbox.try_post(flush()).unwrap();
-        assert_eq!(sleeper.join().unwrap(), 2);
     }
 
     #[test]
     fn a_full_line_refuses_callers_and_holds_others_until_there_is_room() {
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Mailbox::default();
         for number in 0..MOST as u64 {
             mailbox.ask(gone(number)).unwrap();
             mailbox.try_post(flush()).unwrap();
         }
         assert!(matches!(mailbox.ask(gone(0)), Err(Refused::Full(_))));
         assert!(matches!(mailbox.try_post(flush()), Err(Refused::Full(_))));
-        let other = Arc::clone(&mailbox);
-        let pusher = std::thread::spawn(move || other.post(flush()));
-        while mailbox.lines().pushing == 0 {
-            std::thread::yield_now();
-        }
-        let mut taken = VecDeque::new();
-        mailbox.take(For::All, None, 10, &mut taken);
-        assert_eq!(taken.len(), 20);
-        assert!(pusher.join().unwrap());
+        std::thread::scope(|scope| {
+            let pusher = scope.spawn(|| mailbox.post(flush()));
+            while mailbox.lines().pushing == 0 {
+                std::thread::yield_now();
+            }
+            let mut taken = VecDeque::new();
+            mailbox.take(For::All, None, 10, &mut taken);
+            assert_eq!(taken.len(), 20);
+            assert!(pusher.join().unwrap());
+        });
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl RealDisk {
     }
 }
 
-/// Group members may read the spool's files, nobody else: the unit's UMask narrows it further where wanted.
+/// Group members may read the spool's files, nobody else: the unit's `UMask` narrows it further where wanted.
 const FILE_MODE: Mode = Mode::RUSR
     .union(Mode::WUSR)
     .union(Mode::RGRP)

@@ -131,6 +131,7 @@ impl<D: Disk> Spool<D> {
     }
 
     /// What this spool does under the watcher's eyes.
+    #[must_use]
     pub fn own_steps(&self) -> Arc<OwnSteps> {
         Arc::clone(&self.own)
     }
