@@ -157,7 +157,7 @@ fn a_changed_byte_stops_the_start_or_changes_nothing_and_check_mends_it() {
         };
         stopped += 1;
         let said = fs::read_to_string(scratch.path().join("log")).expect("a log");
-        assert_eq!(status.code(), Some(74), "{what}: {said}");
+        assert_eq!(status.code(), Some(65), "{what}: {said}");
         assert!(said.contains("/journal/"), "{what}: {said}");
         let text = out(&looked);
         assert_eq!(looked.status.code(), Some(1), "{what}: {text}");
@@ -240,7 +240,7 @@ fn another_version_of_a_format_is_refused_and_left_alone() {
         bytes[8] = 2;
         fs::write(file, &bytes).expect("written back");
         let (code, said) = refused(scratch.path(), &[]);
-        assert_eq!(code, 74, "{said}");
+        assert_eq!(code, 65, "{said}");
         let name = file
             .file_name()
             .expect("a name")

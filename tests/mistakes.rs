@@ -152,7 +152,7 @@ fn a_damaged_journal_stops_the_start_and_names_file_offset_and_command() {
     bytes[64 + 40] ^= 0xff;
     fs::write(first, bytes).expect("damage");
     let (code, text) = refused(daemon.scratch.path(), &["--log-level", "error"]);
-    assert_eq!(code, 74, "{text}");
+    assert_eq!(code, 65, "{text}");
     one_line(
         &text,
         &[".wal", "byte 64", "workqueuectl check", "--repair"],

@@ -2,6 +2,8 @@
 
 /// The command line is wrong in a way that the argument parser could not see.
 pub const USAGE: u8 = 64;
+/// What is in the data directory can't be used: the journal is damaged, or of another version of the program.
+pub const DATAERR: u8 = 65;
 /// A service that is needed is not there: a port in use, a daemon that does not answer.
 pub const UNAVAILABLE: u8 = 69;
 /// A defect of this program.

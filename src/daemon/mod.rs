@@ -34,7 +34,7 @@ use crate::{
     },
     http::{self, Http, HttpLimits},
     queue,
-    store::{DataDirError, DropLimits, LockError},
+    store::{DataDirError, DropLimits, LockError, RecoverError},
     systemd::{catalog, logging, notify},
     task::{Millis, QueueName},
     worker,
@@ -88,6 +88,11 @@ impl From<OpenError> for Failure {
             {
                 exit::NOPERM
             }
+            // Another start would find the same: the units don't try.
+            OpenError::Recover {
+                error: RecoverError::Damaged { .. } | RecoverError::Version { .. },
+                ..
+            } => exit::DATAERR,
             OpenError::Lock(_) | OpenError::Recover { .. } | OpenError::Disk { .. } => exit::IOERR,
             OpenError::Watch(_) | OpenError::System { .. } => exit::SOFTWARE,
         };

@@ -33,7 +33,7 @@ impl Queues {
                 self.count(*id, |counters| counters.released += 1);
                 self.edit(*id, |entry| {
                     entry.attempts = entry.attempts.saturating_sub(1);
-                    entry.lease = None;
+                    entry.set_lease(None);
                     entry.state = State::Ready;
                 });
             }
@@ -42,7 +42,7 @@ impl Queues {
                 length,
                 expires,
             } => self.edit(*id, |entry| {
-                if let Some(lease) = &mut entry.lease {
+                if let Some(lease) = entry.lease_mut() {
                     lease.length = *length;
                     lease.expires = *expires;
                 }
@@ -81,21 +81,11 @@ impl Queues {
     fn submitted(&mut self, task: &Submitted) {
         self.remove(task.id);
         let shelf = self.open(&task.queue);
-        let extra = (!task.options.is_default()).then(|| {
-            Box::new(Extra {
-                options: task.options.clone(),
-                last_error: None,
-            })
-        });
-        let entry = Entry {
-            state: State::Ready,
-            priority: task.priority,
-            exectime: task.exectime,
-            attempts: 0,
-            shelf,
-            lease: None,
-            extra,
+        let extra = Extra {
+            options: task.options.clone(),
+            last_error: None,
         };
+        let entry = Entry::new(State::Ready, task.priority, task.exectime, shelf, extra);
         self.insert(task.id, entry);
         let tick = self.now.tick;
         let shelf = &mut self.shelves[shelf as usize];
@@ -110,15 +100,9 @@ impl Queues {
             options: task.options.clone(),
             last_error: task.last_error.clone(),
         };
-        let entry = Entry {
-            state: task.state,
-            priority: task.priority,
-            exectime: task.exectime,
-            attempts: task.attempts,
-            shelf,
-            lease: task.lease.clone().map(Box::new),
-            extra: (extra != Extra::default()).then(|| Box::new(extra)),
-        };
+        let mut entry = Entry::new(task.state, task.priority, task.exectime, shelf, extra);
+        entry.attempts = task.attempts;
+        entry.set_lease(task.lease.clone());
         self.insert(task.id, entry);
     }
 
@@ -127,7 +111,7 @@ impl Queues {
         self.edit(claimed.id, |entry| {
             entry.attempts = entry.attempts.saturating_add(1);
             entry.state = State::Leased;
-            entry.lease = Some(Box::new(RestoredLease {
+            entry.set_lease(Some(RestoredLease {
                 token: claimed.token,
                 kind: claimed.kind,
                 worker: claimed.worker.clone(),
@@ -155,7 +139,7 @@ impl Queues {
             self.count(id, |counters| counters.died += 1);
         }
         self.edit(id, |entry| {
-            entry.lease = None;
+            entry.set_lease(None);
             match then {
                 Then::Retry(exectime) => {
                     entry.exectime = exectime;
@@ -189,7 +173,7 @@ impl Queues {
         let leased: Vec<TaskId> = self.leases.iter().map(|(_, id)| *id).collect();
         for id in leased {
             self.edit(id, |entry| {
-                if let Some(lease) = &mut entry.lease {
+                if let Some(lease) = entry.lease_mut() {
                     lease.expires = tick.plus(lease.length);
                 }
             });
@@ -211,15 +195,8 @@ impl Queues {
             _ if place.name.exectime.is_due(self.now.wall) => State::Ready,
             _ => State::Scheduled,
         };
-        let entry = Entry {
-            state,
-            priority: place.name.priority,
-            exectime: place.name.exectime,
-            attempts: 0,
-            shelf: number,
-            lease: None,
-            extra: None,
-        };
+        let (priority, exectime) = (place.name.priority, place.name.exectime);
+        let entry = Entry::new(state, priority, exectime, number, Extra::default());
         let key = entry.key(place.name.id);
         self.tasks.insert(place.name.id, entry);
         self.shelves[number as usize].insert_unsorted(state, key);
@@ -298,7 +275,7 @@ impl Queues {
         if entry.state == State::Ready {
             self.woken.insert(number);
         }
-        if let Some(lease) = &entry.lease {
+        if let Some(lease) = entry.lease() {
             self.leases.insert((lease.expires, id));
         }
         if entry.state != State::Dead
@@ -323,7 +300,7 @@ impl Queues {
         let shelf = &mut self.shelves[number as usize];
         let before = shelf.first_key(State::Scheduled);
         shelf.remove(entry.state, entry.key(id));
-        if let Some(lease) = &entry.lease {
+        if let Some(lease) = entry.lease() {
             self.leases.remove(&(lease.expires, id));
         }
         if let Some(key) = entry

@@ -259,7 +259,8 @@ fn oldest_due(shelf: &Shelf, now: Now) -> Option<Millis> {
         let Some(key) = at else { break };
         let urgency = key.urgency();
         // Within a priority: the first of those that were due at once, and the first of those with a time.
-        let timed = shelf.key_from(State::Ready, Key::floor(urgency, ExecTime::ASAP.get() + 1));
+        let timed = Key::floor(urgency, Some(ExecTime::ASAP.get() + 1));
+        let timed = shelf.key_from(State::Ready, timed);
         for key in [Some(key), timed.filter(|key| key.urgency() == urgency)]
             .into_iter()
             .flatten()
@@ -270,7 +271,9 @@ fn oldest_due(shelf: &Shelf, now: Now) -> Option<Millis> {
                 oldest = Some(oldest.map_or(due, |oldest| oldest.min(due)));
             }
         }
-        at = shelf.key_from(State::Ready, Key::floor(urgency + 1, i64::MIN));
+        at = urgency
+            .checked_add(1)
+            .and_then(|next| shelf.key_from(State::Ready, Key::floor(next, None)));
     }
     let age = |since: WallMillis| Millis(u64::try_from(now.wall.0 - since.0).unwrap_or(0));
     // Tasks with ids of their own and no time do not say since when they wait; then it is not told.
