@@ -147,8 +147,13 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
         error,
     };
     let real = Arc::new(RealDisk::open(&root).map_err(on_disk)?);
-    let latched = Arc::new(Latched::new(RealDisk::open(&root).map_err(on_disk)?));
     let drops = LiveDropLimits::from(drops);
+    // A write that failed in a former life is told to the next sync of each descriptor that was open before (`syncfs(2)`). What is
+    // missing by it is found by reading; a sync of this life, by a descriptor of its own, must not be taken for it.
+    if let Err(error) = real.sync_everything() {
+        tracing::warn!(%error, "the disk had failed before this start: all is read anew");
+    }
+    let latched = Arc::new(Latched::new(RealDisk::open(&root).map_err(on_disk)?));
     let spool = Arc::new(Spool::new(Arc::clone(&real), drops.clone()));
     let (engine, start, doubles) = find(&root, &settings, &latched, &spool, progress)?;
 

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsStr, path::Path, sync::Arc};
 
-use super::disk::{Disk, DiskError, DiskResult, Kind, Meta, Read};
+use super::disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read};
 
 /// Wraps a [`Disk`]: what would tidy up (cut a torn tail, remove what is not needed, sync) is passed over, and what would
 /// make something is refused. So a look through a data directory is the same code as a start, and changes nothing.
@@ -17,19 +17,41 @@ fn refused<T>(path: &Path) -> DiskResult<T> {
     ))
 }
 
+/// A file of a disk that is only looked at: what would be written over what is there, to be sure of it, is passed over.
+#[derive(Debug)]
+pub(super) struct LookedAt<F>(F);
+
+impl<F: DiskFile> DiskFile for LookedAt<F> {
+    fn write_at(&mut self, _: &[u8], _: u64) -> DiskResult<()> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> DiskResult<()> {
+        Ok(())
+    }
+
+    fn read_at(&self, offset: u64, limit: usize) -> DiskResult<Vec<u8>> {
+        self.0.read_at(offset, limit)
+    }
+
+    fn size(&self) -> DiskResult<u64> {
+        self.0.size()
+    }
+}
+
 impl<D: Disk> Disk for ReadOnly<D> {
-    type File = D::File;
+    type File = LookedAt<D::File>;
 
     fn create(&self, path: &Path, _: u64) -> DiskResult<Self::File> {
         refused(path)
     }
 
     fn open(&self, path: &Path) -> DiskResult<Self::File> {
-        self.0.open(path)
+        self.0.open(path).map(LookedAt)
     }
 
     fn open_to_write(&self, path: &Path) -> DiskResult<Self::File> {
-        refused(path)
+        self.0.open(path).map(LookedAt)
     }
 
     fn write_new(&self, path: &Path, _: &[u8]) -> DiskResult<()> {
