@@ -23,9 +23,18 @@ const fn urgency_of(priority: Priority) -> u32 {
     !((priority.get() as u32) ^ (1 << 31))
 }
 
-const fn exectime_bytes(exectime: i64) -> [u8; 5] {
-    let [_, _, _, a, b, c, d, e] = (exectime + EXECTIME_BIAS).to_be_bytes();
-    [a, b, c, d, e]
+/// The five low bytes of an exectime that is made positive: the three high ones are zeros.
+fn exectime_bytes(exectime: i64) -> [u8; 5] {
+    let bytes = (exectime + EXECTIME_BIAS).to_be_bytes();
+    let mut low = [0; 5];
+    low.copy_from_slice(&bytes[3..]);
+    low
+}
+
+fn exectime_of(low: &[u8]) -> i64 {
+    let mut bytes = [0; 8];
+    bytes[3..].copy_from_slice(low);
+    i64::from_be_bytes(bytes) - EXECTIME_BIAS
 }
 
 impl Key {
@@ -62,15 +71,13 @@ impl Key {
     }
 
     /// The exectime, of such a key.
-    pub(super) const fn exectime(self) -> i64 {
-        let [_, _, _, _, a, b, c, d, e] = self.order;
-        i64::from_be_bytes([0, 0, 0, a, b, c, d, e]) - EXECTIME_BIAS
+    pub(super) fn exectime(self) -> i64 {
+        exectime_of(&self.order[4..])
     }
 
     /// The exectime, of a key in the set of scheduled tasks.
     pub(super) fn scheduled_for(self) -> ExecTime {
-        let [a, b, c, d, e, ..] = self.order;
-        let secs = i64::from_be_bytes([0, 0, 0, a, b, c, d, e]) - EXECTIME_BIAS;
+        let secs = exectime_of(&self.order[..5]);
         // It was made from an `ExecTime`, so it is in range.
         ExecTime::new(secs).unwrap_or(ExecTime::MAX)
     }
