@@ -253,10 +253,11 @@ impl Engine {
         self.next_purge = None;
     }
 
-    /// Whether a group is being written: until [`Input::Written`], no answer that rests on a change can go out.
+    /// Whether a group is being written: until [`Input::Written`], no answer that rests on a change can go out. A write that
+    /// failed is not waited for.
     #[must_use]
     pub const fn is_writing(&self) -> bool {
-        self.ledger.is_writing()
+        self.ledger.is_writing() && self.fault.is_none()
     }
 
     /// When [`Input::Flush`] is due even if nothing else happens; `None`: not before something does.
