@@ -176,7 +176,8 @@ fn pass(child: &str, names: &str, tcp: &TcpListener, unix: &UnixListener) {
     // The two are inherited: the caller took their close-on-exec away.
     let (tcp, unix) = (tcp.as_raw_fd(), unix.as_raw_fd());
     let script = format!(
-        "exec 3<&{tcp} 4<&{unix}; export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES={names}; exec \"$0\" --exact child_takes_sockets"
+        // By way of numbers that neither has: the one may well be 3 or 4 already.
+        "exec 100<&{tcp} 101<&{unix}; exec 3<&100 4<&101 100<&- 101<&-; export LISTEN_PID=$$ LISTEN_FDS=2 LISTEN_FDNAMES={names}; exec \"$0\" --exact child_takes_sockets"
     );
     let status = Command::new("bash")
         .args(["-c", &script])
