@@ -152,8 +152,8 @@ fn no_workers(context: &Context, report: &mut Report) -> anyhow::Result<()> {
         "no workers: file changes that wait, at most",
         highest(|sample| sample.pending),
         "",
-        Target::AtMost(110_000.0),
-        "submits wait from 100 000 on",
+        Target::AtMost(440_000.0),
+        "submits wait from 400 000 on",
     );
     let catching_up = Instant::now();
     daemon.settle()?;
