@@ -91,6 +91,13 @@ const TRIES_A_ROUND: u64 = 256;
 /// So many places a queue keeps, also when it is empty.
 const LEAST_CAPACITY: usize = 8192;
 
+/// Gives memory back after a burst.
+fn give_back<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > LEAST_CAPACITY && queue.len() < queue.capacity() / 8 {
+        queue.shrink_to(queue.len() * 2);
+    }
+}
+
 impl Files {
     /// The file of `id` was at `old` until frame `seq` changed that.
     pub(super) fn note(
@@ -324,17 +331,8 @@ impl Files {
                 self.later.insert((next.since, id));
             }
         }
-        self.shrink();
-    }
-
-    /// Gives memory back after a burst.
-    fn shrink(&mut self) {
-        for many in [self.order.capacity(), self.ended.capacity()] {
-            if many > LEAST_CAPACITY && self.waiting.len() < many / 8 {
-                self.order.shrink_to(self.order.len() * 2);
-                self.ended.shrink_to(self.ended.len() * 2);
-            }
-        }
+        give_back(&mut self.order);
+        give_back(&mut self.ended);
     }
 
     /// A change could not be made: it will be tried again.

@@ -26,6 +26,7 @@ mod mailbox;
 mod pace;
 mod payloads;
 mod requests;
+mod room;
 #[cfg(test)]
 mod simulation;
 mod start;
@@ -63,7 +64,7 @@ use crate::{
     backend::{Error, Fault},
     defect::{Defect, planted},
     queue::{Limits, Queues},
-    store::{DropLimits, Ledger, Room, Seq},
+    store::{DropLimits, Ledger, Seq},
     systemd::catalog,
     task::{
         Area, FileName, IdSource, Location, Millis, NewTask, Now, QueueName, Record, Refusal,
@@ -141,8 +142,6 @@ pub type Entropy = Box<dyn FnMut() -> u64 + Send>;
 
 /// How many scheduled tasks become ready in one step: more take their turn after other work.
 const PROMOTIONS: usize = 4096;
-/// How often a full disk is tried again for room: not more than once in this time, however many ask.
-const ROOM_RETRY: Millis = Millis(200);
 
 /// The engine.
 #[allow(
@@ -217,7 +216,10 @@ impl Engine {
             // There are more that are due: the driver comes back at once, because `next_wake` says so.
         }
         match input {
-            Input::Request(ticket, request) => self.request(now, ticket, request, out),
+            Input::Request(ticket, request) => {
+                self.pace.count(now);
+                self.request(now, ticket, request, out);
+            }
             Input::Withdrawn(ticket) => self.withdrawn(ticket),
             Input::Undelivered(tasks) => self.undelivered(now, tasks),
             Input::Flush => self.flush(now, out),
@@ -529,77 +531,6 @@ impl Engine {
 
     fn token(&mut self) -> Token {
         Token((u128::from(self.random()) << 64) | u128::from(self.random()))
-    }
-
-    /// Room that is not there may come: when it is being made, or when the last try is some time ago. Gives whether to wait.
-    fn wait_for_room(&mut self, now: Now, room: Room, ask: impl FnOnce(&Ledger) -> Room) -> bool {
-        match room {
-            Room::Yes | Room::Wait => true,
-            Room::Full => {
-                let rested = self
-                    .room_refused
-                    .is_none_or(|at| at.plus(ROOM_RETRY) <= now.tick);
-                if rested {
-                    self.room_refused = Some(now.tick);
-                    self.ledger.retry_segment();
-                    // A full ledger notes no wish: it is asked again, so that it wants a segment that is large enough.
-                    return ask(&self.ledger) != Room::Full;
-                }
-                rested
-            }
-        }
-    }
-
-    fn segment_failed(&mut self, now: Now, failed: Failed, out: &mut Vec<Output>) {
-        if !failed.full {
-            return self.fail_stop(failed.text, out);
-        }
-        if self.room_refused.is_none() {
-            tracing::warn!(message_id = catalog::NO_ROOM.id, error = %failed.text, "{}", catalog::NO_ROOM.line);
-        }
-        self.room_refused = Some(now.tick);
-        self.ledger.segment_refused();
-        self.after_room(now, out);
-    }
-
-    /// When a full disk is tried again for what waits for room.
-    fn room_wake(&self) -> Option<Tick> {
-        let waits = self.ledger.pending_seq().is_some()
-            || self.claims_want_room
-            || !self.roomless.is_empty()
-            || !self.segment_waiters.is_empty()
-            || !self.postponed.is_empty();
-        self.room_refused
-            .filter(|_| waits)
-            .map(|at| at.plus(ROOM_RETRY))
-    }
-
-    /// Tries a full disk again: there may be room, and nobody else says so.
-    fn retry_room(&mut self, now: Now, out: &mut Vec<Output>) {
-        if self.room_wake().is_some_and(|wake| wake <= now.tick) {
-            self.room_refused = Some(now.tick);
-            self.ledger.retry_segment();
-            self.after_room(now, out);
-        }
-    }
-
-    /// Looks again at what waited for room.
-    fn after_room(&mut self, now: Now, out: &mut Vec<Output>) {
-        for (ticket, tasks) in std::mem::take(&mut self.roomless) {
-            // Like anew: a payload that it is compared with may have left the memory meanwhile.
-            self.request(now, ticket, Request::Submit(tasks), out);
-        }
-        for (ticket, request) in std::mem::take(&mut self.segment_waiters) {
-            self.request(now, ticket, request, out);
-        }
-        self.take_postponed(now, out);
-        self.claims_want_room = false;
-        let queues: Vec<QueueName> = self
-            .waiting
-            .all()
-            .flat_map(|waiter| waiter.request.queues.clone())
-            .collect();
-        self.stirred.extend(queues);
     }
 }
 

@@ -33,7 +33,6 @@ impl Engine {
         request: Request,
         out: &mut Vec<Output>,
     ) {
-        self.pace.count(now);
         self.request_again(now, ticket, request, 0, out);
     }
 

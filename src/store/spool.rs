@@ -144,10 +144,12 @@ impl<D: Disk> Spool<D> {
                 let Some(old) = old else {
                     return self.put_new(at, file);
                 };
+                let path = at.path();
+                let bytes = encoded(&path, file)?;
                 if old == at {
-                    return self.put(at, file, false);
+                    return self.put(at, &path, &bytes, false);
                 }
-                self.put(at, file, true)?;
+                self.put(at, &path, &bytes, true)?;
                 self.sync_name(at)?;
                 self.remove_own(old)
             }
@@ -159,33 +161,27 @@ impl<D: Disk> Spool<D> {
     /// The quick way, which most files go. Where it can't be gone, the other one says why, or succeeds.
     fn put_new(&self, at: &Location, file: &TaskFile) -> DiskResult<()> {
         let path = at.path();
-        let bytes = file
-            .to_json()
-            .map_err(|cause| DiskError::new("write", &path, io::Error::other(cause)))?;
+        let bytes = encoded(&path, file)?;
         self.own.begin(Step::Made, at.name);
         let made = self.disk.write_whole(ASIDE.as_ref(), &path, &bytes);
         if made.is_err() {
             self.own.end(Step::Made, at.name);
         }
-        made.or_else(|_| self.put(at, file, false))
+        made.or_else(|_| self.put(at, &path, &bytes, false))
     }
 
-    fn put(&self, at: &Location, file: &TaskFile, durably: bool) -> DiskResult<()> {
-        let path = at.path();
-        let bytes = file
-            .to_json()
-            .map_err(|cause| DiskError::new("write", &path, io::Error::other(cause)))?;
+    fn put(&self, at: &Location, path: &Path, bytes: &[u8], durably: bool) -> DiskResult<()> {
         let temporary = at.folder().join(temporary_name(at.name.id));
-        match self.disk.write_new(&temporary, &bytes) {
+        match self.disk.write_new(&temporary, bytes) {
             Err(error) if error.is_missing() => {
                 self.disk.make_dir(Path::new(at.area.dir()))?;
                 self.disk.make_dir(&at.folder())?;
-                self.disk.write_new(&temporary, &bytes)?;
+                self.disk.write_new(&temporary, bytes)?;
             }
             // Left behind by a write that failed halfway: its content is nobody's.
             Err(error) if error.is_taken() => {
                 self.disk.unlink(&temporary)?;
-                self.disk.write_new(&temporary, &bytes)?;
+                self.disk.write_new(&temporary, bytes)?;
             }
             other => other?,
         }
@@ -194,7 +190,7 @@ impl<D: Disk> Spool<D> {
         } else {
             Ok(())
         };
-        let renamed = synced.and_then(|()| self.disk.rename(&temporary, &path));
+        let renamed = synced.and_then(|()| self.disk.rename(&temporary, path));
         if renamed.is_err() {
             self.remove(&temporary)?;
         }
@@ -333,6 +329,11 @@ impl<D: Disk> Spool<D> {
         }
         Ok(files)
     }
+}
+
+fn encoded(path: &Path, file: &TaskFile) -> DiskResult<Vec<u8>> {
+    file.to_json()
+        .map_err(|cause| DiskError::new("write", path, io::Error::other(cause)))
 }
 
 /// There is nothing at the path, or something else is where a folder of it was.
