@@ -79,13 +79,13 @@ impl Hands {
         let maker = Journal::new(Arc::clone(latched), boot);
         let (tell, adopt) = (Arc::clone(mailbox), Arc::clone(journal));
         let segments_thread = thread("segments", move || {
-            let mut last = None;
-            for order in orders {
-                let now = clock::now().tick;
-                let is_slow = last.is_some_and(|last| now.since(last) > SLOW);
-                last = Some(now);
-                make_segment(&maker, &order, &adopt, &tell, is_slow);
+            SegmentHand {
+                maker,
+                orders,
+                adopt,
+                mailbox: tell,
             }
+            .run();
         })?;
 
         let (checkpoint, orders) = line::<Checkpoint>();
@@ -290,28 +290,54 @@ const SLOW: Millis = Millis(100);
 /// group stands behind more than one.
 const BETWEEN_PIECES: Duration = Duration::from_millis(8);
 
-/// Makes a segment: the journal has it before the engine knows, so before anything is to be written to it.
-fn make_segment(
-    maker: &Journal<Latched<RealDisk>>,
-    new: &NewSegment,
-    adopt: &SharedJournal,
-    tell: &Mailbox,
-    is_slow: bool,
-) {
-    let mut between = || {
-        if is_slow {
-            std::thread::sleep(BETWEEN_PIECES);
+/// The hand that makes segments.
+struct SegmentHand {
+    maker: Journal<Latched<RealDisk>>,
+    orders: Taker<NewSegment>,
+    adopt: SharedJournal,
+    mailbox: Arc<Mailbox>,
+}
+
+impl SegmentHand {
+    fn run(self) {
+        let mut last: Option<Tick> = None;
+        let mut early = None;
+        while let Some(order) = early.take().or_else(|| self.orders.wait(None).ok()) {
+            let now = clock::now().tick;
+            let has_time = last.is_some_and(|last| now.since(last) > SLOW);
+            last = Some(now);
+            early = self.make(&order, has_time);
         }
-    };
-    let input = match maker.prepare(new, &mut between) {
-        Ok(made) => {
-            let bytes = made.bytes;
-            in_journal(adopt).adopt(made);
-            Input::SegmentMade(new.number, bytes)
-        }
-        Err(error) => Input::SegmentFailed(failed(error)),
-    };
-    post(tell, Post::Input(input));
+    }
+
+    /// Makes a segment: the journal has it before the engine knows, so before anything is to be written to it. Gives the order that
+    /// came meanwhile, which ends the pauses, as the end of all orders does.
+    fn make(&self, new: &NewSegment, mut has_time: bool) -> Option<NewSegment> {
+        let mut early = None;
+        let mut between = || {
+            if !has_time {
+                return;
+            }
+            match self.orders.wait(Some(BETWEEN_PIECES)) {
+                Err(NoOrder::Yet) => {}
+                Err(NoOrder::Ever) => has_time = false,
+                Ok(order) => {
+                    has_time = false;
+                    early = Some(order);
+                }
+            }
+        };
+        let input = match self.maker.prepare(new, &mut between) {
+            Ok(made) => {
+                let bytes = made.bytes;
+                in_journal(&self.adopt).adopt(made);
+                Input::SegmentMade(new.number, bytes)
+            }
+            Err(error) => Input::SegmentFailed(failed(error)),
+        };
+        post(&self.mailbox, Post::Input(input));
+        early
+    }
 }
 
 fn text(error: &DiskError) -> Arc<str> {
