@@ -155,6 +155,20 @@ pub struct Claim {
     pub complete: Vec<Completion>,
 }
 
+impl Default for Claim {
+    /// One task of queue `default`, without waiting.
+    fn default() -> Self {
+        Self {
+            queues: default_queues(),
+            max: one(),
+            wait: 0.0,
+            lease: None,
+            worker: None,
+            complete: Vec::new(),
+        }
+    }
+}
+
 fn default_queues() -> Vec<String> {
     vec!["default".to_owned()]
 }

@@ -1,10 +1,12 @@
 //! [`Events`]: a stream of server-sent events, one at a time.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::{ClientError, error::chain};
+use super::{ClientError, Endpoint, error};
 use crate::api;
 
 /// The longest line of a stream, in bytes; an event holds an error of at most 4 KiB.
@@ -14,12 +16,12 @@ const LINE_LIMIT: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Events {
     body: Incoming,
-    endpoint: String,
+    endpoint: Arc<Endpoint>,
     lines: Lines,
 }
 
 impl Events {
-    pub(super) fn new(body: Incoming, endpoint: String) -> Self {
+    pub(super) fn new(body: Incoming, endpoint: Arc<Endpoint>) -> Self {
         Self {
             body,
             endpoint,
@@ -44,8 +46,9 @@ impl Events {
                 }
                 Some(Err(error)) => {
                     return Err(ClientError::Unreachable {
-                        endpoint: self.endpoint.clone(),
-                        reason: chain(&error),
+                        endpoint: self.endpoint.to_string(),
+                        reason: error::chain(&error),
+                        hint: self.endpoint.hint(error::io_kind(&error)),
                     });
                 }
             }
