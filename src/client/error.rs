@@ -8,9 +8,7 @@ use crate::api;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// No connection, or it broke before the answer was whole. Whether the daemon did what was asked is not known.
-    #[error(
-        "cannot reach the daemon at {endpoint}: {reason}; {hint}"
-    )]
+    #[error("cannot reach the daemon at {endpoint}: {reason}; {hint}")]
     Unreachable {
         /// Where it was looked for.
         endpoint: String,

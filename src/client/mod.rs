@@ -108,7 +108,11 @@ impl Client {
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> Result<T, ClientError> {
-        parse(&self.exchange(Method::POST, path, Some(Content::json(body)?)).await?)
+        parse(
+            &self
+                .exchange(Method::POST, path, Some(Content::json(body)?))
+                .await?,
+        )
     }
 
     /// `POST` of `body` to `path`; of the answer only that it was good.

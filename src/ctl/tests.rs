@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use self::server::{Daemon, GONE, ID, Written, run_plain, status};
+pub(super) use self::server::{queue_of, status_of, task_of, worker_of};
 use super::*;
 use crate::config::Surroundings;
 
@@ -332,14 +333,14 @@ async fn no_daemon_ends_with_69_and_says_what_to_try() {
     assert_eq!(ran.code, 69);
     assert!(
         ran.err
-            .contains("is workqueued running? try: systemctl status workqueued"),
+            .contains("is workqueued running? Try: systemctl status workqueued"),
         "{}",
         ran.err
     );
     let ran = run_plain(&["--url", "http://127.0.0.1:1", "queues"], "", false).await;
     assert_eq!(ran.code, 69, "{}", ran.err);
     assert_eq!(
-        run_plain(&["--url", "https://example.org", "queues"], "", false)
+        run_plain(&["--url", "ftp://example.org", "queues"], "", false)
             .await
             .code,
         2
@@ -365,6 +366,8 @@ async fn a_reader_that_has_had_enough_is_no_error() {
         input: None,
         interactive: false,
         terminal: false,
+        watched: false,
+        columns: None,
         colour: false,
         surroundings: Surroundings::new(|_| None, 0),
     };

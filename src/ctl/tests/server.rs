@@ -80,6 +80,32 @@ fn task(id: &str, payload: &Value) -> Value {
         "attempts": 0, "max_attempts": 5})
 }
 
+pub(in crate::ctl) fn task_of(payload: &str) -> api::Task {
+    let mut task: api::Task = serde_json::from_value(task(ID, &Value::Null)).unwrap();
+    task.payload = crate::task::Payload::from_json(payload).unwrap();
+    task
+}
+
+pub(in crate::ctl) fn status_of() -> api::Status {
+    serde_json::from_value(status()).unwrap()
+}
+
+pub(in crate::ctl) fn queue_of(name: &str, ready: u64, completed: u64) -> api::Queue {
+    let mut queue: api::Queue = serde_json::from_value(queue()).unwrap();
+    name.clone_into(&mut queue.queue);
+    queue.ready = ready;
+    queue.totals.completed = completed;
+    queue
+}
+
+pub(in crate::ctl) fn worker_of(name: &str) -> api::Worker {
+    serde_json::from_value(
+        json!({"worker": name, "holds": [], "waiting": true, "last_seen": 0.0, "claimed": 1,
+        "completed": 1, "failed": 0}),
+    )
+    .unwrap()
+}
+
 pub(super) fn status() -> Value {
     json!({"status": "ok", "version": "0.1.0", "pid": 7, "started": 1_795_551_048.0, "uptime": 61.0,
         "data_dir": "/var/lib/workqueue", "listen": ["127.0.0.1:5000"], "admin_socket": null, "durability": "sync",
@@ -123,7 +149,7 @@ async fn answer(
     match (method.as_str(), uri.path()) {
         ("POST", "/api/v1/tasks") if kind.as_deref() == Some("application/x-ndjson") => {
             let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
-            json!({"accepted": lines}).to_string().into_response()
+            json!({"accepted": lines, "created": lines}).to_string().into_response()
         }
         ("POST", "/api/v1/tasks") => {
             let object: Value = serde_json::from_slice(&body).unwrap();
@@ -195,6 +221,8 @@ pub(super) async fn run_plain(args: &[&str], input: &str, interactive: bool) -> 
         input: Some(Box::new(Cursor::new(input.to_owned()))),
         interactive,
         terminal: false,
+        watched: false,
+        columns: None,
         colour: false,
         surroundings: Surroundings::new(|_| None, 0),
     };
