@@ -442,6 +442,9 @@ impl Driver {
             Output::ListRejected(ticket, limit) => {
                 self.hands.load(LoadWork::ListRejected(ticket, limit));
             }
+            Output::SettleRejected(ticket, name, how) => {
+                self.hands.load(LoadWork::SettleRejected(ticket, name, how));
+            }
             Output::Inspect(places) => self.watcher.inspect(places),
             Output::Confirm(places) => self.watcher.confirm(places),
             Output::Rescan => self.watcher.rescan(),

@@ -16,8 +16,8 @@ use super::{
 use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, Event, EventStream, Failure,
-        Fault, Health, Page, PageQuery, QueueView, RejectedView, StatusView, SubmitOutcome,
-        TaskView, WorkerView,
+        Fault, Health, Page, PageQuery, QueueView, RejectedView, Settlement, StatusView,
+        SubmitOutcome, TaskView, WorkerView,
     },
     store::LiveDropLimits,
     task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis},
@@ -336,6 +336,10 @@ impl Backend for Handle {
             Response::Rejected(rejected) => Ok(rejected),
             _ => Err(odd()),
         }
+    }
+
+    async fn settle_rejected(&self, name: String, how: Settlement) -> Answer<()> {
+        self.ask_done(Request::SettleRejected(name, how)).await
     }
 
     async fn rescan(&self) -> Answer<()> {

@@ -38,7 +38,7 @@ pub use state::State;
 pub use time::{Millis, Now, Tick, WallMillis};
 pub use view::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, Event, EventKind, Failure,
-    Health, LeaseView, Page, PageQuery, QueueView, RejectedView, StatusView, SubmitOutcome,
-    TaskView, WorkerView,
+    Health, LeaseView, Page, PageQuery, QueueView, RejectedView, Settlement, StatusView,
+    SubmitOutcome, TaskView, WorkerView,
 };
 pub use worker_name::WorkerName;

@@ -270,6 +270,17 @@ pub struct RejectedView {
     pub modified: WallMillis,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    pub beginning: String,
+}
+
+/// What is to become of a rejected file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It goes back into the task directory, and is looked at anew.
+    Retry,
+    /// It is deleted.
+    Discard,
 }
 
 /// Whether all is well.

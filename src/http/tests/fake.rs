@@ -11,7 +11,7 @@ use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Counters, Cursor, Error, Event,
         EventStream, Failure, Fault, Health, LeaseView, Page, PageQuery, QueueView, RejectedView,
-        StatusView, SubmitOutcome, TaskView, WorkerView,
+        Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     task::{
         ExecTime, IdSource, Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token,
@@ -431,7 +431,12 @@ impl Backend for FakeBackend {
             size: 3,
             modified: WALL,
             moved: true,
+            beginning: "{<".to_owned(),
         }])
+    }
+
+    async fn settle_rejected(&self, name: String, how: Settlement) -> Answer<()> {
+        self.ask(format!("settle_rejected {name} {how:?}"))
     }
 
     async fn rescan(&self) -> Answer<()> {
