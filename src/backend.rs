@@ -10,9 +10,10 @@ pub(crate) mod conformance;
 use std::{future::Future, sync::Arc};
 
 pub use crate::task::{
-    Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, Event, EventKind, Failure,
-    Health, LeaseView, Page, PageQuery, QueueView, RejectedView, Settlement, StatusView,
-    SubmitOutcome, TaskView, WorkerView,
+    Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Distribution,
+    Event, EventKind, Failure, Health, HistorySlot, HistoryView, LeaseView, Page, PageQuery,
+    Quantiles, QueueView, RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView,
+    WorkerView,
 };
 use crate::task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis};
 
@@ -91,6 +92,12 @@ pub trait Backend: Send + Sync + 'static {
     fn queues(&self) -> impl Future<Output = Answer<Vec<QueueView>>> + Send;
     /// One queue.
     fn queue(&self, name: QueueName) -> impl Future<Output = Answer<QueueView>> + Send;
+    /// What happened lately: of all queues together, or the last hour of one.
+    fn history(
+        &self,
+        queue: Option<QueueName>,
+        span: Span,
+    ) -> impl Future<Output = Answer<HistoryView>> + Send;
     /// Who claims, by name.
     fn workers(&self) -> impl Future<Output = Answer<Vec<WorkerView>>> + Send;
     /// What happens from now on.

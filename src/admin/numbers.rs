@@ -8,7 +8,7 @@ use super::{Control, Shared};
 use crate::{
     api,
     backend::{Backend, StatusView},
-    http::{Answer, Pairs, Problem, lease_view, ok, rejected_view, totals},
+    http::{Answer, Pairs, Problem, find_troubles, lease_view, ok, rejected_view, totals},
     task::State as TaskState,
 };
 
@@ -54,7 +54,9 @@ pub(super) async fn status<B: Backend, C: Control>(State(admin): Shared<B, C>) -
         journal_syncs: view.journal_syncs,
         journal_records: view.journal_records,
         rejected: view.rejected,
-        disk_free: view.disk_free,
+        disk_free: view.disk.map(|disk| disk.free),
+        disk_size: view.disk.map(|disk| disk.size),
+        troubles: find_troubles(&*admin.http.backend).await?,
     })
 }
 

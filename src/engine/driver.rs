@@ -465,7 +465,7 @@ impl Driver {
         mut result: crate::backend::Answer<Response>,
     ) -> Option<Input> {
         if let Ok(Response::Status(status)) = &mut result {
-            status.disk_free = self.disk.free_bytes().ok();
+            status.disk = self.disk.space().ok();
         }
         let caller = self.callers.remove(&ticket);
         let unsent = match caller {

@@ -16,11 +16,11 @@ use super::{
 use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, Event, EventStream, Failure,
-        Fault, Health, Page, PageQuery, QueueView, RejectedView, Settlement, StatusView,
-        SubmitOutcome, TaskView, WorkerView,
+        Fault, Health, HistoryView, Page, PageQuery, QueueView, RejectedView, Settlement,
+        StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     store::LiveDropLimits,
-    task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis},
+    task::{Millis, NewTask, Payload, QueueName, Refusal, Span, State, TaskId, Token, WallMillis},
 };
 
 /// Where an answer goes.
@@ -283,6 +283,13 @@ impl Backend for Handle {
     async fn queue(&self, name: QueueName) -> Answer<QueueView> {
         match self.ask(Request::Queue(name)).await? {
             Response::Queues(mut queues) => queues.pop().ok_or_else(odd),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn history(&self, queue: Option<QueueName>, span: Span) -> Answer<HistoryView> {
+        match self.ask(Request::History(queue, span)).await? {
+            Response::History(view) => Ok(*view),
             _ => Err(odd()),
         }
     }

@@ -6,9 +6,9 @@ use crate::{
     backend::Error,
     store::{Checkpoint, FileOp, Group, LoadError, NewSegment, Seq, Sighting},
     task::{
-        Change, ClaimAnswer, ClaimRequest, Event, Failure, Location, Millis, NewTask, Page,
-        PageQuery, Payload, QueueName, QueueView, RejectedView, Settlement, State, StatusView,
-        SubmitOutcome, TaskId, TaskView, Token, WallMillis, WorkerView,
+        Change, ClaimAnswer, ClaimRequest, Event, Failure, HistoryView, Location, Millis, NewTask,
+        Page, PageQuery, Payload, QueueName, QueueView, RejectedView, Settlement, Span, State,
+        StatusView, SubmitOutcome, TaskId, TaskView, Token, WallMillis, WorkerView,
     },
 };
 
@@ -45,6 +45,8 @@ pub enum Request {
     Queues,
     /// Show a queue.
     Queue(QueueName),
+    /// Show what happened lately.
+    History(Option<QueueName>, Span),
     /// Show the workers.
     Workers,
     /// Show the whole in numbers.
@@ -84,6 +86,8 @@ pub enum Response {
     Page(Page),
     /// Queues.
     Queues(Vec<QueueView>),
+    /// What happened lately.
+    History(Box<HistoryView>),
     /// Workers.
     Workers(Vec<WorkerView>),
     /// The whole in numbers.

@@ -47,6 +47,7 @@ pub(crate) use body::{json, json_or_default};
 pub(crate) use guard::with_layers;
 pub(crate) use pairs::Pairs;
 pub(crate) use problem::Problem;
+pub(crate) use queues::find_troubles;
 pub(crate) use view::{lease as lease_view, rejected as rejected_view, totals};
 
 use crate::{
@@ -190,6 +191,8 @@ pub(crate) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {
         .route("/api/v1/queues", get(queues::queues::<B>))
         .route("/api/v1/queues/{queue}", get(queues::queue::<B>))
         .route("/api/v1/workers", get(queues::workers::<B>))
+        .route("/api/v1/history", get(queues::history::<B>))
+        .route("/api/v1/troubles", get(queues::troubles::<B>))
         .route("/api/v1/events", get(events::events::<B>))
         .route("/metrics", get(scrape::metrics::<B>))
         .route("/healthz", get(health::alive::<B>))
