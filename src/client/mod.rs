@@ -41,7 +41,7 @@ mod v1;
 pub use content::{Content, Feed};
 pub use endpoint::Endpoint;
 pub use error::ClientError;
-pub use events::Events;
+pub use events::{EventQuery, Events, Told};
 pub use v1::{Submitted, TaskQuery};
 
 pub(crate) use transport::Transport;

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::{complete, shape::Template};
-use crate::task::{Millis, Options, Priority, QueueName, State, TaskId};
+use crate::task::{EventKind, Millis, Options, Priority, QueueName, State, TaskId};
 
 /// See and lead the work queue of this machine.
 ///
@@ -272,9 +272,16 @@ pub(super) struct Events {
     /// Go on until interrupted, also when the daemon restarts; without it, the end of the stream is the end
     #[arg(long, short)]
     pub(super) follow: bool,
-    /// Only those of this queue
+    /// Only those of this queue, and what is done to all
     #[arg(long, short, value_name = "NAME", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
     pub(super) queue: Option<String>,
+    /// Only those that bring a task to this state
+    #[arg(long, short = 't', value_enum)]
+    pub(super) state: Option<StateName>,
+    /// Only events of this kind, like completed or dead; may be repeated
+    #[arg(long, short, value_name = "KIND", value_parser = PossibleValuesParser::new(
+        EventKind::ALL.map(EventKind::as_str)))]
+    pub(super) kind: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -133,7 +133,7 @@ async fn list_shows_a_table_without_control_characters_and_all_walks_the_pages()
     assert_eq!(ran.code, 0);
     assert_eq!(
         daemon.asked()[0].path,
-        "/api/v1/tasks?limit=1&queue=emails&state=ready"
+        "/api/v1/tasks?queue=emails&state=ready&limit=1"
     );
     assert_eq!(
         ran.out,
@@ -281,7 +281,7 @@ async fn every_other_verb_asks_its_path_and_ends_well() {
 #[tokio::test]
 async fn events_are_shown_a_line_each_until_the_stream_ends() {
     let daemon = Daemon::start();
-    let ran = daemon.run(&["events", "--follow"]).await;
+    let ran = daemon.run(&["events"]).await;
     assert_eq!((ran.code, ran.out.lines().count()), (0, 1));
     assert!(
         ran.out.trim_end().ends_with("dead         x  a\\nb"),
@@ -293,7 +293,12 @@ async fn events_are_shown_a_line_each_until_the_stream_ends() {
         serde_json::from_str::<Value>(&ran.out).unwrap()["kind"],
         "dead"
     );
-    assert_eq!(daemon.run(&["events", "-q", "other"]).await.out, "");
+    daemon.asked();
+    daemon
+        .run(&["events", "-q", "other", "-k", "dead", "-t", "dead"])
+        .await;
+    let path = "/api/v1/events?queue=other&kind=dead&state=dead";
+    assert_eq!(daemon.asked()[0].path, path);
 }
 
 #[tokio::test]
