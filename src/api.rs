@@ -3,9 +3,16 @@
 //! Lengths of time are seconds (JSON numbers, fractions allowed), points in time are Unix seconds. This floor may not
 //! know who serves the API.
 
+mod history;
+mod troubles;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::{
+    history::{History, Latency},
+    troubles::{Severity, Trouble, Troubles, troubles},
+};
 use crate::task::Payload;
 
 /// A task as it stands.
@@ -339,6 +346,12 @@ pub struct Queue {
     pub submitted_per_second: f64,
     /// Tasks completed a second, over the last minute.
     pub completed_per_second: f64,
+    /// Seconds since a claim last asked for its tasks; since the daemon's start where none has.
+    #[serde(default)]
+    pub unasked_seconds: f64,
+    /// Tasks that died in the last hour.
+    #[serde(default)]
+    pub died_last_hour: u64,
 }
 
 /// Counts since the daemon started.
@@ -524,6 +537,12 @@ pub struct Status {
     /// Bytes free on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free: Option<u64>,
+    /// Bytes of the disk in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_size: Option<u64>,
+    /// What is not well, the worst first.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
 }
 
 /// One lease of `GET /leases` on the admin socket.

@@ -453,6 +453,9 @@ impl Driver {
             Output::ListRejected(ticket, limit) => {
                 self.hands.load(LoadWork::ListRejected(ticket, limit));
             }
+            Output::SettleRejected(ticket, name, how) => {
+                self.hands.load(LoadWork::SettleRejected(ticket, name, how));
+            }
             Output::Inspect(places) => self.watcher.inspect(places),
             Output::Confirm(places) => self.watcher.confirm(places),
             Output::Rescan => self.watcher.rescan(),
@@ -473,7 +476,7 @@ impl Driver {
         mut result: crate::backend::Answer<Response>,
     ) -> Option<Input> {
         if let Ok(Response::Status(status)) = &mut result {
-            status.disk_free = self.disk.free_bytes().ok();
+            status.disk = self.disk.space().ok();
         }
         let caller = self.callers.remove(&ticket);
         let unsent = match caller {

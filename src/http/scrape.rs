@@ -161,11 +161,11 @@ fn of_status(status: &StatusView) {
     for (name, help, value) in gauges {
         plain(name, help, value as f64);
     }
-    if let Some(free) = status.disk_free {
+    if let Some(disk) = status.disk {
         plain(
             "workqueue_disk_free_bytes",
             "Bytes free on the disk.",
-            free as f64,
+            disk.free as f64,
         );
     }
     let counters = [
