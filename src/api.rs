@@ -584,6 +584,9 @@ pub struct RejectedFile {
     pub modified: f64,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    #[serde(default)]
+    pub beginning: String,
 }
 
 /// `GET /rejected` on the admin socket.
@@ -591,6 +594,14 @@ pub struct RejectedFile {
 pub struct Rejected {
     /// Newest first.
     pub rejected: Vec<RejectedFile>,
+}
+
+/// `POST /rejected/retry` and `/rejected/discard` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectedName {
+    /// The file's name, as the list shows it.
+    pub name: String,
 }
 
 /// One setting of `GET /config` on the admin socket.

@@ -48,6 +48,11 @@ pub fn router<B: Backend, C: Control>(http: Http<B>, control: Arc<C>) -> Router 
         .route("/config", get(numbers::config::<B, C>))
         .route("/leases", get(numbers::leases::<B, C>))
         .route("/rejected", get(numbers::rejected::<B, C>))
+        .route("/rejected/retry", post(switches::retry_rejected::<B, C>))
+        .route(
+            "/rejected/discard",
+            post(switches::discard_rejected::<B, C>),
+        )
         .route("/pause", post(switches::pause::<B, C>))
         .route("/resume", post(switches::resume::<B, C>))
         .route("/drain", post(switches::drain::<B, C>))

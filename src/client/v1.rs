@@ -171,6 +171,11 @@ impl Client {
         self.get("/api/v1/workers").await
     }
 
+    /// What is not well, the worst first.
+    pub async fn troubles(&self) -> Result<api::Troubles, ClientError> {
+        self.get("/api/v1/troubles").await
+    }
+
     /// What happens, until the connection ends. Once this has returned, no event is missed.
     pub async fn events(&self, query: &EventQuery) -> Result<Events, ClientError> {
         let path = query.path();

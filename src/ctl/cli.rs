@@ -85,8 +85,8 @@ pub(super) enum Verb {
     Top,
     /// Show what happens, as it happens, until interrupted
     Events(Events),
-    /// Show dropped files that could not be taken in, and why
-    Rejected,
+    /// Show dropped files that could not be taken in, and why; or try one again, or delete it
+    Rejected(Rejected),
     /// Hand out nothing, from one queue or from all
     Pause(Choice),
     /// Hand out again
@@ -282,6 +282,30 @@ pub(super) struct Events {
     #[arg(long, short, value_name = "KIND", value_parser = PossibleValuesParser::new(
         EventKind::ALL.map(EventKind::as_str)))]
     pub(super) kind: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Rejected {
+    #[command(subcommand)]
+    pub(super) what: Option<RejectedVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RejectedVerb {
+    /// Show files with their reasons and how they begin
+    Show(Names),
+    /// Take files back into the task directory, once they or the limits are corrected
+    Retry(Names),
+    /// Delete files, for good
+    Discard(Names),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Names {
+    /// Which files, as the list names them
+    #[arg(required = true, value_name = "NAME", add = ArgValueCompleter::new(complete::rejected))]
+    pub(super) names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
