@@ -25,25 +25,29 @@ pub(super) struct Cli {
         short,
         global = true,
         value_name = "URL",
-        conflicts_with = "socket"
+        conflicts_with = "socket",
+        help_heading = GLOBAL
     )]
     pub(super) url: Option<String>,
     /// Speak to the daemon at this Unix socket
-    #[arg(long, short, global = true, value_name = "PATH")]
+    #[arg(long, short, global = true, value_name = "PATH", help_heading = GLOBAL)]
     pub(super) socket: Option<PathBuf>,
     /// Print JSON: what the API answers; one line for each task or event
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(super) json: bool,
     /// Print a line for each, made from TEMPLATE: --format '{id} {state} {payload}'
     ///
     /// The fields are those that --json shows; {payload.to.0} reaches into a value. {payload:json} is always JSON,
-    /// {exectime:time} a time in the local zone, {exectime:rfc3339} one for programs. {{ and }} are braces, \\t and \\n a tab and
-    /// a line end.
-    #[arg(long, global = true, value_name = "TEMPLATE", conflicts_with = "json", value_parser = Template::parse)]
+    /// {exectime:time} a time in the local zone, {exectime:rfc3339} one for programs. {{ and }} are braces, \t and \n a tab and
+    /// a line end. A time that is 0 is empty.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "TEMPLATE", conflicts_with = "json", value_parser = Template::parse)]
     pub(super) format: Option<Template>,
     #[command(subcommand)]
     pub(super) verb: Verb,
 }
+
+/// Under which head the options of every verb stand.
+const GLOBAL: &str = "Options of every verb";
 
 const AFTER: &str = "\
 Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining) or not well (check), 2 wrong \

@@ -161,11 +161,12 @@ async fn answer(
             let status = if known { StatusCode::OK } else { StatusCode::CREATED };
             (status, task(ID, &object["payload"]).to_string()).into_response()
         }
-        ("GET", "/api/v1/tasks") => {
+        ("GET", "/api/v1/tasks") if !uri.to_string().contains("defualt") => {
             let second = uri.query().unwrap_or_default().contains("after=");
             let next = if second { Value::Null } else { json!("ready,100,0,x") };
             json!({"tasks": [found], "next": next}).to_string().into_response()
         }
+        ("GET", _) if uri.to_string().contains("defualt") => problem(404, "no queue defualt"),
         (_, path) if path.contains(GONE) => problem(404, &format!("no task {GONE}")),
         ("DELETE", _) => StatusCode::NO_CONTENT.into_response(),
         ("GET", "/api/v1/queues") => json!({"queues": [queue()]}).to_string().into_response(),
