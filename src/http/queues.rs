@@ -5,7 +5,11 @@
 use axum::extract::{Path, State};
 
 use super::{Answer, Shared, answer, view};
-use crate::{api, backend::Backend, task::QueueName};
+use crate::{
+    api::{self, schemas},
+    backend::Backend,
+    task::QueueName,
+};
 
 /// All queues, by name.
 #[utoipa::path(
@@ -22,7 +26,7 @@ pub(crate) async fn queues<B: Backend>(State(http): Shared<B>) -> Answer {
 /// One queue.
 #[utoipa::path(
     get, path = "/api/v1/queues/{queue}", tag = "queues", operation_id = "queue",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(("queue" = schemas::QueueName, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "The queue", body = api::Queue),
         (status = 400, description = "invalid-field"),
