@@ -14,26 +14,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod axe;
 mod chromium;
+mod every_page;
+mod scene;
 mod tab;
-
-use chromium::Browser;
-use common::Daemon;
-
-#[test]
-fn a_first_page() {
-    let Some(browser) = Browser::start() else {
-        return;
-    };
-    let daemon = Daemon::start(&[]);
-    let tab = browser.open();
-    tab.go(&format!("http://{}/", daemon.address));
-    tab.fill("[name=payload]", "first");
-    tab.click_through("form.submit button", "Submit");
-    assert_eq!(tab.path(), "/");
-    tab.go(&format!("http://{}/list", daemon.address));
-    tab.until_text("first");
-    let (bytes, what) = tab.transferred(0);
-    eprintln!("{bytes} {what:?} {:?}", tab.complaints(0));
-    eprintln!("{}", tab.picture(true).len());
-}

@@ -53,6 +53,11 @@ impl Tab {
         for domain in ["Page", "Runtime", "Log", "Network", "Audits"] {
             tab.call(&format!("{domain}.enable"), json!({}));
         }
+        // Each window thinks that it is the one in front: the focus is where the keys go, and nothing is put to sleep.
+        tab.call(
+            "Emulation.setFocusEmulationEnabled",
+            json!({"enabled": true}),
+        );
         tab
     }
 
