@@ -97,7 +97,7 @@ impl Browser {
             link,
             profile,
         };
-        if let Err(error) = browser.link.call(None, "Browser.getVersion", json!({})) {
+        if let Err(error) = browser.link.call(None, "Browser.getVersion", &json!({})) {
             panic!("chromium did not start: {error}\n{}", browser.log());
         }
         Some(browser)
@@ -107,17 +107,17 @@ impl Browser {
     pub fn open(&self) -> Tab {
         let target = self.call(
             "Target.createTarget",
-            json!({"url": "about:blank", "newWindow": true}),
+            &json!({"url": "about:blank", "newWindow": true}),
         );
         let session = self.call(
             "Target.attachToTarget",
-            json!({"targetId": target["targetId"], "flatten": true}),
+            &json!({"targetId": target["targetId"], "flatten": true}),
         );
         let session = session["sessionId"].as_str().expect("a session").to_owned();
         Tab::new(Arc::clone(&self.link), session)
     }
 
-    fn call(&self, method: &str, parameters: Value) -> Value {
+    fn call(&self, method: &str, parameters: &Value) -> Value {
         self.link
             .call(None, method, parameters)
             .unwrap_or_else(|error| panic!("{method}: {error}\n{}", self.log()))
@@ -168,7 +168,7 @@ impl Link {
         &self,
         session: Option<&str>,
         method: &str,
-        parameters: Value,
+        parameters: &Value,
     ) -> Result<Value, String> {
         let id = {
             let mut heard = self.lock();

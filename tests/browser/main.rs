@@ -14,8 +14,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod acts;
 mod axe;
 mod chromium;
 mod every_page;
+mod live;
+mod pictures;
 mod scene;
 mod tab;

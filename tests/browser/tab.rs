@@ -51,18 +51,18 @@ impl Tab {
     pub fn new(link: Arc<Link>, session: String) -> Self {
         let tab = Self { link, session };
         for domain in ["Page", "Runtime", "Log", "Network", "Audits"] {
-            tab.call(&format!("{domain}.enable"), json!({}));
+            tab.call(&format!("{domain}.enable"), &json!({}));
         }
         // Each window thinks that it is the one in front: the focus is where the keys go, and nothing is put to sleep.
         tab.call(
             "Emulation.setFocusEmulationEnabled",
-            json!({"enabled": true}),
+            &json!({"enabled": true}),
         );
         tab
     }
 
     /// One command of the protocol.
-    pub fn call(&self, method: &str, parameters: Value) -> Value {
+    pub fn call(&self, method: &str, parameters: &Value) -> Value {
         self.link
             .call(Some(&self.session), method, parameters)
             .unwrap_or_else(|error| panic!("{method}: {error}"))
@@ -71,7 +71,7 @@ impl Tab {
     /// Goes to an address and waits until all of the page is loaded.
     pub fn go(&self, address: &str) {
         self.follow(|| {
-            let answer = self.call("Page.navigate", json!({"url": address}));
+            let answer = self.call("Page.navigate", &json!({"url": address}));
             assert!(answer.get("errorText").is_none(), "{address}: {answer}");
         });
     }
@@ -99,7 +99,7 @@ impl Tab {
         let mut answer = self.link.call(
             Some(&self.session),
             "Runtime.evaluate",
-            json!({"expression": expression, "awaitPromise": true, "returnByValue": true}),
+            &json!({"expression": expression, "awaitPromise": true, "returnByValue": true}),
         )?;
         match answer.get("exceptionDetails") {
             Some(details) => Err(format!("{details}")),
@@ -172,7 +172,7 @@ impl Tab {
         for kind in ["mousePressed", "mouseReleased"] {
             self.call(
                 "Input.dispatchMouseEvent",
-                json!({"type": kind, "x": spot["x"], "y": spot["y"], "button": "left", "clickCount": 1}),
+                &json!({"type": kind, "x": spot["x"], "y": spot["y"], "button": "left", "clickCount": 1}),
             );
         }
     }
@@ -194,7 +194,7 @@ impl Tab {
 
     /// Writes where the focus is.
     pub fn write(&self, text: &str) {
-        self.call("Input.insertText", json!({"text": text}));
+        self.call("Input.insertText", &json!({"text": text}));
     }
 
     /// Presses a key: Tab, Enter, Space.
@@ -206,17 +206,17 @@ impl Tab {
             other => panic!("what number has the key {other}?"),
         };
         let press = json!({"type": "keyDown", "key": key, "code": code, "windowsVirtualKeyCode": number, "text": text});
-        self.call("Input.dispatchKeyEvent", press);
+        self.call("Input.dispatchKeyEvent", &press);
         let lift =
             json!({"type": "keyUp", "key": key, "code": code, "windowsVirtualKeyCode": number});
-        self.call("Input.dispatchKeyEvent", lift);
+        self.call("Input.dispatchKeyEvent", &lift);
     }
 
     /// Prefers dark colours, or light ones.
     pub fn prefer(&self, scheme: &str) {
         self.call(
             "Emulation.setEmulatedMedia",
-            json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
+            &json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
         );
     }
 
@@ -224,7 +224,7 @@ impl Tab {
     pub fn resize(&self, width: u32, height: u32) {
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}),
+            &json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}),
         );
     }
 
@@ -232,18 +232,21 @@ impl Tab {
     pub fn without_scripts(&self) {
         self.call(
             "Emulation.setScriptExecutionDisabled",
-            json!({"value": true}),
+            &json!({"value": true}),
         );
     }
 
     /// A browser whose owner lives elsewhere.
     pub fn live_in(&self, zone: &str) {
-        self.call("Emulation.setTimezoneOverride", json!({"timezoneId": zone}));
+        self.call(
+            "Emulation.setTimezoneOverride",
+            &json!({"timezoneId": zone}),
+        );
     }
 
     /// Nothing is kept from one page to the next: each is loaded whole.
     pub fn without_cache(&self) {
-        self.call("Network.setCacheDisabled", json!({"cacheDisabled": true}));
+        self.call("Network.setCacheDisabled", &json!({"cacheDisabled": true}));
     }
 
     /// Where what happens from now on begins.
@@ -308,7 +311,7 @@ impl Tab {
         self.value("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))");
         let answer = self.call(
             "Page.captureScreenshot",
-            json!({"format": "png", "captureBeyondViewport": whole}),
+            &json!({"format": "png", "captureBeyondViewport": whole}),
         );
         let text = answer["data"].as_str().expect("a picture");
         let engine = base64::engine::general_purpose::STANDARD;
