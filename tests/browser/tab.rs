@@ -289,11 +289,10 @@ impl Tab {
     /// content policy.
     pub fn complaints(&self, mark: usize) -> Vec<String> {
         let events = self.link.events(&self.session, mark);
-        events
-            .iter()
-            .filter(|event| is_complaint(event))
-            .map(|event| event.parameters.to_string())
-            .collect()
+        let mut complaints: Vec<String> = events.iter().filter_map(complaint).collect();
+        complaints.sort();
+        complaints.dedup();
+        complaints
     }
 
     /// Dialogs that a page has opened since `mark`.
@@ -319,17 +318,39 @@ impl Tab {
     }
 }
 
-fn is_complaint(event: &Event) -> bool {
+/// What an event complains of, in short; `None` if it does not.
+fn complaint(event: &Event) -> Option<String> {
     let parameters = &event.parameters;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     match event.method.as_str() {
-        "Runtime.exceptionThrown" => true,
-        "Runtime.consoleAPICalled" => ["error", "warning", "assert"]
-            .iter()
-            .any(|kind| parameters["type"] == **kind),
-        "Log.entryAdded" => ["error", "warning"]
-            .iter()
-            .any(|level| parameters["entry"]["level"] == **level),
-        "Audits.issueAdded" => parameters["issue"]["code"] == "ContentSecurityPolicyIssue",
-        _ => false,
+        "Runtime.exceptionThrown" => Some(parameters["exceptionDetails"].to_string()),
+        "Runtime.consoleAPICalled"
+            if ["error", "warning", "assert"]
+                .iter()
+                .any(|kind| parameters["type"] == **kind) =>
+        {
+            Some(parameters["args"].to_string())
+        }
+        "Log.entryAdded"
+            if ["error", "warning"]
+                .iter()
+                .any(|level| parameters["entry"]["level"] == **level) =>
+        {
+            let entry = &parameters["entry"];
+            Some(format!(
+                "{} ({})",
+                text(&entry["text"]),
+                text(&entry["url"])
+            ))
+        }
+        "Audits.issueAdded" if parameters["issue"]["code"] == "ContentSecurityPolicyIssue" => {
+            let details = &parameters["issue"]["details"]["contentSecurityPolicyIssueDetails"];
+            Some(format!(
+                "Content Security Policy: {} of {}",
+                text(&details["violatedDirective"]),
+                text(&details["blockedURL"])
+            ))
+        }
+        _ => None,
     }
 }
