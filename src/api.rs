@@ -3,9 +3,16 @@
 //! Lengths of time are seconds (JSON numbers, fractions allowed), points in time are Unix seconds. This floor may not
 //! know who serves the API.
 
+mod history;
+mod troubles;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::{
+    history::{History, Latency},
+    troubles::{Severity, Trouble, Troubles, troubles},
+};
 use crate::task::Payload;
 
 /// A task as it stands.
@@ -325,6 +332,12 @@ pub struct Queue {
     pub submitted_per_second: f64,
     /// Tasks completed a second, over the last minute.
     pub completed_per_second: f64,
+    /// Seconds since a claim last asked for its tasks; since the daemon's start where none has.
+    #[serde(default)]
+    pub unasked_seconds: f64,
+    /// Tasks that died in the last hour.
+    #[serde(default)]
+    pub died_last_hour: u64,
 }
 
 /// Counts since the daemon started.
@@ -383,10 +396,10 @@ pub struct Workers {
     pub workers: Vec<Worker>,
 }
 
-/// One event of `GET /api/v1/events`: the `data` of a server-sent event whose `event` is its kind and whose `id` its number.
+/// One event of `GET /api/v1/events`: the `data` of a server-sent event whose `event` is its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
-    /// Its number since the daemon started, rising by one.
+    /// Its number since the daemon started, rising by one as long as somebody listens.
     pub number: u64,
     /// When, in Unix seconds.
     pub at: f64,
@@ -399,6 +412,9 @@ pub struct Event {
     /// In which queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
+    /// The state that the task is in now; absent when it is gone, or when this is not about a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// By which worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
@@ -408,6 +424,18 @@ pub struct Event {
     /// The error, or the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The data of the event `reset` of `GET /api/v1/events`: something was missed, so the state is to be read anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reset {
+    /// `reset`.
+    pub kind: String,
+    /// `restarted`: the daemon was started again; `forgotten`: what was missed is not kept any more; `unknown`: what the
+    /// client sent is not the id of an event.
+    pub reason: String,
+    /// The same in words.
+    pub detail: String,
 }
 
 /// An error: RFC 9457, `application/problem+json`.
@@ -495,6 +523,12 @@ pub struct Status {
     /// Bytes free on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free: Option<u64>,
+    /// Bytes of the disk in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_size: Option<u64>,
+    /// What is not well, the worst first.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
 }
 
 /// One lease of `GET /leases` on the admin socket.

@@ -16,7 +16,7 @@ use axum::{
     routing::{get, post},
 };
 
-pub use control::{Control, Facts};
+pub use control::Control;
 
 use crate::{
     backend::Backend,

@@ -55,7 +55,7 @@ pub(super) enum Submitted {
     paths(
         tasks::submit, tasks::list, task::show, task::reschedule, task::cancel, task::retry,
         claim::claim, lease::complete, lease::fail, lease::release, lease::extend,
-        queues::queues, queues::queue, queues::workers, events::events,
+        queues::queues, queues::queue, queues::workers, queues::history, queues::troubles, events::events,
         scrape::metrics, health::alive, health::ready,
     ),
     components(schemas(api::Problem)),
