@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     backend::{
-        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, Event, EventId, EventLog,
-        EventStream, Failure, Fault, Health, HistoryView, Listeners, Page, PageQuery, QueueView,
-        RejectedView, Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
+        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
+        Failure, Fault, Health, HistoryView, Listeners, Page, PageQuery, QueueView, RejectedView,
+        Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     store::LiveDropLimits,
     task::{Millis, NewTask, Payload, QueueName, Refusal, Span, State, TaskId, Token, WallMillis},

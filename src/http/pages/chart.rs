@@ -11,6 +11,9 @@ use maud::{Markup, html};
 const WIDTH: f64 = 600.0;
 /// Its height.
 const HEIGHT: f64 = 120.0;
+/// The size of a sparkline.
+const SMALL_WIDTH: f64 = 120.0;
+const SMALL_HEIGHT: f64 = 24.0;
 
 /// One line of a chart, oldest value first.
 #[derive(Debug)]
@@ -83,7 +86,7 @@ pub(super) fn chart(caption: &Caption<'_>, series: &[Series]) -> Markup {
                     svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(spoken) {
                         path class="grid" d={ "M0 .5H" (WIDTH) "M0 " (HEIGHT / 2.0) "H" (WIDTH) "M0 " (HEIGHT - 0.5) "H" (WIDTH) } {}
                         @for one in series {
-                            path class={ "line " (one.class) } d=(line(&one.values, top, HEIGHT)) {}
+                            path class={ "line " (one.class) } d=(path(&one.values, top, WIDTH, HEIGHT)) {}
                         }
                     }
                     div class="span" aria-hidden="true" { span { (caption.from) } span { "now" } }
@@ -95,25 +98,24 @@ pub(super) fn chart(caption: &Caption<'_>, series: &[Series]) -> Markup {
     }
 }
 
-/// A small line without scale, and what it shows in words.
+/// Small lines without a scale, each with its class, and what they show in words.
 pub(super) fn sparkline(
     what: &str,
-    class: &str,
-    values: &[Option<f64>],
+    lines: &[(&str, &[Option<f64>])],
     write: fn(f64) -> String,
 ) -> Markup {
-    let top = values
-        .iter()
-        .flatten()
-        .fold(0.0_f64, |most, value| value.max(most));
+    let values = lines.iter().flat_map(|(_, values)| values.iter().flatten());
+    let top = values.fold(0.0_f64, |most, value| value.max(most));
     let spoken = if top > 0.0 {
         format!("{what}: at most {}", write(top))
     } else {
-        format!("{what}: nothing")
+        format!("{what}: none")
     };
     html! {
-        svg class="spark" viewBox={ "0 0 " (WIDTH / 5.0) " 24" } preserveAspectRatio="none" role="img" aria-label=(spoken) {
-            path class={ "line " (class) } d=(small_line(values, top)) {}
+        svg class="spark" viewBox={ "0 0 " (SMALL_WIDTH) " " (SMALL_HEIGHT) } preserveAspectRatio="none" role="img" aria-label=(spoken) {
+            @for (class, values) in lines {
+                path class={ "line " (class) } d=(path(values, top.max(f64::MIN_POSITIVE), SMALL_WIDTH, SMALL_HEIGHT)) {}
+            }
         }
     }
 }
@@ -142,14 +144,6 @@ fn nice(highest: f64) -> f64 {
         .map(|step| step * power)
         .find(|step| *step >= highest)
         .unwrap_or(highest)
-}
-
-fn line(values: &[Option<f64>], top: f64, height: f64) -> String {
-    path(values, top, WIDTH, height)
-}
-
-fn small_line(values: &[Option<f64>], top: f64) -> String {
-    path(values, if top > 0.0 { top } else { 1.0 }, WIDTH / 5.0, 24.0)
 }
 
 /// The path through all known values; where nothing is known the line is broken.

@@ -75,7 +75,7 @@
   const state = document.getElementById("connection");
   const say = (text, lost) => {
     if (state.textContent !== text) state.textContent = text;
-    state.classList.toggle("lost", lost);
+    state.dataset.state = lost ? "lost" : "live";
   };
 
   let refreshing = false;

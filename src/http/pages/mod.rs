@@ -6,11 +6,13 @@
 
 mod actions;
 mod assets;
+mod banner;
 mod chart;
 mod config;
 mod confirm;
 mod forms;
 mod frame;
+mod history;
 mod list;
 mod notice;
 mod overview;

@@ -8,13 +8,15 @@ use maud::{Markup, html};
 
 use super::{
     super::{Http, Pairs, Problem, Shared, pairs},
+    banner,
     frame::{self, Body, Place},
-    notice, submit,
+    history, notice, submit,
     words::{self, counted},
 };
 use crate::{
-    backend::{Backend, QueueView, StatusView, WorkerView},
-    task::{QueueName, State as TaskState},
+    api,
+    backend::{Backend, Error, HistoryView, QueueView, Span, StatusView, WorkerView},
+    task::{QueueName, Refusal, State as TaskState},
 };
 
 /// How many queues have a card. With more of them those with the most to do come first, and the rest is in a table.
@@ -34,15 +36,25 @@ pub(super) async fn show<B: Backend>(State(http): Shared<B>, request: Request) -
 }
 
 async fn page<B: Backend>(http: &Http<B>, query: Option<&str>) -> Result<Body, Problem> {
-    let pairs = Pairs::of_query(query, &notice::KEYS)?;
-    let queues = http.backend.queues().await?;
+    let mut known = vec!["span"];
+    known.extend(notice::KEYS);
+    let pairs = Pairs::of_query(query, &known)?;
+    let span = pairs.filled("span").map(Span::parse).transpose()?;
     let status = http.backend.status().await?;
+    if status.fault.is_some() {
+        return Ok(stopped(http, &status));
+    }
+    let queues = http.backend.queues().await?;
     let workers = http.backend.workers().await?;
+    let history = http.backend.history(None, span.unwrap_or_default()).await?;
+    let cards = cards(http, &queues).await?;
     let content = html! {
         (notice::of(&pairs))
         h1 { "Overview" }
+        (banner::banner(&api::troubles(&status, &queues, &workers)))
         (totals(&status))
-        (self::queues(&queues))
+        (cards)
+        (history::charts(&history))
         (self::workers(&workers))
         (machine(http, &status))
         section class="panel" aria-labelledby="new" {
@@ -58,6 +70,22 @@ async fn page<B: Backend>(http: &Http<B>, query: Option<&str>) -> Result<Body, P
     })
 }
 
+/// What can be said when writes have stopped: why, and how the disk is. The backend shows nothing else then.
+fn stopped<B>(http: &Http<B>, status: &StatusView) -> Body {
+    let content = html! {
+        h1 { "Overview" }
+        (banner::banner(&api::troubles(status, &[], &[])))
+        (totals(status))
+        (machine(http, status))
+    };
+    Body {
+        title: "Writes have stopped".to_owned(),
+        place: Place::Overview,
+        live: Some(String::new()),
+        content,
+    }
+}
+
 /// All tasks by state, each number the way to its list.
 fn totals(status: &StatusView) -> Markup {
     html! {
@@ -71,20 +99,33 @@ fn totals(status: &StatusView) -> Markup {
     }
 }
 
-fn queues(queues: &[QueueView]) -> Markup {
+async fn cards<B: Backend>(http: &Http<B>, queues: &[QueueView]) -> Result<Markup, Problem> {
     let mut shown: Vec<&QueueView> = queues.iter().collect();
     if shown.len() > CARDS {
         shown.sort_by_key(|queue| std::cmp::Reverse(queue.counts.iter().sum::<u64>()));
         shown.truncate(CARDS);
     }
-    html! {
+    let mut cards = Vec::with_capacity(shown.len());
+    for queue in &shown {
+        match http
+            .backend
+            .history(Some(queue.name.clone()), Span::Hour)
+            .await
+        {
+            Ok(history) => cards.push(card(queue, &history)),
+            // It was there a moment ago, and is gone: it has no card.
+            Err(Error::Refused(Refusal::NoSuchQueue(_))) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(html! {
         section aria-labelledby="queues-title" id="queues" {
             h2 id="queues-title" { "Queues" }
             @if queues.is_empty() {
                 p class="empty" { "No task has come yet. A queue exists from its first task on." }
             }
             ul class="cards" {
-                @for queue in &shown { li id={ "queue-" (queue.name) } { (card(queue)) } }
+                @for card in &cards { (card) }
             }
             @if shown.len() < queues.len() {
                 p {
@@ -93,12 +134,12 @@ fn queues(queues: &[QueueView]) -> Markup {
                 }
             }
         }
-    }
+    })
 }
 
-fn card(queue: &QueueView) -> Markup {
+fn card(queue: &QueueView, history: &HistoryView) -> Markup {
     html! {
-        article class="card" {
+        li class="card" id={ "queue-" (queue.name) } {
             h3 {
                 a href={ "/queues/" (queue.name) } { bdi { (queue.name) } }
                 (marks(queue))
@@ -116,6 +157,7 @@ fn card(queue: &QueueView) -> Markup {
                 div { dt { "In" } dd { (words::rate(queue.submitted_rate)) " /s" } }
                 div { dt { "Out" } dd { (words::rate(queue.completed_rate)) " /s" } }
             }
+            (history::sparklines(history))
         }
     }
 }
@@ -164,13 +206,13 @@ fn machine<B>(http: &Http<B>, status: &StatusView) -> Markup {
         section aria-labelledby="machine-title" id="machine" {
             h2 id="machine-title" { "Disk" }
             dl class="facts wide" {
-                @if let Some(facts) = &facts {
-                    div { dt { "Durability" } dd { (durability(&facts.durability)) } }
-                    div { dt { "Data directory" } dd { code { (facts.data_dir) } } }
-                }
+                div { dt { "Durability" } dd { (durability(status.durability)) } }
+                @if let Some(facts) = &facts { div { dt { "Data directory" } dd { code { (facts.data_dir) } } } }
                 div {
                     dt { "Room on the disk" }
-                    dd { (status.disk_free.map_or_else(|| "not known".to_owned(), words::bytes)) }
+                    dd { (status.disk.map_or_else(|| "not known".to_owned(), |disk| {
+                        format!("{} free of {}", words::bytes(disk.free), words::bytes(disk.size))
+                    })) }
                 }
                 div {
                     dt { "Files behind the journal" }

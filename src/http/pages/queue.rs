@@ -9,12 +9,12 @@ use maud::{Markup, html};
 use super::{
     super::{Http, Problem, Shared, pairs},
     frame::{self, Body},
-    notice, overview, submit,
+    history, notice, overview, submit,
     table::{self, Place},
     words,
 };
 use crate::{
-    backend::{Backend, PageQuery, QueueView},
+    backend::{Backend, PageQuery, QueueView, Span},
     task::{QueueName, State as TaskState},
 };
 
@@ -40,6 +40,7 @@ async fn page<B: Backend>(
     let (query, pairs) = table::query(query, Some(&name))?;
     let queue = http.backend.queue(name.clone()).await?;
     let page = http.backend.tasks(query.clone()).await?;
+    let history = http.backend.history(Some(name.clone()), Span::Hour).await?;
     let path = format!("/queues/{name}");
     let place = Place {
         path: &path,
@@ -50,6 +51,10 @@ async fn page<B: Backend>(
         (head(&queue, &path, &query))
         (table::filter(&place, &query))
         (table::table(&place, &query, &page))
+        section aria-labelledby="history-title" id="history" {
+            h2 id="history-title" { "Lately" }
+            (history::throughput(&history))
+        }
         section class="panel" aria-labelledby="new" {
             h2 id="new" { "New task in " bdi { (name) } }
             (submit::form(&submit::Filled::default(), Some(&name), &path))

@@ -68,9 +68,9 @@ pub(super) fn table(place: &Place<'_>, query: &PageQuery, page: &Page) -> Markup
             @if page.tasks.is_empty() {
                 p class="empty" { (nothing(query)) }
             } @else {
-                form method="post" action="/delete" class="scroll" tabindex="0" role="region" aria-label="Tasks" {
+                form method="post" action="/delete" {
                     @if place.is_queue { input type="hidden" name="back" value=(place.path); }
-                    table {
+                    div class="scroll" tabindex="0" role="region" aria-label="Tasks" { table {
                         caption class="unseen" { "Tasks in the order in which they are handed out" }
                         thead { tr {
                             th scope="col" { "Payload" }
@@ -83,7 +83,7 @@ pub(super) fn table(place: &Place<'_>, query: &PageQuery, page: &Page) -> Markup
                             th scope="col" { span class="unseen" { "Delete" } }
                         } }
                         tbody id="rows" { @for task in &page.tasks { (row(place, task)) } }
-                    }
+                    } }
                 }
             }
             (ways(place, query, page))
