@@ -13,8 +13,10 @@ use crate::{
 
 /// A task that is dead of an error.
 fn die(daemon: &Daemon, queue: &str, payload: &str, error: &str) -> String {
-    let task =
-        json!({"queue": queue, "payload": payload, "max_attempts": 1, "priority": 1_000_000});
+    /// Each is the most urgent one so far.
+    static PRIORITY: AtomicI32 = AtomicI32::new(1_000_000);
+    let priority = PRIORITY.fetch_add(1, Ordering::Relaxed);
+    let task = json!({"queue": queue, "payload": payload, "max_attempts": 1, "priority": priority});
     let id = daemon.submit(&task.to_string());
     let claimed = claim(daemon, queue, 1, "worker-1:42");
     assert_eq!(claimed[0]["id"], id.as_str());

@@ -58,6 +58,7 @@ impl Tab {
             "Emulation.setFocusEmulationEnabled",
             &json!({"enabled": true}),
         );
+        tab.prefer("light");
         tab
     }
 
@@ -212,12 +213,13 @@ impl Tab {
         self.call("Input.dispatchKeyEvent", &lift);
     }
 
-    /// Prefers dark colours, or light ones.
+    /// Prefers dark colours, or light ones, and that nothing moves: what is looked at is at rest.
     pub fn prefer(&self, scheme: &str) {
-        self.call(
-            "Emulation.setEmulatedMedia",
-            &json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]}),
-        );
+        let features = json!([
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]);
+        self.call("Emulation.setEmulatedMedia", &json!({"features": features}));
     }
 
     /// A window of this size, in the pixels of a page.
