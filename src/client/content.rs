@@ -50,7 +50,7 @@ impl Content {
         });
         let content = Self {
             kind: "application/x-ndjson",
-            outgoing: Either::Right(StreamBody::new(Box::pin(frames)).boxed_unsync()),
+            outgoing: Either::Right(StreamBody::new(Box::pin(frames)).boxed()),
         };
         (content, Feed(sender))
     }

@@ -31,6 +31,7 @@
 //! `tests/client.rs` runs this and the rest against a daemon.
 
 mod admin;
+mod alone;
 mod content;
 mod endpoint;
 mod error;
@@ -41,7 +42,7 @@ mod v1;
 pub use content::{Content, Feed};
 pub use endpoint::Endpoint;
 pub use error::ClientError;
-pub use events::Events;
+pub use events::{EventQuery, Events, Told};
 pub use v1::{Submitted, TaskQuery};
 
 pub(crate) use transport::Transport;
@@ -50,7 +51,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, Either, Limited};
 use hyper::body::Incoming;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -199,11 +200,17 @@ impl Client {
         let request = request
             .body(outgoing)
             .map_err(|error| ClientError::BadUrl(format!("{path}: {error}")))?;
-        let response = self
-            .transport
-            .send_any(request)
-            .await
-            .map_err(|error| self.unreachable(&error))?;
+        let is_stream = matches!(request.body(), Either::Right(_));
+        let response = if is_stream && !self.endpoint.is_tls() {
+            alone::send(&self.endpoint, request)
+                .await
+                .map_err(|error| self.unreachable(&*error))?
+        } else {
+            self.transport
+                .send_any(request)
+                .await
+                .map_err(|error| self.unreachable(&error))?
+        };
         if response.status().is_success() {
             return Ok(response);
         }

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{Either, Full, combinators::UnsyncBoxBody};
+use http_body_util::{Either, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -19,7 +19,7 @@ use super::{CONNECT_TIMEOUT, ClientError, Endpoint};
 const IDLE: Duration = Duration::from_mins(1);
 
 /// What is sent: bytes at hand, or a stream of any length.
-pub(super) type Outgoing = Either<Full<Bytes>, UnsyncBoxBody<Bytes, io::Error>>;
+pub(super) type Outgoing = Either<Full<Bytes>, BoxBody<Bytes, io::Error>>;
 
 /// Kept connections. Clones share them.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use http::{Method, StatusCode};
 
-use super::{ANSWER_TIMEOUT, Client, ClientError, Content, Events, parse};
+use super::{ANSWER_TIMEOUT, Client, ClientError, Content, EventQuery, Events, parse};
 use crate::{api, task::Payload};
 
 /// What became of one submitted task.
@@ -128,16 +128,10 @@ impl Client {
             ("limit", limit.as_deref()),
             ("after", query.after.as_deref()),
         ];
-        let mut path = "/api/v1/tasks".to_owned();
-        for (name, value) in pairs {
-            if let Some(value) = value {
-                path.push(if path.contains('?') { '&' } else { '?' });
-                path.push_str(name);
-                path.push('=');
-                path.push_str(&escaped(value));
-            }
-        }
-        self.get(&path).await
+        let given = pairs
+            .into_iter()
+            .filter_map(|(name, value)| value.map(|value| (name, value)));
+        self.get(&with_query("/api/v1/tasks", given)).await
     }
 
     /// Gives a task another place in the order.
@@ -177,9 +171,15 @@ impl Client {
         self.get("/api/v1/workers").await
     }
 
-    /// What happens from now on, until the connection ends.
-    pub async fn events(&self) -> Result<Events, ClientError> {
-        let open = self.send(Method::GET, "/api/v1/events", None);
+    /// What is not well, the worst first.
+    pub async fn troubles(&self) -> Result<api::Troubles, ClientError> {
+        self.get("/api/v1/troubles").await
+    }
+
+    /// What happens, until the connection ends. Once this has returned, no event is missed.
+    pub async fn events(&self, query: &EventQuery) -> Result<Events, ClientError> {
+        let path = query.path();
+        let open = self.send(Method::GET, &path, None);
         let limit = ANSWER_TIMEOUT.as_duration();
         let response = tokio::time::timeout(limit, open)
             .await
@@ -197,6 +197,21 @@ pub(super) struct Empty {}
 
 fn task_path(id: &str, rest: &str) -> String {
     format!("/api/v1/tasks/{}{rest}", escaped(id))
+}
+
+/// `path` with these names and values behind it.
+pub(super) fn with_query<'a>(
+    path: &str,
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+) -> String {
+    let mut path = path.to_owned();
+    for (index, (name, value)) in pairs.enumerate() {
+        path.push(if index == 0 { '?' } else { '&' });
+        path.push_str(name);
+        path.push('=');
+        path.push_str(&escaped(value));
+    }
+    path
 }
 
 /// `text` as one segment of a path or one value of a query.

@@ -3,11 +3,9 @@
 use serde::Serialize;
 
 use super::{
-    console::Colour,
     error::CtlError,
     session::Session,
     table::{Side, Table},
-    when,
 };
 use crate::{
     api,
@@ -107,42 +105,4 @@ pub(super) async fn config(session: &mut Session<'_>) -> Result<(), CtlError> {
     }
     let text = table.render(session.console.colour);
     Ok(session.console.out.write_all(text.as_bytes())?)
-}
-
-/// Dropped files that could not be taken in.
-pub(super) async fn rejected(session: &mut Session<'_>) -> Result<(), CtlError> {
-    let answer = session.admin(session.client.rejected().await)?;
-    if session.told_all(&answer, &answer.rejected)? {
-        return Ok(());
-    }
-    let files = answer.rejected;
-    if files.is_empty() {
-        return Ok(session.console.line("no dropped file was rejected")?);
-    }
-    let mut table = Table::new([
-        ("WHEN", Side::Left),
-        ("SIZE", Side::Right),
-        ("NAME", Side::Left),
-        ("REASON", Side::Left),
-    ]);
-    for file in &files {
-        let reason = if file.moved {
-            file.reason.clone()
-        } else {
-            format!("{} (left where it is)", file.reason)
-        };
-        table.row([
-            when::show(file.modified, &session.zone).into(),
-            file.size.to_string().into(),
-            (&file.name).into(),
-            reason.into(),
-        ]);
-    }
-    let text = table.render(session.console.colour);
-    session.console.out.write_all(text.as_bytes())?;
-    let hint = session.console.paint(
-        Colour::Dim,
-        "correct a file in rejected/ and move it back into tasks/",
-    );
-    Ok(session.console.line(&hint)?)
 }

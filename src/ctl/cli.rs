@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::{complete, shape::Template};
-use crate::task::{Millis, Options, Priority, QueueName, State, TaskId};
+use crate::task::{EventKind, Millis, Options, Priority, QueueName, State, TaskId};
 
 /// See and lead the work queue of this machine.
 ///
@@ -25,25 +25,29 @@ pub(super) struct Cli {
         short,
         global = true,
         value_name = "URL",
-        conflicts_with = "socket"
+        conflicts_with = "socket",
+        help_heading = GLOBAL
     )]
     pub(super) url: Option<String>,
     /// Speak to the daemon at this Unix socket
-    #[arg(long, short, global = true, value_name = "PATH")]
+    #[arg(long, short, global = true, value_name = "PATH", help_heading = GLOBAL)]
     pub(super) socket: Option<PathBuf>,
     /// Print JSON: what the API answers; one line for each task or event
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(super) json: bool,
     /// Print a line for each, made from TEMPLATE: --format '{id} {state} {payload}'
     ///
     /// The fields are those that --json shows; {payload.to.0} reaches into a value. {payload:json} is always JSON,
-    /// {exectime:time} a time in the local zone, {exectime:rfc3339} one for programs. {{ and }} are braces, \\t and \\n a tab and
-    /// a line end.
-    #[arg(long, global = true, value_name = "TEMPLATE", conflicts_with = "json", value_parser = Template::parse)]
+    /// {exectime:time} a time in the local zone, {exectime:rfc3339} one for programs. {{ and }} are braces, \t and \n a tab and
+    /// a line end. A time that is 0 is empty.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "TEMPLATE", conflicts_with = "json", value_parser = Template::parse)]
     pub(super) format: Option<Template>,
     #[command(subcommand)]
     pub(super) verb: Verb,
 }
+
+/// Under which head the options of every verb stand.
+const GLOBAL: &str = "Options of every verb";
 
 const AFTER: &str = "\
 Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining) or not well (check), 2 wrong \
@@ -85,8 +89,8 @@ pub(super) enum Verb {
     Top,
     /// Show what happens, as it happens, until interrupted
     Events(Events),
-    /// Show dropped files that could not be taken in, and why
-    Rejected,
+    /// Show dropped files that could not be taken in, and why; or try one again, or delete it
+    Rejected(Rejected),
     /// Hand out nothing, from one queue or from all
     Pause(Choice),
     /// Hand out again
@@ -272,9 +276,40 @@ pub(super) struct Events {
     /// Go on until interrupted, also when the daemon restarts; without it, the end of the stream is the end
     #[arg(long, short)]
     pub(super) follow: bool,
-    /// Only those of this queue
+    /// Only those of this queue, and what is done to all
     #[arg(long, short, value_name = "NAME", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
     pub(super) queue: Option<String>,
+    /// Only those that bring a task to this state
+    #[arg(long, short = 't', value_enum)]
+    pub(super) state: Option<StateName>,
+    /// Only events of this kind, like completed or dead; may be repeated
+    #[arg(long, short, value_name = "KIND", value_parser = PossibleValuesParser::new(
+        EventKind::ALL.map(EventKind::as_str)))]
+    pub(super) kind: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Rejected {
+    #[command(subcommand)]
+    pub(super) what: Option<RejectedVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RejectedVerb {
+    /// Show files with their reasons and how they begin
+    Show(Names),
+    /// Take files back into the task directory, once they or the limits are corrected
+    Retry(Names),
+    /// Delete files, for good
+    Discard(Names),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Names {
+    /// Which files, as the list names them
+    #[arg(required = true, value_name = "NAME", add = ArgValueCompleter::new(complete::rejected))]
+    pub(super) names: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -82,6 +82,20 @@ pub(super) fn dead_tasks(typed: &OsStr) -> Vec<CompletionCandidate> {
     listed(typed, Some(State::Dead))
 }
 
+/// Names of rejected files that begin with `typed`.
+pub(super) fn rejected(typed: &OsStr) -> Vec<CompletionCandidate> {
+    ask(async |client: Client| client.rejected().await)
+        .map(|answer| answer.rejected)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|file| file.name.starts_with(&*typed.to_string_lossy()))
+        .map(|file| {
+            let reason = shortened(&file.reason, PAYLOAD);
+            CompletionCandidate::new(file.name).help(Some(reason.into()))
+        })
+        .collect()
+}
+
 fn listed(typed: &OsStr, state: Option<State>) -> Vec<CompletionCandidate> {
     let typed = typed.to_string_lossy().into_owned();
     let query = TaskQuery {

@@ -6,10 +6,12 @@ use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
-use super::{cli, console::Colour, error::CtlError, session::Session, table::escaped, when};
+use super::{
+    cli, console::Colour, error::CtlError, session::Session, shape::Shape, table::escaped, when,
+};
 use crate::{
     api,
-    client::{ClientError, Events},
+    client::{ClientError, EventQuery, Events, Told},
 };
 
 /// The first and the longest wait before a daemon that went away is called again.
@@ -31,22 +33,33 @@ impl Interrupt {
 
 pub(super) async fn run(wanted: cli::Events, session: &mut Session<'_>) -> Result<(), CtlError> {
     let mut interrupt = Interrupt::new()?;
-    let mut stream = session.client.events().await?;
+    let mut query = EventQuery {
+        queues: wanted.queue.into_iter().collect(),
+        kinds: wanted.kind,
+        states: wanted
+            .state
+            .map(|name| name.state().as_str().to_owned())
+            .into_iter()
+            .collect(),
+        after: None,
+    };
+    let mut stream = session.client.events(&query).await?;
     loop {
-        let event = tokio::select! {
+        let told = tokio::select! {
             () = interrupt.wait() => return Ok(()),
-            event = stream.next() => event,
+            told = stream.next() => told,
         };
-        match event {
-            Ok(Some(event)) => show(&event, &wanted, session)?,
+        match told {
+            Ok(Some(told)) => show(&told, session)?,
             // The daemon stops, or we were too slow for it; what came was whole.
             Ok(None) | Err(ClientError::Unreachable { .. }) if wanted.follow => {
+                query.after = stream.place().map(str::to_owned);
                 session
                     .console
                     .note("the stream has ended; listening again as soon as the daemon answers")?;
                 tokio::select! {
                     () = interrupt.wait() => return Ok(()),
-                    again = again(session) => stream = again?,
+                    again = again(&query, session) => stream = again?,
                 }
                 session.console.note("listening again")?;
             }
@@ -56,31 +69,35 @@ pub(super) async fn run(wanted: cli::Events, session: &mut Session<'_>) -> Resul
     }
 }
 
-/// Listens again, as soon as the daemon is back.
-pub(super) async fn again(session: &Session<'_>) -> Result<Events, CtlError> {
+/// Listens again, as soon as the daemon is back. Not at once: a stream that ends at once would be asked for without end.
+pub(super) async fn again(query: &EventQuery, session: &Session<'_>) -> Result<Events, CtlError> {
     let mut pause = FIRST_PAUSE;
     loop {
-        match session.client.events().await {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        match session.client.events(query).await {
             Ok(events) => return Ok(events),
             Err(error) if error.is_final() => return Err(error.into()),
             Err(_) => {}
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-fn show(
-    event: &api::Event,
-    wanted: &cli::Events,
-    session: &mut Session<'_>,
-) -> Result<(), CtlError> {
-    if wanted.queue.is_some() && event.queue != wanted.queue {
-        return Ok(());
-    }
-    if !session.told(event)? {
-        let line = line(event, session);
-        session.console.line(&line)?;
+fn show(told: &Told, session: &mut Session<'_>) -> Result<(), CtlError> {
+    match told {
+        Told::Event(event) => {
+            if !session.told(event)? {
+                let line = line(event, session);
+                session.console.line(&line)?;
+            }
+        }
+        Told::Reset(reset) if matches!(session.shape, Shape::Json) => {
+            session.told(reset)?;
+        }
+        Told::Reset(reset) => {
+            let text = format!("some events were missed: {}", escaped(&reset.detail));
+            session.console.note(&text)?;
+        }
     }
     // Whoever reads a live stream wants each line at once, also through a pipe.
     Ok(session.console.out.flush()?)

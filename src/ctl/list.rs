@@ -6,7 +6,6 @@ use super::{
     cli::List,
     console::Colour,
     error::CtlError,
-    guess,
     pager::Pager,
     session::Session,
     table::{Cell, Side, Table, multiline, shortened},
@@ -45,7 +44,10 @@ async fn pages(list: &List, session: &mut Session<'_>) -> Result<(), CtlError> {
     let mut widths: Option<Vec<usize>> = None;
     loop {
         query.limit = Some(left.min(PAGE) as u32);
-        let page = session.client.tasks(&query).await?;
+        let page = match session.client.tasks(&query).await {
+            Ok(page) => page,
+            Err(error) => return Err(session.guessed(error, list.queue.as_deref()).await),
+        };
         left = left.saturating_sub(page.tasks.len() as u64);
         if session.is_for_programs() {
             for task in &page.tasks {
@@ -71,31 +73,13 @@ async fn pages(list: &List, session: &mut Session<'_>) -> Result<(), CtlError> {
         return Ok(());
     }
     if widths.is_none() {
-        return nothing(list, session).await;
+        return Ok(session.console.line("no tasks")?);
     }
     if query.after.is_some() {
         let hint = "there are more: --limit NUMBER, or --all";
         session.console.note(hint)?;
     }
     Ok(())
-}
-
-/// Says that there is nothing, and whether another queue was perhaps meant.
-async fn nothing(list: &List, session: &mut Session<'_>) -> Result<(), CtlError> {
-    session.console.line("no tasks")?;
-    let Some(name) = &list.queue else {
-        return Ok(());
-    };
-    let known = session.client.queues().await?.queues;
-    let mut names = known.iter().map(|queue| queue.queue.as_str());
-    if names.clone().any(|known| known == name) {
-        return Ok(());
-    }
-    let hint = match guess::nearest(name, names.by_ref()) {
-        Some(near) => format!("there is no queue {name}; did you mean {near}?"),
-        None => format!("there is no queue {name}; see: workqueuectl queues"),
-    };
-    Ok(session.console.note(&hint)?)
 }
 
 fn table(tasks: &[api::Task], columns: Option<usize>) -> Table {

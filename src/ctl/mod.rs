@@ -14,9 +14,9 @@ mod error;
 mod events;
 mod guess;
 mod list;
-mod notices;
 mod pager;
 mod progress;
+mod rejected;
 mod session;
 mod shape;
 mod status;
@@ -36,7 +36,7 @@ use jiff::tz::TimeZone;
 
 use self::{
     admin::Switch,
-    cli::{Cli, Verb},
+    cli::{Cli, RejectedVerb, Verb},
     error::CtlError,
     session::Session,
     shape::Shape,
@@ -167,7 +167,10 @@ fn fields(verb: &Verb) -> Vec<String> {
         Verb::Workers => shape::fields::<api::Worker>(),
         Verb::Status => shape::fields::<api::Status>(),
         Verb::Events(_) => shape::fields::<api::Event>(),
-        Verb::Rejected => shape::fields::<api::RejectedFile>(),
+        Verb::Rejected(rejected) => match rejected.what {
+            None | Some(RejectedVerb::Show(_)) => shape::fields::<api::RejectedFile>(),
+            Some(_) => shape::fields::<api::RejectedName>(),
+        },
         Verb::Config => shape::fields::<api::Setting>(),
         Verb::Check(_) => check::fields(),
         Verb::Pause(_)
@@ -195,7 +198,7 @@ async fn ask(verb: Verb, session: &mut Session<'_>) -> Result<(), CtlError> {
         Verb::Status => status::status(session).await,
         Verb::Top => top::run(session).await,
         Verb::Events(events) => events::run(events, session).await,
-        Verb::Rejected => admin::rejected(session).await,
+        Verb::Rejected(rejected) => rejected::run(rejected.what, session).await,
         Verb::Pause(choice) => admin::switch(Switch::Pause, choice.queue, session).await,
         Verb::Resume(choice) => admin::switch(Switch::Resume, choice.queue, session).await,
         Verb::Drain(choice) => admin::switch(Switch::Drain, choice.queue, session).await,

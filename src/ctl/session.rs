@@ -5,7 +5,7 @@ use std::io;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::{console::Console, error::CtlError, shape::Shape};
+use super::{console::Console, error::CtlError, guess, shape::Shape};
 use crate::client::{Client, ClientError, Endpoint};
 
 /// One command's daemon and console.
@@ -43,6 +43,23 @@ impl Session<'_> {
     /// Whether a program reads, not a person.
     pub(super) fn is_for_programs(&self) -> bool {
         !matches!(self.shape, Shape::People)
+    }
+
+    /// `error`; where it is that there is no such queue, with the name that was probably meant.
+    pub(super) async fn guessed(&self, error: ClientError, queue: Option<&str>) -> CtlError {
+        let Some(name) = queue.filter(|_| error.status() == Some(404)) else {
+            return error.into();
+        };
+        // What went wrong is told in any case; the hint is an extra.
+        let Ok(known) = self.client.queues().await else {
+            return error.into();
+        };
+        let names = known.queues.iter().map(|queue| queue.queue.as_str());
+        let hint = match guess::nearest(name, names) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "see which there are: workqueuectl queues".to_owned(),
+        };
+        CtlError::Hinted { cause: error, hint }
     }
 
     /// The answer to a request that only the admin socket serves; says so where it was not found on TCP.

@@ -168,6 +168,8 @@ fn written(value: &RawValue, form: Form) -> String {
     match form {
         Form::Json => text.to_owned(),
         _ if text == "null" => String::new(),
+        // As soon as possible: there is no time to be shown.
+        Form::Time | Form::Rfc3339 if text == "0" => String::new(),
         Form::Time => seconds().map_or_else(
             || text.to_owned(),
             |secs| when::show(secs, &TimeZone::system()),

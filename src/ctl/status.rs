@@ -7,12 +7,11 @@ use jiff::tz::TimeZone;
 use super::{
     console::{Colour, paint},
     error::CtlError,
-    notices::{self, Notice},
     session::Session,
     table::{Cell, Side, Table, escaped},
     when,
 };
-use crate::api;
+use crate::{api, client::Endpoint};
 
 pub(super) async fn queues(session: &mut Session<'_>) -> Result<(), CtlError> {
     let answer = session.client.queues().await?;
@@ -110,47 +109,69 @@ fn worker_table(workers: &[api::Worker], now: f64) -> Table {
 }
 
 pub(super) async fn status(session: &mut Session<'_>) -> Result<(), CtlError> {
-    let status = session.admin(session.client.status().await)?;
-    if session.told(&status)? {
-        return Ok(());
+    // TCP serves no status of the daemon itself, but all that tells whether work is done.
+    let status = match session.client.endpoint() {
+        Endpoint::Unix(_) => Some(session.client.status().await?),
+        Endpoint::Http(_) => None,
+    };
+    let troubles = match &status {
+        Some(status) => status.troubles.clone(),
+        None => session.client.troubles().await?.troubles,
+    };
+    match &status {
+        Some(status) if session.told(status)? => return Ok(()),
+        None if session.is_for_programs() => {
+            return Err(CtlError::Usage(format!(
+                "{} does not serve the status; the admin API is on the Unix socket: leave --url out, or give --socket PATH",
+                session.client.endpoint()
+            )));
+        }
+        _ => {}
     }
     let queues = session.client.queues().await?.queues;
     let workers = session.client.workers().await?.workers;
-    let text = screen(&status, &queues, &workers, session.console.colour);
+    let colour = session.console.colour;
+    let mut text = match &status {
+        Some(status) => head(status, workers.len(), colour),
+        None => short_head(session.client.endpoint(), &workers),
+    };
+    if !queues.is_empty() {
+        text.push('\n');
+        text.push_str(&queue_table(&queues).render(colour));
+    }
+    text.push('\n');
+    text.push_str(&told(&troubles, colour));
     Ok(session.console.out.write_all(text.as_bytes())?)
 }
 
-/// The screen: the head, the queues, and what is not well with what to type.
-fn screen(
-    status: &api::Status,
-    queues: &[api::Queue],
-    workers: &[api::Worker],
-    colour: bool,
-) -> String {
-    let mut text = head(status, workers.len(), colour);
-    if !queues.is_empty() {
-        text.push('\n');
-        text.push_str(&queue_table(queues).render(colour));
+/// What is not well, the worst first, each with what to type next.
+fn told(troubles: &[api::Trouble], colour: bool) -> String {
+    if troubles.is_empty() {
+        return paint(colour, Colour::Green, "all is well") + "\n";
     }
-    text.push('\n');
-    let notices = notices::of(status, queues, workers);
-    if notices.is_empty() {
-        text.push_str(&paint(colour, Colour::Green, "all is well"));
+    let mut text = String::new();
+    for trouble in troubles {
+        let tint = match trouble.severity {
+            api::Severity::Critical => Colour::Red,
+            api::Severity::Warning | api::Severity::Notice => Colour::Yellow,
+        };
+        text.push_str(&paint(colour, tint, &escaped(&trouble.what)));
         text.push('\n');
-    }
-    for Notice {
-        colour: tint,
-        what,
-        next,
-    } in notices
-    {
-        text.push_str(&paint(colour, tint, &escaped(&what)));
-        text.push('\n');
-        if !next.is_empty() {
-            text.extend(["    ", next, "\n"]);
+        if !trouble.next.is_empty() {
+            text.extend(["    ", &escaped(&trouble.next), "\n"]);
         }
     }
     text
+}
+
+/// What TCP tells of the daemon.
+fn short_head(endpoint: &Endpoint, workers: &[api::Worker]) -> String {
+    format!(
+        "{:<12}{endpoint}\n{:<12}{} known\n",
+        "daemon",
+        "workers",
+        workers.len()
+    )
 }
 
 /// One picture of what `top` shows, as text.

@@ -123,6 +123,12 @@ pub(super) async fn purge(purge: Purge, session: &mut Session<'_>) -> Result<(),
     let state = purge.state.state();
     if !purge.yes {
         let count = purged(&purge, session).await?;
+        if count == 0 {
+            return Ok(session.console.line(&format!(
+                "no {} tasks; nothing was cancelled",
+                state.as_str()
+            ))?);
+        }
         let of = purge
             .queue
             .as_ref()
@@ -154,7 +160,10 @@ async fn purged(purge: &Purge, session: &Session<'_>) -> Result<u64, CtlError> {
         State::Leased => 0,
     };
     if let Some(name) = &purge.queue {
-        let queue = session.client.queue(name).await?;
+        let queue = match session.client.queue(name).await {
+            Ok(queue) => queue,
+            Err(error) => return Err(session.guessed(error, Some(name)).await),
+        };
         return Ok(of(queue.ready, queue.scheduled, queue.dead));
     }
     let all = session.admin(session.client.status().await)?;

@@ -1,7 +1,7 @@
 //! `submit --wait`: submits a task and follows it to its end.
 //!
-//! It listens before it submits, so that no end is missed however fast it comes. When the stream breaks (the daemon
-//! restarts, or drops a listener that is too slow) it listens again first and then looks at the task itself.
+//! It listens before it submits, so that no end is missed however fast it comes. When the stream breaks, it goes on where
+//! that stopped; when the daemon can't tell what was missed (it was restarted), the task itself is looked at.
 
 use super::{
     error::{self, CtlError},
@@ -13,9 +13,12 @@ use super::{
 };
 use crate::{
     api,
-    client::{ClientError, Events},
+    client::{ClientError, EventQuery, Events, Told},
     task::{Millis, State},
 };
+
+/// The events that end a task.
+const ENDS: [&str; 3] = ["completed", "dead", "cancelled"];
 
 /// How a task ended.
 enum End {
@@ -32,7 +35,12 @@ pub(super) async fn run(
     timeout: Option<Millis>,
     session: &mut Session<'_>,
 ) -> Result<(), CtlError> {
-    let events = session.client.events().await?;
+    let mut query = EventQuery {
+        queues: task.queue.iter().cloned().collect(),
+        kinds: ENDS.map(str::to_owned).into(),
+        ..EventQuery::default()
+    };
+    let events = session.client.events(&query).await?;
     let submitted = session.client.submit(task).await?;
     let id = submitted.task.id.clone();
     if session.console.watched {
@@ -44,7 +52,7 @@ pub(super) async fn run(
     if !submitted.created && submitted.task.state == State::Dead.as_str() {
         return told(End::Dead(Box::new(submitted.task)), &id, session);
     }
-    let end = follow(events, &id, session);
+    let end = follow(events, &mut query, &id, session);
     let end = match timeout {
         None => end.await?,
         Some(limit) => tokio::time::timeout(limit.as_duration(), end)
@@ -57,34 +65,42 @@ pub(super) async fn run(
     told(end, &id, session)
 }
 
-async fn follow(mut events: Events, id: &str, session: &Session<'_>) -> Result<End, CtlError> {
+async fn follow(
+    mut events: Events,
+    query: &mut EventQuery,
+    id: &str,
+    session: &Session<'_>,
+) -> Result<End, CtlError> {
     loop {
-        match listen(&mut events, id).await {
-            Ok(Some(event)) => return Ok(End::Told(Box::new(event))),
+        let missed = match events.next().await {
+            Ok(Some(Told::Event(event))) if event.id.as_deref() == Some(id) => {
+                return Ok(End::Told(event));
+            }
+            Ok(Some(Told::Event(_))) => false,
+            Ok(Some(Told::Reset(_))) => true,
             // Broken off; a stream that can't be understood will not be later either.
-            Ok(None) | Err(ClientError::Unreachable { .. }) => {}
+            Ok(None) | Err(ClientError::Unreachable { .. }) => {
+                query.after = events.place().map(str::to_owned);
+                events = again(query, session).await?;
+                false
+            }
             Err(error) => return Err(error.into()),
-        }
-        events = again(session).await?;
-        match session.client.task(id).await {
-            Ok(task) if task.state == State::Dead.as_str() => return Ok(End::Dead(Box::new(task))),
-            // It goes on; or the daemon went away once more, which the stream says, too.
-            Ok(_) | Err(ClientError::Unreachable { .. } | ClientError::Timeout { .. }) => {}
-            Err(error) if error.status() == Some(404) => return Ok(End::Gone),
-            Err(error) => return Err(error.into()),
+        };
+        if missed && let Some(end) = look(id, session).await? {
+            return Ok(end);
         }
     }
 }
 
-/// The event that ends the task; `None`: the stream has ended before.
-async fn listen(events: &mut Events, id: &str) -> Result<Option<api::Event>, ClientError> {
-    while let Some(event) = events.next().await? {
-        let ends = matches!(event.kind.as_str(), "completed" | "dead" | "cancelled");
-        if ends && event.id.as_deref() == Some(id) {
-            return Ok(Some(event));
-        }
+/// Looks whether the task has ended while nobody listened.
+async fn look(id: &str, session: &Session<'_>) -> Result<Option<End>, CtlError> {
+    match session.client.task(id).await {
+        Ok(task) if task.state == State::Dead.as_str() => Ok(Some(End::Dead(Box::new(task)))),
+        // It goes on; or the daemon went away once more, which the stream says, too.
+        Ok(_) | Err(ClientError::Unreachable { .. } | ClientError::Timeout { .. }) => Ok(None),
+        Err(error) if error.status() == Some(404) => Ok(Some(End::Gone)),
+        Err(error) => Err(error.into()),
     }
-    Ok(None)
 }
 
 /// Prints the result of a task that was completed; an end of another kind is an error with its code.
@@ -131,5 +147,6 @@ fn found_dead(task: api::Task) -> api::Event {
         worker: None,
         attempt: Some(task.attempts),
         error: task.last_error,
+        state: Some(State::Dead.as_str().to_owned()),
     }
 }

@@ -147,8 +147,13 @@ async fn look(client: &Client) -> Result<Look, ClientError> {
         Endpoint::Unix(_) => Some(client.status().await?),
         Endpoint::Http(_) => None,
     };
+    let troubles = match &status {
+        Some(status) => status.troubles.clone(),
+        None => client.troubles().await?.troubles,
+    };
     Ok(Look {
         status,
+        troubles,
         queues: client.queues().await?.queues,
         workers: client.workers().await?.workers,
         at: when::now(),
@@ -159,6 +164,7 @@ async fn look(client: &Client) -> Result<Look, ClientError> {
 async fn once(session: &mut Session<'_>) -> Result<(), CtlError> {
     let Look {
         status,
+        troubles: _,
         queues,
         workers,
         at,

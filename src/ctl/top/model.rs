@@ -13,6 +13,8 @@ const HISTORY: usize = 512;
 pub(super) struct Look {
     /// Where the endpoint serves it.
     pub(super) status: Option<api::Status>,
+    /// What is not well, the worst first.
+    pub(super) troubles: Vec<api::Trouble>,
     pub(super) queues: Vec<api::Queue>,
     pub(super) workers: Vec<api::Worker>,
     /// When, in Unix seconds.

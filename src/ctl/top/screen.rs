@@ -11,7 +11,7 @@ use ratatui::{
 use super::model::{Column, Look, Model};
 use crate::{
     api,
-    ctl::{console::Colour, notices, table::escaped, when},
+    ctl::{table::escaped, when},
 };
 
 /// How many lines the workers get at most, with their head, for one that the queues get.
@@ -105,24 +105,20 @@ fn worst(look: &Look, model: &Model) -> Paragraph<'static> {
             Line::from("    what is shown is from before; looking again each second").dim(),
         ]));
     }
-    let Some(status) = &look.status else {
-        return Paragraph::default();
-    };
-    let found = notices::of(status, &look.queues, &look.workers);
-    let Some(first) = found.first() else {
+    let Some(first) = look.troubles.first() else {
         return Paragraph::new(Line::from("all is well").fg(Color::Green));
     };
-    let more = match found.len() {
+    let more = match look.troubles.len() {
         1 => String::new(),
         count => format!(" (and {} more: workqueuectl status)", count - 1),
     };
-    let colour = match first.colour {
-        Colour::Red => Color::Red,
-        _ => Color::Yellow,
+    let colour = match first.severity {
+        api::Severity::Critical => Color::Red,
+        api::Severity::Warning | api::Severity::Notice => Color::Yellow,
     };
     Paragraph::new(Text::from(vec![
         Line::from(format!("{}{more}", escaped(&first.what))).fg(colour),
-        Line::from(format!("    {}", first.next)).dim(),
+        Line::from(format!("    {}", escaped(&first.next))).dim(),
     ]))
 }
 
@@ -304,6 +300,7 @@ mod tests {
     fn look(at: f64, queues: Vec<api::Queue>) -> Look {
         Look {
             status: Some(status_of()),
+            troubles: status_of().troubles,
             queues,
             workers: vec![worker_of("host:7\u{1b}[2J")],
             at,
@@ -352,6 +349,7 @@ mod tests {
                 .any(|line| line.starts_with("host:7\\u{1b}[2J")),
             "{lines:#?}"
         );
+        assert!(lines[3].starts_with("2 dead tasks"), "{lines:#?}");
         assert!(lines[23].starts_with("q end"), "{lines:#?}");
     }
 

@@ -160,14 +160,15 @@ fn path(values: &[Option<f64>], top: f64, width: f64, height: f64) -> String {
             index as f64 * step,
             height - 1.0 - (value / top).clamp(0.0, 1.0) * (height - 2.0),
         );
+        let is_alone = !is_down && values.get(index + 1).is_none_or(Option::is_none);
         let letter = if is_down { 'L' } else { 'M' };
         // A tenth of a unit is less than a pixel. Writing to a string can't fail.
         if write!(out, "{letter}{x:.0} {y:.1}").is_err() {
             break;
         }
-        if !is_down && values.get(index + 1).is_none_or(Option::is_none) {
-            // A value on its own is a dot.
-            out.push_str("h.1");
+        if is_alone {
+            // Seen as a short line: a dot is lost among dashes.
+            out.push_str("h-6");
         }
         is_down = true;
     }
@@ -200,7 +201,7 @@ mod tests {
         let values = [Some(0.0), Some(2.0), None, Some(1.0)];
         assert_eq!(
             path(&values, 2.0, 300.0, 100.0),
-            "M0 99.0L100 1.0M300 50.0h.1"
+            "M0 99.0L100 1.0M300 50.0h-6"
         );
     }
 

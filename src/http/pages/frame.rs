@@ -106,7 +106,7 @@ impl Body {
                         p { span id="zone" { "Times are in UTC." } }
                         p {
                             "workqueue " (env!("CARGO_PKG_VERSION")) " · "
-                            a href="/api/openapi.json" { "API" } " · " a href="/metrics" { "Metrics" }
+                            a href="/api/docs" { "API" } " · " a href="/metrics" { "Metrics" }
                         }
                     }
                 }
@@ -168,7 +168,20 @@ pub(super) fn see_other(path: &str) -> Response {
     }
 }
 
+/// A page that is no part of this module, as an answer.
+pub(crate) fn respond(title: &str, content: &Markup) -> Response {
+    Body::still(title, Place::Other, content.clone()).respond()
+}
+
 /// What a kind of problem means, at the address that is its `type`.
+#[utoipa::path(
+    get, path = "/problems/{name}", tag = "operation", operation_id = "problem",
+    params(("name" = String, Path, description = "The last part of a problem's `type`", example = "stale-token")),
+    responses(
+        (status = 200, description = "A page", body = String, content_type = "text/html"),
+        (status = 404, description = "not-found"),
+    )
+)]
 pub(crate) async fn problem(Path(name): Path<String>) -> Result<Response, Problem> {
     let kind = problem::ALL
         .iter()

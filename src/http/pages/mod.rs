@@ -34,7 +34,7 @@ use axum::{
 use super::Http;
 use crate::backend::Backend;
 
-pub(crate) use frame::problem;
+pub(crate) use frame::{__path_problem, problem, respond};
 
 /// The paths of all pages, forms, and what they load.
 pub(super) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {

@@ -91,7 +91,7 @@ fn totals(status: &StatusView) -> Markup {
     html! {
         ul class="tiles" id="totals" aria-label="Tasks by state" {
             @for (state, count) in TaskState::ALL.iter().zip(status.counts) {
-                li { a href={ "/list?state=" (state) } class={ "tile " (state) } {
+                li { a href={ "/list?state=" (state) } class={ "tile " (state) @if count == 0 { " none" } } {
                     span class="what" { (state) } " " b { (words::count(count)) }
                 } }
             }
@@ -181,7 +181,7 @@ fn workers(workers: &[WorkerView]) -> Markup {
                 @if workers.is_empty() {
                     "No worker has asked for a task since the daemon started."
                 } @else {
-                    (counted(busy.len() as u64, "works", "work")) ", " (counted(waiting, "waits", "wait")) " for a task."
+                    (words::count(busy.len() as u64)) " at work, " (words::count(waiting)) " waiting for a task."
                 }
             }
             @if !busy.is_empty() {

@@ -80,7 +80,7 @@ fn head(queue: &QueueView, path: &str, query: &PageQuery) -> Markup {
             ul class="tiles" {
                 @for (state, count) in TaskState::ALL.iter().zip(queue.counts) {
                     li {
-                        a href={ (path) "?state=" (state) } class={ "tile " (state) }
+                        a href={ (path) "?state=" (state) } class={ "tile " (state) @if count == 0 { " none" } }
                             aria-current=[(query.state == Some(*state)).then_some("true")] {
                             span class="what" { (state) } " " b { (words::count(count)) }
                         }
@@ -105,6 +105,7 @@ fn switches(queue: &QueueView, path: &str) -> Markup {
     let dead = queue.count(TaskState::Dead);
     html! {
         div class="actions" {
+            a class="button" href="#new" { "New task" }
             form method="post" action={ (path) "/switch" } {
                 @if queue.paused {
                     button class="plain" name="to" value="resume" { "Resume" }

@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Counters, Cursor, DiskSpace,
-        Distribution, Error, Event, EventId, EventLog, EventStream, Failure, Fault, Health,
-        HistorySlot, HistoryView, LeaseView, Listeners, Page, PageQuery, Quantiles, QueueView,
-        RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
+        Distribution, Error, EventId, EventLog, EventStream, Failure, Fault, Health, HistorySlot,
+        HistoryView, LeaseView, Listeners, Page, PageQuery, Quantiles, QueueView, RejectedView,
+        Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     task::{
         ExecTime, IdSource, Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token,
