@@ -3,19 +3,13 @@
 
 use std::{fs, path::Path};
 
-use crate::{
-    chromium::Browser,
-    scene::{Scene, at},
-};
+use crate::{chromium::Browser, scene::Scene, tab::Tab};
 
 /// The most that a picture of the README may weigh.
 const SMALL_BYTES: usize = 100 << 10;
 
-/// The pictures of the README: the file, the page, the scheme.
-const SMALL: [(&str, &str, &str); 2] = [
-    ("overview-light.png", "/", "light"),
-    ("queue-dark.png", "/queues/emails", "dark"),
-];
+/// How high a picture of a page gets: what is below repeats itself.
+const HIGHEST: u32 = 2400;
 
 fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -26,45 +20,59 @@ fn pictures_of_every_page() {
     let Some(browser) = Browser::start() else {
         return;
     };
-    let (scene, tab) = (Scene::new(), browser.open());
+    let (mut scene, tab) = (Scene::calm(), browser.open());
+    // A minute of traffic for the README's charts; some of it in a test.
+    let beats = if is_update() { 290 } else { 15 };
+    scene.traffic(beats);
+    tab.resize(1100, 940);
+    small(&scene, &tab, "overview-light.png", "/?span=minute");
+    scene.trouble();
+    tab.resize(1000, 640);
+    tab.prefer("dark");
+    small(&scene, &tab, "queue-dark.png", "/queues/emails?state=dead");
+
     let output = project().join("tests/output");
     fs::create_dir_all(&output).expect("the directory of the pictures");
     for (name, path) in scene.pages() {
         tab.go(&scene.at(&path));
-        for scheme in ["light", "dark"] {
+        for (kind, scheme, width) in [
+            ("light", "light", 1200),
+            ("dark", "dark", 1200),
+            ("phone", "light", 390),
+        ] {
             tab.prefer(scheme);
-            tab.resize(1200, 800);
-            let picture = tab.picture(true);
-            fs::write(output.join(format!("{name}-{scheme}.png")), picture).expect("a picture");
-        }
-        tab.resize(390, 800);
-        let picture = tab.picture(true);
-        fs::write(output.join(format!("{name}-phone.png")), picture).expect("a picture");
-    }
-    let update = std::env::var_os("UPDATE").is_some();
-    let small = project().join("packaging/screenshots");
-    for (file, path, scheme) in SMALL {
-        tab.resize(1000, 700);
-        tab.prefer(scheme);
-        tab.go(&at(&scene.daemon, path));
-        let picture = tab.picture(false);
-        assert!(
-            picture.len() <= SMALL_BYTES,
-            "{file} has {} bytes",
-            picture.len()
-        );
-        if update {
-            fs::create_dir_all(&small).expect("the directory of the README's pictures");
-            fs::write(small.join(file), picture).expect("a picture");
-        } else {
-            assert!(
-                small.join(file).is_file(),
-                "packaging/screenshots/{file} is missing: UPDATE=1 makes it"
-            );
+            tab.resize(width, 800);
+            let picture = tab.picture(Some(HIGHEST));
+            fs::write(output.join(format!("{name}-{kind}.png")), picture).expect("a picture");
         }
     }
     crate::common::mount::say(&format!(
         "\npictures of every page, light, dark and on a phone: {}\n",
         output.display()
     ));
+}
+
+fn is_update() -> bool {
+    std::env::var_os("UPDATE").is_some()
+}
+
+/// A picture of the README: made when asked, looked for else.
+fn small(scene: &Scene, tab: &Tab, file: &str, path: &str) {
+    tab.go(&scene.at(path));
+    let picture = tab.picture(None);
+    assert!(
+        picture.len() <= SMALL_BYTES,
+        "{file} has {} bytes",
+        picture.len()
+    );
+    let dir = project().join("packaging/screenshots");
+    if is_update() {
+        fs::create_dir_all(&dir).expect("the directory of the README's pictures");
+        fs::write(dir.join(file), picture).expect("a picture");
+    } else {
+        assert!(
+            dir.join(file).is_file(),
+            "packaging/screenshots/{file} is missing: UPDATE=1 makes it"
+        );
+    }
 }

@@ -1,11 +1,17 @@
 //! A daemon in the middle of its life: several queues with tasks in every state, workers that hold some, tasks that died of
 //! errors, files that were rejected. What pictures show and what every page is tried with.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::{Value, json};
 
 use crate::common::{Daemon, until};
+
+/// How often something happens in the scene's traffic.
+const BEAT: Duration = Duration::from_millis(200);
 
 /// The errors of tasks that died.
 const ERRORS: [&str; 4] = [
@@ -25,24 +31,63 @@ pub struct Scene {
 }
 
 impl Scene {
+    /// With all that can go wrong.
     pub fn new() -> Self {
+        let mut scene = Self::calm();
+        scene.trouble();
+        scene
+    }
+
+    /// All is well.
+    pub fn calm() -> Self {
         let daemon = Daemon::start(&[]);
         busy(&daemon, "emails", 160);
-        busy(&daemon, "thumbnails", 90);
-        busy(&daemon, "webhooks", 40);
-        let scene = Self {
+        busy(&daemon, "default", 90);
+        Self {
             ready: waiting(&daemon),
             scheduled: scheduled(&daemon),
             leased: leased(&daemon),
-            dead: dead(&daemon),
+            dead: String::new(),
             daemon,
-        };
-        let paused = scene
+        }
+    }
+
+    /// Tasks die, a queue is paused, files are rejected.
+    pub fn trouble(&mut self) {
+        self.dead = dead(&self.daemon);
+        let paused = self
             .daemon
             .admin("POST", "/pause", r#"{"queue":"reports"}"#);
         assert_eq!(paused.0, 200, "{paused:?}");
-        scene.reject();
-        scene
+        self.reject();
+    }
+
+    /// Tasks come and workers take and complete them, so many beats long. The pauses are the rhythm that the charts show; they
+    /// wait for nothing.
+    pub fn traffic(&self, beats: u32) {
+        const QUEUES: [(&str, u32); 2] = [("emails", 9), ("default", 5)];
+        let mut held: VecDeque<(&str, Vec<Value>)> = VecDeque::new();
+        for beat in 0..beats {
+            let count = |most: u32| 1 + (beat / 9 + beat * beat % 7 + most) % most;
+            for (queue, most) in QUEUES {
+                let tasks: Vec<Value> = (0..count(most))
+                    .map(|number| json!({"queue": queue, "priority": 500, "payload": {"beat": beat, "number": number}}))
+                    .collect();
+                submit_all(&self.daemon, &tasks);
+            }
+            // What came one beat ago is completed now, what came now is claimed.
+            while let Some((queue, tasks)) = held.pop_front() {
+                complete(&self.daemon, queue, &tasks, &format!("{queue}-1:4711"));
+            }
+            std::thread::sleep(BEAT);
+            for (queue, most) in QUEUES {
+                let urgent = claim(&self.daemon, queue, count(most), &format!("{queue}-1:4711"));
+                held.push_back((queue, urgent));
+            }
+        }
+        for (queue, tasks) in held {
+            complete(&self.daemon, queue, &tasks, &format!("{queue}-1:4711"));
+        }
     }
 
     /// Two files that are no tasks.
@@ -101,15 +146,18 @@ fn busy(daemon: &Daemon, queue: &str, count: u32) {
         .map(|number| json!({"queue": queue, "payload": {"number": number}}))
         .collect();
     submit_all(daemon, &tasks);
-    let worker = format!("{queue}-1:{}", 4700 + count);
-    let ended: Vec<Value> = claim(daemon, queue, count, &worker)
+    let worker = format!("{queue}-1:4711");
+    let claimed = claim(daemon, queue, count, &worker);
+    complete(daemon, queue, &claimed, &worker);
+}
+
+fn complete(daemon: &Daemon, queue: &str, claimed: &[Value], worker: &str) {
+    let ended: Vec<Value> = claimed
         .iter()
         .map(|task| json!({"id": task["id"], "token": task["token"]}))
         .collect();
-    let (status, answer) = daemon.post(
-        "/api/v1/claim",
-        &json!({"queues": [queue], "max": 0, "worker": worker, "complete": ended}).to_string(),
-    );
+    let claim = json!({"queues": [queue], "max": 0, "worker": worker, "complete": ended});
+    let (status, answer) = daemon.post("/api/v1/claim", &claim.to_string());
     assert_eq!(status, 200, "{answer}");
 }
 
@@ -123,7 +171,7 @@ fn waiting(daemon: &Daemon) -> String {
         })
         .collect();
     tasks.extend((0..12).map(|number| {
-        json!({"queue": "thumbnails", "payload": format!("/srv/uploads/{}.jpg --size 320x240", 5500 + number)})
+        json!({"queue": "default", "payload": format!("/srv/uploads/{}.jpg --size 320x240", 5500 + number)})
     }));
     submit_all(daemon, &tasks);
     daemon.submit(
@@ -151,11 +199,11 @@ fn scheduled(daemon: &Daemon) -> String {
 }
 
 fn leased(daemon: &Daemon) -> String {
-    claim(daemon, "thumbnails", 3, "thumbnails-2:1188");
+    claim(daemon, "default", 3, "images-2:1188");
     let task = daemon.submit(
         r#"{"queue":"emails","priority":900,"payload":{"to":"alan@example.org","template":"welcome"}}"#,
     );
-    let claimed = claim(daemon, "emails", 2, "emails-2:1190");
+    let claimed = claim(daemon, "emails", 1, "emails-2:1190");
     assert_eq!(claimed[0]["id"], task.as_str(), "the most urgent one first");
     task
 }
@@ -167,7 +215,7 @@ fn dead(daemon: &Daemon) -> String {
             {"to": format!("nobody-{number}@example.org"), "template": "receipt", "order": 20_400 + number}});
         last = daemon.submit(&task.to_string());
         for _ in 0..2 {
-            let claimed = claim(daemon, "emails", 1, "emails-1:4860");
+            let claimed = claim(daemon, "emails", 1, "emails-1:4711");
             assert_eq!(claimed[0]["id"], last.as_str(), "the most urgent one first");
             let failure = json!({"token": claimed[0]["token"], "error": ERRORS[number % ERRORS.len()], "retry_in": 0});
             let (status, answer) =

@@ -149,12 +149,6 @@ impl Tab {
         format!("{shown:?}\n{:?}", self.complaints(0))
     }
 
-    /// Where it is, without scheme and host.
-    pub fn path(&self) -> String {
-        let path = self.value("location.pathname + location.search");
-        path.as_str().unwrap_or_default().to_owned()
-    }
-
     /// Clicks with the mouse in the middle of the element that a selector and a text (empty: any) mean.
     pub fn click(&self, selector: &str, text: &str) {
         let spot = SPOT
@@ -306,13 +300,19 @@ impl Tab {
         opened.count()
     }
 
-    /// A picture: of what the window shows, or of the whole page.
-    pub fn picture(&self, whole: bool) -> Vec<u8> {
+    /// A picture of the window, or, taller, of the page down to a height.
+    pub fn picture(&self, height: Option<u32>) -> Vec<u8> {
         // Two frames: the first may have been on its way before the last change.
-        self.value("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() => drawn(true))))");
+        let size = self.value(
+            "new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(() =>
+                drawn([document.documentElement.clientWidth, document.documentElement.scrollHeight, innerHeight]))))",
+        );
+        let whole = size[1].as_u64().unwrap_or_default();
+        let height = height.map_or(size[2].clone(), |height| json!(whole.min(height.into())));
         let answer = self.call(
             "Page.captureScreenshot",
-            &json!({"format": "png", "captureBeyondViewport": whole}),
+            &json!({"format": "png", "captureBeyondViewport": true,
+                "clip": {"x": 0, "y": 0, "width": size[0], "height": height, "scale": 1}}),
         );
         let text = answer["data"].as_str().expect("a picture");
         let engine = base64::engine::general_purpose::STANDARD;
