@@ -3,19 +3,30 @@
 //! Lengths of time are seconds (JSON numbers, fractions allowed), points in time are Unix seconds. This floor may not
 //! know who serves the API.
 
+mod history;
+pub mod schemas;
+mod troubles;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::{
+    history::{History, Latency},
+    troubles::{Severity, Trouble, Troubles, troubles},
+};
 use crate::task::Payload;
 
 /// A task as it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Task {
     /// Its UUID.
+    #[schema(value_type = schemas::TaskId)]
     pub id: String,
     /// The queue it is in.
+    #[schema(value_type = schemas::QueueName)]
     pub queue: String,
     /// `ready`, `scheduled`, `leased` or `dead`.
+    #[schema(value_type = schemas::TaskState)]
     pub state: String,
     /// Any JSON value, as it was submitted.
     #[schema(value_type = serde_json::Value)]
@@ -23,22 +34,27 @@ pub struct Task {
     /// A higher number is handed out first.
     pub priority: i32,
     /// Not handed out before this Unix second; 0: as soon as possible.
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
     pub exectime: i64,
     /// Attempts that counted so far, the running one included.
     pub attempts: u32,
     /// Attempts after which it is dead.
+    #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_attempts: u32,
     /// At most one unfinished task per key and queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::UniqueKey>)]
     pub unique_key: Option<String>,
     /// The lease of a claim that names none, in seconds, where the task asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.1, maximum = 604_800)]
     pub lease: Option<f64>,
     /// The wait between attempts, where the task asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
     /// Who holds it, when it is leased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::WorkerName>)]
     pub worker: Option<String>,
     /// When its lease ends, in Unix seconds, when it is leased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,41 +69,51 @@ pub struct Task {
 #[serde(deny_unknown_fields)]
 pub struct Backoff {
     /// Seconds after the first failed attempt, doubled after each further one.
+    #[schema(minimum = 0, maximum = 31_622_400)]
     pub base: f64,
     /// The most seconds; default 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 31_622_400)]
     pub max: Option<f64>,
 }
 
 /// A task to be submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewTask {
     /// Any JSON value.
     #[schema(value_type = serde_json::Value)]
     pub payload: Payload,
     /// Default: `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
     pub queue: Option<String>,
     /// Default: 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
     /// Not before this Unix second. Default: 0, as soon as possible.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
     pub exectime: Option<i64>,
     /// Not before so many seconds from now; instead of `exectime`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 253_402_300_799_i64)]
     pub delay: Option<f64>,
     /// A UUID of the caller's, so that submitting again is safe.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::TaskId>)]
     pub id: Option<String>,
     /// At most one unfinished task per key and queue; 1 to 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::UniqueKey>)]
     pub unique_key: Option<String>,
     /// Attempts until it is dead. Default: 5.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_attempts: Option<u32>,
     /// The lease of a claim that names none, in seconds. Default: 60.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.1, maximum = 604_800)]
     pub lease: Option<f64>,
     /// The wait between attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +145,7 @@ pub struct TaskPage {
     /// In hand-out order.
     pub tasks: Vec<Task>,
     /// The `after` of the next page, if there is one.
+    #[schema(value_type = Option<schemas::Cursor>)]
     pub next: Option<String>,
 }
 
@@ -137,22 +164,42 @@ pub struct Accepted {
 pub struct Claim {
     /// From which queues. Default: `default`.
     #[serde(default = "default_queues")]
+    #[schema(value_type = Vec<schemas::QueueName>, min_items = 1, max_items = 100, required = false)]
     pub queues: Vec<String>,
     /// At most so many tasks; 0 to 1000. Default: 1.
     #[serde(default = "one")]
+    #[schema(minimum = 0, maximum = 1000, required = false, default = 1)]
     pub max: u32,
     /// Seconds to wait for the first one. Default: 0; at most 300.
     #[serde(default)]
+    #[schema(minimum = 0, maximum = 300, required = false, default = 0)]
     pub wait: f64,
     /// Seconds that the leases last. Default: each task's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.1, maximum = 604_800)]
     pub lease: Option<f64>,
     /// Who asks, by convention `host:pid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::WorkerName>)]
     pub worker: Option<String>,
     /// What was done since the last claim.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 1000, required = false)]
     pub complete: Vec<Completion>,
+}
+
+impl Default for Claim {
+    /// One task of queue `default`, without waiting.
+    fn default() -> Self {
+        Self {
+            queues: default_queues(),
+            max: one(),
+            wait: 0.0,
+            lease: None,
+            worker: None,
+            complete: Vec::new(),
+        }
+    }
 }
 
 fn default_queues() -> Vec<String> {
@@ -168,8 +215,10 @@ const fn one() -> u32 {
 #[serde(deny_unknown_fields)]
 pub struct Completion {
     /// Which task.
+    #[schema(value_type = schemas::TaskId)]
     pub id: String,
     /// Its lease's token.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
     /// Any JSON value; kept where retention is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -193,8 +242,10 @@ pub struct ClaimedTask {
     #[serde(flatten)]
     pub task: Task,
     /// Which attempt this is; 1 is the first.
+    #[schema(minimum = 1)]
     pub attempt: u32,
     /// What ends or extends the lease.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
 }
 
@@ -221,6 +272,7 @@ impl<'de> Deserialize<'de> for ClaimedTask {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CompletionOutcome {
     /// Which task.
+    #[schema(value_type = schemas::TaskId)]
     pub id: String,
     /// Why it was refused; absent when it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -232,6 +284,7 @@ pub struct CompletionOutcome {
 #[serde(deny_unknown_fields)]
 pub struct Complete {
     /// The lease's token.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
     /// Any JSON value; kept where retention is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -244,15 +297,19 @@ pub struct Complete {
 #[serde(deny_unknown_fields)]
 pub struct Fail {
     /// The lease's token.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
     /// Why; longer than 4 KiB is cut.
     #[serde(default)]
+    #[schema(required = false)]
     pub error: String,
     /// Seconds until the next attempt. Default: the task's backoff.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 253_402_300_799_i64)]
     pub retry_in: Option<f64>,
     /// No more attempts.
     #[serde(default)]
+    #[schema(required = false)]
     pub dead: bool,
 }
 
@@ -261,6 +318,7 @@ pub struct Fail {
 #[serde(deny_unknown_fields)]
 pub struct Release {
     /// The lease's token.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
 }
 
@@ -269,9 +327,11 @@ pub struct Release {
 #[serde(deny_unknown_fields)]
 pub struct Extend {
     /// The lease's token.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
     /// Seconds from now. Default: the task's own lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.1, maximum = 604_800)]
     pub lease: Option<f64>,
 }
 
@@ -279,6 +339,7 @@ pub struct Extend {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Extended {
     /// Which task.
+    #[schema(value_type = schemas::TaskId)]
     pub id: String,
     /// When the lease ends now, in Unix seconds.
     pub lease_expires: f64,
@@ -293,9 +354,11 @@ pub struct Patch {
     pub priority: Option<i32>,
     /// The new exectime, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
     pub exectime: Option<i64>,
     /// Not before so many seconds from now; instead of `exectime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 253_402_300_799_i64)]
     pub delay: Option<f64>,
 }
 
@@ -303,6 +366,7 @@ pub struct Patch {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Queue {
     /// Its name.
+    #[schema(value_type = schemas::QueueName)]
     pub queue: String,
     /// Due tasks that wait for a worker.
     pub ready: u64,
@@ -325,6 +389,12 @@ pub struct Queue {
     pub submitted_per_second: f64,
     /// Tasks completed a second, over the last minute.
     pub completed_per_second: f64,
+    /// Seconds since a claim last asked for its tasks; since the daemon's start where none has.
+    #[serde(default)]
+    pub unasked_seconds: f64,
+    /// Tasks that died in the last hour.
+    #[serde(default)]
+    pub died_last_hour: u64,
 }
 
 /// Counts since the daemon started.
@@ -361,8 +431,10 @@ pub struct Queues {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Worker {
     /// What it calls itself.
+    #[schema(value_type = schemas::WorkerName)]
     pub worker: String,
     /// Ids of the tasks that it holds.
+    #[schema(value_type = Vec<schemas::TaskId>)]
     pub holds: Vec<String>,
     /// Whether a claim of its waits now.
     pub waiting: bool,
@@ -383,24 +455,32 @@ pub struct Workers {
     pub workers: Vec<Worker>,
 }
 
-/// One event of `GET /api/v1/events`: the `data` of a server-sent event whose `event` is its kind and whose `id` its number.
+/// One event of `GET /api/v1/events`: the `data` of a server-sent event whose `event` is its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
-    /// Its number since the daemon started, rising by one.
+    /// Its number since the daemon started, rising by one as long as somebody listens.
     pub number: u64,
     /// When, in Unix seconds.
     pub at: f64,
     /// `submitted`, `claimed`, `completed`, `failed`, `released`, `extended`, `expired`, `dead`, `cancelled`,
     /// `rescheduled`, `retried`, `paused`, `resumed`, `draining`, `undrained` or `rejected`.
+    #[schema(value_type = schemas::EventKind)]
     pub kind: String,
     /// To which task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::TaskId>)]
     pub id: Option<String>,
     /// In which queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
     pub queue: Option<String>,
+    /// The state that the task is in now; absent when it is gone, or when this is not about a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::TaskState>)]
+    pub state: Option<String>,
     /// By which worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::WorkerName>)]
     pub worker: Option<String>,
     /// Which attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -408,6 +488,18 @@ pub struct Event {
     /// The error, or the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The data of the event `reset` of `GET /api/v1/events`: something was missed, so the state is to be read anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reset {
+    /// `reset`.
+    pub kind: String,
+    /// `restarted`: the daemon was started again; `forgotten`: what was missed is not kept any more; `unknown`: what the
+    /// client sent is not the id of an event.
+    pub reason: String,
+    /// The same in words.
+    pub detail: String,
 }
 
 /// An error: RFC 9457, `application/problem+json`.
@@ -495,16 +587,25 @@ pub struct Status {
     /// Bytes free on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free: Option<u64>,
+    /// Bytes of the disk in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_size: Option<u64>,
+    /// What is not well, the worst first.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
 }
 
 /// One lease of `GET /leases` on the admin socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Lease {
     /// Which task.
+    #[schema(value_type = schemas::TaskId)]
     pub id: String,
     /// In which queue.
+    #[schema(value_type = schemas::QueueName)]
     pub queue: String,
     /// To whom.
+    #[schema(value_type = Option<schemas::WorkerName>)]
     pub worker: Option<String>,
     /// `v1`, or `legacy` for the original's API.
     pub kind: String,
@@ -536,6 +637,9 @@ pub struct RejectedFile {
     pub modified: f64,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    #[serde(default)]
+    pub beginning: String,
 }
 
 /// `GET /rejected` on the admin socket.
@@ -543,6 +647,14 @@ pub struct RejectedFile {
 pub struct Rejected {
     /// Newest first.
     pub rejected: Vec<RejectedFile>,
+}
+
+/// `POST /rejected/retry` and `/rejected/discard` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectedName {
+    /// The file's name, as the list shows it.
+    pub name: String,
 }
 
 /// One setting of `GET /config` on the admin socket.
@@ -569,6 +681,7 @@ pub struct Config {
 pub struct QueueChoice {
     /// One queue; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
     pub queue: Option<String>,
 }
 
@@ -578,9 +691,11 @@ pub struct QueueChoice {
 pub struct Purge {
     /// One queue; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
     pub queue: Option<String>,
     /// `dead` (the default), `ready` or `scheduled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::Purgeable>)]
     pub state: Option<String>,
 }
 
@@ -597,6 +712,39 @@ pub struct Count {
 pub struct LogLevel {
     /// `error`, `warn`, `info`, `debug` or `trace`, or directives like `info,workqueue::engine=debug`.
     pub level: String,
+}
+
+/// The answer to `GET /api/next`.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct OriginalNext {
+    /// `ok`.
+    pub status: String,
+    /// The task; null when none is due.
+    pub task: Option<OriginalTask>,
+}
+
+/// A task as the original's workers know it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct OriginalTask {
+    /// Any JSON value, as it was submitted.
+    #[schema(value_type = serde_json::Value)]
+    pub payload: Payload,
+    /// A higher number is handed out first.
+    pub priority: i32,
+    /// Not handed out before this Unix second; 0: as soon as possible.
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
+    pub exectime: i64,
+    /// Its UUID.
+    #[schema(value_type = schemas::TaskId)]
+    pub id: String,
+}
+
+/// What the original's worker sends to `POST /api/complete`; what else stands in it is not looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OriginalComplete {
+    /// Which task.
+    #[schema(value_type = schemas::TaskId)]
+    pub id: String,
 }
 
 /// An answer that has nothing to tell.

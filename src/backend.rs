@@ -6,13 +6,19 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod events;
 
 use std::{future::Future, sync::Arc};
 
+pub use events::{
+    EventId, EventLog, EventStream, LINGER, Listeners, Lost, MOST_BYTES, MOST_EVENTS, TooSlow,
+};
+
 pub use crate::task::{
-    Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, Event, EventKind, Failure,
-    Health, LeaseView, Page, PageQuery, QueueView, RejectedView, StatusView, SubmitOutcome,
-    TaskView, WorkerView,
+    Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Distribution,
+    Event, EventKind, Failure, Health, HistorySlot, HistoryView, LeaseView, Page, PageQuery,
+    Quantiles, QueueView, RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView,
+    WorkerView,
 };
 use crate::task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis};
 
@@ -91,10 +97,18 @@ pub trait Backend: Send + Sync + 'static {
     fn queues(&self) -> impl Future<Output = Answer<Vec<QueueView>>> + Send;
     /// One queue.
     fn queue(&self, name: QueueName) -> impl Future<Output = Answer<QueueView>> + Send;
+    /// What happened lately: of all queues together, or the last hour of one.
+    fn history(
+        &self,
+        queue: Option<QueueName>,
+        span: Span,
+    ) -> impl Future<Output = Answer<HistoryView>> + Send;
     /// Who claims, by name.
     fn workers(&self) -> impl Future<Output = Answer<Vec<WorkerView>>> + Send;
-    /// What happens from now on.
-    fn events(&self) -> EventStream;
+    /// What happens from now on, or from behind `after` on, where that is still known.
+    fn events(&self, after: Option<EventId>) -> EventStream;
+    /// How many listen to events, and how many were too slow.
+    fn listeners(&self) -> Listeners;
     /// Whether all is well, without asking the engine: answers also when it is stuck.
     fn health(&self) -> Health;
 
@@ -114,25 +128,14 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Answer<u64>> + Send;
     /// Files that could not be taken in, newest first.
     fn rejected(&self, limit: usize) -> impl Future<Output = Answer<Vec<RejectedView>>> + Send;
+    /// Takes a file in `rejected/`, by the name that the list shows, back into the task directory, or deletes it.
+    fn settle_rejected(
+        &self,
+        name: String,
+        how: Settlement,
+    ) -> impl Future<Output = Answer<()>> + Send;
     /// Looks through the task directory now.
     fn rescan(&self) -> impl Future<Output = Answer<()>> + Send;
     /// Writes a checkpoint now. Ready when it is durable.
     fn checkpoint(&self) -> impl Future<Output = Answer<()>> + Send;
-}
-
-/// What happens, as it happens. Ends when the listener is too slow, or when the daemon stops.
-#[derive(Debug)]
-pub struct EventStream(tokio::sync::broadcast::Receiver<Arc<Event>>);
-
-impl EventStream {
-    /// A stream of what comes through `receiver`.
-    #[must_use]
-    pub const fn new(receiver: tokio::sync::broadcast::Receiver<Arc<Event>>) -> Self {
-        Self(receiver)
-    }
-
-    /// The next event; `None` at the end.
-    pub async fn next(&mut self) -> Option<Arc<Event>> {
-        self.0.recv().await.ok()
-    }
 }

@@ -8,16 +8,11 @@ use super::Shared;
 use crate::{
     api,
     backend::Backend,
-    http::{Answer, Problem, json, nothing_to_tell},
-    task::WallMillis,
+    http::{About, Answer, Problem, json, nothing_to_tell},
 };
 
 /// The daemon's process and configuration, as far as the admin API shows and changes them.
-pub trait Control: Send + Sync + 'static {
-    /// What `/status` tells of the process.
-    fn status_facts(&self) -> Facts;
-    /// All settings, secrets hidden, by key.
-    fn config(&self) -> Vec<api::Setting>;
+pub trait Control: About {
     /// Logs from now on as `directives` say; the error says what is wrong with them.
     fn set_log_level(&self, directives: &str) -> Result<(), String>;
     /// Reads the configuration again; the error says why the old one stays.
@@ -26,26 +21,11 @@ pub trait Control: Send + Sync + 'static {
     fn shutdown(&self);
 }
 
-/// The process in a few facts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// The daemon's version.
-    pub version: String,
-    /// Its process id.
-    pub pid: u32,
-    /// When it started.
-    pub started: WallMillis,
-    /// Its data directory.
-    pub data_dir: String,
-    /// Where it listens.
-    pub listen: Vec<String>,
-    /// Its admin socket.
-    pub admin_socket: Option<String>,
-    /// `sync`, `interval` or `none`.
-    pub durability: String,
-}
-
-/// `POST /reload`.
+/// Read the configuration again.
+#[utoipa::path(
+    post, path = "/reload", tag = "admin", operation_id = "reload",
+    responses((status = 200, description = "What can change while the daemon runs has changed", body = api::Done))
+)]
 pub(super) async fn reload<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     admin
         .control
@@ -54,7 +34,12 @@ pub(super) async fn reload<B: Backend, C: Control>(State(admin): Shared<B, C>) -
     Ok(nothing_to_tell())
 }
 
-/// `POST /log-level`.
+/// Log more or less, until the next start or reload.
+#[utoipa::path(
+    post, path = "/log-level", tag = "admin", operation_id = "log_level",
+    request_body = api::LogLevel,
+    responses((status = 200, description = "It is so", body = api::Done))
+)]
 pub(super) async fn log_level<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
@@ -67,7 +52,11 @@ pub(super) async fn log_level<B: Backend, C: Control>(
     Ok(nothing_to_tell())
 }
 
-/// `POST /shutdown`.
+/// Stop the daemon. Answered at once, before it has stopped.
+#[utoipa::path(
+    post, path = "/shutdown", tag = "admin", operation_id = "shutdown",
+    responses((status = 200, description = "It begins to stop", body = api::Done))
+)]
 pub(super) async fn shutdown<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     admin.control.shutdown();
     Ok(nothing_to_tell())

@@ -1,11 +1,12 @@
 //! What any [`Backend`] must hold, whatever it keeps its tasks in: run on every implementation.
 
 use super::{
-    Answer, Backend, Change, ClaimAnswer, ClaimRequest, Completion, Error, Failure, PageQuery,
+    Answer, Backend, Change, ClaimAnswer, ClaimRequest, Completion, Error, Failure, HistorySlot,
+    HistoryView, PageQuery,
 };
 use crate::task::{
     Backoff, ExecTime, LeaseKind, Millis, NewTask, Options, Payload, Priority, QueueName, Refusal,
-    State, TaskId, Token,
+    Span, State, TaskId, Token,
 };
 
 fn queue(name: &str) -> QueueName {
@@ -67,6 +68,7 @@ pub(crate) async fn suite(backend: &impl Backend) {
     lists(backend).await;
     piggy_back(backend).await;
     many(backend).await;
+    history(backend).await;
 }
 
 async fn order(backend: &impl Backend) {
@@ -323,5 +325,58 @@ async fn many(backend: &impl Backend) {
             .unwrap()
             .count(State::Ready),
         0
+    );
+}
+
+/// What has happened is in the history of its queue and in that of all; latencies are in the latter.
+async fn history(backend: &impl Backend) {
+    let sum = |view: &HistoryView, pick: fn(&HistorySlot) -> u64| -> u64 {
+        view.slots.iter().map(pick).sum()
+    };
+    let (submitted, completed): (fn(&HistorySlot) -> u64, fn(&HistorySlot) -> u64) =
+        (|slot| slot.submitted, |slot| slot.completed);
+    let before = backend.history(None, Span::Hour).await.unwrap();
+    submit(backend, task("told", "a")).await;
+    submit(backend, task("told", "b")).await;
+    let (id, token) = claim_one(backend, "told").await;
+    backend.complete(id, Some(token), None).await.unwrap();
+    let (id, token) = claim_one(backend, "told").await;
+    let dead = Failure {
+        dead: true,
+        ..Failure::default()
+    };
+    backend.fail(id, token, dead).await.unwrap();
+
+    let of = backend.history(Some(queue("told")), Span::Hour).await;
+    let of = of.unwrap();
+    assert_eq!(
+        (of.span, of.step, of.slots.len()),
+        (Span::Hour, Millis(60_000), 60)
+    );
+    assert_eq!((sum(&of, submitted), sum(&of, completed)), (2, 1));
+    assert_eq!(sum(&of, |slot| slot.failed), 1);
+    assert_eq!(sum(&of, |slot| slot.died), 1);
+    assert!(of.slots.iter().all(|slot| slot.wait.is_none()));
+    for span in [Span::Minute, Span::Hour, Span::Day] {
+        let all = backend.history(None, span).await.unwrap();
+        assert_eq!(all.slots.len(), span.steps().1);
+        let run: u64 = all
+            .slots
+            .iter()
+            .filter_map(|slot| slot.run)
+            .map(|run| run.count)
+            .sum();
+        assert!(sum(&all, submitted) >= 2 && run >= 1, "{span:?}: {all:?}");
+    }
+    let after = backend.history(None, Span::Hour).await.unwrap();
+    assert_eq!(sum(&after, submitted), sum(&before, submitted) + 2);
+    assert_eq!(backend.queue(queue("told")).await.unwrap().died_lately, 1);
+    assert_eq!(
+        refusal(backend.history(Some(queue("told")), Span::Day).await),
+        Refusal::invalid("span", "of one queue only the last hour is kept")
+    );
+    assert_eq!(
+        refusal(backend.history(Some(queue("untold")), Span::Hour).await),
+        Refusal::NoSuchQueue(queue("untold"))
     );
 }

@@ -18,7 +18,6 @@ use std::{
 use crossbeam_channel::Sender;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use tokio::sync::broadcast;
 
 use super::{
     Engine, clock,
@@ -29,8 +28,9 @@ use super::{
     mailbox::{For, Mailbox},
 };
 use crate::{
+    backend::EventLog,
     store::{Disk, Group, RealDisk, Seq, Watcher},
-    task::{Event, Now, Tick},
+    task::{Now, Tick},
 };
 
 /// How many inputs, and how many requests, are taken before what has gathered is written.
@@ -161,7 +161,11 @@ pub(super) struct Driver {
     pub(super) watcher: Watcher,
     pub(super) callers: HashMap<Ticket, Caller, RandomState>,
     pub(super) hands: Hands,
-    pub(super) events: broadcast::Sender<Arc<Event>>,
+    pub(super) events: Arc<EventLog>,
+    /// Whether the engine makes events.
+    pub(super) listening: bool,
+    /// Whether events were kept that listeners have not heard of.
+    pub(super) has_told: bool,
     pub(super) signs: Arc<Signs>,
     pub(super) closing: Sender<()>,
     pub(super) disk: Arc<RealDisk>,
@@ -229,6 +233,12 @@ impl Driver {
                 self.hands.sync(seq, since);
             }
         }
+        // After the taking: who asked after it began to listen hears of what it asked.
+        if self.listening != self.events.wanted() {
+            self.listening = !self.listening;
+            let input = Input::Listening(self.listening);
+            self.engine.step(now, input, &mut out);
+        }
         for post in taken.drain(..) {
             if !self.take(now, post, &mut out) {
                 return false;
@@ -252,7 +262,7 @@ impl Driver {
         while !out.is_empty() {
             let mut inputs = Vec::new();
             for output in out.drain(..) {
-                inputs.extend(self.one(output));
+                inputs.extend(self.one(now, output));
             }
             let fed_back = !inputs.is_empty();
             for input in inputs {
@@ -263,16 +273,18 @@ impl Driver {
                 self.engine.step(now, Input::Flush, out);
             }
         }
+        if self.has_told {
+            self.has_told = false;
+            self.events.wake();
+        }
     }
 
-    fn one(&mut self, output: Output) -> Option<Input> {
+    fn one(&mut self, now: Now, output: Output) -> Option<Input> {
         match output {
             Output::Reply(ticket, result) => return self.answer(ticket, result),
             Output::Event(event) => {
-                // Fails when nobody listens.
-                if self.events.send(event).is_err() {
-                    return Some(Input::Listening(false));
-                }
+                self.events.publish(now.tick, event);
+                self.has_told = true;
             }
             Output::Write(group) => self.group = Some(group),
             Output::MakeSegment(segment) => self.hands.segment(segment),
@@ -283,6 +295,9 @@ impl Driver {
             Output::Load(places) => self.hands.load(LoadWork::Load(places)),
             Output::ListRejected(ticket, limit) => {
                 self.hands.load(LoadWork::ListRejected(ticket, limit));
+            }
+            Output::SettleRejected(ticket, name, how) => {
+                self.hands.load(LoadWork::SettleRejected(ticket, name, how));
             }
             Output::Inspect(places) => self.watcher.inspect(places),
             Output::Confirm(places) => self.watcher.confirm(places),
@@ -304,7 +319,7 @@ impl Driver {
         mut result: crate::backend::Answer<Response>,
     ) -> Option<Input> {
         if let Ok(Response::Status(status)) = &mut result {
-            status.disk_free = self.disk.free_bytes().ok();
+            status.disk = self.disk.space().ok();
         }
         let caller = self.callers.remove(&ticket);
         let unsent = match caller {

@@ -22,7 +22,6 @@ use std::{
 
 use crossbeam_channel::{Receiver, bounded};
 use hashbrown::HashMap;
-use tokio::sync::broadcast;
 
 use super::{
     Engine, Entropy, Loader, Settings, clock,
@@ -34,6 +33,7 @@ use super::{
     mailbox::Mailbox,
 };
 use crate::{
+    backend::EventLog,
     store::{
         Boot, DataDirError, Disk, DiskError, DropLimits, Found, Journal, JournalStart, Latched,
         LiveDropLimits, Lock, LockError, RealDisk, RecoverError, Spool, WatchError, Watcher,
@@ -42,9 +42,6 @@ use crate::{
     systemd::catalog,
     task::{Location, TaskId},
 };
-
-/// How many events a listener may be behind before it is dropped.
-const EVENTS: usize = 4096;
 
 /// What a start needs to know.
 #[derive(Debug, Clone)]
@@ -157,7 +154,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
 
     let mailbox = Arc::new(Mailbox::default());
     let (closing, closed) = bounded(1);
-    let (events, _) = broadcast::channel(EVENTS);
+    let events = Arc::new(EventLog::new(entropy()() as u32));
     let signs = Arc::new(Signs::default());
     let journal = Arc::new(Mutex::new(Journal::new(Arc::clone(&latched), start.boot)));
     let hands = Hands::start(
@@ -181,7 +178,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     watcher.inspect(doubles);
     let handle = Arc::new(Handle::new(
         Arc::clone(&mailbox),
-        events.clone(),
+        Arc::clone(&events),
         Arc::clone(&signs),
         drops,
     ));
@@ -197,6 +194,8 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
             callers: HashMap::default(),
             hands,
             events,
+            listening: false,
+            has_told: false,
             signs: Arc::clone(&signs),
             closing,
             disk: real,

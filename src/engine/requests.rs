@@ -67,6 +67,9 @@ impl Engine {
             Request::Claim(claim) => return self.claim(now, ticket, claim, out),
             Request::Tasks(query) => return self.page(now, ticket, query, tries, out),
             Request::Rejected(limit) => return out.push(Output::ListRejected(ticket, limit)),
+            Request::SettleRejected(name, how) => {
+                return out.push(Output::SettleRejected(ticket, name, how));
+            }
             Request::Checkpoint => {
                 self.checkpoint_callers.push(ticket);
                 self.checkpoint_wanted = true;
@@ -91,6 +94,10 @@ impl Engine {
                 .queue
                 .queue_view(&name, now)
                 .map(|view| Response::Queues(vec![view])),
+            Request::History(queue, span) => self
+                .queue
+                .history(queue.as_ref(), span, now)
+                .map(|view| Response::History(Box::new(view))),
             Request::Workers => Ok(self.worker_views()),
             Request::Status => Ok(Response::Status(Box::new(self.status(now)))),
             Request::Pause(queue, on) => self.switch(now, queue, true, on),
@@ -385,6 +392,7 @@ impl Engine {
     fn status(&self, now: Now) -> StatusView {
         let (counts, counters) = self.queue.totals();
         let (paused, draining) = self.queue.switches();
+        let (wait, run, died_lately) = self.queue.latencies(now);
         StatusView {
             counts,
             queues: self.queue.queue_count() as u64,
@@ -396,12 +404,18 @@ impl Engine {
             spool_pending: self.files.len() as u64,
             spool_failures: self.files.failures,
             journal_bytes: self.ledger.bytes_since_checkpoint(),
+            checkpoint_age: self.checkpoint_at.map(|at| now.tick.since(at)),
             journal_syncs: self.syncs,
             journal_records: self.records,
             rejected: self.rejected,
             disk_full: self.full.len() > 0
                 || self.ledger.room_for_new(RECORD_BYTES, 1) == Room::Full,
-            disk_free: None,
+            disk: None,
+            durability: self.settings.durability.as_str(),
+            wait,
+            run,
+            writes: self.writes.clone(),
+            died_lately,
             fault: self.fault.clone(),
         }
     }

@@ -17,7 +17,7 @@ use crate::{
     defect::{Defect, planted},
     queue::Queues,
     store::{Found, JournalStart, Ledger, LedgerSettings, Seq},
-    task::{Area, IdSource, Location, Now, Record, State, TaskId},
+    task::{Area, Distribution, IdSource, Location, Now, Record, State, TaskId},
 };
 
 /// A start on its way.
@@ -72,14 +72,16 @@ impl Loader {
             checkpoint_wanted: false,
             checkpoint_callers: Vec::new(),
             checkpoint_from: 0,
+            checkpoint_at: None,
             last_sealed: Seq(0),
+            sealed_at: now.tick,
+            writes: Distribution::new(Distribution::SHORT),
             room_refused: None,
             claims_want_room: false,
             full: Full::default(),
             looks: VecDeque::new(),
             crowded: false,
             listening: false,
-            event_number: 0,
             syncs: 0,
             records: 0,
             rejected: 0,

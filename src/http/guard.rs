@@ -19,8 +19,8 @@ use super::{
     problem::{self, Problem},
 };
 
-/// Pages load nothing but their stylesheet, send forms only home, and run no script at all.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// Pages load their stylesheet, their script and their icon, send forms only home, and run nothing that stands in them.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What a request is checked for, apart from the backend's type.
 #[derive(Debug)]

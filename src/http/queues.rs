@@ -2,10 +2,14 @@
 //!
 //! Knows paths, not how anything is counted.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 
-use super::{Answer, Shared, answer, view};
-use crate::{api, backend::Backend, task::QueueName};
+use super::{Answer, Pairs, Shared, answer, view};
+use crate::{
+    api::{self, schemas},
+    backend::Backend,
+    task::{QueueName, Span},
+};
 
 /// All queues, by name.
 #[utoipa::path(
@@ -22,7 +26,7 @@ pub(crate) async fn queues<B: Backend>(State(http): Shared<B>) -> Answer {
 /// One queue.
 #[utoipa::path(
     get, path = "/api/v1/queues/{queue}", tag = "queues", operation_id = "queue",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(("queue" = schemas::QueueName, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "The queue", body = api::Queue),
         (status = 400, description = "invalid-field"),
@@ -44,4 +48,51 @@ pub(crate) async fn workers<B: Backend>(State(http): Shared<B>) -> Answer {
     answer::ok(&api::Workers {
         workers: workers.iter().map(view::worker).collect(),
     })
+}
+
+/// What happened lately, for charts: of all queues together the last minute, hour or day; of one queue the last hour.
+#[utoipa::path(
+    get, path = "/api/v1/history", tag = "queues", operation_id = "history",
+    params(
+        ("span" = Option<String>, Query, description = "`minute` by seconds, `hour` by minutes (the default) or `day` by quarters of an hour"),
+        ("queue" = Option<String>, Query, description = "One queue, with the span `hour`; absent: all queues together"),
+    ),
+    responses(
+        (status = 200, description = "What happened", body = api::History),
+        (status = 400, description = "invalid-field"),
+        (status = 404, description = "no-such-queue"),
+    )
+)]
+pub(crate) async fn history<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+    let pairs = Pairs::of_query(request.uri().query(), &["span", "queue"])?;
+    let span = pairs.filled("span").map(Span::parse).transpose()?;
+    let queue = pairs.filled("queue").map(QueueName::parse).transpose()?;
+    let view = http
+        .backend
+        .history(queue.clone(), span.unwrap_or_default())
+        .await?;
+    answer::ok(&view::history(queue.as_ref(), &view))
+}
+
+/// What is not well, in words, and what to do next. The worst comes first; empty when all is well.
+#[utoipa::path(
+    get, path = "/api/v1/troubles", tag = "operation", operation_id = "troubles",
+    responses((status = 200, description = "What is not well", body = api::Troubles))
+)]
+pub(crate) async fn troubles<B: Backend>(State(http): Shared<B>) -> Answer {
+    let troubles = find_troubles(&*http.backend).await?;
+    answer::ok(&api::Troubles { troubles })
+}
+
+/// What is not well, by what the backend shows. When writes have stopped it shows its status only, and that says so.
+pub(crate) async fn find_troubles<B: Backend>(
+    backend: &B,
+) -> Result<Vec<api::Trouble>, crate::backend::Error> {
+    let status = backend.status().await?;
+    if status.fault.is_some() {
+        return Ok(api::troubles(&status, &[], &[]));
+    }
+    let queues = backend.queues().await?;
+    let workers = backend.workers().await?;
+    Ok(api::troubles(&status, &queues, &workers))
 }

@@ -10,6 +10,7 @@ mod exectime;
 mod file;
 mod id;
 mod name;
+mod numbers;
 mod object;
 mod options;
 mod payload;
@@ -27,6 +28,7 @@ pub use exectime::ExecTime;
 pub use file::{TaskFile, read_dropped, read_dropped_text};
 pub use id::{IdSource, TaskId, Token};
 pub use name::{Area, FileName, Location};
+pub use numbers::{Distribution, HistorySlot, HistoryView, Quantiles, Span};
 pub use object::{NewTask, Object, TaskObject, from_json, seconds};
 pub use options::{Backoff, Options};
 pub use payload::Payload;
@@ -37,8 +39,8 @@ pub use refusal::Refusal;
 pub use state::State;
 pub use time::{Millis, Now, Tick, WallMillis};
 pub use view::{
-    Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, Event, EventKind, Failure,
-    Health, LeaseView, Page, PageQuery, QueueView, RejectedView, StatusView, SubmitOutcome,
-    TaskView, WorkerView,
+    Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Event, EventKind,
+    Failure, Health, LeaseView, Page, PageQuery, QueueView, RejectedView, Settlement, StatusView,
+    SubmitOutcome, TaskView, WorkerView,
 };
 pub use worker_name::WorkerName;

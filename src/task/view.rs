@@ -4,8 +4,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    ExecTime, LeaseKind, Millis, Options, Payload, Priority, QueueName, Refusal, State, TaskId,
-    Token, WallMillis, WorkerName,
+    Distribution, ExecTime, LeaseKind, Millis, Options, Payload, Priority, QueueName, Refusal,
+    State, TaskId, Token, WallMillis, WorkerName,
 };
 
 /// What became of one submitted task.
@@ -218,6 +218,10 @@ pub struct QueueView {
     pub draining: bool,
     /// How long the ready task that has waited longest has been due.
     pub oldest_due: Option<Millis>,
+    /// How long nobody has asked for its tasks, since the start at most.
+    pub unasked: Millis,
+    /// Tasks that died in the last hour, since the start at most.
+    pub died_lately: u64,
     /// What happened since the daemon started.
     pub counters: Counters,
     /// Tasks submitted a second, over the last minute.
@@ -270,6 +274,17 @@ pub struct RejectedView {
     pub modified: WallMillis,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    pub beginning: String,
+}
+
+/// What is to become of a rejected file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It goes back into the task directory, and is looked at anew.
+    Retry,
+    /// It is deleted.
+    Discard,
 }
 
 /// Whether all is well.
@@ -304,6 +319,8 @@ pub struct StatusView {
     pub spool_failures: u64,
     /// Bytes in the journal since the last checkpoint.
     pub journal_bytes: u64,
+    /// How long ago the last checkpoint was made; `None`: none since the start.
+    pub checkpoint_age: Option<Millis>,
     /// Syncs of the journal since the start.
     pub journal_syncs: u64,
     /// Records written since the start.
@@ -312,10 +329,29 @@ pub struct StatusView {
     pub rejected: u64,
     /// Whether the disk is too full for new tasks.
     pub disk_full: bool,
-    /// Bytes free on the disk, when they could be told.
-    pub disk_free: Option<u64>,
+    /// The disk that the tasks are on, when it could be told.
+    pub disk: Option<DiskSpace>,
+    /// When a change counts as made: `sync`, `interval` or `none`.
+    pub durability: &'static str,
+    /// How long handed out tasks had been due, since the start.
+    pub wait: Distribution,
+    /// How long completed tasks had been held, since the start.
+    pub run: Distribution,
+    /// How long groups of records took until they were where the durability wants them, since the start.
+    pub writes: Distribution,
+    /// Tasks that died in the last hour, since the start at most.
+    pub died_lately: u64,
     /// Why writes have stopped, once they have.
     pub fault: Option<Arc<str>>,
+}
+
+/// The room on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes that can still be written.
+    pub free: u64,
+    /// Bytes in all.
+    pub size: u64,
 }
 
 /// What can happen to a task or a queue.
@@ -356,6 +392,37 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Submitted,
+        Self::Claimed,
+        Self::Completed,
+        Self::Failed,
+        Self::Released,
+        Self::Extended,
+        Self::Expired,
+        Self::Dead,
+        Self::Cancelled,
+        Self::Rescheduled,
+        Self::Retried,
+        Self::Paused,
+        Self::Resumed,
+        Self::Draining,
+        Self::Undrained,
+        Self::Rejected,
+    ];
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| {
+                let words = Self::ALL.map(Self::as_str).join(", ");
+                Refusal::invalid("kind", format!("not one of {words}"))
+            })
+    }
+
     /// The word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -383,8 +450,6 @@ impl EventKind {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its number since the daemon started, rising by one.
-    pub number: u64,
     /// When.
     pub at: WallMillis,
     /// What.
@@ -393,10 +458,20 @@ pub struct Event {
     pub id: Option<TaskId>,
     /// In which queue.
     pub queue: Option<QueueName>,
+    /// The state that the task is in now; `None`: it is gone, or this is not about a task.
+    pub state: Option<State>,
     /// By which worker.
     pub worker: Option<WorkerName>,
     /// Which attempt.
     pub attempt: Option<u32>,
     /// The error, or the reason.
     pub error: Option<Arc<str>>,
+}
+
+impl Event {
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.error.as_deref().map_or(0, str::len)
+    }
 }
