@@ -396,10 +396,10 @@ pub struct Workers {
     pub workers: Vec<Worker>,
 }
 
-/// One event of `GET /api/v1/events`: the `data` of a server-sent event whose `event` is its kind and whose `id` its number.
+/// One event of `GET /api/v1/events`: the `data` of a server-sent event whose `event` is its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
-    /// Its number since the daemon started, rising by one.
+    /// Its number since the daemon started, rising by one as long as somebody listens.
     pub number: u64,
     /// When, in Unix seconds.
     pub at: f64,
@@ -412,6 +412,9 @@ pub struct Event {
     /// In which queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
+    /// The state that the task is in now; absent when it is gone, or when this is not about a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// By which worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
@@ -421,6 +424,18 @@ pub struct Event {
     /// The error, or the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The data of the event `reset` of `GET /api/v1/events`: something was missed, so the state is to be read anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reset {
+    /// `reset`.
+    pub kind: String,
+    /// `restarted`: the daemon was started again; `forgotten`: what was missed is not kept any more; `unknown`: what the
+    /// client sent is not the id of an event.
+    pub reason: String,
+    /// The same in words.
+    pub detail: String,
 }
 
 /// An error: RFC 9457, `application/problem+json`.

@@ -6,8 +6,13 @@
 
 #[cfg(test)]
 pub(crate) mod conformance;
+mod events;
 
 use std::{future::Future, sync::Arc};
+
+pub use events::{
+    EventId, EventLog, EventStream, LINGER, Listeners, Lost, MOST_BYTES, MOST_EVENTS, TooSlow,
+};
 
 pub use crate::task::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Distribution,
@@ -99,8 +104,10 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Answer<HistoryView>> + Send;
     /// Who claims, by name.
     fn workers(&self) -> impl Future<Output = Answer<Vec<WorkerView>>> + Send;
-    /// What happens from now on.
-    fn events(&self) -> EventStream;
+    /// What happens from now on, or from behind `after` on, where that is still known.
+    fn events(&self, after: Option<EventId>) -> EventStream;
+    /// How many listen to events, and how many were too slow.
+    fn listeners(&self) -> Listeners;
     /// Whether all is well, without asking the engine: answers also when it is stuck.
     fn health(&self) -> Health;
 
@@ -124,21 +131,4 @@ pub trait Backend: Send + Sync + 'static {
     fn rescan(&self) -> impl Future<Output = Answer<()>> + Send;
     /// Writes a checkpoint now. Ready when it is durable.
     fn checkpoint(&self) -> impl Future<Output = Answer<()>> + Send;
-}
-
-/// What happens, as it happens. Ends when the listener is too slow, or when the daemon stops.
-#[derive(Debug)]
-pub struct EventStream(tokio::sync::broadcast::Receiver<Arc<Event>>);
-
-impl EventStream {
-    /// A stream of what comes through `receiver`.
-    #[must_use]
-    pub const fn new(receiver: tokio::sync::broadcast::Receiver<Arc<Event>>) -> Self {
-        Self(receiver)
-    }
-
-    /// The next event; `None` at the end.
-    pub async fn next(&mut self) -> Option<Arc<Event>> {
-        self.0.recv().await.ok()
-    }
 }

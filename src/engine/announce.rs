@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Engine, io::Output, workers::Deed};
 use crate::{
     systemd::{catalog, logging::LIFE},
-    task::{Event, EventKind, Now, QueueName, Record, TaskId, Then, WorkerName},
+    task::{Event, EventKind, ExecTime, Now, QueueName, Record, State, TaskId, Then, WorkerName},
 };
 
 /// Logs what belongs to a task's ordinary life.
@@ -53,12 +53,15 @@ impl Engine {
             Record::Expired { .. } => Some("the lease expired".into()),
             _ => None,
         };
-        let event = self.event(now, kind, id, queue);
         let event = Event {
+            at: now.wall,
+            kind,
+            id,
+            queue,
+            state: self.state_after(now, record),
             worker,
             attempt: attempt.filter(|count| *count > 0),
             error,
-            ..event
         };
         // The frame that holds the record is open, so there is a frame to wait for.
         let seq = self
@@ -80,31 +83,41 @@ impl Engine {
     ) {
         if self.listening {
             let event = Event {
+                at: now.wall,
+                kind,
+                id,
+                queue,
+                state: None,
+                worker: None,
+                attempt: None,
                 error,
-                ..self.event(now, kind, id, queue)
             };
             self.emit(Output::Event(Arc::new(event)), out);
         }
     }
 
-    fn event(
-        &mut self,
-        now: Now,
-        kind: EventKind,
-        id: Option<TaskId>,
-        queue: Option<QueueName>,
-    ) -> Event {
-        self.event_number += 1;
-        Event {
-            number: self.event_number,
-            at: now.wall,
-            kind,
-            id,
-            queue,
-            worker: None,
-            attempt: None,
-            error: None,
-        }
+    /// The state to which `record` is about to bring its task; `None`: it ends it, or is not about one.
+    fn state_after(&self, now: Now, record: &Record) -> Option<State> {
+        let waits = |exectime: ExecTime| {
+            if exectime.is_due(now.wall) {
+                State::Ready
+            } else {
+                State::Scheduled
+            }
+        };
+        Some(match record {
+            Record::Submitted(task) => waits(task.exectime),
+            Record::Claimed(_) | Record::Extended { .. } => State::Leased,
+            Record::Failed { then, .. } | Record::Expired { then, .. } => match then {
+                Then::Retry(exectime) => waits(*exectime),
+                Then::Dead => State::Dead,
+            },
+            Record::Released { id } | Record::Retried { id } => {
+                waits(self.queue.get(*id)?.exectime)
+            }
+            Record::Rescheduled { exectime, .. } => waits(*exectime),
+            _ => return None,
+        })
     }
 
     fn note_deed(&mut self, now: Now, record: &Record, worker: Option<&WorkerName>) {

@@ -23,7 +23,6 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use tokio::sync::broadcast;
 
 use super::{
     Engine, Entropy, Loader, Settings, clock,
@@ -34,19 +33,18 @@ use super::{
     mailbox::{For, Mailbox},
 };
 use crate::{
+    backend::EventLog,
     store::{
         Boot, DataDirError, Disk, DiskError, DropLimits, Found, JournalStart, Latched,
         LiveDropLimits, Lock, LockError, RealDisk, RecoverError, Spool, WatchError, Watcher,
         prepare, recover,
     },
     systemd::catalog,
-    task::{Event, Location, Now, TaskId},
+    task::{Location, Now, TaskId},
 };
 
 /// How many inputs, and how many requests, are taken before what has gathered is written.
 const INPUTS_A_TURN: usize = 1024;
-/// How many events a listener may be behind before it is dropped.
-const EVENTS: usize = 4096;
 
 /// What a start needs to know.
 #[derive(Debug, Clone)]
@@ -159,7 +157,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
 
     let mailbox = Arc::new(Mailbox::default());
     let (closing, closed) = bounded(1);
-    let (events, _) = broadcast::channel(EVENTS);
+    let events = Arc::new(EventLog::new(entropy()() as u32));
     let signs = Arc::new(Signs::default());
     let hands = Hands::start(
         &latched,
@@ -182,7 +180,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     watcher.inspect(doubles);
     let handle = Arc::new(Handle::new(
         Arc::clone(&mailbox),
-        events.clone(),
+        Arc::clone(&events),
         Arc::clone(&signs),
         drops,
     ));
@@ -197,6 +195,8 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
         callers: HashMap::default(),
         hands,
         events,
+        listening: false,
+        has_told: false,
         signs: Arc::clone(&signs),
         closing,
         disk: real,
@@ -324,7 +324,11 @@ struct Driver {
     watcher: Watcher,
     callers: HashMap<Ticket, Caller, RandomState>,
     hands: Hands,
-    events: broadcast::Sender<Arc<Event>>,
+    events: Arc<EventLog>,
+    /// Whether the engine makes events.
+    listening: bool,
+    /// Whether events were kept that listeners have not heard of.
+    has_told: bool,
     signs: Arc<Signs>,
     closing: Sender<()>,
     disk: Arc<RealDisk>,
@@ -394,6 +398,11 @@ impl Driver {
         let mut taken = std::mem::take(&mut self.taken);
         self.mailbox.0.take(want, left, INPUTS_A_TURN, &mut taken);
         let now = clock::now();
+        // After the taking: who asked after it began to listen hears of what it asked.
+        if self.listening != self.events.wanted() {
+            self.listening = !self.listening;
+            self.engine.step(now, Input::Listening(self.listening), out);
+        }
         for post in taken.drain(..) {
             if !self.take(now, post, out) {
                 return false;
@@ -410,7 +419,7 @@ impl Driver {
         while !out.is_empty() {
             let mut inputs = Vec::new();
             for output in out.drain(..) {
-                inputs.extend(self.one(output));
+                inputs.extend(self.one(now, output));
             }
             let fed_back = !inputs.is_empty();
             for input in inputs {
@@ -421,16 +430,18 @@ impl Driver {
                 self.engine.step(now, Input::Flush, out);
             }
         }
+        if self.has_told {
+            self.has_told = false;
+            self.events.wake();
+        }
     }
 
-    fn one(&mut self, output: Output) -> Option<Input> {
+    fn one(&mut self, now: Now, output: Output) -> Option<Input> {
         match output {
             Output::Reply(ticket, result) => return self.answer(ticket, result),
             Output::Event(event) => {
-                // Fails when nobody listens.
-                if self.events.send(event).is_err() {
-                    return Some(Input::Listening(false));
-                }
+                self.events.publish(now.tick, event);
+                self.has_told = true;
             }
             Output::Write(group) => self.hands.journal(JournalWork::Write(group)),
             Output::MakeSegment(segment) => self.hands.segment(segment),

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use super::{
     Live,
@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     backend::{
-        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, Event, EventStream, Failure,
-        Fault, Health, HistoryView, Page, PageQuery, QueueView, RejectedView, StatusView,
-        SubmitOutcome, TaskView, WorkerView,
+        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
+        Failure, Fault, Health, HistoryView, Listeners, Page, PageQuery, QueueView, RejectedView,
+        StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     store::LiveDropLimits,
     task::{Millis, NewTask, Payload, QueueName, Refusal, Span, State, TaskId, Token, WallMillis},
@@ -61,7 +61,7 @@ impl Signs {
 pub struct Handle {
     mailbox: Arc<Mailbox>,
     tickets: AtomicU64,
-    events: broadcast::Sender<Arc<Event>>,
+    events: Arc<EventLog>,
     signs: Arc<Signs>,
     drops: LiveDropLimits,
 }
@@ -69,7 +69,7 @@ pub struct Handle {
 impl Handle {
     pub(super) const fn new(
         mailbox: Arc<Mailbox>,
-        events: broadcast::Sender<Arc<Event>>,
+        events: Arc<EventLog>,
         signs: Arc<Signs>,
         drops: LiveDropLimits,
     ) -> Self {
@@ -301,11 +301,13 @@ impl Backend for Handle {
         }
     }
 
-    fn events(&self) -> EventStream {
-        let stream = EventStream::new(self.events.subscribe());
-        // When the line is full for a moment the next listener asks again; an engine that is gone tells nothing.
-        drop(self.mailbox.try_post(Post::Input(Input::Listening(true))));
-        stream
+    fn events(&self, after: Option<EventId>) -> EventStream {
+        // The engine's thread looks before it takes the next request, so whatever is asked from now on is told.
+        self.events.listen(after)
+    }
+
+    fn listeners(&self) -> Listeners {
+        self.events.listeners()
     }
 
     fn health(&self) -> Health {

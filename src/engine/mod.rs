@@ -207,7 +207,6 @@ pub struct Engine {
     /// Whether as many file changes waited as may, when that was last looked at.
     crowded: bool,
     listening: bool,
-    event_number: u64,
     syncs: u64,
     records: u64,
     rejected: u64,

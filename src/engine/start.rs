@@ -82,7 +82,6 @@ impl Loader {
             looks: VecDeque::new(),
             crowded: false,
             listening: false,
-            event_number: 0,
             syncs: 0,
             records: 0,
             rejected: 0,

@@ -23,6 +23,7 @@ mod pairs;
 mod problem;
 mod process;
 mod queues;
+mod schemas;
 mod scrape;
 mod serve;
 mod task;

@@ -24,6 +24,15 @@ impl Pairs {
 
     /// The parameters of a query string. Only `known` names are taken, each at most once.
     pub(crate) fn of_query(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+        Self::of_query_repeating(query, known, &[])
+    }
+
+    /// The same, but those in `repeatable` as often as one likes.
+    pub(crate) fn of_query_repeating(
+        query: Option<&str>,
+        known: &[&str],
+        repeatable: &[&str],
+    ) -> Result<Self, Problem> {
         let pairs = Self::parse(query.unwrap_or_default())?;
         for (index, (name, _)) in pairs.0.iter().enumerate() {
             if !known.contains(&name.as_str()) {
@@ -37,7 +46,8 @@ impl Pairs {
                     format!("not a query parameter that is known here; {known}"),
                 ));
             }
-            if pairs.0[..index].iter().any(|(before, _)| before == name) {
+            let given_before = || pairs.0[..index].iter().any(|(before, _)| before == name);
+            if !repeatable.contains(&name.as_str()) && given_before() {
                 return Err(Problem::invalid(name.clone(), "given twice"));
             }
         }
@@ -49,6 +59,15 @@ impl Pairs {
         self.0
             .iter()
             .find_map(|(one, value)| (one == name).then_some(value.as_str()))
+    }
+
+    /// All values of `name` that are not blank, in their order.
+    pub(crate) fn all_filled(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(move |(one, _)| one == name)
+            .map(|(_, value)| value.trim())
+            .filter(|value| !value.is_empty())
     }
 
     /// The value of `name`, if it was given and is not blank: a form sends what was left empty as nothing between.

@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::{Answer, Shared, answer, process};
 use crate::{
-    backend::{Backend, Counters, Error, QueueView, StatusView},
+    backend::{Backend, Counters, Error, Listeners, QueueView, StatusView},
     systemd::logging,
     task::{Millis, State as TaskState},
 };
@@ -44,6 +44,7 @@ pub(crate) async fn metrics<B: Backend>(State(http): Shared<B>) -> Answer {
             "Whether requests are served.",
             u8::from(health.ready),
         );
+        of_listeners(http.backend.listeners());
         of_process();
         of_log();
     });
@@ -208,6 +209,20 @@ fn of_log() {
         describe_counter!(name, help);
         counter!(name).absolute(value);
     }
+}
+
+fn of_listeners(listeners: Listeners) {
+    plain(
+        "workqueue_event_listeners",
+        "Open streams of events.",
+        listeners.now as f64,
+    );
+    let name = "workqueue_event_listeners_dropped_total";
+    describe_counter!(
+        name,
+        "Streams of events ended because their readers were too slow."
+    );
+    counter!(name).absolute(listeners.dropped);
 }
 
 fn of_process() {

@@ -180,13 +180,14 @@ pub(crate) fn worker(view: &WorkerView) -> api::Worker {
 }
 
 /// An event.
-pub(crate) fn event(event: &Event) -> api::Event {
+pub(crate) fn event(number: u64, event: &Event) -> api::Event {
     api::Event {
-        number: event.number,
+        number,
         at: event.at.as_secs_f64(),
         kind: event.kind.as_str().to_owned(),
         id: event.id.map(|id| id.to_string()),
         queue: event.queue.as_ref().map(ToString::to_string),
+        state: event.state.map(|state| state.as_str().to_owned()),
         worker: event.worker.as_ref().map(ToString::to_string),
         attempt: event.attempt,
         error: event.error.as_deref().map(str::to_owned),

@@ -381,6 +381,37 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 16] = [
+        Self::Submitted,
+        Self::Claimed,
+        Self::Completed,
+        Self::Failed,
+        Self::Released,
+        Self::Extended,
+        Self::Expired,
+        Self::Dead,
+        Self::Cancelled,
+        Self::Rescheduled,
+        Self::Retried,
+        Self::Paused,
+        Self::Resumed,
+        Self::Draining,
+        Self::Undrained,
+        Self::Rejected,
+    ];
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| {
+                let words = Self::ALL.map(Self::as_str).join(", ");
+                Refusal::invalid("kind", format!("not one of {words}"))
+            })
+    }
+
     /// The word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -408,8 +439,6 @@ impl EventKind {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its number since the daemon started, rising by one.
-    pub number: u64,
     /// When.
     pub at: WallMillis,
     /// What.
@@ -418,10 +447,20 @@ pub struct Event {
     pub id: Option<TaskId>,
     /// In which queue.
     pub queue: Option<QueueName>,
+    /// The state that the task is in now; `None`: it is gone, or this is not about a task.
+    pub state: Option<State>,
     /// By which worker.
     pub worker: Option<WorkerName>,
     /// Which attempt.
     pub attempt: Option<u32>,
     /// The error, or the reason.
     pub error: Option<Arc<str>>,
+}
+
+impl Event {
+    /// About how many bytes it takes in memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.error.as_deref().map_or(0, str::len)
+    }
 }

@@ -5,14 +5,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::Notify;
 
 use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Counters, Cursor, DiskSpace,
-        Distribution, Error, Event, EventStream, Failure, Fault, Health, HistorySlot, HistoryView,
-        LeaseView, Page, PageQuery, Quantiles, QueueView, RejectedView, Span, StatusView,
-        SubmitOutcome, TaskView, WorkerView,
+        Distribution, Error, EventId, EventLog, EventStream, Failure, Fault, Health, HistorySlot,
+        HistoryView, LeaseView, Listeners, Page, PageQuery, Quantiles, QueueView, RejectedView,
+        Span, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     task::{
         ExecTime, IdSource, Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token,
@@ -42,7 +42,7 @@ pub(crate) struct FakeBackend {
     pub(crate) wake: Notify,
     /// A call of `submit` has taken something.
     pub(crate) taken: Notify,
-    pub(crate) events: broadcast::Sender<Arc<Event>>,
+    pub(crate) events: Arc<EventLog>,
 }
 
 fn lengths(micros: &[u64]) -> Distribution {
@@ -75,7 +75,7 @@ impl Default for FakeBackend {
             withdrawn: Arc::default(),
             wake: Notify::new(),
             taken: Notify::new(),
-            events: broadcast::channel(16).0,
+            events: Arc::new(EventLog::new(0x5f3a_9c01)),
         }
     }
 }
@@ -402,8 +402,12 @@ impl Backend for FakeBackend {
         }])
     }
 
-    fn events(&self) -> EventStream {
-        EventStream::new(self.events.subscribe())
+    fn events(&self, after: Option<EventId>) -> EventStream {
+        self.events.listen(after)
+    }
+
+    fn listeners(&self) -> Listeners {
+        self.events.listeners()
     }
 
     fn health(&self) -> Health {
