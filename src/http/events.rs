@@ -14,9 +14,9 @@ use futures_util::stream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Pairs, Problem, Shared, answer, schemas, view};
+use super::{Answer, Pairs, Problem, Shared, answer, view};
 use crate::{
-    api,
+    api::{self, schemas},
     backend::{Backend, Event, EventId, EventKind, EventStream, Lost, TooSlow},
     task::{QueueName, State as TaskState},
 };

@@ -6,7 +6,7 @@ use axum::extract::{Path, Request, State};
 
 use super::{Answer, HttpLimits, Shared, answer, body, task};
 use crate::{
-    api,
+    api::{self, schemas},
     backend::{Backend, Failure},
     task::{Millis, Options, Payload, Refusal, TaskId, Token, seconds},
 };
@@ -14,7 +14,7 @@ use crate::{
 /// Complete a task.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/complete", tag = "leases", operation_id = "complete",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     request_body = api::Complete,
     responses(
         (status = 200, description = "It is finished", body = api::Done),
@@ -43,7 +43,7 @@ pub(crate) async fn complete<B: Backend>(
 /// Tell of a failed attempt.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/fail", tag = "leases", operation_id = "fail",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     request_body = api::Fail,
     responses(
         (status = 200, description = "The task as it stands now", body = api::Task),
@@ -75,7 +75,7 @@ pub(crate) async fn fail<B: Backend>(
 /// Give a task back; the attempt does not count.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/release", tag = "leases", operation_id = "release",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     request_body = api::Release,
     responses(
         (status = 200, description = "It is ready again", body = api::Done),
@@ -101,7 +101,7 @@ pub(crate) async fn release<B: Backend>(
 /// Make a lease longer.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/extend", tag = "leases", operation_id = "extend",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     request_body = api::Extend,
     responses(
         (status = 200, description = "When it ends now", body = api::Extended),

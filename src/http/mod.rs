@@ -9,6 +9,7 @@
 mod answer;
 mod body;
 mod claim;
+mod docs;
 mod events;
 mod forms;
 mod guard;
@@ -23,7 +24,6 @@ mod pairs;
 mod problem;
 mod process;
 mod queues;
-mod schemas;
 mod scrape;
 mod serve;
 mod task;
@@ -43,9 +43,12 @@ use tokio_util::sync::CancellationToken;
 pub use openapi::openapi_json;
 pub use serve::{Routed, serve_tcp, serve_unix};
 
-pub(crate) use answer::{Answer, nothing_to_tell, ok};
+pub(crate) use answer::{Answer, json as json_answer, nothing_to_tell, ok};
 pub(crate) use body::{json, json_or_default};
+pub(crate) use docs::content as docs_content;
 pub(crate) use guard::with_layers;
+pub(crate) use openapi::{Description, of_admin as describe_admin};
+pub(crate) use page::respond as page_answer;
 pub(crate) use pairs::Pairs;
 pub(crate) use problem::Problem;
 pub(crate) use queues::find_troubles;
@@ -164,6 +167,8 @@ pub fn router<B: Backend>(http: Http<B>) -> Router {
         )
         .route("/api/complete", post(original::complete::<B>))
         .route("/style.css", get(page::style))
+        .route("/api/openapi.json", get(openapi::document))
+        .route("/api/docs", get(docs::show))
         .with_state(Arc::clone(&http));
     with_layers(routes(&http).merge(pages), &http)
 }
@@ -196,7 +201,6 @@ pub(crate) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {
         .route("/metrics", get(scrape::metrics::<B>))
         .route("/healthz", get(health::alive::<B>))
         .route("/readyz", get(health::ready::<B>))
-        .route("/api/openapi.json", get(openapi::document))
         .route("/problems/{name}", get(page::problem))
         .with_state(Arc::clone(http))
 }

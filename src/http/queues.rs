@@ -6,7 +6,7 @@ use axum::extract::{Path, Request, State};
 
 use super::{Answer, Pairs, Shared, answer, view};
 use crate::{
-    api,
+    api::{self, schemas},
     backend::Backend,
     task::{QueueName, Span},
 };
@@ -26,7 +26,7 @@ pub(crate) async fn queues<B: Backend>(State(http): Shared<B>) -> Answer {
 /// One queue.
 #[utoipa::path(
     get, path = "/api/v1/queues/{queue}", tag = "queues", operation_id = "queue",
-    params(("queue" = String, Path, description = "The queue's name")),
+    params(("queue" = schemas::QueueName, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "The queue", body = api::Queue),
         (status = 400, description = "invalid-field"),
