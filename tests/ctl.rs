@@ -252,6 +252,13 @@ fn wait_says_by_its_exit_code_how_the_task_ended() {
     let (code, out, _) = waiting.end();
     let event: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &event["kind"]), (0, &json!("completed")));
+    assert_eq!(event["result"], json!({"size": 7}));
+
+    let waiting = Waiting::start(&daemon, &[]);
+    let body = json!({"token": claim(&daemon)["token"], "result": "as text"}).to_string();
+    daemon.post(&format!("/api/v1/tasks/{}/complete", waiting.id), &body);
+    let (code, out, err) = waiting.end();
+    assert_eq!((code, out.as_str()), (0, "as text\n"), "{err}");
 
     let waiting = Waiting::start(&daemon, &["--max-attempts", "1"]);
     let body = json!({"token": claim(&daemon)["token"], "error": "no\u{1b}[2Jpaper"}).to_string();
