@@ -159,9 +159,11 @@ fn a_long_stream_shows_how_far_it_is_and_leaves_only_the_outcome() {
     let mut lines = 0;
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
+            // Long lines: what is watched is time, and each is a task that has to be taken.
+            let line = format!("{{\"payload\": \"{}\"}}\n", "x".repeat(30_000));
             let mut lines = 0;
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                feed.write_all(b"{\"payload\": 1}\n").unwrap();
+                feed.write_all(line.as_bytes()).unwrap();
                 lines += 1;
             }
             drop(feed);
