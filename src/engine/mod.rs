@@ -69,8 +69,8 @@ use crate::{
     store::{DropLimits, Ledger, Seq},
     systemd::catalog,
     task::{
-        Area, Distribution, FileName, IdSource, Location, Millis, NewTask, Now, QueueName, Record,
-        Refusal, Source, TaskId, Tick, Token,
+        Area, Distribution, FileName, IdSource, Location, Millis, NewTask, Now, Payload, QueueName,
+        Record, Refusal, Source, TaskId, Tick, Token,
     },
 };
 
@@ -209,6 +209,8 @@ pub struct Engine {
     /// Whether as many file changes waited as may, when that was last looked at.
     crowded: bool,
     listening: bool,
+    /// What the worker had to say of the task that is completed next, for listeners: the record has it only where it is kept.
+    told: Option<Payload>,
     syncs: u64,
     records: u64,
     rejected: u64,

@@ -269,10 +269,12 @@ impl Engine {
         token: Option<Token>,
         result: Option<Payload>,
     ) -> Outcome {
+        let told = result.clone().filter(|_| self.listening);
         let result = self.result_if_room(result);
-        self.end(now, |engine| {
-            engine.queue.decide_complete(id, token, result, now)
-        })
+        let record = self.queue.decide_complete(id, token, result, now)?;
+        self.told = told;
+        self.commit(now, &[record]);
+        Ok(Response::Done)
     }
 
     fn fail(&mut self, now: Now, id: TaskId, token: Token, mut failure: Failure) -> Outcome {

@@ -82,6 +82,7 @@ impl Loader {
             looks: VecDeque::new(),
             crowded: false,
             listening: false,
+            told: None,
             syncs: 0,
             records: 0,
             rejected: 0,

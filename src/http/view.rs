@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::{
     api,
     backend::{
-        Counters, Event, HistorySlot, HistoryView, Quantiles, QueueView, RejectedView, TaskView,
-        WorkerView,
+        Counters, Event, EventResult, HistorySlot, HistoryView, Quantiles, QueueView, RejectedView,
+        TaskView, WorkerView,
     },
     task::{Backoff, LeaseKind, Millis, QueueName, State},
 };
@@ -191,6 +191,14 @@ pub(crate) fn event(number: u64, event: &Event) -> api::Event {
         worker: event.worker.as_ref().map(ToString::to_string),
         attempt: event.attempt,
         error: event.error.as_deref().map(str::to_owned),
+        result: match &event.result {
+            Some(EventResult::Whole(result)) => Some(result.clone()),
+            Some(EventResult::TooLong(_)) | None => None,
+        },
+        result_bytes: match event.result {
+            Some(EventResult::TooLong(bytes)) => Some(bytes as u64),
+            Some(EventResult::Whole(_)) | None => None,
+        },
     }
 }
 

@@ -40,7 +40,7 @@ pub use state::State;
 pub use time::{Millis, Now, Tick, WallMillis};
 pub use view::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Event, EventKind,
-    Failure, Health, LeaseView, Page, PageQuery, QueueView, RejectedView, Settlement, StatusView,
-    SubmitOutcome, TaskView, WorkerView,
+    EventResult, Failure, Health, LeaseView, Page, PageQuery, QueueView, RejectedView, Settlement,
+    StatusView, SubmitOutcome, TaskView, WorkerView,
 };
 pub use worker_name::WorkerName;
