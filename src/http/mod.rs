@@ -10,6 +10,7 @@ mod answer;
 mod body;
 mod claim;
 mod events;
+mod exposition;
 mod forms;
 mod guard;
 mod health;
@@ -30,6 +31,7 @@ mod task;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;
+mod timing;
 mod view;
 
 use std::{fmt, sync::Arc};
@@ -42,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use openapi::openapi_json;
 pub use serve::{Routed, serve_tcp, serve_unix};
+pub use timing::Times;
 
 pub(crate) use answer::{Answer, nothing_to_tell, ok};
 pub(crate) use body::{json, json_or_default};
@@ -75,6 +78,8 @@ pub struct Http<B> {
     /// The names by which the server may be called (`Host`), besides `localhost` and plain addresses; `None`: any.
     /// A page of another site that points its own name at this machine (DNS rebinding) is refused by it.
     pub hosts: Option<Arc<[Box<str>]>>,
+    /// How long requests took.
+    pub times: Arc<Times>,
 }
 
 impl<B> Http<B> {
@@ -87,6 +92,7 @@ impl<B> Http<B> {
             stop,
             tokens: Arc::default(),
             hosts: None,
+            times: Arc::default(),
         }
     }
 }
@@ -100,6 +106,7 @@ impl<B> Clone for Http<B> {
             stop: self.stop.clone(),
             tokens: Arc::clone(&self.tokens),
             hosts: self.hosts.clone(),
+            times: Arc::clone(&self.times),
         }
     }
 }
