@@ -7,7 +7,7 @@ use std::{any::Any, net::IpAddr, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
@@ -15,18 +15,27 @@ use axum::{
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use super::{
-    Http,
+    Clock, Http,
     problem::{self, Problem},
+    timing::{self, NO_ROUTE, Times},
 };
 
 /// Pages load their stylesheet, their script and their icon, send forms only home, and run nothing that stands in them.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What a request is checked for, apart from the backend's type.
-#[derive(Debug)]
 struct Guard {
     tokens: Arc<[Box<str>]>,
     hosts: Option<Arc<[Box<str>]>>,
+    clock: Clock,
+    times: Arc<Times>,
+}
+
+impl std::fmt::Debug for Guard {
+    /// Tokens are secrets: not shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
 }
 
 /// The router with what all paths share: problem documents for unknown paths, methods and panics, the guard, and headers.
@@ -34,6 +43,8 @@ pub(crate) fn with_layers<B>(router: Router, http: &Http<B>) -> Router {
     let guard = Arc::new(Guard {
         tokens: Arc::clone(&http.tokens),
         hosts: http.hosts.clone(),
+        clock: Arc::clone(&http.clock),
+        times: Arc::clone(&http.times),
     });
     let header = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
@@ -83,10 +94,18 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
 }
 
 async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.admit(&request) {
+    let begun = (guard.clock)().tick;
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = timing::method(request.method());
+    let response = match guard.admit(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
-    }
+    };
+    let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+    let took = (guard.clock)().tick.0.saturating_sub(begun.0);
+    let status = response.status();
+    guard.times.note(route, method, status, took / 1000);
+    response
 }
 
 impl Guard {
