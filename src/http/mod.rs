@@ -21,6 +21,7 @@ mod openapi;
 mod original;
 mod pages;
 mod pairs;
+mod patience;
 mod problem;
 mod process;
 mod queues;
