@@ -693,7 +693,8 @@ pub struct Count {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogLevel {
-    /// `error`, `warn`, `info`, `debug` or `trace`, or directives like `info,workqueue::engine=debug`.
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or directives like `info,workqueue::engine=debug`.
+    #[schema(min_length = 1, example = "info")]
     pub level: String,
 }
 

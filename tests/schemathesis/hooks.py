@@ -45,6 +45,15 @@ def before_call(context, case, kwargs):
         if query.get("follow") in (None, True, "true"):
             query["follow"] = "false"
         case.query = query
+    if isinstance(case.body, dict) and isinstance(case.query, dict):
+        # In the query or in the body, not in both.
+        for name in ("queue", "state"):
+            if case.body.get(name) is not None:
+                case.query.pop(name, None)
+    if path == "/log-level" and isinstance(case.body, dict):
+        # Directives have a grammar of their own, of which the description gives an example.
+        if isinstance(case.body.get("level"), str) and case.body["level"]:
+            case.body["level"] = "info"
     for one in objects(case.body):
         if path == "/api/v1/claim" and is_number(one.get("wait")) and 0 < one["wait"] <= 300:
             one["wait"] = 0
