@@ -24,6 +24,7 @@ mod hands;
 mod io;
 mod mailbox;
 mod pace;
+mod past;
 mod payloads;
 mod requests;
 mod room;
@@ -56,6 +57,7 @@ use self::{
     files::{DoneTask, Files},
     full::Full,
     pace::Pace,
+    past::Past,
     payloads::Parked,
     workers::Workers,
     writing::Checkpointing,
@@ -171,6 +173,7 @@ pub struct Engine {
     bodies: Bodies,
     waiting: Waiting,
     workers: Workers,
+    past: Past,
     /// Answers and events that wait for a frame to be written.
     held: VecDeque<(Seq, Output)>,
     /// Requests that wait for payloads to be read.

@@ -8,6 +8,7 @@
 mod codec;
 mod exectime;
 mod file;
+mod happening;
 mod id;
 mod name;
 mod numbers;
@@ -28,6 +29,7 @@ pub use exectime::ExecTime;
 pub use file::{TaskFile, read_dropped, read_dropped_text};
 pub use id::{IdSource, TaskId, Token};
 pub use name::{Area, FileName, Location};
+pub use happening::{Happening, TaskHistory};
 pub use numbers::{Distribution, HistorySlot, HistoryView, Quantiles, Span};
 pub use object::{NewTask, Object, TaskObject, from_json, seconds};
 pub use options::{Backoff, Options};
