@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use super::{
     super::{Http, Pairs, Problem, Shared, pairs},
     frame::{self, Body, Place},
-    notice, submit, table, words,
+    notice, past, submit, table, words,
 };
 use crate::{
     backend::{Backend, TaskView},
@@ -86,6 +86,7 @@ fn body<B>(http: &Http<B>, task: &TaskView, notice: &Markup, filled: &submit::Fi
         (error(task))
         (payload(task))
         (facts(task, now, data_dir.as_deref()))
+        (past::history(task, now))
         (actions(task, filled))
     };
     Body {

@@ -150,6 +150,7 @@ impl FakeBackend {
             attempts: 0,
             lease: None,
             last_error: None,
+            history: None,
             payload: task.payload,
         }
     }
