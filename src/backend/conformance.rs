@@ -1,8 +1,8 @@
 //! What any [`Backend`] must hold, whatever it keeps its tasks in: run on every implementation.
 
 use super::{
-    Answer, Backend, Change, ClaimAnswer, ClaimRequest, Completion, Error, Failure, HistorySlot,
-    HistoryView, PageQuery,
+    Answer, Backend, Change, ClaimAnswer, ClaimRequest, Completion, Error, Event, EventKind,
+    EventResult, Failure, HistorySlot, HistoryView, PageQuery,
 };
 use crate::task::{
     Backoff, ExecTime, LeaseKind, Millis, NewTask, Options, Payload, Priority, QueueName, Refusal,
@@ -69,6 +69,7 @@ pub(crate) async fn suite(backend: &impl Backend) {
     piggy_back(backend).await;
     many(backend).await;
     history(backend).await;
+    results(backend).await;
 }
 
 async fn order(backend: &impl Backend) {
@@ -378,5 +379,44 @@ async fn history(backend: &impl Backend) {
     assert_eq!(
         refusal(backend.history(Some(queue("untold")), Span::Hour).await),
         Refusal::NoSuchQueue(queue("untold"))
+    );
+}
+
+/// A listener hears what a worker had to say of the task that it completed, also where results are not kept.
+async fn results(backend: &impl Backend) {
+    let mut events = backend.events(None);
+    let long = "a".repeat(Event::MOST_RESULT);
+    for result in ["short", &long] {
+        submit(backend, task("results", "a")).await;
+        let (id, token) = claim_one(backend, "results").await;
+        let result = Some(Payload::from_text(result));
+        backend.complete(id, Some(token), result).await.unwrap();
+    }
+    submit(backend, task("results", "b")).await;
+    let (id, token) = claim_one(backend, "results").await;
+    let result = Some(Payload::from_text("with a claim"));
+    let request = ClaimRequest {
+        complete: vec![Completion { id, token, result }],
+        max: 0,
+        ..ask("results")
+    };
+    backend.claim(request).await.unwrap();
+    submit(backend, task("results", "c")).await;
+    let (id, token) = claim_one(backend, "results").await;
+    backend.complete(id, Some(token), None).await.unwrap();
+
+    let mut heard = Vec::new();
+    while heard.len() < 4 {
+        match events.try_next().unwrap() {
+            Some(event) if event.kind == EventKind::Completed => heard.push(event.result.clone()),
+            Some(event) => assert_eq!(event.result, None),
+            None => events.news().await,
+        }
+    }
+    let whole = |text| Some(EventResult::Whole(Payload::from_text(text)));
+    let too_long = Some(EventResult::TooLong(long.len() + 2));
+    assert_eq!(
+        heard,
+        [whole("short"), too_long, whole("with a claim"), None]
     );
 }
