@@ -26,6 +26,7 @@ mod io;
 mod line;
 mod mailbox;
 mod pace;
+mod past;
 mod payloads;
 mod requests;
 mod room;
@@ -58,6 +59,7 @@ use self::{
     files::{DoneTask, Files},
     full::Full,
     pace::Pace,
+    past::Past,
     payloads::Parked,
     workers::Workers,
     writing::Checkpointing,
@@ -173,6 +175,7 @@ pub struct Engine {
     bodies: Bodies,
     waiting: Waiting,
     workers: Workers,
+    past: Past,
     /// Answers and events that wait for a frame to be written.
     held: VecDeque<(Seq, Output)>,
     /// Requests that wait for payloads to be read.
