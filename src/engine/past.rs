@@ -119,11 +119,7 @@ impl Past {
         let between = kept.into_iter().flat_map(|kept| &kept.happenings).cloned();
         TaskHistory {
             left_out: kept.map_or(0, |kept| kept.left_out),
-            happenings: [first]
-                .into_iter()
-                .chain(between)
-                .chain(present)
-                .collect(),
+            happenings: [first].into_iter().chain(between).chain(present).collect(),
         }
     }
 

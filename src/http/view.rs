@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::{
     api,
     backend::{
-        Counters, Event, EventResult, Happening, HistorySlot, HistoryView, Quantiles, QueueView, RejectedView,
-        TaskView, WorkerView,
+        Counters, Event, EventResult, Happening, HistorySlot, HistoryView, Quantiles, QueueView,
+        RejectedView, TaskView, WorkerView,
     },
     task::{Backoff, ExecTime, LeaseKind, Millis, Priority, QueueName, State, WallMillis},
 };
