@@ -142,7 +142,7 @@ pub struct NewTask {
     pub exectime: Option<i64>,
     /// Not before so many seconds from now; instead of `exectime`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 253_402_300_799_i64)]
+    #[schema(minimum = 0, maximum = 250_000_000_000_i64)]
     pub delay: Option<f64>,
     /// A UUID of the caller's, so that submitting again is safe.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,7 +212,7 @@ pub struct Claim {
     #[schema(value_type = Vec<schemas::QueueName>, min_items = 1, max_items = 100, required = false)]
     pub queues: Vec<String>,
     /// At most so many tasks; 0 to 1000. Default: 1.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "crate::task::whole")]
     #[schema(minimum = 0, maximum = 1000, required = false, default = 1)]
     pub max: u32,
     /// Seconds to wait for the first one. Default: 0; at most 300.
@@ -330,13 +330,13 @@ pub struct Fail {
     /// The lease's token.
     #[schema(value_type = schemas::Token)]
     pub token: String,
-    /// Why; longer than 4 KiB is cut.
+    /// Why; longer than 4 KiB is cut. Default: a text that says that no reason was given.
     #[serde(default)]
     #[schema(required = false)]
     pub error: String,
     /// Seconds until the next attempt. Default: the task's backoff.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 253_402_300_799_i64)]
+    #[schema(minimum = 0, maximum = 250_000_000_000_i64)]
     pub retry_in: Option<f64>,
     /// No more attempts.
     #[serde(default)]
@@ -381,15 +381,23 @@ pub struct Extended {
 #[serde(deny_unknown_fields)]
 pub struct Patch {
     /// The new priority.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::task::whole_or_null"
+    )]
     pub priority: Option<i32>,
     /// The new exectime, in Unix seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::task::whole_or_null"
+    )]
     #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
     pub exectime: Option<i64>,
     /// Not before so many seconds from now; instead of `exectime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 253_402_300_799_i64)]
+    #[schema(minimum = 0, maximum = 250_000_000_000_i64)]
     pub delay: Option<f64>,
 }
 
@@ -737,7 +745,8 @@ pub struct Count {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogLevel {
-    /// `error`, `warn`, `info`, `debug` or `trace`, or directives like `info,workqueue::engine=debug`.
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or directives like `info,workqueue::engine=debug`.
+    #[schema(min_length = 1, example = "info")]
     pub level: String,
 }
 
@@ -764,6 +773,36 @@ pub struct OriginalTask {
     /// Its UUID.
     #[schema(value_type = schemas::TaskId)]
     pub id: String,
+}
+
+/// An error of the original's API: an RFC 9457 document but for its `status`, which is the original's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OriginalProblem {
+    /// `error`.
+    pub status: OriginalStatus,
+    /// A stable name for this kind of error: `/problems/NAME`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// What is wrong in this case.
+    pub detail: String,
+    /// The field that is wrong, as the caller wrote it.
+    pub field: Option<String>,
+    /// The line of what is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column of what is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+}
+
+/// The word by which the original's workers know an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OriginalStatus {
+    /// It was not done.
+    Error,
 }
 
 /// What the original's worker sends to `POST /api/complete`; what else stands in it is not looked at.

@@ -53,7 +53,7 @@ async fn document() -> Response {
 }
 
 async fn docs() -> Response {
-    page_answer("API", &docs_content(&DESCRIPTION.document))
+    page_answer("API", &docs_content(&DESCRIPTION.value))
 }
 
 /// The state that admin handlers share.

@@ -21,6 +21,7 @@ mod original;
 mod page;
 mod pages;
 mod pairs;
+mod patience;
 mod problem;
 mod process;
 mod queues;

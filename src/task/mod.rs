@@ -22,6 +22,7 @@ mod refusal;
 mod state;
 mod time;
 mod view;
+mod whole;
 mod worker_name;
 
 pub use codec::{CodecError, decode_records, encode_record};
@@ -45,4 +46,5 @@ pub use view::{
     EventResult, Failure, Health, LeaseView, Page, PageQuery, QueueView, RejectedView, StatusView,
     SubmitOutcome, TaskView, WorkerView,
 };
+pub use whole::{whole, whole_or_null};
 pub use worker_name::WorkerName;
