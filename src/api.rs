@@ -4,6 +4,7 @@
 //! know who serves the API.
 
 mod history;
+pub mod schemas;
 mod troubles;
 
 use serde::{Deserialize, Serialize};
@@ -19,10 +20,13 @@ use crate::task::Payload;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Task {
     /// Its UUID.
+    #[schema(value_type = schemas::TaskId)]
     pub id: String,
     /// The queue it is in.
+    #[schema(value_type = schemas::QueueName)]
     pub queue: String,
     /// `ready`, `scheduled`, `leased` or `dead`.
+    #[schema(value_type = schemas::TaskState)]
     pub state: String,
     /// Any JSON value, as it was submitted.
     #[schema(value_type = serde_json::Value)]
@@ -30,22 +34,27 @@ pub struct Task {
     /// A higher number is handed out first.
     pub priority: i32,
     /// Not handed out before this Unix second; 0: as soon as possible.
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
     pub exectime: i64,
     /// Attempts that counted so far, the running one included.
     pub attempts: u32,
     /// Attempts after which it is dead.
+    #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_attempts: u32,
     /// At most one unfinished task per key and queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::UniqueKey>)]
     pub unique_key: Option<String>,
     /// The lease of a claim that names none, in seconds, where the task asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.1, maximum = 604_800)]
     pub lease: Option<f64>,
     /// The wait between attempts, where the task asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
     /// Who holds it, when it is leased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::WorkerName>)]
     pub worker: Option<String>,
     /// When its lease ends, in Unix seconds, when it is leased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,41 +69,51 @@ pub struct Task {
 #[serde(deny_unknown_fields)]
 pub struct Backoff {
     /// Seconds after the first failed attempt, doubled after each further one.
+    #[schema(minimum = 0, maximum = 31_622_400)]
     pub base: f64,
     /// The most seconds; default 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 31_622_400)]
     pub max: Option<f64>,
 }
 
 /// A task to be submitted.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewTask {
     /// Any JSON value.
     #[schema(value_type = serde_json::Value)]
     pub payload: Payload,
     /// Default: `default`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
     pub queue: Option<String>,
     /// Default: 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
     /// Not before this Unix second. Default: 0, as soon as possible.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
     pub exectime: Option<i64>,
     /// Not before so many seconds from now; instead of `exectime`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 250_000_000_000_i64)]
     pub delay: Option<f64>,
     /// A UUID of the caller's, so that submitting again is safe.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::TaskId>)]
     pub id: Option<String>,
     /// At most one unfinished task per key and queue; 1 to 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::UniqueKey>)]
     pub unique_key: Option<String>,
     /// Attempts until it is dead. Default: 5.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     pub max_attempts: Option<u32>,
     /// The lease of a claim that names none, in seconds. Default: 60.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.1, maximum = 604_800)]
     pub lease: Option<f64>,
     /// The wait between attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,6 +145,7 @@ pub struct TaskPage {
     /// In hand-out order.
     pub tasks: Vec<Task>,
     /// The `after` of the next page, if there is one.
+    #[schema(value_type = Option<schemas::Cursor>)]
     pub next: Option<String>,
 }
 
@@ -144,21 +164,27 @@ pub struct Accepted {
 pub struct Claim {
     /// From which queues. Default: `default`.
     #[serde(default = "default_queues")]
+    #[schema(value_type = Vec<schemas::QueueName>, min_items = 1, max_items = 100, required = false)]
     pub queues: Vec<String>,
     /// At most so many tasks; 0 to 1000. Default: 1.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "crate::task::whole")]
+    #[schema(minimum = 0, maximum = 1000, required = false, default = 1)]
     pub max: u32,
     /// Seconds to wait for the first one. Default: 0; at most 300.
     #[serde(default)]
+    #[schema(minimum = 0, maximum = 300, required = false, default = 0)]
     pub wait: f64,
     /// Seconds that the leases last. Default: each task's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.1, maximum = 604_800)]
     pub lease: Option<f64>,
     /// Who asks, by convention `host:pid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::WorkerName>)]
     pub worker: Option<String>,
     /// What was done since the last claim.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 1000, required = false)]
     pub complete: Vec<Completion>,
 }
 
@@ -175,8 +201,10 @@ const fn one() -> u32 {
 #[serde(deny_unknown_fields)]
 pub struct Completion {
     /// Which task.
+    #[schema(value_type = schemas::TaskId)]
     pub id: String,
     /// Its lease's token.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
     /// Any JSON value; kept where retention is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -200,8 +228,10 @@ pub struct ClaimedTask {
     #[serde(flatten)]
     pub task: Task,
     /// Which attempt this is; 1 is the first.
+    #[schema(minimum = 1)]
     pub attempt: u32,
     /// What ends or extends the lease.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
 }
 
@@ -228,6 +258,7 @@ impl<'de> Deserialize<'de> for ClaimedTask {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CompletionOutcome {
     /// Which task.
+    #[schema(value_type = schemas::TaskId)]
     pub id: String,
     /// Why it was refused; absent when it is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -239,6 +270,7 @@ pub struct CompletionOutcome {
 #[serde(deny_unknown_fields)]
 pub struct Complete {
     /// The lease's token.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
     /// Any JSON value; kept where retention is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -251,15 +283,19 @@ pub struct Complete {
 #[serde(deny_unknown_fields)]
 pub struct Fail {
     /// The lease's token.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
-    /// Why; longer than 4 KiB is cut.
+    /// Why; longer than 4 KiB is cut. Default: a text that says that no reason was given.
     #[serde(default)]
+    #[schema(required = false)]
     pub error: String,
     /// Seconds until the next attempt. Default: the task's backoff.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 250_000_000_000_i64)]
     pub retry_in: Option<f64>,
     /// No more attempts.
     #[serde(default)]
+    #[schema(required = false)]
     pub dead: bool,
 }
 
@@ -268,6 +304,7 @@ pub struct Fail {
 #[serde(deny_unknown_fields)]
 pub struct Release {
     /// The lease's token.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
 }
 
@@ -276,9 +313,11 @@ pub struct Release {
 #[serde(deny_unknown_fields)]
 pub struct Extend {
     /// The lease's token.
+    #[schema(value_type = schemas::Token)]
     pub token: String,
     /// Seconds from now. Default: the task's own lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.1, maximum = 604_800)]
     pub lease: Option<f64>,
 }
 
@@ -286,6 +325,7 @@ pub struct Extend {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Extended {
     /// Which task.
+    #[schema(value_type = schemas::TaskId)]
     pub id: String,
     /// When the lease ends now, in Unix seconds.
     pub lease_expires: f64,
@@ -296,13 +336,23 @@ pub struct Extended {
 #[serde(deny_unknown_fields)]
 pub struct Patch {
     /// The new priority.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::task::whole_or_null"
+    )]
     pub priority: Option<i32>,
     /// The new exectime, in Unix seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::task::whole_or_null"
+    )]
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
     pub exectime: Option<i64>,
     /// Not before so many seconds from now; instead of `exectime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 250_000_000_000_i64)]
     pub delay: Option<f64>,
 }
 
@@ -310,6 +360,7 @@ pub struct Patch {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Queue {
     /// Its name.
+    #[schema(value_type = schemas::QueueName)]
     pub queue: String,
     /// Due tasks that wait for a worker.
     pub ready: u64,
@@ -374,8 +425,10 @@ pub struct Queues {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Worker {
     /// What it calls itself.
+    #[schema(value_type = schemas::WorkerName)]
     pub worker: String,
     /// Ids of the tasks that it holds.
+    #[schema(value_type = Vec<schemas::TaskId>)]
     pub holds: Vec<String>,
     /// Whether a claim of its waits now.
     pub waiting: bool,
@@ -405,18 +458,23 @@ pub struct Event {
     pub at: f64,
     /// `submitted`, `claimed`, `completed`, `failed`, `released`, `extended`, `expired`, `dead`, `cancelled`,
     /// `rescheduled`, `retried`, `paused`, `resumed`, `draining`, `undrained` or `rejected`.
+    #[schema(value_type = schemas::EventKind)]
     pub kind: String,
     /// To which task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::TaskId>)]
     pub id: Option<String>,
     /// In which queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
     pub queue: Option<String>,
     /// The state that the task is in now; absent when it is gone, or when this is not about a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::TaskState>)]
     pub state: Option<String>,
     /// By which worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::WorkerName>)]
     pub worker: Option<String>,
     /// Which attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -535,10 +593,13 @@ pub struct Status {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Lease {
     /// Which task.
+    #[schema(value_type = schemas::TaskId)]
     pub id: String,
     /// In which queue.
+    #[schema(value_type = schemas::QueueName)]
     pub queue: String,
     /// To whom.
+    #[schema(value_type = Option<schemas::WorkerName>)]
     pub worker: Option<String>,
     /// `v1`, or `legacy` for the original's API.
     pub kind: String,
@@ -603,6 +664,7 @@ pub struct Config {
 pub struct QueueChoice {
     /// One queue; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
     pub queue: Option<String>,
 }
 
@@ -612,9 +674,11 @@ pub struct QueueChoice {
 pub struct Purge {
     /// One queue; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
     pub queue: Option<String>,
     /// `dead` (the default), `ready` or `scheduled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::Purgeable>)]
     pub state: Option<String>,
 }
 
@@ -629,8 +693,72 @@ pub struct Count {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogLevel {
-    /// `error`, `warn`, `info`, `debug` or `trace`, or directives like `info,workqueue::engine=debug`.
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or directives like `info,workqueue::engine=debug`.
+    #[schema(min_length = 1, example = "info")]
     pub level: String,
+}
+
+/// The answer to `GET /api/next`.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct OriginalNext {
+    /// `ok`.
+    pub status: String,
+    /// The task; null when none is due.
+    pub task: Option<OriginalTask>,
+}
+
+/// A task as the original's workers know it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct OriginalTask {
+    /// Any JSON value, as it was submitted.
+    #[schema(value_type = serde_json::Value)]
+    pub payload: Payload,
+    /// A higher number is handed out first.
+    pub priority: i32,
+    /// Not handed out before this Unix second; 0: as soon as possible.
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
+    pub exectime: i64,
+    /// Its UUID.
+    #[schema(value_type = schemas::TaskId)]
+    pub id: String,
+}
+
+/// An error of the original's API: an RFC 9457 document but for its `status`, which is the original's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OriginalProblem {
+    /// `error`.
+    pub status: OriginalStatus,
+    /// A stable name for this kind of error: `/problems/NAME`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// What is wrong in this case.
+    pub detail: String,
+    /// The field that is wrong, as the caller wrote it.
+    pub field: Option<String>,
+    /// The line of what is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column of what is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+}
+
+/// The word by which the original's workers know an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OriginalStatus {
+    /// It was not done.
+    Error,
+}
+
+/// What the original's worker sends to `POST /api/complete`; what else stands in it is not looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OriginalComplete {
+    /// Which task.
+    #[schema(value_type = schemas::TaskId)]
+    pub id: String,
 }
 
 /// An answer that has nothing to tell.

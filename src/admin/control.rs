@@ -45,7 +45,11 @@ pub struct Facts {
     pub durability: String,
 }
 
-/// `POST /reload`.
+/// Read the configuration again.
+#[utoipa::path(
+    post, path = "/reload", tag = "admin", operation_id = "reload",
+    responses((status = 200, description = "What can change while the daemon runs has changed", body = api::Done))
+)]
 pub(super) async fn reload<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     admin
         .control
@@ -54,7 +58,12 @@ pub(super) async fn reload<B: Backend, C: Control>(State(admin): Shared<B, C>) -
     Ok(nothing_to_tell())
 }
 
-/// `POST /log-level`.
+/// Log more or less, until the next start or reload.
+#[utoipa::path(
+    post, path = "/log-level", tag = "admin", operation_id = "log_level",
+    request_body = api::LogLevel,
+    responses((status = 200, description = "It is so", body = api::Done))
+)]
 pub(super) async fn log_level<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
@@ -67,7 +76,11 @@ pub(super) async fn log_level<B: Backend, C: Control>(
     Ok(nothing_to_tell())
 }
 
-/// `POST /shutdown`.
+/// Stop the daemon. Answered at once, before it has stopped.
+#[utoipa::path(
+    post, path = "/shutdown", tag = "admin", operation_id = "shutdown",
+    responses((status = 200, description = "It begins to stop", body = api::Done))
+)]
 pub(super) async fn shutdown<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     admin.control.shutdown();
     Ok(nothing_to_tell())

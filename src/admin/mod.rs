@@ -9,19 +9,52 @@ mod switches;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::{
     Router,
+    http::StatusCode,
+    response::Response,
     routing::{get, post},
 };
+use utoipa::OpenApi;
 
 pub use control::{Control, Facts};
 
 use crate::{
     backend::Backend,
-    http::{Http, routes, with_layers},
+    http::{
+        Description, Http, describe_admin, docs_content, json_answer, page_answer, routes,
+        with_layers,
+    },
 };
+
+#[derive(OpenApi)]
+#[openapi(
+    paths(
+        numbers::status, numbers::config, numbers::leases, numbers::rejected,
+        switches::pause, switches::resume, switches::drain, switches::undrain, switches::retry_dead, switches::purge,
+        switches::rescan, switches::checkpoint, control::reload, control::log_level, control::shutdown,
+    ),
+    tags((name = "admin", description = "What only the machine's own people may do, on the admin socket")),
+)]
+struct Own;
+
+static DESCRIPTION: LazyLock<Description> = LazyLock::new(|| describe_admin(Own::openapi()));
+
+/// The description of what the admin socket serves, as JSON with a newline at its end.
+#[must_use]
+pub fn openapi_json() -> String {
+    DESCRIPTION.json.clone()
+}
+
+async fn document() -> Response {
+    json_answer(StatusCode::OK, openapi_json().into_bytes())
+}
+
+async fn docs() -> Response {
+    page_answer("API", &docs_content(&DESCRIPTION.value))
+}
 
 /// The state that admin handlers share.
 struct Admin<B, C> {
@@ -44,6 +77,8 @@ type Shared<B, C> = axum::extract::State<Admin<B, C>>;
 pub fn router<B: Backend, C: Control>(http: Http<B>, control: Arc<C>) -> Router {
     let http = Arc::new(http);
     let admin = Router::new()
+        .route("/api/openapi.json", get(document))
+        .route("/api/docs", get(docs))
         .route("/status", get(numbers::status::<B, C>))
         .route("/config", get(numbers::config::<B, C>))
         .route("/leases", get(numbers::leases::<B, C>))

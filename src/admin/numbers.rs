@@ -19,7 +19,11 @@ const DEFAULT_REJECTED: usize = 100;
 /// The most of them.
 const MAX_REJECTED: usize = 10_000;
 
-/// `GET /status`.
+/// The whole in numbers.
+#[utoipa::path(
+    get, path = "/status", tag = "admin", operation_id = "status",
+    responses((status = 200, description = "As it is now", body = api::Status))
+)]
 pub(super) async fn status<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     let view = admin.http.backend.status().await?;
     let facts = admin.control.status_facts();
@@ -77,14 +81,22 @@ const fn word(view: &StatusView, stopping: bool) -> &'static str {
     }
 }
 
-/// `GET /config`.
+/// All settings and where each comes from; secrets hidden.
+#[utoipa::path(
+    get, path = "/config", tag = "admin", operation_id = "config",
+    responses((status = 200, description = "As it is now", body = api::Config))
+)]
 pub(super) async fn config<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     ok(&api::Config {
         settings: admin.control.config(),
     })
 }
 
-/// `GET /leases`.
+/// All leases.
+#[utoipa::path(
+    get, path = "/leases", tag = "admin", operation_id = "leases",
+    responses((status = 200, description = "As it is now", body = api::Leases))
+)]
 pub(super) async fn leases<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     let mut leases = Vec::new();
     let mut after = None;
@@ -107,12 +119,18 @@ pub(super) async fn leases<B: Backend, C: Control>(State(admin): Shared<B, C>) -
     }
 }
 
-/// `GET /rejected?limit=`.
+/// Files that could not be taken in, newest first.
+#[utoipa::path(
+    get, path = "/rejected", tag = "admin", operation_id = "rejected",
+    params(("limit" = Option<u32>, Query, minimum = 1, maximum = 10_000, description = "At most so many; default 100")),
+    responses((status = 200, description = "The files", body = api::Rejected))
+)]
 pub(super) async fn rejected<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
     let pairs = Pairs::of_query(request.uri().query(), &["limit"])?;
+    pairs.none_blank()?;
     let limit = match pairs.filled("limit") {
         None => DEFAULT_REJECTED,
         Some(text) => text

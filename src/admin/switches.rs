@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 
 use super::{Control, Shared};
 use crate::{
-    api,
+    api::{self, schemas},
     backend::Backend,
     http::{Answer, HttpLimits, Pairs, Problem, json_or_default, nothing_to_tell, ok},
     task::{QueueName, Refusal, State as TaskState},
@@ -14,6 +14,7 @@ use crate::{
 
 async fn choice(request: Request, limits: &HttpLimits) -> Result<Option<QueueName>, Problem> {
     let pairs = Pairs::of_query(request.uri().query(), &["queue"])?;
+    pairs.none_blank()?;
     let body: api::QueueChoice = json_or_default(request, limits).await?;
     one_of("queue", pairs.filled("queue"), body.queue.as_deref())?
         .map(QueueName::parse)
@@ -36,7 +37,16 @@ fn one_of<'a>(
     }
 }
 
-/// `POST /pause`.
+/// Stop handing out, from one queue or all.
+#[utoipa::path(
+    post, path = "/pause", tag = "admin", operation_id = "pause",
+    params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
+    request_body = Option<api::QueueChoice>,
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
+)]
 pub(super) async fn pause<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
@@ -46,7 +56,16 @@ pub(super) async fn pause<B: Backend, C: Control>(
     Ok(nothing_to_tell())
 }
 
-/// `POST /resume`.
+/// Hand out again.
+#[utoipa::path(
+    post, path = "/resume", tag = "admin", operation_id = "resume",
+    params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
+    request_body = Option<api::QueueChoice>,
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
+)]
 pub(super) async fn resume<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
@@ -56,7 +75,16 @@ pub(super) async fn resume<B: Backend, C: Control>(
     Ok(nothing_to_tell())
 }
 
-/// `POST /drain`.
+/// Take no new tasks, for one queue or all.
+#[utoipa::path(
+    post, path = "/drain", tag = "admin", operation_id = "drain",
+    params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
+    request_body = Option<api::QueueChoice>,
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
+)]
 pub(super) async fn drain<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
@@ -66,7 +94,16 @@ pub(super) async fn drain<B: Backend, C: Control>(
     Ok(nothing_to_tell())
 }
 
-/// `POST /undrain`.
+/// Take new tasks again.
+#[utoipa::path(
+    post, path = "/undrain", tag = "admin", operation_id = "undrain",
+    params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
+    request_body = Option<api::QueueChoice>,
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
+)]
 pub(super) async fn undrain<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
@@ -76,7 +113,16 @@ pub(super) async fn undrain<B: Backend, C: Control>(
     Ok(nothing_to_tell())
 }
 
-/// `POST /retry-dead`.
+/// Bring all dead tasks back, of one queue or all.
+#[utoipa::path(
+    post, path = "/retry-dead", tag = "admin", operation_id = "retry_dead",
+    params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
+    request_body = Option<api::QueueChoice>,
+    responses(
+        (status = 200, description = "How many", body = api::Count),
+        (status = 404, description = "no-such-queue"),
+    )
+)]
 pub(super) async fn retry_dead<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
@@ -87,12 +133,25 @@ pub(super) async fn retry_dead<B: Backend, C: Control>(
     })
 }
 
-/// `POST /purge`.
+/// Cancel all tasks of one queue, or all, that are in a state.
+#[utoipa::path(
+    post, path = "/purge", tag = "admin", operation_id = "purge",
+    params(
+        ("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body"),
+        ("state" = Option<schemas::Purgeable>, Query, description = "In the query or in the body. Default: `dead`"),
+    ),
+    request_body = Option<api::Purge>,
+    responses(
+        (status = 200, description = "How many", body = api::Count),
+        (status = 404, description = "no-such-queue"),
+    )
+)]
 pub(super) async fn purge<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
     let pairs = Pairs::of_query(request.uri().query(), &["queue", "state"])?;
+    pairs.none_blank()?;
     let body: api::Purge = json_or_default(request, &admin.http.limits).await?;
     let queue = one_of("queue", pairs.filled("queue"), body.queue.as_deref())?
         .map(QueueName::parse)
@@ -110,13 +169,21 @@ pub(super) async fn purge<B: Backend, C: Control>(
     })
 }
 
-/// `POST /rescan`.
+/// Look through the task directory now.
+#[utoipa::path(
+    post, path = "/rescan", tag = "admin", operation_id = "rescan",
+    responses((status = 200, description = "It is done", body = api::Done))
+)]
 pub(super) async fn rescan<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     admin.http.backend.rescan().await?;
     Ok(nothing_to_tell())
 }
 
-/// `POST /checkpoint`.
+/// Write a checkpoint now; the answer comes when it is durable.
+#[utoipa::path(
+    post, path = "/checkpoint", tag = "admin", operation_id = "checkpoint",
+    responses((status = 200, description = "It is done", body = api::Done))
+)]
 pub(super) async fn checkpoint<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     admin.http.backend.checkpoint().await?;
     Ok(nothing_to_tell())

@@ -6,15 +6,18 @@ use axum::extract::{Path, Request, State};
 
 use super::{Answer, HttpLimits, Shared, answer, body, task};
 use crate::{
-    api,
+    api::{self, schemas},
     backend::{Backend, Failure},
     task::{Millis, Options, Payload, Refusal, TaskId, Token, seconds},
 };
 
+/// The error of an attempt whose worker named none: an empty text would look as if nothing had failed.
+const NO_REASON: &str = "failed without a reason given";
+
 /// Complete a task.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/complete", tag = "leases", operation_id = "complete",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     request_body = api::Complete,
     responses(
         (status = 200, description = "It is finished", body = api::Done),
@@ -43,7 +46,7 @@ pub(crate) async fn complete<B: Backend>(
 /// Tell of a failed attempt.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/fail", tag = "leases", operation_id = "fail",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     request_body = api::Fail,
     responses(
         (status = 200, description = "The task as it stands now", body = api::Task),
@@ -62,7 +65,11 @@ pub(crate) async fn fail<B: Backend>(
     let fail: api::Fail = body::json(request, &http.limits).await?;
     let token = Token::parse(&fail.token)?;
     let failure = Failure {
-        error: fail.error,
+        error: if fail.error.is_empty() {
+            NO_REASON.to_owned()
+        } else {
+            fail.error
+        },
         retry_in: fail
             .retry_in
             .map(|secs| seconds("retry_in", secs))
@@ -75,7 +82,7 @@ pub(crate) async fn fail<B: Backend>(
 /// Give a task back; the attempt does not count.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/release", tag = "leases", operation_id = "release",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     request_body = api::Release,
     responses(
         (status = 200, description = "It is ready again", body = api::Done),
@@ -101,7 +108,7 @@ pub(crate) async fn release<B: Backend>(
 /// Make a lease longer.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/extend", tag = "leases", operation_id = "extend",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     request_body = api::Extend,
     responses(
         (status = 200, description = "When it ends now", body = api::Extended),

@@ -9,6 +9,7 @@
 mod answer;
 mod body;
 mod claim;
+mod docs;
 mod events;
 mod exposition;
 mod forms;
@@ -21,10 +22,10 @@ mod original;
 mod page;
 mod pages;
 mod pairs;
+mod patience;
 mod problem;
 mod process;
 mod queues;
-mod schemas;
 mod scrape;
 mod serve;
 mod task;
@@ -46,9 +47,12 @@ pub use openapi::openapi_json;
 pub use serve::{Routed, serve_tcp, serve_unix};
 pub use timing::Times;
 
-pub(crate) use answer::{Answer, nothing_to_tell, ok};
+pub(crate) use answer::{Answer, json as json_answer, nothing_to_tell, ok};
 pub(crate) use body::{json, json_or_default};
+pub(crate) use docs::content as docs_content;
 pub(crate) use guard::with_layers;
+pub(crate) use openapi::{Description, of_admin as describe_admin};
+pub(crate) use page::respond as page_answer;
 pub(crate) use pairs::Pairs;
 pub(crate) use problem::Problem;
 pub(crate) use queues::find_troubles;
@@ -171,6 +175,8 @@ pub fn router<B: Backend>(http: Http<B>) -> Router {
         )
         .route("/api/complete", post(original::complete::<B>))
         .route("/style.css", get(page::style))
+        .route("/api/openapi.json", get(openapi::document))
+        .route("/api/docs", get(docs::show))
         .with_state(Arc::clone(&http));
     with_layers(routes(&http).merge(pages), &http)
 }
@@ -198,12 +204,15 @@ pub(crate) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {
         .route("/api/v1/queues/{queue}", get(queues::queue::<B>))
         .route("/api/v1/workers", get(queues::workers::<B>))
         .route("/api/v1/history", get(queues::history::<B>))
+        .route(
+            "/api/v1/queues/{queue}/history",
+            get(queues::queue_history::<B>),
+        )
         .route("/api/v1/troubles", get(queues::troubles::<B>))
         .route("/api/v1/events", get(events::events::<B>))
         .route("/metrics", get(scrape::metrics::<B>))
         .route("/healthz", get(health::alive::<B>))
         .route("/readyz", get(health::ready::<B>))
-        .route("/api/openapi.json", get(openapi::document))
         .route("/problems/{name}", get(page::problem))
         .with_state(Arc::clone(http))
 }

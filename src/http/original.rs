@@ -7,15 +7,21 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
 
 use super::{Answer, Http, Shared, answer, body, problem};
 use crate::{
+    api,
     backend::{Backend, ClaimRequest},
     task::{LeaseKind, Millis, QueueName, TaskId},
 };
 
 /// The next due task of the queue `default`, or null.
+///
+/// Gives an implicit lease, of 60 seconds unless configured otherwise.
+#[utoipa::path(
+    get, path = "/api/next", tag = "original", operation_id = "original_next",
+    responses((status = 200, description = "The task, or null", body = api::OriginalNext))
+)]
 pub(crate) async fn next<B: Backend>(State(http): Shared<B>) -> Response {
     claim_one(&http)
         .await
@@ -61,13 +67,16 @@ async fn claim_one<B: Backend>(http: &Http<B>) -> Answer {
     Ok(answer::json(StatusCode::OK, out))
 }
 
-/// What the original's worker sends; what else stands in it is not looked at.
-#[derive(Deserialize)]
-struct Completed {
-    id: String,
-}
-
-/// Ends a task.
+/// Ends a task that is ready, scheduled, or handed out by `GET /api/next`.
+#[utoipa::path(
+    post, path = "/api/complete", tag = "original", operation_id = "original_complete",
+    request_body = api::OriginalComplete,
+    responses(
+        (status = 200, description = "It is finished", body = api::Done),
+        (status = 404, description = "no-such-task"),
+        (status = 409, description = "leased, wrong-state"),
+    )
+)]
 pub(crate) async fn complete<B: Backend>(State(http): Shared<B>, request: Request) -> Response {
     complete_one(&http, request)
         .await
@@ -75,7 +84,7 @@ pub(crate) async fn complete<B: Backend>(State(http): Shared<B>, request: Reques
 }
 
 async fn complete_one<B: Backend>(http: &Http<B>, request: Request) -> Answer {
-    let completed: Completed = body::json(request, &http.limits).await?;
+    let completed: api::OriginalComplete = body::json(request, &http.limits).await?;
     let id = TaskId::parse(&completed.id)?;
     http.backend.complete(id, None, None).await?;
     Ok(answer::nothing_to_tell())

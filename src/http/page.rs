@@ -93,6 +93,14 @@ pub(crate) async fn style(headers: HeaderMap) -> Response {
 }
 
 /// What a kind of problem means, at the address that is its `type`.
+#[utoipa::path(
+    get, path = "/problems/{name}", tag = "operation", operation_id = "problem",
+    params(("name" = String, Path, description = "The last part of a problem's `type`", example = "stale-token")),
+    responses(
+        (status = 200, description = "A page", body = String, content_type = "text/html"),
+        (status = 404, description = "not-found"),
+    )
+)]
 pub(crate) async fn problem(Path(name): Path<String>) -> Result<Response, Problem> {
     let kind = problem::ALL
         .iter()

@@ -10,7 +10,7 @@ use axum::{
 
 use super::{Answer, Pairs, Problem, Shared, answer, body, view};
 use crate::{
-    api,
+    api::{self, schemas},
     backend::{Backend, Change, TaskView},
     task::{ExecTime, Priority, TaskId, seconds},
 };
@@ -25,7 +25,7 @@ pub(crate) fn respond(task: &TaskView) -> Answer {
 /// One task.
 #[utoipa::path(
     get, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "show",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     responses(
         (status = 200, description = "The task", body = api::Task),
         (status = 400, description = "invalid-field"),
@@ -44,7 +44,7 @@ pub(crate) async fn show<B: Backend>(
 /// Give a task a new place in the order.
 #[utoipa::path(
     patch, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "reschedule",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     request_body = api::Patch,
     responses(
         (status = 200, description = "The task as it stands now", body = api::Task),
@@ -93,7 +93,7 @@ pub(crate) async fn reschedule<B: Backend>(
 /// Cancel a task.
 #[utoipa::path(
     delete, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "cancel",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     responses(
         (status = 204, description = "It is gone"),
         (status = 400, description = "invalid-field"),
@@ -112,7 +112,7 @@ pub(crate) async fn cancel<B: Backend>(
 /// Bring a dead task back, all its attempts before it.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/retry", tag = "tasks", operation_id = "retry",
-    params(("id" = String, Path, description = "The task's UUID")),
+    params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
     responses(
         (status = 200, description = "The task as it stands now", body = api::Task),
         (status = 400, description = "invalid-field"),

@@ -15,7 +15,7 @@ use super::{
     view,
 };
 use crate::{
-    api,
+    api::{self, schemas},
     backend::{Backend, Cursor, PageQuery},
     task::{NewTask, QueueName, Refusal, State as TaskState, TaskObject},
 };
@@ -119,17 +119,18 @@ const fn created(new: bool) -> StatusCode {
 #[utoipa::path(
     get, path = "/api/v1/tasks", tag = "tasks", operation_id = "list",
     params(
-        ("queue" = Option<String>, Query, description = "Of one queue"),
-        ("state" = Option<String>, Query, description = "`ready`, `scheduled`, `leased` or `dead`"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "At most so many; default 100"),
-        ("after" = Option<String>, Query, description = "The `next` of the page before"),
+        ("queue" = Option<schemas::QueueName>, Query, description = "Of one queue"),
+        ("state" = Option<schemas::TaskState>, Query, description = "In one state"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many; default 100"),
+        ("after" = Option<schemas::Cursor>, Query, description = "The `next` of the page before"),
     ),
     responses(
         (status = 200, description = "The page", body = api::TaskPage),
-        (status = 400, description = "invalid-field"),
+        (status = 404, description = "no-such-queue"),
     )
 )]
 pub(crate) async fn list<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+    Pairs::parse(request.uri().query().unwrap_or_default())?.none_blank()?;
     let page = http
         .backend
         .tasks(page_query(request.uri().query())?)

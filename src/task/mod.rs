@@ -21,6 +21,7 @@ mod refusal;
 mod state;
 mod time;
 mod view;
+mod whole;
 mod worker_name;
 
 pub use codec::{CodecError, decode_records, encode_record};
@@ -43,4 +44,5 @@ pub use view::{
     Failure, Health, LeaseView, Page, PageQuery, QueueView, RejectedView, StatusView,
     SubmitOutcome, TaskView, WorkerView,
 };
+pub use whole::{whole, whole_or_null};
 pub use worker_name::WorkerName;

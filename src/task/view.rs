@@ -160,8 +160,10 @@ impl Cursor {
         let mut part = || parts.next().ok_or_else(wrong);
         let state = State::parse(part()?).map_err(|_| wrong())?;
         let priority = Priority::parse(part()?).map_err(|_| wrong())?;
-        let secs = part()?.parse().map_err(|_| wrong())?;
-        let exectime = ExecTime::new(secs).map_err(|_| wrong())?;
+        // A place outside of all times is a place too: before or after all tasks.
+        let secs: i64 = part()?.parse().map_err(|_| wrong())?;
+        let exectime = ExecTime::new(secs.clamp(ExecTime::MIN.get(), ExecTime::MAX.get()))
+            .map_err(|_| wrong())?;
         let id = TaskId::parse(part()?).map_err(|_| wrong())?;
         Ok(Self {
             state,
