@@ -1,4 +1,4 @@
-//! [`Exposition`]: numbers in Prometheus' text format, or in OpenMetrics.
+//! [`Exposition`]: numbers in Prometheus' text format, or in `OpenMetrics`.
 //!
 //! The formats: <https://prometheus.io/docs/instrumenting/exposition_formats/> and
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>. Written here and not by an exporter
@@ -16,7 +16,7 @@ use crate::backend::Distribution;
 pub(super) enum Format {
     /// Prometheus' text format, 0.0.4.
     Prometheus,
-    /// OpenMetrics 1.0.0.
+    /// `OpenMetrics` 1.0.0.
     OpenMetrics,
 }
 
@@ -28,7 +28,7 @@ impl Format {
         }
     }
 
-    /// What `Accept` prefers. OpenMetrics has to be named: what accepts anything gets the older format.
+    /// What `Accept` prefers. `OpenMetrics` has to be named: what accepts anything gets the older format.
     pub(super) fn accepted(accept: &str) -> Self {
         let weight = |wanted: &str| {
             let ranges = accept.split(',').filter_map(|range| {
