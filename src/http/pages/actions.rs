@@ -178,7 +178,11 @@ fn change<B>(http: &Http<B>, form: &Pairs) -> Result<Change, Problem> {
             "nothing to change: give a priority or a time",
         ));
     }
-    Ok(Change { priority, exectime })
+    Ok(Change {
+        queue: None,
+        priority,
+        exectime,
+    })
 }
 
 /// `POST /rejected`: retries or discards a rejected file.

@@ -55,6 +55,7 @@ pub(super) fn query(
     let query = PageQuery {
         queue: queue.cloned().or(named),
         state: pairs.filled("state").map(State::parse).transpose()?,
+        id_prefix: None,
         limit,
         after: pairs.filled("after").map(Cursor::parse).transpose()?,
     };
