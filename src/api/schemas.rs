@@ -169,6 +169,6 @@ pub struct UniqueKey(String);
 #[derive(Serialize, ToSchema)]
 #[schema(
     example = "ready,100,0,0198c0de-7c1e-7000-8000-000000000001",
-    pattern = "^(ready|scheduled|leased|dead),-?[0-9]{1,9},-?[0-9]{1,12},[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+    pattern = "^(ready|scheduled|leased|dead),-?[0-9]{1,10},-?[0-9]{1,12},[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 )]
 pub struct Cursor(String);
