@@ -16,9 +16,9 @@ pub use events::{
 
 pub use crate::task::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Distribution,
-    Event, EventKind, Failure, Health, HistorySlot, HistoryView, LeaseView, Page, PageQuery,
-    Quantiles, QueueView, RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView,
-    WorkerView,
+    Event, EventKind, EventResult, Failure, Happening, Health, HistorySlot, HistoryView, LeaseView,
+    Page, PageQuery, Quantiles, QueueView, RejectedView, Settlement, Span, StatusView,
+    SubmitOutcome, TaskHistory, TaskView, WorkerView,
 };
 use crate::task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis};
 

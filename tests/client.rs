@@ -79,7 +79,7 @@ async fn events_tell_what_was_missed_from_their_place_on() {
         (first.kind.as_str(), second.kind.as_str()),
         ("submitted", "cancelled")
     );
-    query.after = Some("0-0".to_owned());
+    query.after = Some("00000000-0".to_owned());
     let mut events = client.events(&query).await.unwrap();
     assert!(matches!(events.next().await.unwrap(), Some(Told::Reset(_))));
 }

@@ -159,9 +159,11 @@ fn a_long_stream_shows_how_far_it_is_and_leaves_only_the_outcome() {
     let mut lines = 0;
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
+            // Long lines: what is watched is time, and each is a task that has to be taken.
+            let line = format!("{{\"payload\": \"{}\"}}\n", "x".repeat(30_000));
             let mut lines = 0;
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                feed.write_all(b"{\"payload\": 1}\n").unwrap();
+                feed.write_all(line.as_bytes()).unwrap();
                 lines += 1;
             }
             drop(feed);
@@ -252,6 +254,13 @@ fn wait_says_by_its_exit_code_how_the_task_ended() {
     let (code, out, _) = waiting.end();
     let event: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &event["kind"]), (0, &json!("completed")));
+    assert_eq!(event["result"], json!({"size": 7}));
+
+    let waiting = Waiting::start(&daemon, &[]);
+    let body = json!({"token": claim(&daemon)["token"], "result": "as text"}).to_string();
+    daemon.post(&format!("/api/v1/tasks/{}/complete", waiting.id), &body);
+    let (code, out, err) = waiting.end();
+    assert_eq!((code, out.as_str()), (0, "as text\n"), "{err}");
 
     let waiting = Waiting::start(&daemon, &["--max-attempts", "1"]);
     let body = json!({"token": claim(&daemon)["token"], "error": "no\u{1b}[2Jpaper"}).to_string();

@@ -34,6 +34,7 @@ use crate::{
     paths(
         numbers::status, numbers::config, numbers::leases, numbers::rejected,
         switches::pause, switches::resume, switches::drain, switches::undrain, switches::retry_dead, switches::purge,
+        switches::retry_rejected, switches::discard_rejected,
         switches::rescan, switches::checkpoint, control::reload, control::log_level, control::shutdown,
     ),
     tags((name = "admin", description = "What only the machine's own people may do, on the admin socket")),
@@ -53,7 +54,7 @@ async fn document() -> Response {
 }
 
 async fn docs() -> Response {
-    page_answer("API", &docs_content(&DESCRIPTION.document))
+    page_answer("API", &docs_content(&DESCRIPTION.value))
 }
 
 /// The state that admin handlers share.

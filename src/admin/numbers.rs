@@ -130,6 +130,7 @@ pub(super) async fn rejected<B: Backend, C: Control>(
     request: Request,
 ) -> Answer {
     let pairs = Pairs::of_query(request.uri().query(), &["limit"])?;
+    pairs.none_blank()?;
     let limit = match pairs.filled("limit") {
         None => DEFAULT_REJECTED,
         Some(text) => text

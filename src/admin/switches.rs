@@ -14,6 +14,7 @@ use crate::{
 
 async fn choice(request: Request, limits: &HttpLimits) -> Result<Option<QueueName>, Problem> {
     let pairs = Pairs::of_query(request.uri().query(), &["queue"])?;
+    pairs.none_blank()?;
     let body: api::QueueChoice = json_or_default(request, limits).await?;
     one_of("queue", pairs.filled("queue"), body.queue.as_deref())?
         .map(QueueName::parse)
@@ -41,7 +42,10 @@ fn one_of<'a>(
     post, path = "/pause", tag = "admin", operation_id = "pause",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
-    responses((status = 200, description = "It is so", body = api::Done))
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn pause<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -57,7 +61,10 @@ pub(super) async fn pause<B: Backend, C: Control>(
     post, path = "/resume", tag = "admin", operation_id = "resume",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
-    responses((status = 200, description = "It is so", body = api::Done))
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn resume<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -73,7 +80,10 @@ pub(super) async fn resume<B: Backend, C: Control>(
     post, path = "/drain", tag = "admin", operation_id = "drain",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
-    responses((status = 200, description = "It is so", body = api::Done))
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn drain<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -89,7 +99,10 @@ pub(super) async fn drain<B: Backend, C: Control>(
     post, path = "/undrain", tag = "admin", operation_id = "undrain",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
-    responses((status = 200, description = "It is so", body = api::Done))
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn undrain<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -105,7 +118,10 @@ pub(super) async fn undrain<B: Backend, C: Control>(
     post, path = "/retry-dead", tag = "admin", operation_id = "retry_dead",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
-    responses((status = 200, description = "How many", body = api::Count))
+    responses(
+        (status = 200, description = "How many", body = api::Count),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn retry_dead<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -177,13 +193,17 @@ async fn settle<B: Backend>(
         ("state" = Option<schemas::Purgeable>, Query, description = "In the query or in the body. Default: `dead`"),
     ),
     request_body = Option<api::Purge>,
-    responses((status = 200, description = "How many", body = api::Count))
+    responses(
+        (status = 200, description = "How many", body = api::Count),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn purge<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
     let pairs = Pairs::of_query(request.uri().query(), &["queue", "state"])?;
+    pairs.none_blank()?;
     let body: api::Purge = json_or_default(request, &admin.http.limits).await?;
     let queue = one_of("queue", pairs.filled("queue"), body.queue.as_deref())?
         .map(QueueName::parse)

@@ -8,6 +8,10 @@ use std::{
 use crate::config::Surroundings;
 
 /// Input and outputs of one command.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about one of the three streams"
+)]
 pub struct Console {
     /// What the user asked for.
     pub(super) out: Box<dyn Write + Send>,

@@ -130,7 +130,22 @@ fn told(end: End, id: &str, session: &mut Session<'_>) -> Result<(), CtlError> {
             code: error::CANCELLED,
         }),
         _ => {
-            let _later = for_programs;
+            if for_programs {
+                return Ok(());
+            }
+            if let Some(result) = &event.result {
+                let text = result.to_display();
+                let text = if session.console.terminal {
+                    multiline(&text, 0)
+                } else {
+                    text
+                };
+                session.console.line(&text)?;
+            }
+            if let Some(bytes) = event.result_bytes {
+                let text = format!("the result is too long to be told: {bytes} bytes");
+                session.console.note(&text)?;
+            }
             Ok(())
         }
     }
@@ -147,6 +162,8 @@ fn found_dead(task: api::Task) -> api::Event {
         worker: None,
         attempt: Some(task.attempts),
         error: task.last_error,
+        result: None,
+        result_bytes: None,
         state: Some(State::Dead.as_str().to_owned()),
     }
 }

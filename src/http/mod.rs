@@ -12,6 +12,7 @@ mod body;
 mod claim;
 mod docs;
 mod events;
+mod exposition;
 mod guard;
 mod health;
 mod lease;
@@ -20,6 +21,7 @@ mod openapi;
 mod original;
 mod pages;
 mod pairs;
+mod patience;
 mod problem;
 mod process;
 mod queues;
@@ -29,6 +31,7 @@ mod task;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;
+mod timing;
 mod view;
 
 use std::{fmt, sync::Arc};
@@ -42,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 pub use about::{About, Facts};
 pub use openapi::openapi_json;
 pub use serve::{Routed, serve_tcp, serve_unix};
+pub use timing::Times;
 
 pub(crate) use answer::{Answer, json as json_answer, nothing_to_tell, ok};
 pub(crate) use body::{json, json_or_default};
@@ -80,6 +84,8 @@ pub struct Http<B> {
     pub hosts: Option<Arc<[Box<str>]>>,
     /// The process, as far as its pages tell of it.
     pub about: Option<Arc<dyn About>>,
+    /// How long requests took.
+    pub times: Arc<Times>,
 }
 
 impl<B> Http<B> {
@@ -93,6 +99,7 @@ impl<B> Http<B> {
             tokens: Arc::default(),
             hosts: None,
             about: None,
+            times: Arc::default(),
         }
     }
 }
@@ -107,6 +114,7 @@ impl<B> Clone for Http<B> {
             tokens: Arc::clone(&self.tokens),
             hosts: self.hosts.clone(),
             about: self.about.clone(),
+            times: Arc::clone(&self.times),
         }
     }
 }

@@ -61,13 +61,27 @@ impl Pairs {
             .find_map(|(one, value)| (one == name).then_some(value.as_str()))
     }
 
-    /// All values of `name` that are not blank, in their order.
-    pub(crate) fn all_filled(&self, name: &str) -> impl Iterator<Item = &str> {
+    /// All values of `name`, in their order.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0
             .iter()
             .filter(move |(one, _)| one == name)
-            .map(|(_, value)| value.trim())
-            .filter(|value| !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Refuses what [`Pairs::filled`] would pass over or trim: a form sends such, a program has made a mistake.
+    pub(crate) fn none_blank(&self) -> Result<(), Problem> {
+        match self
+            .0
+            .iter()
+            .find(|(_, value)| value.is_empty() || value.trim() != value)
+        {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::invalid(
+                name.clone(),
+                "empty, or with space around it: give a value, or leave the parameter out",
+            )),
+        }
     }
 
     /// The value of `name`, if it was given and is not blank: a form sends what was left empty as nothing between.

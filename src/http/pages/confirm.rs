@@ -140,7 +140,7 @@ async fn cancel_page<B: Backend>(http: &Http<B>, id: &str, back: &str) -> Result
         text: html! {
             p { "Task " span class="id" { (task.id) } " of the queue " bdi { b { (task.queue) } }
                 " and its file are deleted. This can't be undone." }
-            pre class="text" dir="auto" tabindex="0" role="region" aria-label="Payload" { (shown.markup) @if !shown.whole { "…" } }
+            pre class="text" dir="auto" tabindex="0" role="group" aria-label="Payload" { (shown.markup) @if !shown.whole { "…" } }
         },
         action: back,
         send: &[("do", "cancel")],

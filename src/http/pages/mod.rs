@@ -16,6 +16,7 @@ mod history;
 mod list;
 mod notice;
 mod overview;
+mod past;
 mod queue;
 mod rejected;
 mod submit;

@@ -70,7 +70,7 @@ fn one(file: &RejectedView, now: WallMillis) -> Markup {
                     (words::bytes(file.size)) ", rejected " (words::moment_and_distance(file.modified, now))
                 }
                 @if !file.beginning.is_empty() {
-                    pre class="text" dir="auto" tabindex="0" role="region" aria-label={ "The beginning of " (file.name) } {
+                    pre class="text" dir="auto" tabindex="0" role="group" aria-label={ "The beginning of " (file.name) } {
                         (shown.markup) @if !shown.whole || file.size > file.beginning.len() as u64 { "…" }
                     }
                 }

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use super::{
     super::{Http, Pairs, Problem, Shared, pairs},
     frame::{self, Body, Place},
-    notice, submit, table, words,
+    notice, past, submit, table, words,
 };
 use crate::{
     backend::{Backend, TaskView},
@@ -86,6 +86,7 @@ fn body<B>(http: &Http<B>, task: &TaskView, notice: &Markup, filled: &submit::Fi
         (error(task))
         (payload(task))
         (facts(task, now, data_dir.as_deref()))
+        (past::history(task, now))
         (actions(task, filled))
     };
     Body {
@@ -103,7 +104,7 @@ fn error(task: &TaskView) -> Markup {
                 section aria-labelledby="error-title" {
                     h2 id="error-title" { "Why the last attempt failed" }
                     @let shown = words::visible(error, ERROR, true);
-                    pre class="text wrong" dir="auto" tabindex="0" role="region" aria-labelledby="error-title" { (shown.markup) @if !shown.whole { "…" } }
+                    pre class="text wrong" dir="auto" tabindex="0" role="group" aria-labelledby="error-title" { (shown.markup) @if !shown.whole { "…" } }
                 }
             }
         }
@@ -121,7 +122,7 @@ fn payload(task: &TaskView) -> Markup {
     html! {
         section aria-labelledby="payload-title" id="payload" {
             h2 id="payload-title" { "Payload" }
-            pre class="text" dir="auto" tabindex="0" role="region" aria-labelledby="payload-title" { (shown.markup) @if !shown.whole { "…" } }
+            pre class="text" dir="auto" tabindex="0" role="group" aria-labelledby="payload-title" { (shown.markup) @if !shown.whole { "…" } }
             p class="quiet" {
                 (kind) ", " (words::bytes(json.len() as u64)) @if !shown.whole { ", only its beginning is shown" } ". "
                 a href={ "/api/v1/tasks/" (task.id) } { "The whole task as JSON" }

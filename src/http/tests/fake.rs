@@ -150,6 +150,7 @@ impl FakeBackend {
             attempts: 0,
             lease: None,
             last_error: None,
+            history: None,
             payload: task.payload,
         }
     }
@@ -450,7 +451,7 @@ impl Backend for FakeBackend {
             run: lengths(&[2_000_000]),
             writes: Distribution::of(Distribution::SHORT, [1, 2], 500),
             died_lately: 1,
-            fault: None,
+            fault: self.health().fault,
         })
     }
 
