@@ -285,7 +285,7 @@ impl Terminal {
             .env("TZ", "UTC")
             .env("LC_ALL", "C.UTF-8")
             .env("WORKQUEUE_ADMIN_SOCKET", at("admin.sock"))
-            .env("WORKQUEUE_URL", format!("http://{address}"))
+            .env_remove("WORKQUEUE_URL")
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
