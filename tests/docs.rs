@@ -37,11 +37,7 @@ const PAGES: [&str; 7] = [
 ];
 
 /// Commands that are not run here, by their beginning, and why.
-const ELSEWHERE: [(&str, &str); 17] = [
-    (
-        "cargo build",
-        "it has been built, or this test would not run",
-    ),
+const ELSEWHERE: [(&str, &str); 10] = [
     (
         "cargo run",
         "the same program is run as workqueued --with-worker",
@@ -50,13 +46,7 @@ const ELSEWHERE: [(&str, &str); 17] = [
     ("WORKQUEUE_SEED", "a test of the library, run by tests/run"),
     ("./tests/run", "it runs this test"),
     ("./tests/soak", "it takes hours"),
-    ("./benches/run", "it measures, and needs a quiet machine"),
-    ("packaging/build", "tests/packages builds the packages"),
     ("apt ", "tests/packages installs, upgrades and purges it"),
-    (
-        "WORKQUEUE_PURGE",
-        "tests/packages installs, upgrades and purges it",
-    ),
     (
         "systemctl ",
         "needs a booted system: tests/booted.rs and tests/booted_worker.rs",
@@ -67,9 +57,6 @@ const ELSEWHERE: [(&str, &str); 17] = [
     ),
     ("usermod ", "changes the machine's users"),
     ("editor ", "a person types there"),
-    ("firewall-cmd ", "changes the machine's firewall"),
-    ("workqueuectl top", "it fills a terminal until q"),
-    ("beanstalkd", "another program, shown beside ours"),
 ];
 
 /// What only looks: it may be looked at again until what was done before has shown itself.
