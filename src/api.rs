@@ -4,8 +4,10 @@
 //! know who serves the API.
 
 mod events;
+mod history;
 mod original;
 pub mod schemas;
+mod troubles;
 
 pub use events::{Event, Reset};
 pub use original::{OriginalComplete, OriginalNext, OriginalProblem, OriginalStatus, OriginalTask};
@@ -13,6 +15,10 @@ pub use original::{OriginalComplete, OriginalNext, OriginalProblem, OriginalStat
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::{
+    history::{History, Latency},
+    troubles::{Severity, Trouble, Troubles, troubles},
+};
 use crate::task::Payload;
 
 /// A task as it stands.
@@ -61,6 +67,51 @@ pub struct Task {
     /// Why the last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// What happened to it, oldest first, its submission before all else. Only a task that is asked for by its id has it,
+    /// not one in a list.
+    ///
+    /// Kept are the last 32 things of each task, and 8 MiB of all; where that is not enough, those tasks are forgotten first
+    /// to which nothing happened for longest. It is in memory: after a restart of the daemon it begins with what the
+    /// journal since the last checkpoint tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<Happening>>,
+    /// How many older things are left out of `history` behind the submission, where there were more than are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub history_left_out: Option<u64>,
+}
+
+/// One thing that happened to a task. A lease that was made longer is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Happening {
+    /// `submitted`, `claimed`, `failed`, `expired`, `released`, `dead`, `rescheduled`, `retried` or `moved`.
+    #[schema(value_type = schemas::HappeningKind)]
+    pub kind: String,
+    /// When, in Unix seconds; absent where that is not known: of a submission under an id that is no UUIDv7, and of most
+    /// of what happened before the daemon was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<f64>,
+    /// By which worker, where it said who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::WorkerName>)]
+    pub worker: Option<String>,
+    /// In which attempt; a retry of a dead task begins to count anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The queue that it was moved to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
+    pub queue: Option<String>,
+    /// The priority that it was given, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// The Unix second before which it is not handed out again, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
+    pub exectime: Option<i64>,
 }
 
 /// Exponential backoff between attempts.
@@ -185,6 +236,20 @@ pub struct Claim {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 1000, required = false)]
     pub complete: Vec<Completion>,
+}
+
+impl Default for Claim {
+    /// One task of queue `default`, without waiting.
+    fn default() -> Self {
+        Self {
+            queues: default_queues(),
+            max: one(),
+            wait: 0.0,
+            lease: None,
+            worker: None,
+            complete: Vec::new(),
+        }
+    }
 }
 
 fn default_queues() -> Vec<String> {
@@ -382,6 +447,12 @@ pub struct Queue {
     pub submitted_per_second: f64,
     /// Tasks completed a second, over the last minute.
     pub completed_per_second: f64,
+    /// Seconds since a claim last asked for its tasks; since the daemon's start where none has.
+    #[serde(default)]
+    pub unasked_seconds: f64,
+    /// Tasks that died in the last hour.
+    #[serde(default)]
+    pub died_last_hour: u64,
 }
 
 /// Counts since the daemon started.
@@ -527,6 +598,12 @@ pub struct Status {
     /// Bytes free on the disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free: Option<u64>,
+    /// Bytes of the disk in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_size: Option<u64>,
+    /// What is not well, the worst first.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
 }
 
 /// One lease of `GET /leases` on the admin socket.
@@ -571,6 +648,9 @@ pub struct RejectedFile {
     pub modified: f64,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    #[serde(default)]
+    pub beginning: String,
 }
 
 /// `GET /rejected` on the admin socket.
@@ -578,6 +658,14 @@ pub struct RejectedFile {
 pub struct Rejected {
     /// Newest first.
     pub rejected: Vec<RejectedFile>,
+}
+
+/// `POST /rejected/retry` and `/rejected/discard` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectedName {
+    /// The file's name, as the list shows it.
+    pub name: String,
 }
 
 /// One setting of `GET /config` on the admin socket.

@@ -15,9 +15,10 @@ pub use events::{
 };
 
 pub use crate::task::{
-    Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, Event, EventKind, Failure,
-    Health, LeaseView, Page, PageQuery, QueueView, RejectedView, StatusView, SubmitOutcome,
-    TaskView, WorkerView,
+    Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Distribution,
+    Event, EventKind, EventResult, Failure, Happening, Health, HistorySlot, HistoryView, LeaseView,
+    Page, PageQuery, Quantiles, QueueView, RejectedView, Settlement, Span, StatusView,
+    SubmitOutcome, TaskHistory, TaskView, WorkerView,
 };
 use crate::task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis};
 
@@ -96,6 +97,12 @@ pub trait Backend: Send + Sync + 'static {
     fn queues(&self) -> impl Future<Output = Answer<Vec<QueueView>>> + Send;
     /// One queue.
     fn queue(&self, name: QueueName) -> impl Future<Output = Answer<QueueView>> + Send;
+    /// What happened lately: of all queues together, or the last hour of one.
+    fn history(
+        &self,
+        queue: Option<QueueName>,
+        span: Span,
+    ) -> impl Future<Output = Answer<HistoryView>> + Send;
     /// Who claims, by name.
     fn workers(&self) -> impl Future<Output = Answer<Vec<WorkerView>>> + Send;
     /// What happens from now on, or from behind `after` on, where that is still known.
@@ -121,6 +128,12 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Answer<u64>> + Send;
     /// Files that could not be taken in, newest first.
     fn rejected(&self, limit: usize) -> impl Future<Output = Answer<Vec<RejectedView>>> + Send;
+    /// Takes a file in `rejected/`, by the name that the list shows, back into the task directory, or deletes it.
+    fn settle_rejected(
+        &self,
+        name: String,
+        how: Settlement,
+    ) -> impl Future<Output = Answer<()>> + Send;
     /// Looks through the task directory now.
     fn rescan(&self) -> impl Future<Output = Answer<()>> + Send;
     /// Writes a checkpoint now. Ready when it is durable.

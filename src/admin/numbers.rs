@@ -8,7 +8,7 @@ use super::{Control, Shared};
 use crate::{
     api,
     backend::{Backend, StatusView},
-    http::{Answer, Pairs, Problem, lease_view, ok, rejected_view, totals},
+    http::{Answer, Pairs, Problem, find_troubles, lease_view, ok, rejected_view, totals},
     task::State as TaskState,
 };
 
@@ -26,7 +26,7 @@ const MAX_REJECTED: usize = 10_000;
 )]
 pub(super) async fn status<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     let view = admin.http.backend.status().await?;
-    let facts = admin.control.status_facts();
+    let facts = admin.control.facts();
     let stopping = admin.http.stop.is_cancelled();
     let started = facts.started;
     let now = (admin.http.clock)().wall;
@@ -58,7 +58,9 @@ pub(super) async fn status<B: Backend, C: Control>(State(admin): Shared<B, C>) -
         journal_syncs: view.journal_syncs,
         journal_records: view.journal_records,
         rejected: view.rejected,
-        disk_free: view.disk_free,
+        disk_free: view.disk.map(|disk| disk.free),
+        disk_size: view.disk.map(|disk| disk.size),
+        troubles: find_troubles(&*admin.http.backend).await?,
     })
 }
 
@@ -86,7 +88,7 @@ const fn word(view: &StatusView, stopping: bool) -> &'static str {
 )]
 pub(super) async fn config<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     ok(&api::Config {
-        settings: admin.control.config(),
+        settings: admin.control.settings(),
     })
 }
 

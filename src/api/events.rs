@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schemas;
+use crate::task::Payload;
 
 /// One event of `GET /api/v1/events`: the `data` of a server-sent event whose `event` is its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -38,6 +39,13 @@ pub struct Event {
     /// The error, or the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the worker gave as the result of a completed task, if it gave one of at most 65536 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub result: Option<Payload>,
+    /// How many bytes the result has, where it is too long to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_bytes: Option<u64>,
 }
 
 /// The data of the event `reset` of `GET /api/v1/events`: something was missed, so the state is to be read anew.

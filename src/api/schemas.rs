@@ -28,6 +28,18 @@ pub enum TaskState {
     Dead,
 }
 
+/// How far back a history goes.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Span {
+    /// By seconds.
+    Minute,
+    /// By minutes.
+    Hour,
+    /// By quarters of an hour.
+    Day,
+}
+
 /// The state of tasks that can be purged.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -55,6 +67,30 @@ pub struct SentEvent {
     /// How many milliseconds to wait before coming back.
     #[schema(required = false)]
     pub retry: u32,
+}
+
+/// What happened to a task.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HappeningKind {
+    /// It was taken.
+    Submitted,
+    /// It was handed out.
+    Claimed,
+    /// An attempt failed, and there will be another.
+    Failed,
+    /// Its lease came to its end, and there will be another attempt.
+    Expired,
+    /// Its worker gave it back; the attempt does not count.
+    Released,
+    /// Its last attempt failed.
+    Dead,
+    /// It was given a new place in the order.
+    Rescheduled,
+    /// It was dead and lives again.
+    Retried,
+    /// It was moved to another queue.
+    Moved,
 }
 
 /// What happened.

@@ -16,11 +16,11 @@ use super::{
 use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
-        Failure, Fault, Health, Listeners, Page, PageQuery, QueueView, RejectedView, StatusView,
-        SubmitOutcome, TaskView, WorkerView,
+        Failure, Fault, Health, HistoryView, Listeners, Page, PageQuery, QueueView, RejectedView,
+        Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     store::LiveDropLimits,
-    task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis},
+    task::{Millis, NewTask, Payload, QueueName, Refusal, Span, State, TaskId, Token, WallMillis},
 };
 
 /// Where an answer goes.
@@ -287,6 +287,13 @@ impl Backend for Handle {
         }
     }
 
+    async fn history(&self, queue: Option<QueueName>, span: Span) -> Answer<HistoryView> {
+        match self.ask(Request::History(queue, span)).await? {
+            Response::History(view) => Ok(*view),
+            _ => Err(odd()),
+        }
+    }
+
     async fn workers(&self) -> Answer<Vec<WorkerView>> {
         match self.ask(Request::Workers).await? {
             Response::Workers(workers) => Ok(workers),
@@ -338,6 +345,10 @@ impl Backend for Handle {
             Response::Rejected(rejected) => Ok(rejected),
             _ => Err(odd()),
         }
+    }
+
+    async fn settle_rejected(&self, name: String, how: Settlement) -> Answer<()> {
+        self.ask_done(Request::SettleRejected(name, how)).await
     }
 
     async fn rescan(&self) -> Answer<()> {

@@ -6,9 +6,9 @@ use crate::{
     backend::Error,
     store::{Checkpoint, FileOp, Group, LoadError, NewSegment, Seq, Sighting},
     task::{
-        Change, ClaimAnswer, ClaimRequest, Event, Failure, Location, Millis, NewTask, Page,
-        PageQuery, Payload, QueueName, QueueView, RejectedView, State, StatusView, SubmitOutcome,
-        TaskId, TaskView, Token, WallMillis, WorkerView,
+        Change, ClaimAnswer, ClaimRequest, Event, Failure, HistoryView, Location, Millis, NewTask,
+        Page, PageQuery, Payload, QueueName, QueueView, RejectedView, Settlement, Span, State,
+        StatusView, SubmitOutcome, TaskId, TaskView, Token, WallMillis, WorkerView,
     },
 };
 
@@ -45,6 +45,8 @@ pub enum Request {
     Queues,
     /// Show a queue.
     Queue(QueueName),
+    /// Show what happened lately.
+    History(Option<QueueName>, Span),
     /// Show the workers.
     Workers,
     /// Show the whole in numbers.
@@ -59,6 +61,8 @@ pub enum Request {
     PurgeSome(Option<QueueName>, State),
     /// Show rejected files.
     Rejected(usize),
+    /// Take a rejected file back, or delete it.
+    SettleRejected(String, Settlement),
     /// Look through the task directory.
     Rescan,
     /// Write a checkpoint.
@@ -82,6 +86,8 @@ pub enum Response {
     Page(Page),
     /// Queues.
     Queues(Vec<QueueView>),
+    /// What happened lately.
+    History(Box<HistoryView>),
     /// Workers.
     Workers(Vec<WorkerView>),
     /// The whole in numbers.
@@ -132,6 +138,8 @@ pub enum Input {
     Sighting(Sighting),
     /// A list of rejected files was made.
     RejectedListed(Ticket, Result<Vec<RejectedView>, Arc<str>>),
+    /// A rejected file was settled, or not.
+    RejectedSettled(Ticket, Result<(), Error>),
     /// Some settings are others from now on.
     Live(Box<super::Live>),
     /// Whether anybody listens to events.
@@ -183,6 +191,8 @@ pub enum Output {
     },
     /// List rejected files.
     ListRejected(Ticket, usize),
+    /// Settle a rejected file.
+    SettleRejected(Ticket, String, Settlement),
     /// Remove done tasks' files that were written before this.
     PurgeDone(WallMillis),
     /// Writes have stopped, for this reason.

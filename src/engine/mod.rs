@@ -26,6 +26,7 @@ mod io;
 mod line;
 mod mailbox;
 mod pace;
+mod past;
 mod payloads;
 mod requests;
 mod room;
@@ -58,6 +59,7 @@ use self::{
     files::{DoneTask, Files},
     full::Full,
     pace::Pace,
+    past::Past,
     payloads::Parked,
     workers::Workers,
     writing::Checkpointing,
@@ -69,8 +71,8 @@ use crate::{
     store::{DropLimits, Ledger, Seq},
     systemd::catalog,
     task::{
-        Area, FileName, IdSource, Location, Millis, NewTask, Now, QueueName, Record, Refusal,
-        Source, TaskId, Tick, Token,
+        Area, Distribution, FileName, IdSource, Location, Millis, NewTask, Now, Payload, QueueName,
+        Record, Refusal, Source, TaskId, Tick, Token,
     },
 };
 
@@ -84,6 +86,18 @@ pub enum Durability {
     Interval(Millis),
     /// When the kernel has it, and the disk when the kernel likes. A crash of the machine loses what it had not written.
     None,
+}
+
+impl Durability {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Interval(_) => "interval",
+            Self::None => "none",
+        }
+    }
 }
 
 /// What the engine holds itself to; the numbers come from `config`.
@@ -161,6 +175,7 @@ pub struct Engine {
     bodies: Bodies,
     waiting: Waiting,
     workers: Workers,
+    past: Past,
     /// Answers and events that wait for a frame to be written.
     held: VecDeque<(Seq, Output)>,
     /// Requests that wait for payloads to be read.
@@ -181,7 +196,13 @@ pub struct Engine {
     checkpoint_wanted: bool,
     checkpoint_callers: Vec<Ticket>,
     checkpoint_from: u64,
+    /// When the last checkpoint was made.
+    checkpoint_at: Option<Tick>,
     last_sealed: Seq,
+    /// When the group was sealed that is being written.
+    sealed_at: Tick,
+    /// How long groups took to be written.
+    writes: Distribution,
     room_refused: Option<Tick>,
     /// Whether a claim that waits found a task and no room in the journal.
     claims_want_room: bool,
@@ -191,6 +212,8 @@ pub struct Engine {
     /// Whether as many file changes waited as may, when that was last looked at.
     crowded: bool,
     listening: bool,
+    /// What the worker had to say of the task that is completed next, for listeners: the record has it only where it is kept.
+    told: Option<Payload>,
     syncs: u64,
     records: u64,
     rejected: u64,
@@ -224,7 +247,7 @@ impl Engine {
             Input::Withdrawn(ticket) => self.withdrawn(ticket),
             Input::Undelivered(tasks) => self.undelivered(now, tasks),
             Input::Flush => self.flush(now, out),
-            Input::Written(seq) => self.written(seq, out),
+            Input::Written(seq) => self.written(now, seq, out),
             Input::WriteFailed(text) => self.fail_stop(text, out),
             Input::Durable(seq) => self.ledger.durable(seq),
             Input::SegmentMade(number, bytes) => {
@@ -235,9 +258,12 @@ impl Engine {
             Input::SegmentFailed(failed) => self.segment_failed(now, failed, out),
             Input::FilesDone(results) => self.files_done(now, results, out),
             Input::Loaded(results) => self.loaded(now, results, out),
-            Input::CheckpointDone(result) => self.checkpoint_done(result, out),
+            Input::CheckpointDone(result) => self.checkpoint_done(now, result, out),
             Input::Sighting(sighting) => self.sighting(now, sighting, out),
             Input::RejectedListed(ticket, list) => self.rejected_listed(ticket, list, out),
+            Input::RejectedSettled(ticket, result) => {
+                out.push(Output::Reply(ticket, result.map(|()| Response::Done)));
+            }
             Input::Listening(on) => self.listening = on,
             Input::Live(live) => self.set_live(*live),
             Input::Stop => self.stop(out),
@@ -319,16 +345,17 @@ impl Engine {
             self.end_waits(now, out);
             self.purge_done(now, out);
             self.look_on(out);
-            self.seal(out);
+            self.seal(now, out);
             self.change_files(now, out);
             self.checkpoint(out);
         }
         self.close(out);
     }
 
-    fn seal(&mut self, out: &mut Vec<Output>) {
+    fn seal(&mut self, now: Now, out: &mut Vec<Output>) {
         if let Some(group) = self.ledger.seal() {
             self.last_sealed = group.seq;
+            self.sealed_at = now.tick;
             out.push(Output::Write(group));
         }
         if let Some(segment) = self.ledger.wants_segment() {
@@ -465,7 +492,9 @@ impl Engine {
         }
     }
 
-    fn written(&mut self, seq: Seq, out: &mut Vec<Output>) {
+    fn written(&mut self, now: Now, seq: Seq, out: &mut Vec<Output>) {
+        let took = now.tick.0.saturating_sub(self.sealed_at.0);
+        self.writes.note(took / 1000);
         self.ledger.synced(seq);
         self.syncs += 1;
         while let Some((needs, _)) = self.held.front() {

@@ -67,6 +67,9 @@ impl Engine {
             Request::Claim(claim) => return self.claim(now, ticket, claim, out),
             Request::Tasks(query) => return self.page(now, ticket, query, tries, out),
             Request::Rejected(limit) => return out.push(Output::ListRejected(ticket, limit)),
+            Request::SettleRejected(name, how) => {
+                return out.push(Output::SettleRejected(ticket, name, how));
+            }
             Request::Checkpoint => {
                 self.checkpoint_callers.push(ticket);
                 self.checkpoint_wanted = true;
@@ -85,12 +88,16 @@ impl Engine {
             Request::Cancel(id) => self.end(now, |engine| engine.queue.decide_cancel(id)),
             Request::Reschedule(id, change) => self.reschedule(now, id, change),
             Request::Retry(id) => self.retry(now, id),
-            Request::Task(id) => self.shown(now, id),
+            Request::Task(id) => self.shown_whole(now, id),
             Request::Queues => Ok(Response::Queues(self.queue.queue_views(now))),
             Request::Queue(name) => self
                 .queue
                 .queue_view(&name, now)
                 .map(|view| Response::Queues(vec![view])),
+            Request::History(queue, span) => self
+                .queue
+                .history(queue.as_ref(), span, now)
+                .map(|view| Response::History(Box::new(view))),
             Request::Workers => Ok(self.worker_views()),
             Request::Status => Ok(Response::Status(Box::new(self.status(now)))),
             Request::Pause(queue, on) => self.switch(now, queue, true, on),
@@ -262,10 +269,12 @@ impl Engine {
         token: Option<Token>,
         result: Option<Payload>,
     ) -> Outcome {
+        let told = result.clone().filter(|_| self.listening);
         let result = self.result_if_room(result);
-        self.end(now, |engine| {
-            engine.queue.decide_complete(id, token, result, now)
-        })
+        let record = self.queue.decide_complete(id, token, result, now)?;
+        self.told = told;
+        self.commit(now, &[record]);
+        Ok(Response::Done)
     }
 
     fn fail(&mut self, now: Now, id: TaskId, token: Token, mut failure: Failure) -> Outcome {
@@ -342,6 +351,12 @@ impl Engine {
             .ok_or(Refusal::NoSuchTask(id))
     }
 
+    fn shown_whole(&self, now: Now, id: TaskId) -> Outcome {
+        let mut view = self.view(now, id).ok_or(Refusal::NoSuchTask(id))?;
+        view.history = self.history_of(id).map(Box::new);
+        Ok(Response::Task(Box::new(view)))
+    }
+
     fn page(
         &mut self,
         now: Now,
@@ -385,6 +400,7 @@ impl Engine {
     fn status(&self, now: Now) -> StatusView {
         let (counts, counters) = self.queue.totals();
         let (paused, draining) = self.queue.switches();
+        let (wait, run, died_lately) = self.queue.latencies(now);
         StatusView {
             counts,
             queues: self.queue.queue_count() as u64,
@@ -396,12 +412,18 @@ impl Engine {
             spool_pending: self.files.len() as u64,
             spool_failures: self.files.failures,
             journal_bytes: self.ledger.bytes_since_checkpoint(),
+            checkpoint_age: self.checkpoint_at.map(|at| now.tick.since(at)),
             journal_syncs: self.syncs,
             journal_records: self.records,
             rejected: self.rejected,
             disk_full: self.full.len() > 0
                 || self.ledger.room_for_new(RECORD_BYTES, 1) == Room::Full,
-            disk_free: None,
+            disk: None,
+            durability: self.settings.durability.as_str(),
+            wait,
+            run,
+            writes: self.writes.clone(),
+            died_lately,
             fault: self.fault.clone(),
         }
     }

@@ -11,13 +11,13 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, full::Full,
-    pace::Pace, workers::Workers,
+    pace::Pace, past::Past, workers::Workers,
 };
 use crate::{
     defect::{Defect, planted},
     queue::Queues,
     store::{Found, JournalStart, Ledger, LedgerSettings, Seq},
-    task::{Area, IdSource, Location, Now, Record, State, TaskId},
+    task::{Area, Distribution, IdSource, Location, Now, Record, State, TaskId},
 };
 
 /// A start on its way.
@@ -59,6 +59,7 @@ impl Loader {
             bodies: Bodies::default(),
             waiting: Waiting::default(),
             workers: Workers::default(),
+            past: Past::default(),
             held: VecDeque::new(),
             parked: Vec::new(),
             roomless: VecDeque::new(),
@@ -72,13 +73,17 @@ impl Loader {
             checkpoint_wanted: false,
             checkpoint_callers: Vec::new(),
             checkpoint_from: 0,
+            checkpoint_at: None,
             last_sealed: Seq(0),
+            sealed_at: now.tick,
+            writes: Distribution::new(Distribution::SHORT),
             room_refused: None,
             claims_want_room: false,
             full: Full::default(),
             looks: VecDeque::new(),
             crowded: false,
             listening: false,
+            told: None,
             syncs: 0,
             records: 0,
             rejected: 0,
@@ -195,6 +200,7 @@ impl Loader {
         engine.files.remember_sources();
         engine.queue.forget_counts();
         engine.workers = Workers::default();
+        engine.past.forget_times();
         // A task that only the checkpoint knows had its file on the disk; somebody removed it while no daemon ran.
         for id in std::mem::take(&mut self.unseen) {
             let leased = engine

@@ -360,12 +360,18 @@ impl Engine {
         })
     }
 
-    pub(super) fn checkpoint_done(&mut self, result: Result<(), Failed>, out: &mut Vec<Output>) {
+    pub(super) fn checkpoint_done(
+        &mut self,
+        now: Now,
+        result: Result<(), Failed>,
+        out: &mut Vec<Output>,
+    ) {
         let ended = self.checkpointing.take();
         let callers = ended.map_or_else(Vec::new, |ended| ended.callers);
         match result {
             Ok(()) => {
                 self.checkpoint_from = 0;
+                self.checkpoint_at = Some(now.tick);
                 for ticket in callers {
                     out.push(Output::Reply(ticket, Ok(Response::Done)));
                 }
@@ -419,6 +425,7 @@ impl Engine {
                         size: 0,
                         modified: crate::task::WallMillis(0),
                         moved: false,
+                        beginning: String::new(),
                     });
                 list.extend(left);
                 Ok(Response::Rejected(list))

@@ -2,13 +2,13 @@
 //!
 //! Knows paths, not how anything is counted.
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 
-use super::{Answer, Shared, answer, view};
+use super::{Answer, Pairs, Shared, answer, view};
 use crate::{
     api::{self, schemas},
     backend::Backend,
-    task::QueueName,
+    task::{QueueName, Span},
 };
 
 /// All queues, by name.
@@ -48,4 +48,65 @@ pub(crate) async fn workers<B: Backend>(State(http): Shared<B>) -> Answer {
     answer::ok(&api::Workers {
         workers: workers.iter().map(view::worker).collect(),
     })
+}
+
+/// What happened lately in all queues together, for charts: the last minute, hour or day.
+#[utoipa::path(
+    get, path = "/api/v1/history", tag = "queues", operation_id = "history",
+    params((
+        "span" = Option<schemas::Span>, Query,
+        description = "How far back: `minute` by seconds, `hour` by minutes (the default), `day` by quarters of an hour",
+    )),
+    responses(
+        (status = 200, description = "What happened", body = api::History),
+        (status = 400, description = "invalid-field"),
+    )
+)]
+pub(crate) async fn history<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+    let pairs = Pairs::of_query(request.uri().query(), &["span"])?;
+    let span = pairs.filled("span").map(Span::parse).transpose()?;
+    let view = http.backend.history(None, span.unwrap_or_default()).await?;
+    answer::ok(&view::history(None, &view))
+}
+
+/// What happened in one queue in the last hour, by minutes, for charts.
+#[utoipa::path(
+    get, path = "/api/v1/queues/{queue}/history", tag = "queues", operation_id = "queue_history",
+    params(("queue" = schemas::QueueName, Path, description = "The queue's name")),
+    responses(
+        (status = 200, description = "What happened", body = api::History),
+        (status = 400, description = "invalid-field"),
+        (status = 404, description = "no-such-queue"),
+    )
+)]
+pub(crate) async fn queue_history<B: Backend>(
+    State(http): Shared<B>,
+    Path(name): Path<String>,
+) -> Answer {
+    let name = QueueName::parse(&name)?;
+    let view = http.backend.history(Some(name.clone()), Span::Hour).await?;
+    answer::ok(&view::history(Some(&name), &view))
+}
+
+/// What is not well, in words, and what to do next. The worst comes first; empty when all is well.
+#[utoipa::path(
+    get, path = "/api/v1/troubles", tag = "operation", operation_id = "troubles",
+    responses((status = 200, description = "What is not well", body = api::Troubles))
+)]
+pub(crate) async fn troubles<B: Backend>(State(http): Shared<B>) -> Answer {
+    let troubles = find_troubles(&*http.backend).await?;
+    answer::ok(&api::Troubles { troubles })
+}
+
+/// What is not well, by what the backend shows. When writes have stopped it shows its status only, and that says so.
+pub(crate) async fn find_troubles<B: Backend>(
+    backend: &B,
+) -> Result<Vec<api::Trouble>, crate::backend::Error> {
+    let status = backend.status().await?;
+    if status.fault.is_some() {
+        return Ok(api::troubles(&status, &[], &[]));
+    }
+    let queues = backend.queues().await?;
+    let workers = backend.workers().await?;
+    Ok(api::troubles(&status, &queues, &workers))
 }

@@ -6,8 +6,11 @@ use serde::Serialize;
 
 use crate::{
     api,
-    backend::{Counters, Event, QueueView, RejectedView, TaskView, WorkerView},
-    task::{Backoff, LeaseKind, State},
+    backend::{
+        Counters, Event, EventResult, Happening, HistorySlot, HistoryView, Quantiles, QueueView,
+        RejectedView, TaskView, WorkerView,
+    },
+    task::{Backoff, ExecTime, LeaseKind, Millis, Priority, QueueName, State, WallMillis},
 };
 
 /// Writes `value` as JSON behind what `out` holds.
@@ -66,7 +69,30 @@ pub(crate) fn write_task_fields(out: &mut Vec<u8>, view: &TaskView) -> serde_jso
         out.extend_from_slice(br#","last_error":"#);
         write(out, &**error)?;
     }
+    if let Some(history) = &view.history {
+        out.extend_from_slice(br#","history":"#);
+        write_array(out, &history.happenings, |out, one| {
+            write(out, &happening(one))
+        })?;
+        if history.left_out > 0 {
+            out.extend_from_slice(br#","history_left_out":"#);
+            write(out, &history.left_out)?;
+        }
+    }
     Ok(())
+}
+
+fn happening(one: &Happening) -> api::Happening {
+    api::Happening {
+        kind: one.kind.as_str().to_owned(),
+        at: one.at.map(WallMillis::as_secs_f64),
+        worker: one.worker.as_ref().map(ToString::to_string),
+        attempt: one.attempt,
+        error: one.error.as_deref().map(str::to_owned),
+        queue: one.queue.as_ref().map(ToString::to_string),
+        priority: one.priority.map(Priority::get),
+        exectime: one.exectime.map(ExecTime::get),
+    }
 }
 
 /// Writes an array, its elements by `one`.
@@ -118,11 +144,49 @@ pub(crate) fn queue(view: &QueueView) -> api::Queue {
         dead: view.count(State::Dead),
         paused: view.paused,
         draining: view.draining,
-        oldest_due_age: view.oldest_due.map(crate::task::Millis::as_secs_f64),
+        oldest_due_age: view.oldest_due.map(Millis::as_secs_f64),
         totals: totals(view.counters),
         submitted_per_second: view.submitted_rate,
         completed_per_second: view.completed_rate,
+        unasked_seconds: view.unasked.as_secs_f64(),
+        died_last_hour: view.died_lately,
     }
+}
+
+/// What happened lately.
+pub(crate) fn history(queue: Option<&QueueName>, view: &HistoryView) -> api::History {
+    let counts = |pick: fn(&HistorySlot) -> u64| view.slots.iter().map(pick).collect();
+    // Of one queue no latencies are kept: an array of nothing would look like no work.
+    let latency = |pick: fn(&HistorySlot) -> Option<Quantiles>| {
+        queue.is_none().then(|| api::Latency {
+            p50: quantiles(view, pick, |one| one.p50),
+            p99: quantiles(view, pick, |one| one.p99),
+        })
+    };
+    api::History {
+        queue: queue.map(ToString::to_string),
+        span: view.span.as_str().to_owned(),
+        start: view.start.as_secs_f64(),
+        step: view.step.as_secs_f64(),
+        elapsed: view.elapsed.as_secs_f64(),
+        submitted: counts(|slot| slot.submitted),
+        completed: counts(|slot| slot.completed),
+        failed: counts(|slot| slot.failed),
+        dead: counts(|slot| slot.died),
+        wait: latency(|slot| slot.wait),
+        run: latency(|slot| slot.run),
+    }
+}
+
+fn quantiles(
+    view: &HistoryView,
+    pick: fn(&HistorySlot) -> Option<Quantiles>,
+    which: fn(Quantiles) -> Millis,
+) -> Vec<Option<f64>> {
+    let slots = view.slots.iter();
+    slots
+        .map(|slot| pick(slot).map(|one| which(one).as_secs_f64()))
+        .collect()
 }
 
 /// A worker.
@@ -150,6 +214,14 @@ pub(crate) fn event(number: u64, event: &Event) -> api::Event {
         worker: event.worker.as_ref().map(ToString::to_string),
         attempt: event.attempt,
         error: event.error.as_deref().map(str::to_owned),
+        result: match &event.result {
+            Some(EventResult::Whole(result)) => Some(result.clone()),
+            Some(EventResult::TooLong(_)) | None => None,
+        },
+        result_bytes: match event.result {
+            Some(EventResult::TooLong(bytes)) => Some(bytes as u64),
+            Some(EventResult::Whole(_)) | None => None,
+        },
     }
 }
 
@@ -179,5 +251,6 @@ pub(crate) fn rejected(view: RejectedView) -> api::RejectedFile {
         size: view.size,
         modified: view.modified.as_secs_f64(),
         moved: view.moved,
+        beginning: view.beginning,
     }
 }

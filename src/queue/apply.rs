@@ -1,9 +1,14 @@
 //! Making records true.
 
-use super::{Entry, Queues, ShelfNo, entry::Extra, tasks::Place};
+use super::{
+    Entry, Queues, ShelfNo,
+    entry::Extra,
+    history::{Happened, between},
+    tasks::Place,
+};
 use crate::task::{
-    Area, Claimed, Location, QueueName, Record, Restored, RestoredLease, State, Submitted, TaskId,
-    Then,
+    Area, Claimed, ExecTime, Location, QueueName, Record, Restored, RestoredLease, State,
+    Submitted, TaskId, Then,
 };
 
 impl Queues {
@@ -19,11 +24,13 @@ impl Queues {
             Record::Cancelled { id } => self.ended(*id, false),
             Record::Failed { id, error, then } => {
                 self.count(*id, |counters| counters.failed += 1);
+                self.note_of(*id, Happened::Failed);
                 self.edit(*id, |entry| entry.set_error(Some(error.clone())));
                 self.attempt_over(*id, *then);
             }
             Record::Expired { id, then } => {
                 self.count(*id, |counters| counters.expired += 1);
+                self.note_of(*id, Happened::Failed);
                 self.edit(*id, |entry| {
                     entry.set_error(Some("the lease expired".into()));
                 });
@@ -87,6 +94,7 @@ impl Queues {
         };
         let entry = Entry::new(State::Ready, task.priority, task.exectime, shelf, extra);
         self.insert(task.id, entry);
+        self.note(shelf, Happened::Submitted);
         let tick = self.now.tick;
         let shelf = &mut self.shelves[shelf as usize];
         shelf.counters.submitted += 1;
@@ -108,6 +116,7 @@ impl Queues {
 
     fn claimed(&mut self, claimed: &Claimed) {
         self.count(claimed.id, |counters| counters.claimed += 1);
+        self.note_wait(claimed.id);
         self.edit(claimed.id, |entry| {
             entry.attempts = entry.attempts.saturating_add(1);
             entry.state = State::Leased;
@@ -124,6 +133,10 @@ impl Queues {
 
     fn ended(&mut self, id: TaskId, completed: bool) {
         let Some(entry) = self.remove(id) else { return };
+        if completed {
+            self.note(entry.shelf, Happened::Completed);
+            self.note_run(&entry);
+        }
         let tick = self.now.tick;
         let shelf = &mut self.shelves[entry.shelf as usize];
         if completed {
@@ -137,6 +150,7 @@ impl Queues {
     fn attempt_over(&mut self, id: TaskId, then: Then) {
         if then == Then::Dead {
             self.count(id, |counters| counters.died += 1);
+            self.note_of(id, Happened::Died);
         }
         self.edit(id, |entry| {
             entry.set_lease(None);
@@ -184,6 +198,35 @@ impl Queues {
         if let Some(entry) = self.tasks.get(id) {
             change(&mut self.shelves[entry.shelf as usize].counters);
         }
+    }
+
+    fn note_of(&mut self, id: TaskId, happened: Happened) {
+        if let Some(shelf) = self.tasks.get(id).map(|entry| entry.shelf) {
+            self.note(shelf, happened);
+        }
+    }
+
+    /// Notes how long a task that is handed out now has been due: since its exectime, or since it was made. One whose id
+    /// does not say when it was made, and that has no exectime, is passed over.
+    fn note_wait(&mut self, id: TaskId) {
+        let Some(exectime) = self.tasks.get(id).map(|entry| entry.exectime) else {
+            return;
+        };
+        let timed = (exectime != ExecTime::ASAP).then(|| exectime.as_wall());
+        let Some(due) = id.made_at().max(timed) else {
+            return;
+        };
+        let length = between(due, self.now.wall);
+        self.history.waited(self.now.tick, length);
+        self.wait.note(length.0.saturating_mul(1000));
+    }
+
+    /// Notes how long a task that is completed now was held.
+    fn note_run(&mut self, entry: &Entry) {
+        let Some(lease) = entry.lease() else { return };
+        let length = between(lease.at, self.now.wall);
+        self.history.ran(self.now.tick, length);
+        self.run.note(length.0.saturating_mul(1000));
     }
 
     /// Makes a task that only the name of its file tells of, at a start. [`Queues::found_all`] is to follow, before

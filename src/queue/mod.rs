@@ -11,6 +11,7 @@
 mod apply;
 mod decide;
 mod entry;
+mod history;
 #[cfg(test)]
 mod model;
 mod order;
@@ -26,10 +27,15 @@ use hashbrown::{HashMap, HashSet};
 pub use decide::{Grant, Verdict};
 pub use entry::Entry;
 
-use self::{order::Key, shelf::Shelf, tasks::Tasks};
+use self::{
+    history::{Happened, History},
+    order::Key,
+    shelf::Shelf,
+    tasks::Tasks,
+};
 use crate::task::{
-    Area, Backoff, ExecTime, FileName, Location, Millis, Now, Options, QueueName, State, TaskId,
-    Tick,
+    Area, Backoff, Distribution, ExecTime, FileName, Location, Millis, Now, Options, QueueName,
+    State, TaskId, Tick,
 };
 
 /// What the queue holds itself to; the numbers come from `config`.
@@ -77,6 +83,9 @@ pub struct Queues {
     woken: BTreeSet<ShelfNo>,
     paused: bool,
     draining: bool,
+    history: History,
+    wait: Distribution,
+    run: Distribution,
     now: Now,
 }
 
@@ -101,6 +110,9 @@ impl Queues {
             woken: BTreeSet::new(),
             paused: false,
             draining: false,
+            history: History::default(),
+            wait: Distribution::new(Distribution::LONG),
+            run: Distribution::new(Distribution::LONG),
             now: Now::default(),
         };
         queues.open(&QueueName::default());
@@ -148,6 +160,7 @@ impl Queues {
             let Some(shelf) = self.names.get(name).copied() else {
                 continue;
             };
+            self.shelves[shelf as usize].asked = now.tick;
             if self.shelves[shelf as usize].paused {
                 continue;
             }
@@ -259,13 +272,21 @@ impl Queues {
             .unwrap_or(self.limits.max_attempts)
     }
 
+    /// Counts what happened in a queue, in its history and in that of all.
+    fn note(&mut self, shelf: ShelfNo, happened: Happened) {
+        let tick = self.now.tick;
+        self.history.note(tick, happened);
+        let shelf = &mut self.shelves[shelf as usize];
+        shelf.minutes.get_or_insert_default().note(tick, happened);
+    }
+
     /// The number of a queue, which is made where it is new.
     fn open(&mut self, name: &QueueName) -> ShelfNo {
         if let Some(shelf) = self.names.get(name) {
             return *shelf;
         }
         let shelf = self.shelves.len() as ShelfNo;
-        self.shelves.push(Shelf::new(name.clone()));
+        self.shelves.push(Shelf::new(name.clone(), self.now.tick));
         self.names.insert(name.clone(), shelf);
         shelf
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::order::Key;
+use super::{history::Minutes, order::Key};
 use crate::task::{Counters, QueueName, State, TaskId, Tick};
 
 /// One queue.
@@ -14,6 +14,10 @@ pub(super) struct Shelf {
     pub(super) counters: Counters,
     pub(super) submitted_rate: Rate,
     pub(super) completed_rate: Rate,
+    /// What happened lately; made when something does.
+    pub(super) minutes: Option<Minutes>,
+    /// When somebody last asked for its tasks; the start where nobody has.
+    pub(super) asked: Tick,
     sets: [BTreeSet<Key>; 4],
     /// Keys that are still to be put into their sets.
     unsorted: [Vec<Key>; 4],
@@ -29,7 +33,7 @@ const fn index(state: State) -> usize {
 }
 
 impl Shelf {
-    pub(super) fn new(name: QueueName) -> Self {
+    pub(super) fn new(name: QueueName, now: Tick) -> Self {
         Self {
             name,
             paused: false,
@@ -37,15 +41,19 @@ impl Shelf {
             counters: Counters::default(),
             submitted_rate: Rate::default(),
             completed_rate: Rate::default(),
+            minutes: None,
+            asked: now,
             sets: Default::default(),
             unsorted: Default::default(),
         }
     }
 
-    pub(super) fn forget_counts(&mut self) {
+    pub(super) fn forget_counts(&mut self, now: Tick) {
         self.counters = Counters::default();
         self.submitted_rate = Rate::default();
         self.completed_rate = Rate::default();
+        self.minutes = None;
+        self.asked = now;
     }
 
     pub(super) fn insert(&mut self, state: State, key: Key) {

@@ -2,12 +2,18 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use super::{Entry, Queues, order::Key, shelf::Shelf};
+use super::{
+    Entry, Queues,
+    history::{History, Minutes},
+    order::Key,
+    shelf::Shelf,
+};
 use crate::{
     defect::{Defect, planted},
     task::{
-        Counters, Cursor, ExecTime, LeaseView, Millis, Now, PageQuery, Payload, QueueName,
-        QueueView, Record, Refusal, Restored, State, TaskId, TaskView, WallMillis,
+        Counters, Cursor, Distribution, ExecTime, HistoryView, LeaseView, Millis, Now, PageQuery,
+        Payload, QueueName, QueueView, Record, Refusal, Restored, Span, State, TaskId, TaskView,
+        WallMillis,
     },
 };
 
@@ -34,6 +40,7 @@ impl Queues {
                 expires: now.wall_at(lease.expires),
             }),
             last_error: entry.last_error().cloned(),
+            history: None,
             payload,
         }
     }
@@ -103,6 +110,13 @@ impl Queues {
             paused: self.paused || shelf.paused,
             draining: self.draining || shelf.draining,
             oldest_due: oldest_due(shelf, now),
+            unasked: now.tick.since(shelf.asked),
+            // Where nothing has died since the start, there is no hour to add up.
+            died_lately: shelf
+                .minutes
+                .as_ref()
+                .filter(|_| shelf.counters.died > 0)
+                .map_or(0, |minutes| minutes.died_lately(now)),
             counters: shelf.counters,
             submitted_rate: shelf.submitted_rate.per_second(now.tick),
             completed_rate: shelf.completed_rate.per_second(now.tick),
@@ -135,8 +149,42 @@ impl Queues {
     /// Counts and rates begin again: what a start reads happened before it.
     pub fn forget_counts(&mut self) {
         for shelf in &mut self.shelves {
-            shelf.forget_counts();
+            shelf.forget_counts(self.now.tick);
         }
+        self.history = History::default();
+        self.wait = Distribution::new(Distribution::LONG);
+        self.run = Distribution::new(Distribution::LONG);
+    }
+
+    /// What happened lately: of all queues, or the last hour of one.
+    pub fn history(
+        &self,
+        queue: Option<&QueueName>,
+        span: Span,
+        now: Now,
+    ) -> Result<HistoryView, Refusal> {
+        let Some(name) = queue else {
+            return Ok(self.history.view(span, now));
+        };
+        let shelf = self
+            .names
+            .get(name)
+            .ok_or_else(|| Refusal::NoSuchQueue(name.clone()))?;
+        if span != Span::Hour {
+            return Err(Refusal::invalid(
+                "span",
+                "of one queue only the last hour is kept",
+            ));
+        }
+        let minutes = self.shelves[*shelf as usize].minutes.as_ref();
+        Ok(minutes.map_or_else(|| Minutes::default().view(now), |minutes| minutes.view(now)))
+    }
+
+    /// How tasks waited and ran since the start, and how many died in the last hour.
+    #[must_use]
+    pub fn latencies(&self, now: Now) -> (Distribution, Distribution, u64) {
+        let died = self.history.died_lately(now);
+        (self.wait.clone(), self.run.clone(), died)
     }
 
     /// The switches for all queues: paused, draining.

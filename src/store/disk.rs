@@ -16,6 +16,8 @@ use std::{
 
 use rustix::fs::{self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 
+use crate::task::DiskSpace;
+
 /// An operation on the disk that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {}: {cause}", path.display())]
@@ -158,8 +160,8 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_dir(&self, path: &Path) -> DiskResult<()>;
     /// Makes everything durable that was done on this file system before the call (`syncfs`).
     fn sync_everything(&self) -> DiskResult<()>;
-    /// Bytes that could still be written.
-    fn free_bytes(&self) -> DiskResult<u64>;
+    /// How much could still be written, and how large the file system is.
+    fn space(&self) -> DiskResult<DiskSpace>;
 }
 
 /// The kernel's files below one data directory.
@@ -464,10 +466,13 @@ impl Disk for RealDisk {
         fs::syncfs(self.root.as_fd()).map_err(|errno| DiskError::new("sync", ".", errno))
     }
 
-    fn free_bytes(&self) -> DiskResult<u64> {
+    fn space(&self) -> DiskResult<DiskSpace> {
         let stat =
             fs::fstatvfs(&self.root).map_err(|errno| DiskError::new("look at", ".", errno))?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Ok(DiskSpace {
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            size: stat.f_blocks.saturating_mul(stat.f_frsize),
+        })
     }
 }
 

@@ -13,7 +13,10 @@ use std::{
 };
 
 use super::disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read};
-use crate::defect::{Defect, planted};
+use crate::{
+    defect::{Defect, planted},
+    task::DiskSpace,
+};
 
 /// Wraps a [`Disk`]: after its first failed sync (of a file, a directory or everything) each operation that would change
 /// something says that failure again. Reading goes on. A full disk does not latch, unless it shows in a sync: then it is
@@ -192,8 +195,8 @@ impl<D: Disk> Disk for Latched<D> {
         self.latch.sync(self.change(Disk::sync_everything))
     }
 
-    fn free_bytes(&self) -> DiskResult<u64> {
-        self.inner.free_bytes()
+    fn space(&self) -> DiskResult<DiskSpace> {
+        self.inner.space()
     }
 }
 

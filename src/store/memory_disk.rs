@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read};
+use crate::task::DiskSpace;
 
 #[derive(Debug, Default, Clone)]
 struct Content {
@@ -388,7 +389,8 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn free_bytes(&self) -> DiskResult<u64> {
-        Ok(self.state().capacity.unwrap_or(u64::MAX))
+    fn space(&self) -> DiskResult<DiskSpace> {
+        let size = self.state().capacity.unwrap_or(u64::MAX);
+        Ok(DiskSpace { free: size, size })
     }
 }

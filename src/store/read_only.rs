@@ -3,6 +3,7 @@
 use std::{ffi::OsStr, path::Path, sync::Arc};
 
 use super::disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read};
+use crate::task::DiskSpace;
 
 /// Wraps a [`Disk`]: what would tidy up (cut a torn tail, remove what is not needed, sync) is passed over, and what would
 /// make something is refused. So a look through a data directory is the same code as a start, and changes nothing.
@@ -102,7 +103,7 @@ impl<D: Disk> Disk for ReadOnly<D> {
         Ok(())
     }
 
-    fn free_bytes(&self) -> DiskResult<u64> {
-        self.0.free_bytes()
+    fn space(&self) -> DiskResult<DiskSpace> {
+        self.0.space()
     }
 }

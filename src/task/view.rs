@@ -4,8 +4,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    ExecTime, LeaseKind, Millis, Options, Payload, Priority, QueueName, Refusal, State, TaskId,
-    Token, WallMillis, WorkerName,
+    Distribution, ExecTime, LeaseKind, Millis, Options, Payload, Priority, QueueName, Refusal,
+    State, TaskHistory, TaskId, Token, WallMillis, WorkerName,
 };
 
 /// What became of one submitted task.
@@ -40,6 +40,8 @@ pub struct TaskView {
     pub lease: Option<LeaseView>,
     /// Why the last attempt failed.
     pub last_error: Option<Arc<str>>,
+    /// What happened to it; `None` where that was not asked for: only a task that is asked for by itself has it.
+    pub history: Option<Box<TaskHistory>>,
     /// What is to be done.
     pub payload: Payload,
 }
@@ -222,6 +224,10 @@ pub struct QueueView {
     pub draining: bool,
     /// How long the ready task that has waited longest has been due.
     pub oldest_due: Option<Millis>,
+    /// How long nobody has asked for its tasks, since the start at most.
+    pub unasked: Millis,
+    /// Tasks that died in the last hour, since the start at most.
+    pub died_lately: u64,
     /// What happened since the daemon started.
     pub counters: Counters,
     /// Tasks submitted a second, over the last minute.
@@ -274,6 +280,17 @@ pub struct RejectedView {
     pub modified: WallMillis,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    pub beginning: String,
+}
+
+/// What is to become of a rejected file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It goes back into the task directory, and is looked at anew.
+    Retry,
+    /// It is deleted.
+    Discard,
 }
 
 /// Whether all is well.
@@ -308,6 +325,8 @@ pub struct StatusView {
     pub spool_failures: u64,
     /// Bytes in the journal since the last checkpoint.
     pub journal_bytes: u64,
+    /// How long ago the last checkpoint was made; `None`: none since the start.
+    pub checkpoint_age: Option<Millis>,
     /// Syncs of the journal since the start.
     pub journal_syncs: u64,
     /// Records written since the start.
@@ -316,10 +335,29 @@ pub struct StatusView {
     pub rejected: u64,
     /// Whether the disk is too full for new tasks.
     pub disk_full: bool,
-    /// Bytes free on the disk, when they could be told.
-    pub disk_free: Option<u64>,
+    /// The disk that the tasks are on, when it could be told.
+    pub disk: Option<DiskSpace>,
+    /// When a change counts as made: `sync`, `interval` or `none`.
+    pub durability: &'static str,
+    /// How long handed out tasks had been due, since the start.
+    pub wait: Distribution,
+    /// How long completed tasks had been held, since the start.
+    pub run: Distribution,
+    /// How long groups of records took until they were where the durability wants them, since the start.
+    pub writes: Distribution,
+    /// Tasks that died in the last hour, since the start at most.
+    pub died_lately: u64,
     /// Why writes have stopped, once they have.
     pub fault: Option<Arc<str>>,
+}
+
+/// The room on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes that can still be written.
+    pub free: u64,
+    /// Bytes in all.
+    pub size: u64,
 }
 
 /// What can happen to a task or a queue.
@@ -434,12 +472,30 @@ pub struct Event {
     pub attempt: Option<u32>,
     /// The error, or the reason.
     pub error: Option<Arc<str>>,
+    /// What the worker had to say of a task that it completed.
+    pub result: Option<EventResult>,
+}
+
+/// A result as an event tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EventResult {
+    /// The whole.
+    Whole(Payload),
+    /// So many bytes: more than [`Event::MOST_RESULT`], so that they are not told.
+    TooLong(usize),
 }
 
 impl Event {
+    /// The longest result that an event tells, in bytes: a few hundred of them fill what is kept of events.
+    pub const MOST_RESULT: usize = 64 << 10;
+
     /// About how many bytes it takes in memory.
     #[must_use]
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.error.as_deref().map_or(0, str::len)
+        let result = match &self.result {
+            Some(EventResult::Whole(result)) => result.len(),
+            Some(EventResult::TooLong(_)) | None => 0,
+        };
+        size_of::<Self>() + self.error.as_deref().map_or(0, str::len) + result
     }
 }

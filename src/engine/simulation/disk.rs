@@ -30,7 +30,10 @@ use super::{
     chance::Chance,
     nodes::{Change, Dir, File, Node, ROOT},
 };
-use crate::store::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read};
+use crate::{
+    store::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
+    task::DiskSpace,
+};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -660,9 +663,12 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn free_bytes(&self) -> DiskResult<u64> {
+    fn space(&self) -> DiskResult<DiskSpace> {
         let state = self.state();
         let capacity = state.capacity.unwrap_or(1 << 40);
-        Ok(capacity.saturating_sub(state.used()))
+        Ok(DiskSpace {
+            free: capacity.saturating_sub(state.used()),
+            size: capacity,
+        })
     }
 }

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 
 use crate::{
     backend::{
-        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Counters, Cursor, Error, EventId,
-        EventLog, EventStream, Failure, Fault, Health, LeaseView, Listeners, Page, PageQuery,
-        QueueView, RejectedView, StatusView, SubmitOutcome, TaskView, WorkerView,
+        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Counters, Cursor, DiskSpace,
+        Distribution, Error, EventId, EventLog, EventStream, Failure, Fault, Health, HistorySlot,
+        HistoryView, LeaseView, Listeners, Page, PageQuery, Quantiles, QueueView, RejectedView,
+        Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     task::{
         ExecTime, IdSource, Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token,
@@ -42,6 +43,14 @@ pub(crate) struct FakeBackend {
     /// A call of `submit` has taken something.
     pub(crate) taken: Notify,
     pub(crate) events: Arc<EventLog>,
+}
+
+fn lengths(micros: &[u64]) -> Distribution {
+    let mut made = Distribution::new(Distribution::LONG);
+    for one in micros {
+        made.note(*one);
+    }
+    made
 }
 
 struct Withdrawal(Arc<Notify>);
@@ -141,6 +150,7 @@ impl FakeBackend {
             attempts: 0,
             lease: None,
             last_error: None,
+            history: None,
             payload: task.payload,
         }
     }
@@ -178,6 +188,8 @@ impl FakeBackend {
             paused: false,
             draining: true,
             oldest_due: Some(Millis(90_000)),
+            unasked: Millis(1000),
+            died_lately: 0,
             counters: Counters {
                 submitted: 3,
                 completed: 2,
@@ -353,6 +365,31 @@ impl Backend for FakeBackend {
         }
     }
 
+    async fn history(&self, queue: Option<QueueName>, span: Span) -> Answer<HistoryView> {
+        self.ask(format!("history {queue:?} {span:?}"))?;
+        let (step, count) = span.steps();
+        let mut slots = vec![HistorySlot::default(); count];
+        slots[count - 1] = HistorySlot {
+            submitted: 4,
+            completed: 3,
+            failed: 2,
+            died: 1,
+            wait: Some(Quantiles {
+                count: 3,
+                p50: Millis(5),
+                p99: Millis(1500),
+            }),
+            run: None,
+        };
+        Ok(HistoryView {
+            span,
+            step,
+            start: WALL,
+            elapsed: Millis(500),
+            slots,
+        })
+    }
+
     async fn workers(&self) -> Answer<Vec<WorkerView>> {
         self.ok()?;
         Ok(vec![WorkerView {
@@ -400,12 +437,21 @@ impl Backend for FakeBackend {
             spool_pending: 4,
             spool_failures: 0,
             journal_bytes: 4096,
+            checkpoint_age: Some(Millis(2500)),
             journal_syncs: 5,
             journal_records: 6,
             rejected: 7,
             disk_full: false,
-            disk_free: Some(1 << 30),
-            fault: None,
+            disk: Some(DiskSpace {
+                free: 1 << 30,
+                size: 4 << 30,
+            }),
+            durability: "sync",
+            wait: lengths(&[4_000, 90_000_000]),
+            run: lengths(&[2_000_000]),
+            writes: Distribution::of(Distribution::SHORT, [1, 2], 500),
+            died_lately: 1,
+            fault: self.health().fault,
         })
     }
 
@@ -435,7 +481,12 @@ impl Backend for FakeBackend {
             size: 3,
             modified: WALL,
             moved: true,
+            beginning: "{<".to_owned(),
         }])
+    }
+
+    async fn settle_rejected(&self, name: String, how: Settlement) -> Answer<()> {
+        self.ask(format!("settle_rejected {name} {how:?}"))
     }
 
     async fn rescan(&self) -> Answer<()> {

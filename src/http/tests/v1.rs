@@ -254,6 +254,48 @@ async fn queues_and_workers_are_shown() {
 }
 
 #[tokio::test]
+async fn the_history_is_shown_in_arrays_of_one_length() {
+    let site = Site::new();
+    let got = site.get("/api/v1/history?span=minute").await.json();
+    assert_eq!(
+        (&got["span"], &got["step"], &got["elapsed"]),
+        (&json!("minute"), &json!(1.0), &json!(0.5))
+    );
+    for name in ["submitted", "completed", "failed", "dead"] {
+        assert_eq!(got[name].as_array().unwrap().len(), 60, "{name}");
+    }
+    assert_eq!(
+        (&got["submitted"][59], &got["dead"][59]),
+        (&json!(4), &json!(1))
+    );
+    assert_eq!(
+        (&got["wait"]["p99"][59], &got["run"]["p50"][59]),
+        (&json!(1.5), &json!(null))
+    );
+    let got = site.get("/api/v1/queues/default/history").await.json();
+    assert_eq!(got["queue"], "default");
+    assert_eq!(got["span"], "hour");
+    assert!(got.get("wait").is_none());
+    for (query, field) in [
+        ("span=week", "span"),
+        ("queue=default", "queue"),
+        ("since=1", "since"),
+    ] {
+        let got = site.get(&format!("/api/v1/history?{query}")).await;
+        assert_eq!(got.problem(), (400, "invalid-field".to_owned()));
+        assert_eq!(got.json()["field"], field);
+    }
+}
+
+#[tokio::test]
+async fn troubles_are_told_also_when_writes_have_stopped() {
+    let site = Site::new();
+    let got = site.get("/api/v1/troubles").await.json();
+    assert_eq!(got["troubles"][0]["kind"], "rejected-files");
+    assert_eq!(got["troubles"][0]["severity"], "warning");
+}
+
+#[tokio::test]
 async fn the_originals_worker_is_served_as_it_was() {
     let site = Site::new();
     let empty = site.get("/api/next").await;

@@ -1,0 +1,309 @@
+//! What is not well, in words, and what to do next: one list for the pages' banner, `workqueuectl status` and
+//! `GET /api/v1/troubles`.
+//!
+//! Made from what the backend shows. May not know: who shows it, or how it is coloured.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::task::{Millis, QueueView, State, StatusView, WorkerView};
+
+/// How bad a trouble is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Work is lost, refused or not done: somebody has to do something.
+    Critical,
+    /// Something will go wrong, or has gone wrong that can wait.
+    Warning,
+    /// Somebody has wanted it so, and may have forgotten it.
+    Notice,
+}
+
+/// One thing that is not well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Trouble {
+    /// A word for programs that stays the same: `writes-stopped`, `disk-full`, `disk-low`, `files-failing`, `files-lag`,
+    /// `no-worker`, `tasks-dying`, `dead-tasks`, `rejected-files`, `paused`, `draining`.
+    pub kind: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The queue that it is about, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// What is not well.
+    pub what: String,
+    /// What to do next: commands, or a short sentence.
+    pub next: String,
+}
+
+/// The worst first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Troubles {
+    /// Empty when all is well.
+    pub troubles: Vec<Trouble>,
+}
+
+/// Files that lag behind the journal for longer than this are told of: the largest configured delay is a minute.
+const LAG: Millis = Millis::from_secs(60);
+/// Less free space than this is told of.
+const LOW_BYTES: u64 = 256 << 20;
+/// And less than this share of the disk, in parts of a hundred, but not when so much is free that it is plenty.
+const LOW_PERCENT: u64 = 5;
+/// Free space that is plenty on any disk.
+const PLENTY_BYTES: u64 = 10 << 30;
+/// Due tasks that nobody has asked for, for so long, have no worker: the longest wait of a claim is as long, so a worker
+/// that is there has asked at least once.
+const NO_WORKER: Millis = Millis::from_secs(300);
+/// How many queues are told of one by one; those behind them are counted.
+const QUEUES_NAMED: usize = 5;
+
+/// All that is not well, the worst first.
+#[must_use]
+pub fn troubles(status: &StatusView, queues: &[QueueView], workers: &[WorkerView]) -> Vec<Trouble> {
+    let mut found = Vec::new();
+    disk(status, &mut found);
+    idle(status, queues, workers, &mut found);
+    dying(status, queues, &mut found);
+    files(status, &mut found);
+    switches(status, queues, &mut found);
+    // Stable: within a severity they stay in this order.
+    found.sort_by_key(|trouble| trouble.severity);
+    found
+}
+
+fn trouble(
+    kind: &str,
+    severity: Severity,
+    what: impl Into<String>,
+    next: impl Into<String>,
+) -> Trouble {
+    Trouble {
+        kind: kind.to_owned(),
+        severity,
+        queue: None,
+        what: what.into(),
+        next: next.into(),
+    }
+}
+
+fn disk(status: &StatusView, found: &mut Vec<Trouble>) {
+    if let Some(fault) = &status.fault {
+        found.push(trouble(
+            "writes-stopped",
+            Severity::Critical,
+            format!("writes have stopped: {fault}"),
+            "journalctl -u workqueued; when the disk is well again: systemctl restart workqueued",
+        ));
+    }
+    if status.disk_full {
+        found.push(trouble(
+            "disk-full",
+            Severity::Critical,
+            "the disk is full: no new task is taken",
+            "df -h; make room, and work goes on by itself",
+        ));
+        return;
+    }
+    let Some(disk) = status.disk else { return };
+    let percent = disk.free.saturating_mul(100) / disk.size.max(1);
+    if disk.free < LOW_BYTES || (percent < LOW_PERCENT && disk.free < PLENTY_BYTES) {
+        found.push(trouble(
+            "disk-low",
+            Severity::Warning,
+            format!(
+                "the disk is nearly full: {} MiB ({percent} %) are free",
+                disk.free >> 20
+            ),
+            "df -h; when it is full, no new task is taken",
+        ));
+    }
+}
+
+/// Due tasks that nobody works on.
+fn idle(
+    status: &StatusView,
+    queues: &[QueueView],
+    workers: &[WorkerView],
+    found: &mut Vec<Trouble>,
+) {
+    let next = "systemctl start workqueue-worker, or: workqueue-worker --url http://127.0.0.1:5000";
+    if status.fault.is_some() || status.paused {
+        return;
+    }
+    let idle = queues.iter().filter(|queue| {
+        !queue.paused
+            && queue.count(State::Leased) == 0
+            && queue.unasked >= NO_WORKER
+            && queue.oldest_due.is_some_and(|age| age >= NO_WORKER)
+    });
+    let idle: Vec<_> = idle.collect();
+    for queue in idle.iter().take(QUEUES_NAMED) {
+        let minutes = queue.unasked.min(queue.oldest_due.unwrap_or_default()).0 / 60_000;
+        let ready = queue.count(State::Ready);
+        found.push(Trouble {
+            queue: Some(queue.name.to_string()),
+            ..trouble(
+                "no-worker",
+                Severity::Critical,
+                format!(
+                    "no worker for {minutes} minutes on queue {}, which has due tasks: {ready}",
+                    queue.name
+                ),
+                format!("start a worker with --queue {}: {next}", queue.name),
+            )
+        });
+    }
+    if idle.len() > QUEUES_NAMED {
+        let more = idle.len() - QUEUES_NAMED;
+        found.push(trouble(
+            "no-worker",
+            Severity::Critical,
+            format!("further queues with due tasks and without a worker: {more}"),
+            "workqueuectl queues",
+        ));
+    }
+    let ready: u64 = queues.iter().map(|queue| queue.count(State::Ready)).sum();
+    if idle.is_empty() && ready > 0 && workers.is_empty() && status.waiting_claims == 0 {
+        found.push(trouble(
+            "no-worker",
+            Severity::Warning,
+            format!("ready tasks, and no worker that has asked for any: {ready}"),
+            next,
+        ));
+    }
+}
+
+fn dying(status: &StatusView, queues: &[QueueView], found: &mut Vec<Trouble>) {
+    let list = "workqueuectl list --state dead; workqueuectl retry --dead";
+    let mut dying: Vec<_> = queues
+        .iter()
+        .filter(|queue| queue.died_lately > 0)
+        .collect();
+    dying.sort_by_key(|queue| std::cmp::Reverse(queue.died_lately));
+    for queue in dying.iter().take(QUEUES_NAMED) {
+        let what = format!(
+            "tasks are dying in queue {}: {} in the last hour ran out of attempts",
+            queue.name, queue.died_lately
+        );
+        let next = format!("workqueuectl list --queue {} --state dead", queue.name);
+        found.push(Trouble {
+            queue: Some(queue.name.to_string()),
+            ..trouble("tasks-dying", Severity::Critical, what, next)
+        });
+    }
+    if dying.len() > QUEUES_NAMED {
+        let more = dying.len() - QUEUES_NAMED;
+        let what = format!("further queues in which tasks are dying: {more}");
+        found.push(trouble("tasks-dying", Severity::Critical, what, list));
+    }
+    let dead: u64 = State::ALL
+        .iter()
+        .zip(status.counts)
+        .filter_map(|(state, count)| (*state == State::Dead).then_some(count))
+        .sum();
+    if dead > 0 {
+        let what = format!("dead tasks, out of attempts: {dead}");
+        found.push(trouble("dead-tasks", Severity::Warning, what, list));
+    }
+}
+
+fn files(status: &StatusView, found: &mut Vec<Trouble>) {
+    if status.spool_failures > 0 {
+        let what = format!(
+            "file changes that failed and are tried again: {}",
+            status.spool_failures
+        );
+        found.push(trouble(
+            "files-failing",
+            Severity::Warning,
+            what,
+            "journalctl -u workqueued",
+        ));
+    }
+    if status.spool_lag > LAG {
+        let what = format!(
+            "the files lag {} seconds behind the journal",
+            status.spool_lag.0 / 1000
+        );
+        found.push(trouble(
+            "files-lag",
+            Severity::Warning,
+            what,
+            "iostat -x 1; nothing is lost, but ls shows the past",
+        ));
+    }
+    if status.rejected > 0 {
+        let what = format!("dropped files that were rejected: {}", status.rejected);
+        found.push(trouble(
+            "rejected-files",
+            Severity::Warning,
+            what,
+            "workqueuectl rejected",
+        ));
+    }
+}
+
+fn switches(status: &StatusView, queues: &[QueueView], found: &mut Vec<Trouble>) {
+    if status.paused {
+        found.push(trouble(
+            "paused",
+            Severity::Notice,
+            "all queues are paused: nothing is handed out",
+            "workqueuectl resume",
+        ));
+    } else {
+        let paused = queues.iter().filter(|one| one.paused);
+        found.extend(named("paused", "paused", paused, "workqueuectl resume"));
+    }
+    if status.draining {
+        found.push(trouble(
+            "draining",
+            Severity::Notice,
+            "nothing new is taken anywhere: all queues are draining",
+            "workqueuectl undrain",
+        ));
+    } else {
+        let draining = queues.iter().filter(|one| one.draining);
+        found.extend(named(
+            "draining",
+            "draining",
+            draining,
+            "workqueuectl undrain",
+        ));
+    }
+}
+
+/// One notice for all queues that are so; `None` where none is.
+fn named<'a>(
+    kind: &str,
+    how: &str,
+    queues: impl Iterator<Item = &'a QueueView>,
+    command: &str,
+) -> Option<Trouble> {
+    let names: Vec<&str> = queues.map(|queue| queue.name.as_str()).collect();
+    let shown = names.get(..QUEUES_NAMED).unwrap_or(&names).join(", ");
+    let (queue, what, next) = match names.len() {
+        0 => return None,
+        1 => (
+            Some(shown.clone()),
+            format!("{how}: {shown}"),
+            format!("{command} {shown}"),
+        ),
+        count if count <= QUEUES_NAMED => {
+            (None, format!("{how}: {shown}"), format!("{command} QUEUE"))
+        }
+        count => (
+            None,
+            format!("{how}: {shown} and {} more", count - QUEUES_NAMED),
+            format!("{command} QUEUE"),
+        ),
+    };
+    Some(Trouble {
+        queue,
+        ..trouble(kind, Severity::Notice, what, next)
+    })
+}
+
+#[cfg(test)]
+mod tests;
