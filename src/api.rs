@@ -62,6 +62,51 @@ pub struct Task {
     /// Why the last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// What happened to it, oldest first, its submission before all else. Only a task that is asked for by its id has it,
+    /// not one in a list.
+    ///
+    /// Kept are the last 32 things of each task, and 8 MiB of all; where that is not enough, those tasks are forgotten first
+    /// to which nothing happened for longest. It is in memory: after a restart of the daemon it begins with what the
+    /// journal since the last checkpoint tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<Happening>>,
+    /// How many older things are left out of `history` behind the submission, where there were more than are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub history_left_out: Option<u64>,
+}
+
+/// One thing that happened to a task. A lease that was made longer is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Happening {
+    /// `submitted`, `claimed`, `failed`, `expired`, `released`, `dead`, `rescheduled`, `retried` or `moved`.
+    #[schema(value_type = schemas::HappeningKind)]
+    pub kind: String,
+    /// When, in Unix seconds; absent where that is not known: of a submission under an id that is no UUIDv7, and of most
+    /// of what happened before the daemon was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<f64>,
+    /// By which worker, where it said who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::WorkerName>)]
+    pub worker: Option<String>,
+    /// In which attempt; a retry of a dead task begins to count anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The queue that it was moved to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
+    pub queue: Option<String>,
+    /// The priority that it was given, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// The Unix second before which it is not handed out again, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
+    pub exectime: Option<i64>,
 }
 
 /// Exponential backoff between attempts.
@@ -186,6 +231,20 @@ pub struct Claim {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 1000, required = false)]
     pub complete: Vec<Completion>,
+}
+
+impl Default for Claim {
+    /// One task of queue `default`, without waiting.
+    fn default() -> Self {
+        Self {
+            queues: default_queues(),
+            max: one(),
+            wait: 0.0,
+            lease: None,
+            worker: None,
+            complete: Vec::new(),
+        }
+    }
 }
 
 fn default_queues() -> Vec<String> {
@@ -482,6 +541,13 @@ pub struct Event {
     /// The error, or the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What the worker gave as the result of a completed task, if it gave one of at most 65536 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub result: Option<Payload>,
+    /// How many bytes the result has, where it is too long to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_bytes: Option<u64>,
 }
 
 /// The data of the event `reset` of `GET /api/v1/events`: something was missed, so the state is to be read anew.
@@ -631,6 +697,9 @@ pub struct RejectedFile {
     pub modified: f64,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    #[serde(default)]
+    pub beginning: String,
 }
 
 /// `GET /rejected` on the admin socket.
@@ -638,6 +707,14 @@ pub struct RejectedFile {
 pub struct Rejected {
     /// Newest first.
     pub rejected: Vec<RejectedFile>,
+}
+
+/// `POST /rejected/retry` and `/rejected/discard` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectedName {
+    /// The file's name, as the list shows it.
+    pub name: String,
 }
 
 /// One setting of `GET /config` on the admin socket.

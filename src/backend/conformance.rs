@@ -1,12 +1,12 @@
 //! What any [`Backend`] must hold, whatever it keeps its tasks in: run on every implementation.
 
 use super::{
-    Answer, Backend, Change, ClaimAnswer, ClaimRequest, Completion, Error, Failure, HistorySlot,
-    HistoryView, PageQuery,
+    Answer, Backend, Change, ClaimAnswer, ClaimRequest, Completion, Error, Event, EventKind,
+    EventResult, Failure, HistorySlot, HistoryView, PageQuery, TaskView,
 };
 use crate::task::{
     Backoff, ExecTime, LeaseKind, Millis, NewTask, Options, Payload, Priority, QueueName, Refusal,
-    Span, State, TaskId, Token,
+    Span, State, TaskId, Token, WorkerName,
 };
 
 fn queue(name: &str) -> QueueName {
@@ -69,6 +69,8 @@ pub(crate) async fn suite(backend: &impl Backend) {
     piggy_back(backend).await;
     many(backend).await;
     history(backend).await;
+    results(backend).await;
+    past(backend).await;
 }
 
 async fn order(backend: &impl Backend) {
@@ -378,4 +380,115 @@ async fn history(backend: &impl Backend) {
         refusal(backend.history(Some(queue("untold")), Span::Hour).await),
         Refusal::NoSuchQueue(queue("untold"))
     );
+}
+
+/// A listener hears what a worker had to say of the task that it completed, also where results are not kept.
+async fn results(backend: &impl Backend) {
+    let mut events = backend.events(None);
+    let long = "a".repeat(Event::MOST_RESULT);
+    for result in ["short", &long] {
+        submit(backend, task("results", "a")).await;
+        let (id, token) = claim_one(backend, "results").await;
+        let result = Some(Payload::from_text(result));
+        backend.complete(id, Some(token), result).await.unwrap();
+    }
+    submit(backend, task("results", "b")).await;
+    let (id, token) = claim_one(backend, "results").await;
+    let result = Some(Payload::from_text("with a claim"));
+    let request = ClaimRequest {
+        complete: vec![Completion { id, token, result }],
+        max: 0,
+        ..ask("results")
+    };
+    backend.claim(request).await.unwrap();
+    submit(backend, task("results", "c")).await;
+    let (id, token) = claim_one(backend, "results").await;
+    backend.complete(id, Some(token), None).await.unwrap();
+
+    let mut heard = Vec::new();
+    while heard.len() < 4 {
+        match events.try_next().unwrap() {
+            Some(event) if event.kind == EventKind::Completed => heard.push(event.result.clone()),
+            Some(event) => assert_eq!(event.result, None),
+            None => events.news().await,
+        }
+    }
+    let whole = |text| Some(EventResult::Whole(Payload::from_text(text)));
+    let too_long = Some(EventResult::TooLong(long.len() + 2));
+    assert_eq!(
+        heard,
+        [whole("short"), too_long, whole("with a claim"), None]
+    );
+}
+
+/// A task that is asked for by itself shows what happened to it, one in a list does not.
+async fn past(backend: &impl Backend) {
+    let id = submit(backend, task("past", "a")).await;
+    let told = |view: &TaskView| -> Vec<(EventKind, Option<u32>)> {
+        let history = view.history.as_deref().unwrap();
+        let happenings = history.happenings.iter();
+        happenings.map(|one| (one.kind, one.attempt)).collect()
+    };
+    let view = backend.task(id).await.unwrap();
+    assert_eq!(told(&view), [(EventKind::Submitted, None)]);
+    let worker = Some(WorkerName::parse("tester").unwrap());
+    let request = || ClaimRequest {
+        worker: worker.clone(),
+        ..ask("past")
+    };
+    let claim = || async { backend.claim(request()).await.unwrap().tasks[0].1 };
+    let token = claim().await;
+    backend.release(id, token).await.unwrap();
+    let change = Change {
+        priority: Some(Priority::new(5)),
+        exectime: None,
+    };
+    backend.reschedule(id, change).await.unwrap();
+    let token = claim().await;
+    let failure = |dead| Failure {
+        error: "broken".to_owned(),
+        retry_in: Some(Millis(0)),
+        dead,
+    };
+    backend.fail(id, token, failure(false)).await.unwrap();
+    let token = claim().await;
+    backend.fail(id, token, failure(true)).await.unwrap();
+    backend.retry(id).await.unwrap();
+    claim().await;
+
+    let view = backend.task(id).await.unwrap();
+    let expected = [
+        (EventKind::Submitted, None),
+        (EventKind::Claimed, Some(1)),
+        (EventKind::Released, Some(1)),
+        (EventKind::Rescheduled, None),
+        (EventKind::Claimed, Some(1)),
+        (EventKind::Failed, Some(1)),
+        (EventKind::Claimed, Some(2)),
+        (EventKind::Dead, Some(2)),
+        (EventKind::Retried, None),
+        (EventKind::Claimed, Some(1)),
+    ];
+    assert_eq!(told(&view), expected);
+    let history = view.history.as_deref().unwrap();
+    assert_eq!(history.left_out, 0);
+    for one in &history.happenings {
+        assert!(one.at.is_some(), "{one:?}");
+        let by_a_worker = one.attempt.is_some();
+        assert_eq!(one.worker, worker.clone().filter(|_| by_a_worker));
+        let failed = matches!(one.kind, EventKind::Failed | EventKind::Dead);
+        assert_eq!(one.error.as_deref(), failed.then_some("broken"));
+        let changed = one.kind == EventKind::Rescheduled;
+        assert_eq!(one.priority, changed.then_some(Priority::new(5)));
+    }
+    let times = history.happenings.iter().map(|one| one.at);
+    assert!(times.is_sorted());
+
+    let query = PageQuery {
+        queue: Some(queue("past")),
+        state: None,
+        limit: 1,
+        after: None,
+    };
+    assert_eq!(backend.tasks(query).await.unwrap().tasks[0].history, None);
 }

@@ -308,6 +308,7 @@ mod tests {
             worker: None,
             attempt: None,
             error: Some(error.into()),
+            result: None,
         })
     }
 

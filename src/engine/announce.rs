@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::{Engine, io::Output, workers::Deed};
 use crate::{
     systemd::{catalog, logging::LIFE},
-    task::{Event, EventKind, ExecTime, Now, QueueName, Record, State, TaskId, Then, WorkerName},
+    task::{
+        Event, EventKind, EventResult, ExecTime, Now, QueueName, Record, State, TaskId, Then,
+        WorkerName,
+    },
 };
 
 /// Logs what belongs to a task's ordinary life.
@@ -29,11 +32,13 @@ macro_rules! trouble {
 impl Engine {
     /// Tells of a record that is about to be made true.
     pub(super) fn announce(&mut self, now: Now, record: &Record) {
+        let result = self.told.take();
         let worker = match record {
             Record::Claimed(claimed) => claimed.worker.clone(),
             _ => record.id().and_then(|id| self.worker_of(id)),
         };
         self.note_deed(now, record, worker.as_ref());
+        self.remember(now, record);
         let Some(kind) = kind_of(record) else { return };
         self.log(now, record, kind, worker.as_ref());
         if !self.listening {
@@ -62,6 +67,13 @@ impl Engine {
             worker,
             attempt: attempt.filter(|count| *count > 0),
             error,
+            result: result.map(|result| {
+                if result.len() > Event::MOST_RESULT {
+                    EventResult::TooLong(result.len())
+                } else {
+                    EventResult::Whole(result)
+                }
+            }),
         };
         // The frame that holds the record is open, so there is a frame to wait for.
         let seq = self
@@ -91,6 +103,7 @@ impl Engine {
                 worker: None,
                 attempt: None,
                 error,
+                result: None,
             };
             self.emit(Output::Event(Arc::new(event)), out);
         }

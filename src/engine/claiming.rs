@@ -93,10 +93,12 @@ impl Engine {
     }
 
     fn complete_one(&mut self, now: Now, one: Completion) -> Result<(), Refusal> {
+        let told = one.result.clone().filter(|_| self.listening);
         let result = self.result_if_room(one.result);
         let record = self
             .queue
             .decide_complete(one.id, Some(one.token), result, now)?;
+        self.told = told;
         self.commit(now, &[record]);
         Ok(())
     }

@@ -26,6 +26,7 @@ mod io;
 mod line;
 mod mailbox;
 mod pace;
+mod past;
 mod payloads;
 mod requests;
 mod room;
@@ -58,6 +59,7 @@ use self::{
     files::{DoneTask, Files},
     full::Full,
     pace::Pace,
+    past::Past,
     payloads::Parked,
     workers::Workers,
     writing::Checkpointing,
@@ -69,8 +71,8 @@ use crate::{
     store::{DropLimits, Ledger, Seq},
     systemd::catalog,
     task::{
-        Area, Distribution, FileName, IdSource, Location, Millis, NewTask, Now, QueueName, Record,
-        Refusal, Source, TaskId, Tick, Token,
+        Area, Distribution, FileName, IdSource, Location, Millis, NewTask, Now, Payload, QueueName,
+        Record, Refusal, Source, TaskId, Tick, Token,
     },
 };
 
@@ -173,6 +175,7 @@ pub struct Engine {
     bodies: Bodies,
     waiting: Waiting,
     workers: Workers,
+    past: Past,
     /// Answers and events that wait for a frame to be written.
     held: VecDeque<(Seq, Output)>,
     /// Requests that wait for payloads to be read.
@@ -209,6 +212,8 @@ pub struct Engine {
     /// Whether as many file changes waited as may, when that was last looked at.
     crowded: bool,
     listening: bool,
+    /// What the worker had to say of the task that is completed next, for listeners: the record has it only where it is kept.
+    told: Option<Payload>,
     syncs: u64,
     records: u64,
     rejected: u64,
@@ -256,6 +261,9 @@ impl Engine {
             Input::CheckpointDone(result) => self.checkpoint_done(now, result, out),
             Input::Sighting(sighting) => self.sighting(now, sighting, out),
             Input::RejectedListed(ticket, list) => self.rejected_listed(ticket, list, out),
+            Input::RejectedSettled(ticket, result) => {
+                out.push(Output::Reply(ticket, result.map(|()| Response::Done)));
+            }
             Input::Listening(on) => self.listening = on,
             Input::Live(live) => self.set_live(*live),
             Input::Stop => self.stop(out),

@@ -67,6 +67,9 @@ impl Engine {
             Request::Claim(claim) => return self.claim(now, ticket, claim, out),
             Request::Tasks(query) => return self.page(now, ticket, query, tries, out),
             Request::Rejected(limit) => return out.push(Output::ListRejected(ticket, limit)),
+            Request::SettleRejected(name, how) => {
+                return out.push(Output::SettleRejected(ticket, name, how));
+            }
             Request::Checkpoint => {
                 self.checkpoint_callers.push(ticket);
                 self.checkpoint_wanted = true;
@@ -85,7 +88,7 @@ impl Engine {
             Request::Cancel(id) => self.end(now, |engine| engine.queue.decide_cancel(id)),
             Request::Reschedule(id, change) => self.reschedule(now, id, change),
             Request::Retry(id) => self.retry(now, id),
-            Request::Task(id) => self.shown(now, id),
+            Request::Task(id) => self.shown_whole(now, id),
             Request::Queues => Ok(Response::Queues(self.queue.queue_views(now))),
             Request::Queue(name) => self
                 .queue
@@ -266,10 +269,12 @@ impl Engine {
         token: Option<Token>,
         result: Option<Payload>,
     ) -> Outcome {
+        let told = result.clone().filter(|_| self.listening);
         let result = self.result_if_room(result);
-        self.end(now, |engine| {
-            engine.queue.decide_complete(id, token, result, now)
-        })
+        let record = self.queue.decide_complete(id, token, result, now)?;
+        self.told = told;
+        self.commit(now, &[record]);
+        Ok(Response::Done)
     }
 
     fn fail(&mut self, now: Now, id: TaskId, token: Token, mut failure: Failure) -> Outcome {
@@ -344,6 +349,12 @@ impl Engine {
         self.view(now, id)
             .map(|view| Response::Task(Box::new(view)))
             .ok_or(Refusal::NoSuchTask(id))
+    }
+
+    fn shown_whole(&self, now: Now, id: TaskId) -> Outcome {
+        let mut view = self.view(now, id).ok_or(Refusal::NoSuchTask(id))?;
+        view.history = self.history_of(id).map(Box::new);
+        Ok(Response::Task(Box::new(view)))
     }
 
     fn page(

@@ -8,7 +8,7 @@ use axum::{
     Router,
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
@@ -20,8 +20,8 @@ use super::{
     timing::{self, NO_ROUTE, Times},
 };
 
-/// Pages load nothing but their stylesheet, send forms only home, and run no script at all.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// Pages load their stylesheet, their script and their icon, send forms only home, and run nothing that stands in them.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What a request is checked for, apart from the backend's type.
 struct Guard {
@@ -55,7 +55,8 @@ pub(crate) fn with_layers<B>(router: Router, http: &Http<B>) -> Router {
         // The first is the outermost.
         .layer((
             header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            header(header::REFERRER_POLICY, "no-referrer"),
+            // Not `no-referrer`: browsers would then not say the origin of our own forms either.
+            header(header::REFERRER_POLICY, "same-origin"),
             header(header::CACHE_CONTROL, "no-store"),
             header(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
             CatchPanicLayer::custom(panicked),
@@ -179,19 +180,33 @@ fn without_port(host: &str) -> &str {
 }
 
 /// A browser says whose page a request comes from; what changes something is only taken from our own. Programs don't send
-/// the header and are not asked. `GET /api/next` changes something too: it gives a lease.
+/// these headers and are not asked. `GET /api/next` changes something too: it gives a lease.
 fn admit_site(request: &Request) -> Result<(), Problem> {
     let reads = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     ) && request.uri().path() != "/api/next";
-    let ours = request
-        .headers()
-        .get("sec-fetch-site")
-        .is_none_or(|site| site == "same-origin" || site == "none");
-    if reads || ours {
+    if reads || is_ours(request.headers()) {
         Ok(())
     } else {
         Err(problem::CROSS_SITE.problem("the request comes from a page of another site"))
     }
+}
+
+/// Whether no page of another site sent these headers. Browsers say the site (`Sec-Fetch-Site`) only to servers that they
+/// reach by https or on their own machine; to others they say the page's origin, which must then be this server's.
+fn is_ours(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin" || site == "none";
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let named = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, name)| name.as_bytes());
+    named.is_some() && named == host
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Distribution, ExecTime, LeaseKind, Millis, Options, Payload, Priority, QueueName, Refusal,
-    State, TaskId, Token, WallMillis, WorkerName,
+    State, TaskHistory, TaskId, Token, WallMillis, WorkerName,
 };
 
 /// What became of one submitted task.
@@ -40,6 +40,8 @@ pub struct TaskView {
     pub lease: Option<LeaseView>,
     /// Why the last attempt failed.
     pub last_error: Option<Arc<str>>,
+    /// What happened to it; `None` where that was not asked for: only a task that is asked for by itself has it.
+    pub history: Option<Box<TaskHistory>>,
     /// What is to be done.
     pub payload: Payload,
 }
@@ -159,8 +161,10 @@ impl Cursor {
         let mut parts = text.splitn(4, ',');
         let mut part = || parts.next().ok_or_else(wrong);
         let state = State::parse(part()?).map_err(|_| wrong())?;
-        let priority = Priority::parse(part()?).map_err(|_| wrong())?;
-        // A place outside of all times is a place too: before or after all tasks.
+        // A place outside of all priorities or times is a place too: before or after all tasks.
+        let number: i64 = part()?.parse().map_err(|_| wrong())?;
+        let number = number.clamp(i32::MIN.into(), i32::MAX.into());
+        let priority = Priority::new(number as i32);
         let secs: i64 = part()?.parse().map_err(|_| wrong())?;
         let exectime = ExecTime::new(secs.clamp(ExecTime::MIN.get(), ExecTime::MAX.get()))
             .map_err(|_| wrong())?;
@@ -276,6 +280,17 @@ pub struct RejectedView {
     pub modified: WallMillis,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    pub beginning: String,
+}
+
+/// What is to become of a rejected file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It goes back into the task directory, and is looked at anew.
+    Retry,
+    /// It is deleted.
+    Discard,
 }
 
 /// Whether all is well.
@@ -457,12 +472,30 @@ pub struct Event {
     pub attempt: Option<u32>,
     /// The error, or the reason.
     pub error: Option<Arc<str>>,
+    /// What the worker had to say of a task that it completed.
+    pub result: Option<EventResult>,
+}
+
+/// A result as an event tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EventResult {
+    /// The whole.
+    Whole(Payload),
+    /// So many bytes: more than [`Event::MOST_RESULT`], so that they are not told.
+    TooLong(usize),
 }
 
 impl Event {
+    /// The longest result that an event tells, in bytes: a few hundred of them fill what is kept of events.
+    pub const MOST_RESULT: usize = 64 << 10;
+
     /// About how many bytes it takes in memory.
     #[must_use]
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.error.as_deref().map_or(0, str::len)
+        let result = match &self.result {
+            Some(EventResult::Whole(result)) => result.len(),
+            Some(EventResult::TooLong(_)) | None => 0,
+        };
+        size_of::<Self>() + self.error.as_deref().map_or(0, str::len) + result
     }
 }

@@ -142,6 +142,7 @@ fn event(kind: EventKind, queue: &str, state: Option<State>) -> Arc<Event> {
         worker: None,
         attempt: Some(2),
         error: Some("two\nlines".into()),
+        result: None,
     })
 }
 
