@@ -26,7 +26,7 @@ const MAX_REJECTED: usize = 10_000;
 )]
 pub(super) async fn status<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     let view = admin.http.backend.status().await?;
-    let facts = admin.control.status_facts();
+    let facts = admin.control.facts();
     let stopping = admin.http.stop.is_cancelled();
     let started = facts.started;
     let now = (admin.http.clock)().wall;
@@ -88,7 +88,7 @@ const fn word(view: &StatusView, stopping: bool) -> &'static str {
 )]
 pub(super) async fn config<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     ok(&api::Config {
-        settings: admin.control.config(),
+        settings: admin.control.settings(),
     })
 }
 

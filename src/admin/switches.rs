@@ -8,8 +8,8 @@ use super::{Control, Shared};
 use crate::{
     api::{self, schemas},
     backend::Backend,
-    http::{Answer, HttpLimits, Pairs, Problem, json_or_default, nothing_to_tell, ok},
-    task::{QueueName, Refusal, State as TaskState},
+    http::{Answer, HttpLimits, Pairs, Problem, json, json_or_default, nothing_to_tell, ok},
+    task::{QueueName, Refusal, Settlement, State as TaskState},
 };
 
 async fn choice(request: Request, limits: &HttpLimits) -> Result<Option<QueueName>, Problem> {
@@ -131,6 +131,58 @@ pub(super) async fn retry_dead<B: Backend, C: Control>(
     ok(&api::Count {
         count: admin.http.backend.retry_dead(queue).await?,
     })
+}
+
+/// Take a file in `rejected/` back into the task directory.
+#[utoipa::path(
+    post, path = "/rejected/retry", tag = "admin", operation_id = "retry_rejected",
+    request_body = api::RejectedName,
+    responses((status = 200, description = "Done", body = api::Done))
+)]
+pub(super) async fn retry_rejected<B: Backend, C: Control>(
+    State(admin): Shared<B, C>,
+    request: Request,
+) -> Answer {
+    settle(
+        &*admin.http.backend,
+        request,
+        &admin.http.limits,
+        Settlement::Retry,
+    )
+    .await
+}
+
+/// Delete a file in `rejected/`.
+#[utoipa::path(
+    post, path = "/rejected/discard", tag = "admin", operation_id = "discard_rejected",
+    request_body = api::RejectedName,
+    responses((status = 200, description = "Done", body = api::Done))
+)]
+pub(super) async fn discard_rejected<B: Backend, C: Control>(
+    State(admin): Shared<B, C>,
+    request: Request,
+) -> Answer {
+    settle(
+        &*admin.http.backend,
+        request,
+        &admin.http.limits,
+        Settlement::Discard,
+    )
+    .await
+}
+
+async fn settle<B: Backend>(
+    backend: &B,
+    request: Request,
+    limits: &HttpLimits,
+    how: Settlement,
+) -> Answer {
+    let wanted: api::RejectedName = json(request, limits).await?;
+    if wanted.name.is_empty() {
+        return Err(Problem::invalid("name", "missing: which file?"));
+    }
+    backend.settle_rejected(wanted.name, how).await?;
+    Ok(nothing_to_tell())
 }
 
 /// Cancel all tasks of one queue, or all, that are in a state.

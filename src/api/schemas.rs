@@ -40,6 +40,23 @@ pub enum Purgeable {
     Scheduled,
 }
 
+/// One event as it stands in the stream (`text/event-stream`).
+#[derive(Serialize, ToSchema)]
+pub struct SentEvent {
+    /// The place after the event.
+    #[schema(value_type = EventId)]
+    pub id: String,
+    /// Its kind, or `reset`.
+    #[schema(example = "claimed")]
+    pub event: String,
+    /// An Event as JSON; a Reset for `reset`.
+    #[schema(content_media_type = "application/json")]
+    pub data: String,
+    /// How many milliseconds to wait before coming back.
+    #[schema(required = false)]
+    pub retry: u32,
+}
+
 /// What happened to a task.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -62,23 +79,6 @@ pub enum HappeningKind {
     Retried,
     /// It was moved to another queue.
     Moved,
-}
-
-/// One event as it stands in the stream (`text/event-stream`).
-#[derive(Serialize, ToSchema)]
-pub struct SentEvent {
-    /// The place after the event.
-    #[schema(value_type = EventId)]
-    pub id: String,
-    /// Its kind, or `reset`.
-    #[schema(example = "claimed")]
-    pub event: String,
-    /// An Event as JSON; a Reset for `reset`.
-    #[schema(content_media_type = "application/json")]
-    pub data: String,
-    /// How many milliseconds to wait before coming back.
-    #[schema(required = false)]
-    pub retry: u32,
 }
 
 /// What happened.
@@ -169,6 +169,6 @@ pub struct UniqueKey(String);
 #[derive(Serialize, ToSchema)]
 #[schema(
     example = "ready,100,0,0198c0de-7c1e-7000-8000-000000000001",
-    pattern = "^(ready|scheduled|leased|dead),-?[0-9]{1,9},-?[0-9]{1,12},[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+    pattern = "^(ready|scheduled|leased|dead),-?[0-9]{1,10},-?[0-9]{1,12},[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 )]
 pub struct Cursor(String);

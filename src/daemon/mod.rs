@@ -368,7 +368,8 @@ fn routers(
     stop: &CancellationToken,
     controls: &Arc<Controls>,
 ) -> (Router, Router) {
-    let http = http_state(settings, handle, stop);
+    let mut http = http_state(settings, handle, stop);
+    http.about = Some(Arc::clone(controls) as Arc<dyn http::About>);
     (
         http::router(http.clone()),
         admin::router(http, Arc::clone(controls)),

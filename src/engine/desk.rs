@@ -236,8 +236,8 @@ impl Driver {
         // After the taking: who asked after it began to listen hears of what it asked.
         if self.listening != self.events.wanted() {
             self.listening = !self.listening;
-            self.engine
-                .step(now, Input::Listening(self.listening), &mut out);
+            let input = Input::Listening(self.listening);
+            self.engine.step(now, input, &mut out);
         }
         for post in taken.drain(..) {
             if !self.take(now, post, &mut out) {
@@ -295,6 +295,9 @@ impl Driver {
             Output::Load(places) => self.hands.load(LoadWork::Load(places)),
             Output::ListRejected(ticket, limit) => {
                 self.hands.load(LoadWork::ListRejected(ticket, limit));
+            }
+            Output::SettleRejected(ticket, name, how) => {
+                self.hands.load(LoadWork::SettleRejected(ticket, name, how));
             }
             Output::Inspect(places) => self.watcher.inspect(places),
             Output::Confirm(places) => self.watcher.confirm(places),

@@ -16,11 +16,12 @@ use super::{
     mailbox::Mailbox,
 };
 use crate::{
+    backend::{Error, Fault, Settlement},
     store::{
         Checkpoint, DiskError, Group, Journal, Latched, LoadError, NewSegment, RealDisk, Seq,
-        Spool, reject, rejected, shown,
+        Spool, discard, reject, rejected, shown, take_back,
     },
-    task::{Location, Millis, NewTask, RejectedView, TaskId, Tick, WallMillis},
+    task::{Location, Millis, NewTask, Refusal, RejectedView, TaskId, Tick, WallMillis},
 };
 
 /// The journal, shared by whoever writes a group, makes a segment, or forgets some. Held as long as a write takes: nothing that
@@ -38,6 +39,7 @@ pub(super) enum FilesWork {
 pub(super) enum LoadWork {
     Load(Vec<(TaskId, Location)>),
     ListRejected(Ticket, usize),
+    SettleRejected(Ticket, String, Settlement),
 }
 
 /// The threads that do what the engine says. Each ends when its orders end.
@@ -404,8 +406,31 @@ fn read_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: LoadWork, tell: &M
                 list.map(|files| files.into_iter().map(rejected_view).collect()),
             )
         }
+        LoadWork::SettleRejected(ticket, name, how) => {
+            Input::RejectedSettled(ticket, settle_rejected(disk, &name, how))
+        }
     };
     post(tell, Post::Input(input));
+}
+
+fn settle_rejected(disk: &RealDisk, name: &str, how: Settlement) -> Result<(), Error> {
+    let settled = match how {
+        Settlement::Retry => take_back(disk, name),
+        Settlement::Discard => discard(disk, name),
+    };
+    match settled {
+        Ok(true) => {
+            tracing::info!(file = name, how = ?how, "a rejected file was settled");
+            Ok(())
+        }
+        Ok(false) => Err(Refusal::invalid("name", "no rejected file is called so").into()),
+        Err(error) if error.is_taken() => Err(Refusal::invalid(
+            "name",
+            "a file of this name lies in the task directory: rename one of them",
+        )
+        .into()),
+        Err(error) => Err(Error::Fault(Fault(text(&error)))),
+    }
 }
 
 fn rejected_view(file: crate::store::RejectedFile) -> RejectedView {
@@ -415,6 +440,7 @@ fn rejected_view(file: crate::store::RejectedFile) -> RejectedView {
         size: file.size,
         modified: file.modified,
         moved: true,
+        beginning: file.beginning,
     }
 }
 

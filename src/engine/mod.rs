@@ -261,6 +261,9 @@ impl Engine {
             Input::CheckpointDone(result) => self.checkpoint_done(now, result, out),
             Input::Sighting(sighting) => self.sighting(now, sighting, out),
             Input::RejectedListed(ticket, list) => self.rejected_listed(ticket, list, out),
+            Input::RejectedSettled(ticket, result) => {
+                out.push(Output::Reply(ticket, result.map(|()| Response::Done)));
+            }
             Input::Listening(on) => self.listening = on,
             Input::Live(live) => self.set_live(*live),
             Input::Stop => self.stop(out),

@@ -67,6 +67,9 @@ impl Engine {
             Request::Claim(claim) => return self.claim(now, ticket, claim, out),
             Request::Tasks(query) => return self.page(now, ticket, query, tries, out),
             Request::Rejected(limit) => return out.push(Output::ListRejected(ticket, limit)),
+            Request::SettleRejected(name, how) => {
+                return out.push(Output::SettleRejected(ticket, name, how));
+            }
             Request::Checkpoint => {
                 self.checkpoint_callers.push(ticket);
                 self.checkpoint_wanted = true;

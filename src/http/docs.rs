@@ -8,7 +8,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{openapi, page};
+use super::{openapi, pages};
 
 /// The methods of a path, in the order in which they are shown.
 const METHODS: [&str; 4] = ["get", "post", "patch", "delete"];
@@ -20,7 +20,7 @@ const METHODS: [&str; 4] = ["get", "post", "patch", "delete"];
 )]
 pub(crate) async fn show() -> Response {
     static CONTENT: LazyLock<Markup> = LazyLock::new(|| content(&openapi::OF_TCP.value));
-    page::respond("API", &CONTENT)
+    pages::respond("API", &CONTENT)
 }
 
 /// `document` as a page's content.

@@ -25,7 +25,7 @@ use utoipa::{
 };
 
 use super::{
-    answer, claim, docs, events, health, lease, original, page, problem, queues, scrape, task,
+    answer, claim, docs, events, health, lease, original, pages, problem, queues, scrape, task,
     tasks,
 };
 use crate::api::{self, schemas};
@@ -78,7 +78,7 @@ pub(super) enum Submitted {
         claim::claim, lease::complete, lease::fail, lease::release, lease::extend,
         queues::queues, queues::queue, queues::workers, queues::history, queues::troubles, events::events,
         scrape::metrics, health::alive, health::ready,
-        document, docs::show, page::problem,
+        document, docs::show, pages::problem,
     ),
     components(schemas(
         api::Problem, api::Event, api::Reset, schemas::TaskId, schemas::Token, schemas::QueueName, schemas::TaskState,

@@ -6,7 +6,7 @@
 use super::problem::{self, Problem};
 
 /// Names and values, in the order in which they came.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Pairs(Vec<(String, String)>);
 
 impl Pairs {

@@ -251,5 +251,6 @@ pub(crate) fn rejected(view: RejectedView) -> api::RejectedFile {
         size: view.size,
         modified: view.modified.as_secs_f64(),
         moved: view.moved,
+        beginning: view.beginning,
     }
 }

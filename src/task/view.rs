@@ -161,8 +161,10 @@ impl Cursor {
         let mut parts = text.splitn(4, ',');
         let mut part = || parts.next().ok_or_else(wrong);
         let state = State::parse(part()?).map_err(|_| wrong())?;
-        let priority = Priority::parse(part()?).map_err(|_| wrong())?;
-        // A place outside of all times is a place too: before or after all tasks.
+        // A place outside of all priorities or times is a place too: before or after all tasks.
+        let number: i64 = part()?.parse().map_err(|_| wrong())?;
+        let number = number.clamp(i32::MIN.into(), i32::MAX.into());
+        let priority = Priority::new(number as i32);
         let secs: i64 = part()?.parse().map_err(|_| wrong())?;
         let exectime = ExecTime::new(secs.clamp(ExecTime::MIN.get(), ExecTime::MAX.get()))
             .map_err(|_| wrong())?;
@@ -278,6 +280,17 @@ pub struct RejectedView {
     pub modified: WallMillis,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    pub beginning: String,
+}
+
+/// What is to become of a rejected file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It goes back into the task directory, and is looked at anew.
+    Retry,
+    /// It is deleted.
+    Discard,
 }
 
 /// Whether all is well.

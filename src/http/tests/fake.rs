@@ -12,7 +12,7 @@ use crate::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Counters, Cursor, DiskSpace,
         Distribution, Error, EventId, EventLog, EventStream, Failure, Fault, Health, HistorySlot,
         HistoryView, LeaseView, Listeners, Page, PageQuery, Quantiles, QueueView, RejectedView,
-        Span, StatusView, SubmitOutcome, TaskView, WorkerView,
+        Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     task::{
         ExecTime, IdSource, Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token,
@@ -451,7 +451,7 @@ impl Backend for FakeBackend {
             run: lengths(&[2_000_000]),
             writes: Distribution::of(Distribution::SHORT, [1, 2], 500),
             died_lately: 1,
-            fault: None,
+            fault: self.health().fault,
         })
     }
 
@@ -481,7 +481,12 @@ impl Backend for FakeBackend {
             size: 3,
             modified: WALL,
             moved: true,
+            beginning: "{<".to_owned(),
         }])
+    }
+
+    async fn settle_rejected(&self, name: String, how: Settlement) -> Answer<()> {
+        self.ask(format!("settle_rejected {name} {how:?}"))
     }
 
     async fn rescan(&self) -> Answer<()> {
