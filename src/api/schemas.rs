@@ -28,6 +28,18 @@ pub enum TaskState {
     Dead,
 }
 
+/// How far back a history goes.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Span {
+    /// By seconds.
+    Minute,
+    /// By minutes.
+    Hour,
+    /// By quarters of an hour.
+    Day,
+}
+
 /// The state of tasks that can be purged.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -332,11 +332,10 @@ async fn many(backend: &impl Backend) {
 
 /// What has happened is in the history of its queue and in that of all; latencies are in the latter.
 async fn history(backend: &impl Backend) {
-    let sum = |view: &HistoryView, pick: fn(&HistorySlot) -> u64| -> u64 {
-        view.slots.iter().map(pick).sum()
-    };
-    let (submitted, completed): (fn(&HistorySlot) -> u64, fn(&HistorySlot) -> u64) =
-        (|slot| slot.submitted, |slot| slot.completed);
+    type Pick = fn(&HistorySlot) -> u64;
+    let sum = |view: &HistoryView, pick: Pick| -> u64 { view.slots.iter().map(pick).sum() };
+    let submitted: Pick = |slot| slot.submitted;
+    let completed: Pick = |slot| slot.completed;
     let before = backend.history(None, Span::Hour).await.unwrap();
     submit(backend, task("told", "a")).await;
     submit(backend, task("told", "b")).await;
