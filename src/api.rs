@@ -394,6 +394,10 @@ pub struct Extended {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Patch {
+    /// The queue to which it moves. Of a dead task this alone can be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
+    pub queue: Option<String>,
     /// The new priority.
     #[serde(
         default,
@@ -516,7 +520,7 @@ pub struct Event {
     /// When, in Unix seconds.
     pub at: f64,
     /// `submitted`, `claimed`, `completed`, `failed`, `released`, `extended`, `expired`, `dead`, `cancelled`,
-    /// `rescheduled`, `retried`, `paused`, `resumed`, `draining`, `undrained` or `rejected`.
+    /// `rescheduled`, `moved`, `retried`, `paused`, `resumed`, `draining`, `undrained` or `rejected`.
     #[schema(value_type = schemas::EventKind)]
     pub kind: String,
     /// To which task.
@@ -527,6 +531,10 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schemas::QueueName>)]
     pub queue: Option<String>,
+    /// In which queue it was before, when it was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
+    pub moved_from: Option<String>,
     /// The state that the task is in now; absent when it is gone, or when this is not about a task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schemas::TaskState>)]

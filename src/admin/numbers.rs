@@ -107,6 +107,7 @@ pub(super) async fn leases<B: Backend, C: Control>(State(admin): Shared<B, C>) -
             .tasks(crate::backend::PageQuery {
                 queue: None,
                 state: Some(TaskState::Leased),
+                id_prefix: None,
                 limit: PAGE,
                 after,
             })

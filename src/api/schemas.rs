@@ -117,6 +117,8 @@ pub enum EventKind {
     Cancelled,
     /// A task has a new place in the order.
     Rescheduled,
+    /// A task is in another queue.
+    Moved,
     /// A dead task lives again.
     Retried,
     /// A queue, or all, was paused.
@@ -184,3 +186,13 @@ pub struct UniqueKey(String);
     pattern = "^(ready|scheduled|leased|dead),-?[0-9]{1,10},-?[0-9]{1,12},[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 )]
 pub struct Cursor(String);
+
+/// The beginning of a task's id.
+#[derive(Serialize, ToSchema)]
+#[schema(
+    example = "0198c0de-7c1e",
+    pattern = "^([0-9a-fA-F]{1,8}|[0-9a-fA-F]{8}-([0-9a-fA-F]{0,4}|[0-9a-fA-F]{4}-([0-9a-fA-F]{0,4}|[0-9a-fA-F]{4}-([0-9a-fA-F]{0,4}|[0-9a-fA-F]{4}-[0-9a-fA-F]{0,12}))))$",
+    min_length = 1,
+    max_length = 36
+)]
+pub struct IdPrefix(String);

@@ -2,11 +2,11 @@
 
 use super::{
     Answer, Backend, Change, ClaimAnswer, ClaimRequest, Completion, Error, Event, EventKind,
-    EventResult, Failure, HistorySlot, HistoryView, PageQuery, TaskView,
+    EventResult, Failure, HistorySlot, HistoryView, Page, PageQuery, TaskView,
 };
 use crate::task::{
-    Backoff, ExecTime, LeaseKind, Millis, NewTask, Options, Payload, Priority, QueueName, Refusal,
-    Span, State, TaskId, Token, WorkerName,
+    Backoff, ExecTime, IdPrefix, LeaseKind, Millis, NewTask, Options, Payload, Priority, QueueName,
+    Refusal, Span, State, TaskId, Token, WorkerName,
 };
 
 fn queue(name: &str) -> QueueName {
@@ -70,6 +70,7 @@ pub(crate) async fn suite(backend: &impl Backend) {
     many(backend).await;
     history(backend).await;
     results(backend).await;
+    moves(backend).await;
     past(backend).await;
 }
 
@@ -174,6 +175,7 @@ async fn attempts(backend: &impl Backend) {
     let view = backend.retry(id).await.unwrap();
     assert_eq!((view.state, view.attempts), (State::Ready, 0));
     let change = Change {
+        queue: None,
         exectime: Some(ExecTime::MAX),
         priority: Some(Priority::new(-1)),
     };
@@ -271,6 +273,7 @@ async fn lists(backend: &impl Backend) {
             .tasks(PageQuery {
                 queue: Some(queue("lists")),
                 state: None,
+                id_prefix: None,
                 limit: 3,
                 after,
             })
@@ -283,6 +286,47 @@ async fn lists(backend: &impl Backend) {
         }
     }
     assert_eq!(seen, ["0", "1", "2", "3", "4", "5", "6"]);
+
+    // Four of 200, wherever they stand in the order.
+    let new = (0..200_u8).map(|number| NewTask {
+        id: Some(TaskId::from_bytes([
+            number % 50,
+            0xee,
+            number,
+            0,
+            0,
+            0,
+            0x40,
+            0,
+            0x80,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            1,
+        ])),
+        priority: Priority::new(number.into()),
+        ..task("prefix", &number.to_string())
+    });
+    backend.submit(new.collect()).await.unwrap();
+    let mut query = PageQuery {
+        queue: Some(queue("prefix")),
+        state: Some(State::Ready),
+        id_prefix: Some(IdPrefix::parse("07ee").unwrap()),
+        limit: 3,
+        after: None,
+    };
+    let page = backend.tasks(query.clone()).await.unwrap();
+    let texts = |page: &Page| -> Vec<String> {
+        let tasks = page.tasks.iter();
+        tasks.map(|task| task.payload.to_display()).collect()
+    };
+    assert_eq!(texts(&page), ["157", "107", "57"]);
+    query.after = page.next;
+    let page = backend.tasks(query).await.unwrap();
+    assert_eq!((texts(&page), page.next), (vec!["7".to_owned()], None));
 }
 
 async fn piggy_back(backend: &impl Backend) {
@@ -421,6 +465,78 @@ async fn results(backend: &impl Backend) {
     );
 }
 
+/// A task that is moved is in the other queue, with the place in the order that it had or is given; leased ones stay.
+async fn moves(backend: &impl Backend) {
+    let to = |name: &str| Change {
+        queue: Some(queue(name)),
+        ..Change::default()
+    };
+    let mut events = backend.events(None);
+    let id = submit(backend, task("moves", "a")).await;
+    submit(backend, task("moves.b", "b")).await;
+    let change = Change {
+        priority: Some(Priority::new(200)),
+        ..to("moves.b")
+    };
+    let moved = backend.reschedule(id, change).await.unwrap();
+    assert_eq!(
+        (moved.queue.as_str(), moved.priority.get(), moved.state),
+        ("moves.b", 200, State::Ready)
+    );
+    let heard = loop {
+        match events.try_next().unwrap() {
+            Some(event) if event.kind == EventKind::Moved => break event,
+            Some(_) => {}
+            None => events.news().await,
+        }
+    };
+    assert_eq!(
+        (&heard.queue, &heard.moved_from, heard.id),
+        (&Some(queue("moves.b")), &Some(queue("moves")), Some(id))
+    );
+    assert!(backend.claim(ask("moves")).await.unwrap().tasks.is_empty());
+    let (first, token) = claim_one(backend, "moves.b").await;
+    assert_eq!(first, id, "the more urgent one");
+    assert_eq!(
+        refusal(backend.reschedule(id, to("moves")).await),
+        Refusal::Leased(id)
+    );
+    let dead = Failure {
+        dead: true,
+        ..Failure::default()
+    };
+    backend.fail(id, token, dead).await.unwrap();
+    let moved = backend.reschedule(id, to("moves")).await.unwrap();
+    assert_eq!((moved.queue.as_str(), moved.state), ("moves", State::Dead));
+    // A queue that nobody has named before is made, and a claim that waits there is served.
+    let waiting = backend.claim(ClaimRequest {
+        wait: Millis(30_000),
+        ..ask("moves.new")
+    });
+    let (answer, ()) = tokio::join!(waiting, async {
+        backend.retry(id).await.unwrap();
+        backend.reschedule(id, to("moves.new")).await.unwrap();
+    });
+    assert_eq!(texts(&answer.unwrap()), ["a"]);
+
+    let keyed = |name| {
+        let mut keyed = task(name, "k");
+        keyed.options.unique_key = Some("k".into());
+        keyed
+    };
+    let (one, other) = (keyed("moves"), keyed("moves.b"));
+    let (one, other) = (submit(backend, one).await, submit(backend, other).await);
+    assert_eq!(
+        refusal(backend.reschedule(one, to("moves.b")).await),
+        Refusal::UniqueKeyInUse(other)
+    );
+    backend.drain(Some(queue("moves.b")), true).await.unwrap();
+    assert_eq!(
+        refusal(backend.reschedule(one, to("moves.b")).await),
+        Refusal::Draining(Some(queue("moves.b")))
+    );
+}
+
 /// A task that is asked for by itself shows what happened to it, one in a list does not.
 async fn past(backend: &impl Backend) {
     let id = submit(backend, task("past", "a")).await;
@@ -440,6 +556,7 @@ async fn past(backend: &impl Backend) {
     let token = claim().await;
     backend.release(id, token).await.unwrap();
     let change = Change {
+        queue: None,
         priority: Some(Priority::new(5)),
         exectime: None,
     };
@@ -485,6 +602,7 @@ async fn past(backend: &impl Backend) {
     assert!(times.is_sorted());
 
     let query = PageQuery {
+        id_prefix: None,
         queue: Some(queue("past")),
         state: None,
         limit: 1,

@@ -304,6 +304,7 @@ mod tests {
             kind: EventKind::Failed,
             id: None,
             queue: None,
+            moved_from: None,
             state: None,
             worker: None,
             attempt: None,

@@ -52,6 +52,7 @@ pub(super) async fn r#move(order: Move, session: &mut Session<'_>) -> Result<(),
         Some(text) => Some(submit::moment(text, session)?),
     };
     let change = api::Patch {
+        queue: order.to,
         priority: order.priority,
         exectime,
         delay: order.delay.map(Millis::as_secs_f64),

@@ -159,6 +159,7 @@ fn found_dead(task: api::Task) -> api::Event {
         kind: "dead".to_owned(),
         id: Some(task.id),
         queue: Some(task.queue),
+        moved_from: None,
         worker: None,
         attempt: Some(task.attempts),
         error: task.last_error,

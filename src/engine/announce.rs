@@ -46,10 +46,12 @@ impl Engine {
         }
         let id = record.id();
         let entry = id.and_then(|id| self.queue.get(id));
-        let queue = match record {
-            Record::Submitted(task) => Some(task.queue.clone()),
-            Record::Paused { queue, .. } | Record::Draining { queue, .. } => queue.clone(),
-            _ => entry.map(|entry| self.queue.queue_of(entry).clone()),
+        let before = entry.map(|entry| self.queue.queue_of(entry).clone());
+        let (queue, moved_from) = match record {
+            Record::Moved { queue, .. } => (Some(queue.clone()), before),
+            Record::Submitted(task) => (Some(task.queue.clone()), None),
+            Record::Paused { queue, .. } | Record::Draining { queue, .. } => (queue.clone(), None),
+            _ => (before, None),
         };
         let attempt =
             entry.map(|entry| entry.attempts + u32::from(matches!(record, Record::Claimed(_))));
@@ -63,6 +65,7 @@ impl Engine {
             kind,
             id,
             queue,
+            moved_from,
             state: self.state_after(now, record),
             worker,
             attempt: attempt.filter(|count| *count > 0),
@@ -99,6 +102,7 @@ impl Engine {
                 kind,
                 id,
                 queue,
+                moved_from: None,
                 state: None,
                 worker: None,
                 attempt: None,
@@ -129,6 +133,10 @@ impl Engine {
                 waits(self.queue.get(*id)?.exectime)
             }
             Record::Rescheduled { exectime, .. } => waits(*exectime),
+            Record::Moved { id, exectime, .. } => match self.queue.get(*id)?.state {
+                State::Dead => State::Dead,
+                _ => waits(*exectime),
+            },
             _ => return None,
         })
     }
@@ -224,6 +232,10 @@ impl Engine {
             }
             Record::Released { .. } => life!(catalog::TASK_RELEASED, id, queue, worker),
             Record::Cancelled { .. } => life!(catalog::TASK_CANCELLED, id, queue),
+            Record::Moved { queue, .. } => {
+                let queue = queue.as_str();
+                life!(catalog::TASK_CHANGED, id, queue, change = kind.as_str());
+            }
             Record::Rescheduled { .. } | Record::Retried { .. } => {
                 life!(catalog::TASK_CHANGED, id, queue, change = kind.as_str());
             }
@@ -251,6 +263,7 @@ fn kind_of(record: &Record) -> Option<EventKind> {
         Record::Expired { .. } => EventKind::Expired,
         Record::Cancelled { .. } => EventKind::Cancelled,
         Record::Rescheduled { .. } => EventKind::Rescheduled,
+        Record::Moved { .. } => EventKind::Moved,
         Record::Retried { .. } => EventKind::Retried,
         Record::Paused { on: true, .. } => EventKind::Paused,
         Record::Paused { .. } => EventKind::Resumed,

@@ -231,6 +231,7 @@ impl Engine {
         let query = PageQuery {
             queue: Some(look.queue.clone()),
             state: Some(look.state),
+            id_prefix: None,
             limit: LOOK,
             after: look.after,
         };

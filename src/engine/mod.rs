@@ -24,6 +24,7 @@ mod handle;
 mod hands;
 mod io;
 mod line;
+mod listing;
 mod mailbox;
 mod pace;
 mod past;
@@ -58,6 +59,7 @@ use self::{
     drops::Look,
     files::{DoneTask, Files},
     full::Full,
+    listing::Scan,
     pace::Pace,
     past::Past,
     payloads::Parked,
@@ -209,6 +211,8 @@ pub struct Engine {
     full: Full,
     /// Looks through folders that are still to be compared with the queue.
     looks: VecDeque<Look>,
+    /// Pages that are being looked for.
+    scans: VecDeque<Scan>,
     /// Whether as many file changes waited as may, when that was last looked at.
     crowded: bool,
     listening: bool,
@@ -307,7 +311,7 @@ impl Engine {
             self.files_wake(durable),
             self.bodies.next_try(now.tick),
             self.next_purge,
-            (!self.looks.is_empty()).then_some(now.tick),
+            (!self.looks.is_empty() || !self.scans.is_empty()).then_some(now.tick),
             self.room_wake(),
         ]
         .into_iter()
@@ -345,6 +349,7 @@ impl Engine {
             self.end_waits(now, out);
             self.purge_done(now, out);
             self.look_on(out);
+            self.scan_on(now, out);
             self.seal(now, out);
             self.change_files(now, out);
             self.checkpoint(out);
@@ -523,6 +528,7 @@ impl Engine {
             Output::Reply(ticket, _) => Some(ticket),
             _ => None,
         }));
+        tickets.extend(self.scans.drain(..).map(|scan| scan.ticket));
         tickets.extend(self.parked.drain(..).map(|parked| parked.ticket));
         tickets.extend(self.roomless.drain(..).map(|(ticket, _)| ticket));
         tickets.extend(self.segment_waiters.drain(..).map(|(ticket, _)| ticket));

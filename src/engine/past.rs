@@ -141,6 +141,7 @@ impl Engine {
             | Record::Expired { .. }
             | Record::Released { .. }
             | Record::Rescheduled { .. }
+            | Record::Moved { .. }
             | Record::Retried { .. } => self.remember_change(now, record),
             Record::Submitted(_)
             | Record::Claimed(_)
@@ -186,6 +187,17 @@ impl Engine {
                 priority: (*priority != entry.priority).then_some(*priority),
                 exectime: (*exectime != entry.exectime).then_some(*exectime),
                 ..new(EventKind::Rescheduled)
+            },
+            Record::Moved {
+                queue,
+                priority,
+                exectime,
+                ..
+            } => Happening {
+                queue: Some(queue.clone()),
+                priority: (*priority != entry.priority).then_some(*priority),
+                exectime: (*exectime != entry.exectime).then_some(*exectime),
+                ..new(EventKind::Moved)
             },
             Record::Retried { .. } => new(EventKind::Retried),
             _ => return,

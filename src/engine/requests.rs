@@ -11,8 +11,8 @@ use crate::{
     queue::Verdict,
     store::Room,
     task::{
-        Change, Failure, Millis, NewTask, Now, Page, PageQuery, Payload, QueueName, Record,
-        Refusal, State, StatusView, SubmitOutcome, TaskId, Token,
+        Change, Failure, Millis, NewTask, Now, Payload, QueueName, Record, Refusal, State,
+        StatusView, SubmitOutcome, TaskId, Token,
     },
 };
 
@@ -302,7 +302,18 @@ impl Engine {
 
     fn reschedule(&mut self, now: Now, id: TaskId, change: Change) -> Outcome {
         let record = self.queue.decide_reschedule(id, change)?;
+        if let Record::Moved { queue, .. } = &record
+            && self.full.waiting_in(queue) > 0
+        {
+            return Err(Refusal::QueueFull(queue.clone()));
+        }
+        let moves = matches!(record, Record::Moved { .. });
         self.if_room(now, record, END_BYTES)?;
+        // Where its file found no room in the queue that it leaves, it may in the one that it comes to.
+        if moves && self.full.queue_of(id).is_some() {
+            self.has_room(id);
+            self.files.hurry(id, now.tick);
+        }
         self.shown(now, id)
     }
 
@@ -355,30 +366,6 @@ impl Engine {
         let mut view = self.view(now, id).ok_or(Refusal::NoSuchTask(id))?;
         view.history = self.history_of(id).map(Box::new);
         Ok(Response::Task(Box::new(view)))
-    }
-
-    fn page(
-        &mut self,
-        now: Now,
-        ticket: Ticket,
-        query: PageQuery,
-        tries: u32,
-        out: &mut Vec<Output>,
-    ) {
-        let (ids, next) = match self.queue.page(&query) {
-            Ok(page) => page,
-            Err(refusal) => return self.refuse(ticket, refusal, out),
-        };
-        let missing = self.without_payload(ids.iter().copied());
-        // What can't be read in the end is left out: the rest of the page is still right.
-        if !missing.is_empty() && tries < 3 {
-            return self.park(now, ticket, Request::Tasks(query), missing, tries, out);
-        }
-        let tasks = ids
-            .into_iter()
-            .filter_map(|id| self.view(now, id))
-            .collect();
-        self.reply(ticket, Ok(Response::Page(Page { tasks, next })), out);
     }
 
     pub(super) fn worker_of(&self, id: TaskId) -> Option<crate::task::WorkerName> {

@@ -81,6 +81,7 @@ impl Loader {
             claims_want_room: false,
             full: Full::default(),
             looks: VecDeque::new(),
+            scans: VecDeque::new(),
             crowded: false,
             listening: false,
             told: None,

@@ -286,6 +286,7 @@ fn a_restart_keeps_what_was_completed_gone_although_its_file_survived() {
         state: None,
         limit: 10,
         after: None,
+        id_prefix: None,
     };
     assert!(run(running.handle().tasks(page)).unwrap().tasks.is_empty());
     close(running);

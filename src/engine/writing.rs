@@ -271,11 +271,7 @@ impl Engine {
 
     fn file_made(&mut self, id: TaskId) {
         self.files.made(id);
-        if let Some(queue) = self.full.made(id) {
-            tracing::info!(queue = %queue, "there is room for the files of a queue again");
-            // Dropped files, and whoever else waits, are looked at again.
-            self.crowded = true;
-        }
+        self.has_room(id);
         let leased = self
             .queue
             .get(id)
@@ -283,6 +279,15 @@ impl Engine {
         if self.bodies.bytes() > self.settings.payload_cache && !leased && self.files.is_settled(id)
         {
             self.bodies.remove(id);
+        }
+    }
+
+    /// A task's file waits no longer for room in its queue's folder.
+    pub(super) fn has_room(&mut self, id: TaskId) {
+        if let Some(queue) = self.full.made(id) {
+            tracing::info!(queue = %queue, "there is room for the files of a queue again");
+            // Dropped files, and whoever else waits, are looked at again.
+            self.crowded = true;
         }
     }
 

@@ -144,7 +144,10 @@ impl Filter {
 
     fn takes(&self, event: &Event) -> bool {
         let is_of = |queue: &QueueName| self.queues.contains(queue);
-        (self.queues.is_empty() || event.queue.as_ref().is_none_or(is_of))
+        // What leaves a queue is news there too.
+        let of_these =
+            event.queue.as_ref().is_none_or(is_of) || event.moved_from.as_ref().is_some_and(is_of);
+        (self.queues.is_empty() || of_these)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
             && (self.states.is_empty()
                 || event

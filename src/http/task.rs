@@ -12,7 +12,7 @@ use super::{Answer, Pairs, Problem, Shared, answer, body, view};
 use crate::{
     api::{self, schemas},
     backend::{Backend, Change, TaskView},
-    task::{ExecTime, Priority, TaskId, seconds},
+    task::{ExecTime, Priority, QueueName, TaskId, seconds},
 };
 
 /// A task as JSON, 200.
@@ -41,7 +41,9 @@ pub(crate) async fn show<B: Backend>(
     respond(&http.backend.task(TaskId::parse(&id)?).await?)
 }
 
-/// Give a task a new place in the order.
+/// Give a task a new place in the order, or move it to another queue.
+///
+/// The queue is made where it is new. A leased task can't be changed; of a dead one only the queue can.
 #[utoipa::path(
     patch, path = "/api/v1/tasks/{id}", tag = "tasks", operation_id = "reschedule",
     params(("id" = schemas::TaskId, Path, description = "The task's UUID")),
@@ -50,8 +52,9 @@ pub(crate) async fn show<B: Backend>(
         (status = 200, description = "The task as it stands now", body = api::Task),
         (status = 400, description = "invalid-field, malformed-json"),
         (status = 404, description = "no-such-task"),
-        (status = 409, description = "leased, wrong-state"),
+        (status = 409, description = "leased, wrong-state, unique-key-in-use"),
         (status = 415, description = "unsupported-media-type"),
+        (status = 507, description = "no-room, too-many"),
     )
 )]
 pub(crate) async fn reschedule<B: Backend>(
@@ -75,19 +78,18 @@ pub(crate) async fn reschedule<B: Backend>(
         )?),
         (None, None) => None,
     };
-    let priority = patch.priority.map(Priority::new);
-    if priority.is_none() && exectime.is_none() {
+    let change = Change {
+        queue: patch.queue.as_deref().map(QueueName::parse).transpose()?,
+        priority: patch.priority.map(Priority::new),
+        exectime,
+    };
+    if change == Change::default() {
         return Err(Problem::invalid(
             "body",
-            "nothing to change: give priority, exectime or delay",
+            "nothing to change: give queue, priority, exectime or delay",
         ));
     }
-    respond(
-        &http
-            .backend
-            .reschedule(id, Change { priority, exectime })
-            .await?,
-    )
+    respond(&http.backend.reschedule(id, change).await?)
 }
 
 /// Cancel a task.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{self, schemas},
     backend::{Backend, Cursor, PageQuery},
-    task::{NewTask, QueueName, Refusal, State as TaskState, TaskObject},
+    task::{IdPrefix, NewTask, QueueName, Refusal, State as TaskState, TaskObject},
 };
 
 /// How many tasks a page has that names no limit.
@@ -121,6 +121,7 @@ const fn created(new: bool) -> StatusCode {
     params(
         ("queue" = Option<schemas::QueueName>, Query, description = "Of one queue"),
         ("state" = Option<schemas::TaskState>, Query, description = "In one state"),
+        ("id_prefix" = Option<schemas::IdPrefix>, Query, description = "Whose ids begin so"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many; default 100"),
         ("after" = Option<schemas::Cursor>, Query, description = "The `next` of the page before"),
     ),
@@ -145,7 +146,7 @@ pub(crate) async fn list<B: Backend>(State(http): Shared<B>, request: Request) -
 
 /// What a query string asks of a list; empty values (a form's) ask for nothing.
 pub(crate) fn page_query(query: Option<&str>) -> Result<PageQuery, Problem> {
-    let pairs = Pairs::of_query(query, &["queue", "state", "limit", "after"])?;
+    let pairs = Pairs::of_query(query, &["queue", "state", "id_prefix", "limit", "after"])?;
     let limit = match pairs.filled("limit") {
         None => DEFAULT_PAGE,
         Some(text) => text
@@ -157,6 +158,7 @@ pub(crate) fn page_query(query: Option<&str>) -> Result<PageQuery, Problem> {
     Ok(PageQuery {
         queue: pairs.filled("queue").map(QueueName::parse).transpose()?,
         state: pairs.filled("state").map(TaskState::parse).transpose()?,
+        id_prefix: pairs.filled("id_prefix").map(IdPrefix::parse).transpose()?,
         limit,
         after: pairs.filled("after").map(Cursor::parse).transpose()?,
     })

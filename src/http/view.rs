@@ -210,6 +210,7 @@ pub(crate) fn event(number: u64, event: &Event) -> api::Event {
         kind: event.kind.as_str().to_owned(),
         id: event.id.map(|id| id.to_string()),
         queue: event.queue.as_ref().map(ToString::to_string),
+        moved_from: event.moved_from.as_ref().map(ToString::to_string),
         state: event.state.map(|state| state.as_str().to_owned()),
         worker: event.worker.as_ref().map(ToString::to_string),
         attempt: event.attempt,

@@ -62,6 +62,21 @@ impl Queues {
                 entry.priority = *priority;
                 entry.exectime = *exectime;
             }),
+            Record::Moved {
+                id,
+                queue,
+                priority,
+                exectime,
+            } => {
+                if self.tasks.get(*id).is_some() {
+                    let shelf = self.open(queue);
+                    self.edit(*id, |entry| {
+                        entry.shelf = shelf;
+                        entry.priority = *priority;
+                        entry.exectime = *exectime;
+                    });
+                }
+            }
             Record::Retried { id } => {
                 self.count(*id, |counters| counters.retried += 1);
                 self.edit(*id, |entry| {

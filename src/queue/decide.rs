@@ -288,22 +288,62 @@ impl Queues {
         Ok(Record::Cancelled { id })
     }
 
-    /// A new place in the order.
+    /// A new place in the order, or another queue. A dead task can only be moved.
     pub fn decide_reschedule(&self, id: TaskId, change: Change) -> Result<Record, Refusal> {
         let entry = self.known(id)?;
+        let queue = change.queue.filter(|queue| queue != self.queue_of(entry));
         match entry.state {
-            State::Leased => Err(Refusal::Leased(id)),
-            State::Dead => Err(Refusal::WrongState {
-                id,
-                state: State::Dead,
-                wanted: "retry it before giving it a new place",
-            }),
-            State::Ready | State::Scheduled => Ok(Record::Rescheduled {
-                id,
-                priority: change.priority.unwrap_or(entry.priority),
-                exectime: change.exectime.unwrap_or(entry.exectime),
-            }),
+            State::Leased => return Err(Refusal::Leased(id)),
+            State::Dead
+                if queue.is_none() || change.priority.is_some() || change.exectime.is_some() =>
+            {
+                return Err(Refusal::WrongState {
+                    id,
+                    state: State::Dead,
+                    wanted: "retry it before giving it a new place in the order",
+                });
+            }
+            State::Ready | State::Scheduled | State::Dead => {}
         }
+        let priority = change.priority.unwrap_or(entry.priority);
+        let exectime = change.exectime.unwrap_or(entry.exectime);
+        let Some(queue) = queue else {
+            return Ok(Record::Rescheduled {
+                id,
+                priority,
+                exectime,
+            });
+        };
+        self.may_come(entry, &queue)?;
+        Ok(Record::Moved {
+            id,
+            queue,
+            priority,
+            exectime,
+        })
+    }
+
+    /// That a queue takes a task that was in another one: as it would a new one. One that is dead holds no key.
+    fn may_come(&self, entry: &Entry, queue: &QueueName) -> Result<(), Refusal> {
+        let Some(shelf) = self.names.get(queue).copied() else {
+            return if self.names.len() >= self.limits.max_queues {
+                Err(Refusal::TooMany {
+                    what: "queues",
+                    limit: self.limits.max_queues as u64,
+                })
+            } else {
+                Ok(())
+            };
+        };
+        if self.shelves[shelf as usize].draining {
+            return Err(Refusal::Draining(Some(queue.clone())));
+        }
+        let key = entry
+            .options()
+            .and_then(|options| options.unique_key.clone())
+            .filter(|_| entry.state != State::Dead);
+        let holder = key.and_then(|key| self.keys.get(&(shelf, key)));
+        holder.map_or(Ok(()), |holder| Err(Refusal::UniqueKeyInUse(*holder)))
     }
 
     /// Bringing a dead task back.

@@ -12,6 +12,7 @@ mod apply;
 mod decide;
 mod entry;
 mod history;
+mod list;
 #[cfg(test)]
 mod model;
 mod order;
@@ -26,6 +27,7 @@ use hashbrown::{HashMap, HashSet};
 
 pub use decide::{Grant, Verdict};
 pub use entry::Entry;
+pub use list::Part;
 
 use self::{
     history::{Happened, History},

@@ -433,17 +433,26 @@ impl Model {
     }
 
     fn reschedule(&mut self) {
-        let state = *self.chance.pick(&[State::Ready, State::Scheduled]);
+        let state = *self
+            .chance
+            .pick(&[State::Ready, State::Scheduled, State::Dead]);
         let id = self.task(state);
+        let queue = self.queue();
         let priority = Priority::new(self.chance.between(98, 102) as i32);
         let exectime = self.exectime();
         let change = Change {
+            queue: self.chance.one_in(3).then_some(queue),
             priority: self.chance.one_in(2).then_some(priority),
             exectime: self.chance.one_in(2).then_some(exectime),
         };
-        let want = self.reference.reschedule(id, change);
+        let want = self.reference.reschedule(id, change.clone());
         let live = self.live.decide_reschedule(id, change);
-        self.agree("reschedule", Some(id), live, &want);
+        let what = if matches!(live, Ok(Record::Moved { .. })) {
+            "move"
+        } else {
+            "reschedule"
+        };
+        self.agree(what, Some(id), live, &want);
     }
 
     fn retry(&mut self) {

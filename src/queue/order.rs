@@ -64,6 +64,18 @@ impl Key {
         Self { order, id }
     }
 
+    /// Where keys with ids from `first` on lie next: in the group of this one, or where that is past in the next. `None`: there
+    /// is none.
+    pub(super) fn next_in(self, first: TaskId) -> Option<Self> {
+        let mut order = self.order;
+        if self.id >= first {
+            let at = order.iter().rposition(|byte| *byte < u8::MAX)?;
+            order[at] += 1;
+            order[at + 1..].fill(0);
+        }
+        Some(Self { order, id: first })
+    }
+
     /// The urgency, of a key in a set whose major part is the priority.
     pub(super) const fn urgency(self) -> u32 {
         let [a, b, c, d, ..] = self.order;

@@ -1,6 +1,9 @@
 //! [`Shelf`]: one queue, its tasks in order by state, and its counts.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, btree_set},
+    ops::Bound,
+};
 
 use super::{history::Minutes, order::Key};
 use crate::task::{Counters, QueueName, State, TaskId, Tick};
@@ -95,15 +98,9 @@ impl Shelf {
         self.sets[index(state)].iter().map(|key| key.id)
     }
 
-    /// The keys behind `after`, in order.
-    pub(super) fn keys_after(
-        &self,
-        state: State,
-        after: Option<Key>,
-    ) -> impl Iterator<Item = Key> + '_ {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        self.sets[index(state)].range((from, Unbounded)).copied()
+    /// The keys from `from` on, in order.
+    pub(super) fn keys(&self, state: State, from: Bound<Key>) -> btree_set::Range<'_, Key> {
+        self.sets[index(state)].range((from, Bound::Unbounded))
     }
 
     /// The first key at or behind `from`.

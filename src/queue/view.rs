@@ -1,6 +1,4 @@
-//! Looking at tasks and queues: pages, counts, and the records that a checkpoint holds.
-
-use std::{cmp::Reverse, collections::BinaryHeap};
+//! Looking at tasks and queues: counts, and the records that a checkpoint holds.
 
 use super::{
     Entry, Queues,
@@ -11,9 +9,8 @@ use super::{
 use crate::{
     defect::{Defect, planted},
     task::{
-        Counters, Cursor, Distribution, ExecTime, HistoryView, LeaseView, Millis, Now, PageQuery,
-        Payload, QueueName, QueueView, Record, Refusal, Restored, Span, State, TaskId, TaskView,
-        WallMillis,
+        Counters, Distribution, ExecTime, HistoryView, LeaseView, Millis, Now, Payload, QueueName,
+        QueueView, Record, Refusal, Restored, Span, State, TaskId, TaskView, WallMillis,
     },
 };
 
@@ -43,46 +40,6 @@ impl Queues {
             history: None,
             payload,
         }
-    }
-
-    /// The ids of a page of tasks, and where the next page begins.
-    pub fn page(&self, query: &PageQuery) -> Result<(Vec<TaskId>, Option<Cursor>), Refusal> {
-        let shelves: Vec<&Shelf> = match &query.queue {
-            None => self.shelves.iter().collect(),
-            Some(name) => {
-                let shelf = self
-                    .names
-                    .get(name)
-                    .ok_or_else(|| Refusal::NoSuchQueue(name.clone()))?;
-                vec![&self.shelves[*shelf as usize]]
-            }
-        };
-        let mut ids = Vec::new();
-        let from = query.after.map_or(State::Leased, |cursor| cursor.state);
-        let states = State::ALL
-            .into_iter()
-            .filter(|state| query.state.is_none_or(|one| one == *state) && *state >= from);
-        for state in states {
-            let after = query.after.filter(|cursor| cursor.state == state);
-            let after =
-                after.map(|cursor| Key::new(state, cursor.priority, cursor.exectime, cursor.id));
-            // One more than asked for tells whether there is a next page.
-            merge(&shelves, state, after, query.limit + 1, &mut ids);
-        }
-        let more = ids.len() > query.limit;
-        ids.truncate(query.limit);
-        let next = ids.last().filter(|_| more).and_then(|id| self.cursor(*id));
-        Ok((ids, next))
-    }
-
-    fn cursor(&self, id: TaskId) -> Option<Cursor> {
-        let entry = self.tasks.get(id)?;
-        Some(Cursor {
-            state: entry.state,
-            priority: entry.priority,
-            exectime: entry.exectime,
-            id,
-        })
     }
 
     /// All queues, by name.
@@ -276,26 +233,6 @@ const fn switch(queue: Option<QueueName>, pause: bool, on: bool) -> Record {
         Record::Paused { queue, on }
     } else {
         Record::Draining { queue, on }
-    }
-}
-
-/// Adds to `ids`, until it holds `most`, the tasks of these queues in one order.
-fn merge(shelves: &[&Shelf], state: State, after: Option<Key>, most: usize, ids: &mut Vec<TaskId>) {
-    let mut rests: Vec<_> = shelves
-        .iter()
-        .map(|shelf| shelf.keys_after(state, after))
-        .collect();
-    let mut heads: BinaryHeap<_> = rests
-        .iter_mut()
-        .enumerate()
-        .filter_map(|(at, rest)| Some(Reverse((rest.next()?, at))))
-        .collect();
-    while ids.len() < most {
-        let Some(Reverse((key, at))) = heads.pop() else {
-            return;
-        };
-        ids.push(key.id);
-        heads.extend(rests[at].next().map(|key| Reverse((key, at))));
     }
 }
 

@@ -21,6 +21,7 @@
 //! | 13 | rebooted | tick (8) |
 //! | 14 | restored | id, queue, priority (4), exectime, options, attempts (varint), state (0 ready, 1 leased, 2 dead), lease?, last error? |
 //! | 15 | opened | queue |
+//! | 16 | moved | id, queue, priority (4), exectime |
 //!
 //! `options`: unique key?, max attempts? (varint), lease? (8), backoff? (base 8, max 8). `then`: 0 and exectime, or 1 for
 //! dead. `lease`: token, kind, worker?, at, length (8), expires (8). `source`: path as bytes, inode (8), modified (16),
@@ -112,6 +113,17 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
             exectime,
         } => {
             w.tag(9).id(*id).place(*priority, *exectime);
+        }
+        Record::Moved {
+            id,
+            queue,
+            priority,
+            exectime,
+        } => {
+            w.tag(16)
+                .id(*id)
+                .text(queue.as_str())
+                .place(*priority, *exectime);
         }
         Record::Retried { id } => {
             w.tag(10).id(*id);
@@ -541,6 +553,16 @@ impl<'a> Reader<'a> {
             15 => Record::Opened {
                 queue: self.queue()?,
             },
+            16 => {
+                let (id, queue) = (self.id()?, self.queue()?);
+                let (priority, exectime) = self.place()?;
+                Record::Moved {
+                    id,
+                    queue,
+                    priority,
+                    exectime,
+                }
+            }
             value => {
                 return Err(CodecError::Unknown {
                     what: "record tag",

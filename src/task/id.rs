@@ -49,6 +49,63 @@ impl TaskId {
     }
 }
 
+/// How the ids that are asked for begin, as they are written. They are a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdPrefix {
+    first: TaskId,
+    last: TaskId,
+}
+
+impl IdPrefix {
+    /// Reads the beginning of an id, one letter or more, in either case.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let wrong = || {
+            Refusal::invalid(
+                "id_prefix",
+                "not the beginning of a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+            )
+        };
+        if text.is_empty() || text.len() > 36 {
+            return Err(wrong());
+        }
+        let (mut value, mut rest) = (0, u128::BITS);
+        for (at, letter) in text.chars().enumerate() {
+            if matches!(at, 8 | 13 | 18 | 23) {
+                if letter != '-' {
+                    return Err(wrong());
+                }
+                continue;
+            }
+            let digit = letter.to_digit(16).ok_or_else(wrong)?;
+            value = (value << 4) | u128::from(digit);
+            rest -= 4;
+        }
+        let first = value << rest;
+        Ok(Self {
+            first: TaskId(Uuid::from_u128(first)),
+            last: TaskId(Uuid::from_u128(first | ((1 << rest) - 1))),
+        })
+    }
+
+    /// Whether `id` begins so.
+    #[must_use]
+    pub fn begins(self, id: TaskId) -> bool {
+        (self.first..=self.last).contains(&id)
+    }
+
+    /// The first id that could begin so.
+    #[must_use]
+    pub const fn first(self) -> TaskId {
+        self.first
+    }
+
+    /// The one id that begins so, where all of it was given.
+    #[must_use]
+    pub fn whole(self) -> Option<TaskId> {
+        (self.first == self.last).then_some(self.first)
+    }
+}
+
 impl fmt::Display for TaskId {
     /// Lower case, hyphenated: 36 characters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -211,5 +268,24 @@ mod tests {
         assert_eq!(Token::parse(&token.to_string()), Ok(token));
         assert_eq!(format!("{token:?}"), "Token(…)");
         assert!(Token::parse("+0000000000000000000000000000abc").is_err());
+    }
+
+    #[test]
+    fn a_prefix_begins_what_is_written_so() {
+        let id = TaskId::parse("0198c0de-7c1e-7000-8000-00000000000f").unwrap();
+        let text = id.to_string();
+        for end in 1..=text.len() {
+            let prefix = IdPrefix::parse(&text[..end].to_uppercase()).unwrap();
+            assert!(prefix.begins(id), "{end}");
+            assert_eq!(prefix.whole().is_some(), end == 36, "{end}");
+            assert!(prefix.begins(prefix.first()));
+        }
+        for other in ["1", "0198c0df", "0198c0de-7c1e-7000-8000-00000000000e"] {
+            assert!(!IdPrefix::parse(other).unwrap().begins(id), "{other}");
+        }
+        let long = format!("{text}0");
+        for wrong in ["", "-", "0198c0de7", "0198c0de_", "g", "é", " 0", &long] {
+            assert!(IdPrefix::parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

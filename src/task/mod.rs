@@ -29,7 +29,7 @@ pub use codec::{CodecError, decode_records, encode_record};
 pub use exectime::ExecTime;
 pub use file::{TaskFile, read_dropped, read_dropped_text};
 pub use happening::{Happening, TaskHistory};
-pub use id::{IdSource, TaskId, Token};
+pub use id::{IdPrefix, IdSource, TaskId, Token};
 pub use name::{Area, FileName, Location};
 pub use numbers::{Distribution, HistorySlot, HistoryView, Quantiles, Span};
 pub use object::{NewTask, Object, TaskObject, from_json, seconds};

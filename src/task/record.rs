@@ -70,6 +70,17 @@ pub enum Record {
         /// Its exectime from now on.
         exectime: ExecTime,
     },
+    /// A task is in another queue, and may have a new place in the order. The queue is made where it is new.
+    Moved {
+        /// The task.
+        id: TaskId,
+        /// Its queue from now on.
+        queue: QueueName,
+        /// Its priority from now on.
+        priority: Priority,
+        /// Its exectime from now on.
+        exectime: ExecTime,
+    },
     /// A dead task lives again, with all its attempts before it.
     Retried {
         /// The task.
@@ -230,6 +241,7 @@ impl Record {
             | Self::Expired { id, .. }
             | Self::Cancelled { id }
             | Self::Rescheduled { id, .. }
+            | Self::Moved { id, .. }
             | Self::Retried { id } => Some(*id),
             Self::Paused { .. }
             | Self::Draining { .. }

@@ -4,8 +4,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Distribution, ExecTime, LeaseKind, Millis, Options, Payload, Priority, QueueName, Refusal,
-    State, TaskHistory, TaskId, Token, WallMillis, WorkerName,
+    Distribution, ExecTime, IdPrefix, LeaseKind, Millis, Options, Payload, Priority, QueueName,
+    Refusal, State, TaskHistory, TaskId, Token, WallMillis, WorkerName,
 };
 
 /// What became of one submitted task.
@@ -109,9 +109,11 @@ pub struct Failure {
     pub dead: bool,
 }
 
-/// A task's new place in the order; `None` leaves a part as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// A task's new place; `None` leaves a part as it is.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Change {
+    /// Its queue from now on.
+    pub queue: Option<QueueName>,
     /// Its priority from now on.
     pub priority: Option<Priority>,
     /// Its exectime from now on.
@@ -125,6 +127,8 @@ pub struct PageQuery {
     pub queue: Option<QueueName>,
     /// In one state, or in any.
     pub state: Option<State>,
+    /// Whose ids begin so.
+    pub id_prefix: Option<IdPrefix>,
     /// How many; 1 to 1000.
     pub limit: usize,
     /// Those behind this place.
@@ -383,6 +387,8 @@ pub enum EventKind {
     Cancelled,
     /// A task has a new place in the order.
     Rescheduled,
+    /// A task is in another queue.
+    Moved,
     /// A dead task lives again.
     Retried,
     /// A queue, or all, was paused.
@@ -399,7 +405,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Submitted,
         Self::Claimed,
         Self::Completed,
@@ -410,6 +416,7 @@ impl EventKind {
         Self::Dead,
         Self::Cancelled,
         Self::Rescheduled,
+        Self::Moved,
         Self::Retried,
         Self::Paused,
         Self::Resumed,
@@ -443,6 +450,7 @@ impl EventKind {
             Self::Dead => "dead",
             Self::Cancelled => "cancelled",
             Self::Rescheduled => "rescheduled",
+            Self::Moved => "moved",
             Self::Retried => "retried",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
@@ -464,6 +472,8 @@ pub struct Event {
     pub id: Option<TaskId>,
     /// In which queue.
     pub queue: Option<QueueName>,
+    /// In which queue it was before, when it was moved.
+    pub moved_from: Option<QueueName>,
     /// The state that the task is in now; `None`: it is gone, or this is not about a task.
     pub state: Option<State>,
     /// By which worker.

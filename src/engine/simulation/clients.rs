@@ -10,9 +10,9 @@ use crate::{
     backend::Answer,
     engine::{Input, Request, Response, Ticket},
     task::{
-        Area, Backoff, Change, ClaimRequest, Completion, ExecTime, Failure, FileName, LeaseKind,
-        Location, Millis, NewTask, Options, PageQuery, Payload, Priority, QueueName, State, TaskId,
-        Token, WorkerName,
+        Area, Backoff, Change, ClaimRequest, Completion, ExecTime, Failure, FileName, IdPrefix,
+        LeaseKind, Location, Millis, NewTask, Options, PageQuery, Payload, Priority, QueueName,
+        State, TaskId, Token, WorkerName,
     },
 };
 
@@ -215,8 +215,10 @@ fn one_known(world: &mut World) -> Option<Request> {
         0 => Request::Cancel(id),
         1 | 2 => {
             let change = Change {
-                priority: Some(Priority::new(world.chance.pick(&[1, 100, 500]))),
-                exectime: Some(exectime(world)),
+                queue: world.chance.one_in(3).then(|| queue(world)),
+                priority: (!world.chance.one_in(4))
+                    .then(|| Priority::new(world.chance.pick(&[1, 100, 500]))),
+                exectime: (!world.chance.one_in(4)).then(|| exectime(world)),
             };
             Request::Reschedule(id, change)
         }
@@ -241,6 +243,18 @@ fn switch(world: &mut World) -> Request {
     }
 }
 
+fn list(world: &mut World) -> Request {
+    let id = known(world).filter(|_| world.chance.one_in(2));
+    let letters = world.chance.pick(&[1, 10, 16, 36]);
+    Request::Tasks(PageQuery {
+        queue: None,
+        state: None,
+        id_prefix: id.and_then(|id| IdPrefix::parse(&id.to_string()[..letters]).ok()),
+        limit: 1 + world.chance.index(40),
+        after: None,
+    })
+}
+
 /// A client does something.
 pub(super) fn act(world: &mut World) {
     let request = match world.chance.below(100) {
@@ -260,12 +274,7 @@ pub(super) fn act(world: &mut World) {
         55..=76 => end_one(world),
         77..=86 => one_known(world),
         87..=90 => Some(switch(world)),
-        91 => Some(Request::Tasks(PageQuery {
-            queue: None,
-            state: None,
-            limit: 1 + world.chance.index(40),
-            after: None,
-        })),
+        91 => Some(list(world)),
         92..=94 => {
             withdraw(world);
             None

@@ -343,6 +343,28 @@ impl Oracle {
                 facts.priority = *priority;
                 facts.exectime = *exectime;
             }
+            Record::Moved {
+                queue,
+                priority,
+                exectime,
+                ..
+            } => {
+                needs(&[Stage::Waiting, Stage::Dead])?;
+                if facts.queue == *queue {
+                    return Err("it is there already".to_owned());
+                }
+                if stage == Stage::Dead
+                    && (*priority, *exectime) != (facts.priority, facts.exectime)
+                {
+                    return Err("a dead task has no place in the order".to_owned());
+                }
+                facts.queue = queue.clone();
+                facts.priority = *priority;
+                facts.exectime = *exectime;
+                if stage == Stage::Waiting {
+                    self.key_is_free(id, &facts)?;
+                }
+            }
             Record::Retried { .. } => {
                 needs(&[Stage::Dead])?;
                 self.key_is_free(id, &facts)?;

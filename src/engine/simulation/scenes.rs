@@ -116,9 +116,17 @@ fn a_file_that_moves_is_durable_under_its_new_name_before_the_old_one_goes() {
         let id = submitted(&mut world, "moves");
         // Its payload is only in its file from here on.
         answer(&mut world, Request::Checkpoint);
-        let change = Change {
-            priority: Some(Priority::new(7)),
-            exectime: None,
+        // To another place in its folder, or under the same name to another folder, that is new.
+        let change = if seed % 2 == 0 {
+            Change {
+                priority: Some(Priority::new(7)),
+                ..Change::default()
+            }
+        } else {
+            Change {
+                queue: QueueName::parse("elsewhere").ok(),
+                ..Change::default()
+            }
         };
         answer(&mut world, Request::Reschedule(id, change));
         world.settle().unwrap();
@@ -192,6 +200,7 @@ fn a_file_change_that_failed_halfway_brings_no_task_back() {
         answer(&mut world, Request::Checkpoint);
         world.settle().unwrap();
         let change = Change {
+            queue: None,
             priority: None,
             exectime: Some(ExecTime::new(1).unwrap()),
         };
@@ -285,6 +294,7 @@ fn a_file_that_was_gone_for_a_moment_because_it_moved_to_and_fro_is_no_cancellat
     world.settle().unwrap();
     for priority in [7, 100] {
         let change = Change {
+            queue: None,
             priority: Some(Priority::new(priority)),
             exectime: None,
         };

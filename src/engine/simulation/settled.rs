@@ -85,6 +85,7 @@ impl World {
         let query = PageQuery {
             queue: None,
             state: None,
+            id_prefix: None,
             limit: 1000,
             after: None,
         };

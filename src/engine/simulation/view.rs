@@ -17,6 +17,7 @@ pub(super) fn facts(engine: &Engine, boot: u8) -> BTreeMap<TaskId, Facts> {
     let query = PageQuery {
         queue: None,
         state: None,
+        id_prefix: None,
         limit: 1 << 30,
         after: None,
     };

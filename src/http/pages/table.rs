@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     backend::{Cursor, Page, PageQuery, TaskView},
-    task::{QueueName, State},
+    task::{IdPrefix, QueueName, Refusal, State},
 };
 
 /// How many tasks a page shows: with long payloads still well below 60 KB.
@@ -30,6 +30,8 @@ pub(super) struct Place<'a> {
     pub(super) path: &'a str,
     /// Whether the page is one queue's, so that the queue isn't said in each row.
     pub(super) is_queue: bool,
+    /// The beginning of ids that is asked for, as it was filled in.
+    pub(super) id: &'a str,
 }
 
 /// What a query string asks of a page with a table; empty values (a form's) ask for nothing.
@@ -37,7 +39,7 @@ pub(super) fn query(
     query: Option<&str>,
     queue: Option<&QueueName>,
 ) -> Result<(PageQuery, Pairs), Problem> {
-    let mut known = vec!["state", "limit", "after"];
+    let mut known = vec!["state", "id", "limit", "after"];
     known.extend(notice::KEYS);
     if queue.is_none() {
         known.push("queue");
@@ -55,6 +57,14 @@ pub(super) fn query(
     let query = PageQuery {
         queue: queue.cloned().or(named),
         state: pairs.filled("state").map(State::parse).transpose()?,
+        id_prefix: pairs
+            .filled("id")
+            .map(IdPrefix::parse)
+            .transpose()
+            .map_err(|refusal| match refusal {
+                Refusal::Invalid { reason, .. } => Problem::invalid("id", reason),
+                other => other.into(),
+            })?,
         limit,
         after: pairs.filled("after").map(Cursor::parse).transpose()?,
     };
@@ -94,7 +104,7 @@ pub(super) fn table(place: &Place<'_>, query: &PageQuery, page: &Page) -> Markup
 fn nothing(query: &PageQuery) -> &'static str {
     if query.after.is_some() {
         "No more tasks."
-    } else if query.state.is_some() || query.queue.is_some() {
+    } else if query.state.is_some() || query.queue.is_some() || query.id_prefix.is_some() {
         "No task is like that."
     } else {
         "No tasks here."
@@ -161,6 +171,9 @@ pub(super) fn filter(place: &Place<'_>, query: &PageQuery) -> Markup {
                     }
                 }
             }
+            label { "Id begins with"
+                input name="id" value=(place.id) autocapitalize="none" autocomplete="off" spellcheck="false";
+            }
             button class="plain" type="submit" { "Show" }
         }
     }
@@ -178,6 +191,7 @@ fn address(place: &Place<'_>, query: &PageQuery, after: Option<&str>) -> String 
     let parts: Vec<String> = [
         ("queue", queue),
         ("state", state),
+        ("id", Some(place.id).filter(|id| !id.is_empty())),
         ("limit", limit.as_deref()),
         ("after", after),
     ]

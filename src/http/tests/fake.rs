@@ -307,6 +307,7 @@ impl Backend for FakeBackend {
 
     async fn reschedule(&self, id: TaskId, change: Change) -> Answer<TaskView> {
         self.change(id, |task| {
+            task.queue = change.queue.unwrap_or_else(|| task.queue.clone());
             task.priority = change.priority.unwrap_or(task.priority);
             task.exectime = change.exectime.unwrap_or(task.exectime);
         })

@@ -138,6 +138,7 @@ fn event(kind: EventKind, queue: &str, state: Option<State>) -> Arc<Event> {
         kind,
         id: None,
         queue: (!queue.is_empty()).then(|| QueueName::parse(queue).unwrap()),
+        moved_from: None,
         state,
         worker: None,
         attempt: Some(2),

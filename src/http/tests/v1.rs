@@ -56,6 +56,17 @@ async fn a_task_is_submitted_shown_rescheduled_and_cancelled() {
         )
         .await;
     assert_eq!(patch.json()["priority"], 9);
+    let moved = site
+        .send("PATCH", &location, "application/json", r#"{"queue":"b"}"#)
+        .await;
+    assert_eq!(
+        (&moved.json()["queue"], &moved.json()["priority"]),
+        (&"b".into(), &9.into())
+    );
+    let odd = site
+        .send("PATCH", &location, "application/json", r#"{"queue":"B"}"#)
+        .await;
+    assert_eq!(odd.json()["field"], "queue");
     let empty = site
         .send("PATCH", &location, "application/json", "{}")
         .await;

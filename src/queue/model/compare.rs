@@ -1,6 +1,9 @@
 //! Holding the queue against the reference, against itself, and against what a restart makes of its records.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use super::{
     super::{Limits, Queues},
@@ -8,8 +11,8 @@ use super::{
     reference::{Reference, place},
 };
 use crate::task::{
-    Area, Cursor, LeaseView, Now, Options, PageQuery, Priority, QueueName, Record, Restored,
-    RestoredLease, State, TaskId, TaskView, decode_records, encode_record,
+    Area, Cursor, IdPrefix, LeaseView, Now, Options, PageQuery, Priority, QueueName, Record,
+    Restored, RestoredLease, State, TaskId, TaskView, decode_records, encode_record,
 };
 
 /// That one task is the same in both.
@@ -87,6 +90,7 @@ pub(super) fn same_whole(live: &Queues, reference: &Reference, chance: &mut Chan
         same_pages(live, reference, name, state, 1 + chance.below(9) as usize);
     }
     page_behind_a_place(live, reference, chance);
+    page_of_a_prefix(live, reference, chance);
 }
 
 fn same_queues(live: &Queues, reference: &Reference, chance: &mut Chance) {
@@ -132,6 +136,7 @@ fn same_pages(
     let mut query = PageQuery {
         queue,
         state,
+        id_prefix: None,
         limit,
         after: None,
     };
@@ -170,6 +175,7 @@ fn page_behind_a_place(live: &Queues, reference: &Reference, chance: &mut Chance
     let query = PageQuery {
         queue: None,
         state: None,
+        id_prefix: None,
         limit: 1000,
         after: Some(cursor),
     };
@@ -179,6 +185,37 @@ fn page_behind_a_place(live: &Queues, reference: &Reference, chance: &mut Chance
         .filter(|task| (task.state, task.place()) > from);
     let (ids, _) = live.page(&query).unwrap();
     assert!(ids.into_iter().eq(behind.map(|task| task.id)));
+}
+
+/// Those whose ids begin so, however few are looked at at a time.
+fn page_of_a_prefix(live: &Queues, reference: &Reference, chance: &mut Chance) {
+    let Some(task) = (!reference.tasks.is_empty()).then(|| chance.pick(&reference.tasks)) else {
+        return;
+    };
+    let text = task.id.to_string();
+    let text = &text[..*chance.pick(&[1, 2, 7, 12, 20, 36])];
+    let state = chance.one_in(2).then(|| *chance.pick(&State::ALL));
+    let most = 1 + chance.below(20) as usize;
+    let mut query = PageQuery {
+        queue: None,
+        state,
+        id_prefix: IdPrefix::parse(text).ok(),
+        limit: 3,
+        after: None,
+    };
+    let mut walked = Vec::new();
+    loop {
+        let part = live.page_part(&query, most).unwrap();
+        assert!(part.ids.len() <= 3 && (part.is_whole || part.next.is_some()));
+        walked.extend(part.ids);
+        query.after = part.next;
+        if part.next.is_none() {
+            break;
+        }
+    }
+    let list = reference.list(None, state).into_iter().map(|task| task.id);
+    let list = list.filter(|id| id.to_string().starts_with(text));
+    assert!(walked.into_iter().eq(list), "ids that begin with {text}");
 }
 
 /// That every index says what the tasks say.
@@ -195,7 +232,7 @@ pub(super) fn indexes_agree(queues: &Queues) {
                 .filter(|(_, entry)| there(entry))
                 .map(|(id, entry)| entry.key(id))
                 .collect();
-            assert!(shelf.keys_after(state, None).eq(keys.iter().copied()));
+            assert!(shelf.keys(state, Bound::Unbounded).eq(keys.iter()));
             if state == State::Scheduled {
                 let first = keys.first().map(|key| (key.scheduled_for(), number as u32));
                 heads.extend(first);

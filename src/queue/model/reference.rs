@@ -418,14 +418,40 @@ impl Reference {
 
     pub(super) fn reschedule(&mut self, id: TaskId, change: Change) -> Result<(), Refusal> {
         let at = self.at(id)?;
-        let task = &mut self.tasks[at];
-        match task.state {
-            State::Leased => return Err(Refusal::Leased(id)),
-            State::Dead => return Err(wrong(id, State::Dead)),
-            State::Ready | State::Scheduled => {}
+        let task = self.tasks[at].clone();
+        let dead = task.state == State::Dead;
+        let moves = change.queue.filter(|queue| *queue != task.queue);
+        if task.state == State::Leased {
+            return Err(Refusal::Leased(id));
         }
-        task.priority = change.priority.unwrap_or(task.priority);
-        task.exectime = change.exectime.unwrap_or(task.exectime);
+        if dead && (moves.is_none() || change.priority.is_some() || change.exectime.is_some()) {
+            return Err(wrong(id, State::Dead));
+        }
+        if let Some(queue) = moves {
+            match self.known(&queue) {
+                Some(there) if self.queues[there].draining => {
+                    return Err(Refusal::Draining(Some(queue)));
+                }
+                None if self.queues.len() >= self.limits.max_queues => {
+                    return Err(Refusal::TooMany {
+                        what: "queues",
+                        limit: self.limits.max_queues as u64,
+                    });
+                }
+                _ => {}
+            }
+            let key = task.options.unique_key.as_deref().filter(|_| !dead);
+            if let Some(holder) = self.key_holder(&queue, key) {
+                return Err(Refusal::UniqueKeyInUse(holder));
+            }
+            self.open(&queue);
+            self.tasks[at].queue = queue;
+        }
+        if dead {
+            return Ok(());
+        }
+        self.tasks[at].priority = change.priority.unwrap_or(task.priority);
+        self.tasks[at].exectime = change.exectime.unwrap_or(task.exectime);
         self.wait(at);
         Ok(())
     }

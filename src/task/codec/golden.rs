@@ -151,6 +151,13 @@ fn what_happens_to_a_task_is_written_as_the_docs_say() {
         exectime: ExecTime::new(4).unwrap(),
     };
     is(&moved, "09 ID 07000000 0400000000000000");
+    let moved = Record::Moved {
+        id,
+        queue: queue(),
+        priority: Priority::new(7),
+        exectime: ExecTime::new(4).unwrap(),
+    };
+    is(&moved, "10 ID 01 71 07000000 0400000000000000");
     is(&Record::Retried { id }, "0a ID");
 }
 
@@ -203,7 +210,7 @@ fn switches_reboots_queues_and_restored_tasks_are_written_as_the_docs_say() {
 
 #[test]
 fn a_tag_or_a_kind_of_another_version_is_refused() {
-    for tag in (16..=255).chain([0]) {
+    for tag in (17..=255).chain([0]) {
         let mut record = bytes(ID);
         record.insert(0, tag);
         let error = decode_records(&record).unwrap_err();

@@ -189,6 +189,14 @@ fn record() -> impl Strategy<Value = Record> {
                 exectime,
             }
         }),
+        (id(), queue(), any::<i32>(), exectime()).prop_map(|(id, queue, priority, exectime)| {
+            Record::Moved {
+                id,
+                queue,
+                priority: Priority::new(priority),
+                exectime,
+            }
+        }),
         id().prop_map(|id| Record::Retried { id }),
         (proptest::option::of(queue()), any::<bool>())
             .prop_map(|(queue, on)| Record::Paused { queue, on }),
