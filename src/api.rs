@@ -62,6 +62,51 @@ pub struct Task {
     /// Why the last attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// What happened to it, oldest first, its submission before all else. Only a task that is asked for by its id has it,
+    /// not one in a list.
+    ///
+    /// Kept are the last 32 things of each task, and 8 MiB of all; where that is not enough, those tasks are forgotten first
+    /// to which nothing happened for longest. It is in memory: after a restart of the daemon it begins with what the
+    /// journal since the last checkpoint tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<Happening>>,
+    /// How many older things are left out of `history` behind the submission, where there were more than are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub history_left_out: Option<u64>,
+}
+
+/// One thing that happened to a task. A lease that was made longer is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Happening {
+    /// `submitted`, `claimed`, `failed`, `expired`, `released`, `dead`, `rescheduled`, `retried` or `moved`.
+    #[schema(value_type = schemas::HappeningKind)]
+    pub kind: String,
+    /// When, in Unix seconds; absent where that is not known: of a submission under an id that is no UUIDv7, and of most
+    /// of what happened before the daemon was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<f64>,
+    /// By which worker, where it said who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::WorkerName>)]
+    pub worker: Option<String>,
+    /// In which attempt; a retry of a dead task begins to count anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The queue that it was moved to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::QueueName>)]
+    pub queue: Option<String>,
+    /// The priority that it was given, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    /// The Unix second before which it is not handed out again, where that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
+    pub exectime: Option<i64>,
 }
 
 /// Exponential backoff between attempts.
@@ -97,7 +142,7 @@ pub struct NewTask {
     pub exectime: Option<i64>,
     /// Not before so many seconds from now; instead of `exectime`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 253_402_300_799_i64)]
+    #[schema(minimum = 0, maximum = 250_000_000_000_i64)]
     pub delay: Option<f64>,
     /// A UUID of the caller's, so that submitting again is safe.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,7 +212,7 @@ pub struct Claim {
     #[schema(value_type = Vec<schemas::QueueName>, min_items = 1, max_items = 100, required = false)]
     pub queues: Vec<String>,
     /// At most so many tasks; 0 to 1000. Default: 1.
-    #[serde(default = "one")]
+    #[serde(default = "one", deserialize_with = "crate::task::whole")]
     #[schema(minimum = 0, maximum = 1000, required = false, default = 1)]
     pub max: u32,
     /// Seconds to wait for the first one. Default: 0; at most 300.
@@ -186,6 +231,20 @@ pub struct Claim {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 1000, required = false)]
     pub complete: Vec<Completion>,
+}
+
+impl Default for Claim {
+    /// One task of queue `default`, without waiting.
+    fn default() -> Self {
+        Self {
+            queues: default_queues(),
+            max: one(),
+            wait: 0.0,
+            lease: None,
+            worker: None,
+            complete: Vec::new(),
+        }
+    }
 }
 
 fn default_queues() -> Vec<String> {
@@ -285,13 +344,13 @@ pub struct Fail {
     /// The lease's token.
     #[schema(value_type = schemas::Token)]
     pub token: String,
-    /// Why; longer than 4 KiB is cut.
+    /// Why; longer than 4 KiB is cut. Default: a text that says that no reason was given.
     #[serde(default)]
     #[schema(required = false)]
     pub error: String,
     /// Seconds until the next attempt. Default: the task's backoff.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 253_402_300_799_i64)]
+    #[schema(minimum = 0, maximum = 250_000_000_000_i64)]
     pub retry_in: Option<f64>,
     /// No more attempts.
     #[serde(default)]
@@ -340,15 +399,23 @@ pub struct Patch {
     #[schema(value_type = Option<schemas::QueueName>)]
     pub queue: Option<String>,
     /// The new priority.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::task::whole_or_null"
+    )]
     pub priority: Option<i32>,
     /// The new exectime, in Unix seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::task::whole_or_null"
+    )]
     #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
     pub exectime: Option<i64>,
     /// Not before so many seconds from now; instead of `exectime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 0, maximum = 253_402_300_799_i64)]
+    #[schema(minimum = 0, maximum = 250_000_000_000_i64)]
     pub delay: Option<f64>,
 }
 
@@ -638,6 +705,9 @@ pub struct RejectedFile {
     pub modified: f64,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    #[serde(default)]
+    pub beginning: String,
 }
 
 /// `GET /rejected` on the admin socket.
@@ -645,6 +715,14 @@ pub struct RejectedFile {
 pub struct Rejected {
     /// Newest first.
     pub rejected: Vec<RejectedFile>,
+}
+
+/// `POST /rejected/retry` and `/rejected/discard` on the admin socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectedName {
+    /// The file's name, as the list shows it.
+    pub name: String,
 }
 
 /// One setting of `GET /config` on the admin socket.
@@ -700,7 +778,8 @@ pub struct Count {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogLevel {
-    /// `error`, `warn`, `info`, `debug` or `trace`, or directives like `info,workqueue::engine=debug`.
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or directives like `info,workqueue::engine=debug`.
+    #[schema(min_length = 1, example = "info")]
     pub level: String,
 }
 
@@ -727,6 +806,36 @@ pub struct OriginalTask {
     /// Its UUID.
     #[schema(value_type = schemas::TaskId)]
     pub id: String,
+}
+
+/// An error of the original's API: an RFC 9457 document but for its `status`, which is the original's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct OriginalProblem {
+    /// `error`.
+    pub status: OriginalStatus,
+    /// A stable name for this kind of error: `/problems/NAME`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// What is wrong in this case.
+    pub detail: String,
+    /// The field that is wrong, as the caller wrote it.
+    pub field: Option<String>,
+    /// The line of what is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column of what is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+}
+
+/// The word by which the original's workers know an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OriginalStatus {
+    /// It was not done.
+    Error,
 }
 
 /// What the original's worker sends to `POST /api/complete`; what else stands in it is not looked at.

@@ -16,9 +16,9 @@ pub use events::{
 
 pub use crate::task::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Distribution,
-    Event, EventKind, EventResult, Failure, Health, HistorySlot, HistoryView, LeaseView, Page,
-    PageQuery, Quantiles, QueueView, RejectedView, Span, StatusView, SubmitOutcome, TaskView,
-    WorkerView,
+    Event, EventKind, EventResult, Failure, Happening, Health, HistorySlot, HistoryView, LeaseView,
+    Page, PageQuery, Quantiles, QueueView, RejectedView, Settlement, Span, StatusView,
+    SubmitOutcome, TaskHistory, TaskView, WorkerView,
 };
 use crate::task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis};
 
@@ -128,6 +128,12 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Answer<u64>> + Send;
     /// Files that could not be taken in, newest first.
     fn rejected(&self, limit: usize) -> impl Future<Output = Answer<Vec<RejectedView>>> + Send;
+    /// Takes a file in `rejected/`, by the name that the list shows, back into the task directory, or deletes it.
+    fn settle_rejected(
+        &self,
+        name: String,
+        how: Settlement,
+    ) -> impl Future<Output = Answer<()>> + Send;
     /// Looks through the task directory now.
     fn rescan(&self) -> impl Future<Output = Answer<()>> + Send;
     /// Writes a checkpoint now. Ready when it is durable.

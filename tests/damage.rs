@@ -389,11 +389,12 @@ fn interval_syncs_in_time_under_load_and_when_idle_and_none_does_not() {
         return skip("strace is not installed").unwrap_or_default();
     }
     let length = Duration::from_millis(1200);
+    // Beside them a segment may be made on the way, which is synced in four pieces.
     let (busy, idle) = syncs("interval", length);
-    assert!((5..=14).contains(&busy), "{busy} syncs in 1.2 s of load");
+    assert!((5..=17).contains(&busy), "{busy} syncs in 1.2 s of load");
     assert_eq!(idle, 1);
     let (busy, _) = syncs("none", length);
-    assert!(busy <= 1, "{busy} syncs with none");
+    assert!(busy <= 4, "{busy} syncs with none");
     let (busy, _) = syncs("sync", length);
     assert!(busy > 20, "{busy} syncs with sync");
 }

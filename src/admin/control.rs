@@ -8,41 +8,17 @@ use super::Shared;
 use crate::{
     api,
     backend::Backend,
-    http::{Answer, Problem, json, nothing_to_tell},
-    task::WallMillis,
+    http::{About, Answer, Problem, json, nothing_to_tell},
 };
 
 /// The daemon's process and configuration, as far as the admin API shows and changes them.
-pub trait Control: Send + Sync + 'static {
-    /// What `/status` tells of the process.
-    fn status_facts(&self) -> Facts;
-    /// All settings, secrets hidden, by key.
-    fn config(&self) -> Vec<api::Setting>;
+pub trait Control: About {
     /// Logs from now on as `directives` say; the error says what is wrong with them.
     fn set_log_level(&self, directives: &str) -> Result<(), String>;
     /// Reads the configuration again; the error says why the old one stays.
     fn reload(&self) -> Result<(), String>;
     /// Begins to stop. Returns at once.
     fn shutdown(&self);
-}
-
-/// The process in a few facts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    /// The daemon's version.
-    pub version: String,
-    /// Its process id.
-    pub pid: u32,
-    /// When it started.
-    pub started: WallMillis,
-    /// Its data directory.
-    pub data_dir: String,
-    /// Where it listens.
-    pub listen: Vec<String>,
-    /// Its admin socket.
-    pub admin_socket: Option<String>,
-    /// `sync`, `interval` or `none`.
-    pub durability: String,
 }
 
 /// Read the configuration again.

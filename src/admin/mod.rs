@@ -19,7 +19,7 @@ use axum::{
 };
 use utoipa::OpenApi;
 
-pub use control::{Control, Facts};
+pub use control::Control;
 
 use crate::{
     backend::Backend,
@@ -34,6 +34,7 @@ use crate::{
     paths(
         numbers::status, numbers::config, numbers::leases, numbers::rejected,
         switches::pause, switches::resume, switches::drain, switches::undrain, switches::retry_dead, switches::purge,
+        switches::retry_rejected, switches::discard_rejected,
         switches::rescan, switches::checkpoint, control::reload, control::log_level, control::shutdown,
     ),
     tags((name = "admin", description = "What only the machine's own people may do, on the admin socket")),
@@ -53,7 +54,7 @@ async fn document() -> Response {
 }
 
 async fn docs() -> Response {
-    page_answer("API", &docs_content(&DESCRIPTION.document))
+    page_answer("API", &docs_content(&DESCRIPTION.value))
 }
 
 /// The state that admin handlers share.
@@ -83,6 +84,11 @@ pub fn router<B: Backend, C: Control>(http: Http<B>, control: Arc<C>) -> Router 
         .route("/config", get(numbers::config::<B, C>))
         .route("/leases", get(numbers::leases::<B, C>))
         .route("/rejected", get(numbers::rejected::<B, C>))
+        .route("/rejected/retry", post(switches::retry_rejected::<B, C>))
+        .route(
+            "/rejected/discard",
+            post(switches::discard_rejected::<B, C>),
+        )
         .route("/pause", post(switches::pause::<B, C>))
         .route("/resume", post(switches::resume::<B, C>))
         .route("/drain", post(switches::drain::<B, C>))

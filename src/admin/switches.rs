@@ -8,12 +8,13 @@ use super::{Control, Shared};
 use crate::{
     api::{self, schemas},
     backend::Backend,
-    http::{Answer, HttpLimits, Pairs, Problem, json_or_default, nothing_to_tell, ok},
-    task::{QueueName, Refusal, State as TaskState},
+    http::{Answer, HttpLimits, Pairs, Problem, json, json_or_default, nothing_to_tell, ok},
+    task::{QueueName, Refusal, Settlement, State as TaskState},
 };
 
 async fn choice(request: Request, limits: &HttpLimits) -> Result<Option<QueueName>, Problem> {
     let pairs = Pairs::of_query(request.uri().query(), &["queue"])?;
+    pairs.none_blank()?;
     let body: api::QueueChoice = json_or_default(request, limits).await?;
     one_of("queue", pairs.filled("queue"), body.queue.as_deref())?
         .map(QueueName::parse)
@@ -41,7 +42,10 @@ fn one_of<'a>(
     post, path = "/pause", tag = "admin", operation_id = "pause",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
-    responses((status = 200, description = "It is so", body = api::Done))
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn pause<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -57,7 +61,10 @@ pub(super) async fn pause<B: Backend, C: Control>(
     post, path = "/resume", tag = "admin", operation_id = "resume",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
-    responses((status = 200, description = "It is so", body = api::Done))
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn resume<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -73,7 +80,10 @@ pub(super) async fn resume<B: Backend, C: Control>(
     post, path = "/drain", tag = "admin", operation_id = "drain",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
-    responses((status = 200, description = "It is so", body = api::Done))
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn drain<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -89,7 +99,10 @@ pub(super) async fn drain<B: Backend, C: Control>(
     post, path = "/undrain", tag = "admin", operation_id = "undrain",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
-    responses((status = 200, description = "It is so", body = api::Done))
+    responses(
+        (status = 200, description = "It is so", body = api::Done),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn undrain<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -105,7 +118,10 @@ pub(super) async fn undrain<B: Backend, C: Control>(
     post, path = "/retry-dead", tag = "admin", operation_id = "retry_dead",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
-    responses((status = 200, description = "How many", body = api::Count))
+    responses(
+        (status = 200, description = "How many", body = api::Count),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn retry_dead<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -117,6 +133,58 @@ pub(super) async fn retry_dead<B: Backend, C: Control>(
     })
 }
 
+/// Take a file in `rejected/` back into the task directory.
+#[utoipa::path(
+    post, path = "/rejected/retry", tag = "admin", operation_id = "retry_rejected",
+    request_body = api::RejectedName,
+    responses((status = 200, description = "Done", body = api::Done))
+)]
+pub(super) async fn retry_rejected<B: Backend, C: Control>(
+    State(admin): Shared<B, C>,
+    request: Request,
+) -> Answer {
+    settle(
+        &*admin.http.backend,
+        request,
+        &admin.http.limits,
+        Settlement::Retry,
+    )
+    .await
+}
+
+/// Delete a file in `rejected/`.
+#[utoipa::path(
+    post, path = "/rejected/discard", tag = "admin", operation_id = "discard_rejected",
+    request_body = api::RejectedName,
+    responses((status = 200, description = "Done", body = api::Done))
+)]
+pub(super) async fn discard_rejected<B: Backend, C: Control>(
+    State(admin): Shared<B, C>,
+    request: Request,
+) -> Answer {
+    settle(
+        &*admin.http.backend,
+        request,
+        &admin.http.limits,
+        Settlement::Discard,
+    )
+    .await
+}
+
+async fn settle<B: Backend>(
+    backend: &B,
+    request: Request,
+    limits: &HttpLimits,
+    how: Settlement,
+) -> Answer {
+    let wanted: api::RejectedName = json(request, limits).await?;
+    if wanted.name.is_empty() {
+        return Err(Problem::invalid("name", "missing: which file?"));
+    }
+    backend.settle_rejected(wanted.name, how).await?;
+    Ok(nothing_to_tell())
+}
+
 /// Cancel all tasks of one queue, or all, that are in a state.
 #[utoipa::path(
     post, path = "/purge", tag = "admin", operation_id = "purge",
@@ -125,13 +193,17 @@ pub(super) async fn retry_dead<B: Backend, C: Control>(
         ("state" = Option<schemas::Purgeable>, Query, description = "In the query or in the body. Default: `dead`"),
     ),
     request_body = Option<api::Purge>,
-    responses((status = 200, description = "How many", body = api::Count))
+    responses(
+        (status = 200, description = "How many", body = api::Count),
+        (status = 404, description = "no-such-queue"),
+    )
 )]
 pub(super) async fn purge<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
     let pairs = Pairs::of_query(request.uri().query(), &["queue", "state"])?;
+    pairs.none_blank()?;
     let body: api::Purge = json_or_default(request, &admin.http.limits).await?;
     let queue = one_of("queue", pairs.filled("queue"), body.queue.as_deref())?
         .map(QueueName::parse)

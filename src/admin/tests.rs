@@ -2,18 +2,21 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Control, Facts, router};
+use super::{Control, router};
 use crate::{
     api,
-    http::tests::{Site, fake::WALL},
+    http::{
+        About, Facts,
+        tests::{Site, fake::WALL},
+    },
     task::WallMillis,
 };
 
 #[derive(Default)]
 struct FakeControl(Mutex<Vec<String>>);
 
-impl Control for FakeControl {
-    fn status_facts(&self) -> Facts {
+impl About for FakeControl {
+    fn facts(&self) -> Facts {
         Facts {
             version: "1".to_owned(),
             pid: 42,
@@ -25,14 +28,16 @@ impl Control for FakeControl {
         }
     }
 
-    fn config(&self) -> Vec<api::Setting> {
+    fn settings(&self) -> Vec<api::Setting> {
         vec![api::Setting {
             key: "listen".to_owned(),
             value: "127.0.0.1:5000".to_owned(),
             source: "default".to_owned(),
         }]
     }
+}
 
+impl Control for FakeControl {
     fn set_log_level(&self, directives: &str) -> Result<(), String> {
         if directives == "loud" {
             return Err("no such level".to_owned());

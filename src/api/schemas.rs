@@ -40,6 +40,47 @@ pub enum Purgeable {
     Scheduled,
 }
 
+/// One event as it stands in the stream (`text/event-stream`).
+#[derive(Serialize, ToSchema)]
+pub struct SentEvent {
+    /// The place after the event.
+    #[schema(value_type = EventId)]
+    pub id: String,
+    /// Its kind, or `reset`.
+    #[schema(example = "claimed")]
+    pub event: String,
+    /// An Event as JSON; a Reset for `reset`.
+    #[schema(content_media_type = "application/json")]
+    pub data: String,
+    /// How many milliseconds to wait before coming back.
+    #[schema(required = false)]
+    pub retry: u32,
+}
+
+/// What happened to a task.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HappeningKind {
+    /// It was taken.
+    Submitted,
+    /// It was handed out.
+    Claimed,
+    /// An attempt failed, and there will be another.
+    Failed,
+    /// Its lease came to its end, and there will be another attempt.
+    Expired,
+    /// Its worker gave it back; the attempt does not count.
+    Released,
+    /// Its last attempt failed.
+    Dead,
+    /// It was given a new place in the order.
+    Rescheduled,
+    /// It was dead and lives again.
+    Retried,
+    /// It was moved to another queue.
+    Moved,
+}
+
 /// What happened.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -130,7 +171,7 @@ pub struct UniqueKey(String);
 #[derive(Serialize, ToSchema)]
 #[schema(
     example = "ready,100,0,0198c0de-7c1e-7000-8000-000000000001",
-    pattern = "^(ready|scheduled|leased|dead),-?[0-9]{1,9},-?[0-9]{1,11},[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+    pattern = "^(ready|scheduled|leased|dead),-?[0-9]{1,9},-?[0-9]{1,12},[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 )]
 pub struct Cursor(String);
 

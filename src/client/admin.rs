@@ -24,6 +24,16 @@ impl Client {
         self.get("/rejected").await
     }
 
+    /// Takes a rejected file back into the task directory, to be looked at anew.
+    pub async fn retry_rejected(&self, name: &str) -> Result<(), ClientError> {
+        self.post_only("/rejected/retry", &file(name)).await
+    }
+
+    /// Deletes a rejected file.
+    pub async fn discard_rejected(&self, name: &str) -> Result<(), ClientError> {
+        self.post_only("/rejected/discard", &file(name)).await
+    }
+
     /// Stops handing out, of one queue or of all.
     pub async fn pause(&self, choice: &api::QueueChoice) -> Result<(), ClientError> {
         self.post_only("/pause", choice).await
@@ -80,5 +90,11 @@ impl Client {
     /// Stops the daemon.
     pub async fn shutdown(&self) -> Result<(), ClientError> {
         self.post_only("/shutdown", &Empty {}).await
+    }
+}
+
+fn file(name: &str) -> api::RejectedName {
+    api::RejectedName {
+        name: name.to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! [`Endpoint`]: where a daemon is.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, io, path::PathBuf, str::FromStr};
 
 use http::Uri;
 
@@ -55,6 +55,21 @@ impl Endpoint {
                 .parse()
                 .map_err(|error| ClientError::BadUrl(format!("{base}{path}: {error}"))),
             Self::Unix(socket) => Ok(hyperlocal::Uri::new(socket, path).into()),
+        }
+    }
+
+    /// What to try when it can't be reached for a reason of this kind.
+    pub(super) fn hint(&self, kind: Option<io::ErrorKind>) -> &'static str {
+        match (self, kind) {
+            (Self::Unix(_), Some(io::ErrorKind::PermissionDenied)) => {
+                "join the group that may use it, and log in again: usermod -aG workqueue $USER"
+            }
+            (Self::Unix(_), _) => {
+                "is workqueued running? Try: systemctl status workqueued, or --url http://127.0.0.1:5000"
+            }
+            (Self::Http(_), _) => {
+                "is workqueued running, and does it listen there? Try: systemctl status workqueued"
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! [`ClientError`].
 
-use std::{error::Error, fmt::Write as _, time::Duration};
+use std::{error::Error, fmt::Write as _, io, time::Duration};
 
 use crate::api;
 
@@ -8,14 +8,14 @@ use crate::api;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// No connection, or it broke before the answer was whole. Whether the daemon did what was asked is not known.
-    #[error(
-        "cannot reach the daemon at {endpoint}: {reason}; is workqueued running? Try: systemctl status workqueued"
-    )]
+    #[error("cannot reach the daemon at {endpoint}: {reason}; {hint}")]
     Unreachable {
         /// Where it was looked for.
         endpoint: String,
         /// What went wrong, with its causes.
         reason: String,
+        /// What to do next.
+        hint: &'static str,
     },
     /// The daemon refused.
     #[error("{}", problem_text(.0))]
@@ -73,11 +73,27 @@ impl ClientError {
 }
 
 fn problem_text(problem: &api::Problem) -> String {
-    if problem.detail.is_empty() {
-        problem.title.clone()
+    let text = if problem.detail.is_empty() {
+        &problem.title
     } else {
-        problem.detail.clone()
+        &problem.detail
+    };
+    match problem.accepted {
+        Some(accepted) => format!("{text} ({accepted} tasks before it were taken)"),
+        None => text.clone(),
     }
+}
+
+/// The kind of the system's error among the causes of `error`, if there is one.
+pub(super) fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(cause) = error.downcast_ref::<io::Error>() {
+            return Some(cause.kind());
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// An error and its causes in one line, without those that a cause repeats.

@@ -2,26 +2,56 @@
 //!
 //! One method per request, named as the API names it; they carry values to the daemon and back and hold no rules. This
 //! floor may not know the engine, the daemon's files, or what its callers do with an answer.
+//!
+//! ```no_run
+//! use workqueue::{api, client::{Client, Endpoint}, task::Payload};
+//!
+//! # async fn example() -> Result<(), workqueue::client::ClientError> {
+//! let client = Client::new(Endpoint::parse("http://127.0.0.1:5000")?)?;
+//! let task = api::NewTask {
+//!     queue: Some("emails".to_owned()),
+//!     ..api::NewTask::of(Payload::from_text("to ada"))
+//! };
+//! let submitted = client.submit(&task).await?;
+//! println!("{} is {}", submitted.task.id, submitted.task.state);
+//!
+//! let claim = api::Claim {
+//!     queues: vec!["emails".to_owned()],
+//!     wait: 30.0,
+//!     ..api::Claim::default()
+//! };
+//! for claimed in client.claim(&claim).await?.tasks {
+//!     println!("attempt {} at {}", claimed.attempt, claimed.task.payload.to_display());
+//!     client.complete(&claimed.task.id, &claimed.token, None).await?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `tests/client.rs` runs this and the rest against a daemon.
 
 mod admin;
+mod alone;
+mod content;
 mod endpoint;
 mod error;
 mod events;
 mod transport;
 mod v1;
 
+pub use content::{Content, Feed};
 pub use endpoint::Endpoint;
 pub use error::ClientError;
-pub use events::Events;
-pub use v1::TaskQuery;
+pub use events::{EventQuery, Events, Told};
+pub use v1::{Submitted, TaskQuery};
 
 pub(crate) use transport::Transport;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Either, Limited};
 use hyper::body::Incoming;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -79,7 +109,11 @@ impl Client {
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> Result<T, ClientError> {
-        parse(&self.exchange(Method::POST, path, Some(json(body)?)).await?)
+        parse(
+            &self
+                .exchange(Method::POST, path, Some(Content::json(body)?))
+                .await?,
+        )
     }
 
     /// `POST` of `body` to `path`; of the answer only that it was good.
@@ -88,7 +122,7 @@ impl Client {
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> Result<(), ClientError> {
-        self.exchange(Method::POST, path, Some(json(body)?))
+        self.exchange(Method::POST, path, Some(Content::json(body)?))
             .await
             .map(drop)
     }
@@ -111,16 +145,26 @@ impl Client {
         body: Option<Content>,
         limit: Duration,
     ) -> Result<Bytes, ClientError> {
+        let answer = self.answer_within(method, path, body, limit).await;
+        answer.map(|(_, bytes)| bytes)
+    }
+
+    /// The same, with the status: some requests have two good ones.
+    async fn answer_within(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Content>,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
         let whole = async {
             let response = self.send(method, path, body).await?;
-            self.read(response.into_body()).await
+            let status = response.status();
+            Ok((status, self.read(response.into_body()).await?))
         };
         tokio::time::timeout(limit, whole)
             .await
-            .map_err(|_| ClientError::Timeout {
-                endpoint: self.endpoint.to_string(),
-                after: limit,
-            })?
+            .map_err(|_| self.timed_out(limit))?
     }
 
     /// Sends a request; an answer that is not good becomes an error here.
@@ -146,21 +190,27 @@ impl Client {
         if let Some(token) = &self.bearer {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let content = match body {
+        let outgoing = match body {
             Some(content) => {
                 request = request.header(header::CONTENT_TYPE, content.kind);
-                content.bytes
+                content.outgoing
             }
-            None => Bytes::new(),
+            None => Content::nothing(),
         };
         let request = request
-            .body(Full::new(content))
+            .body(outgoing)
             .map_err(|error| ClientError::BadUrl(format!("{path}: {error}")))?;
-        let response = self
-            .transport
-            .send(request)
-            .await
-            .map_err(|error| self.unreachable(&error))?;
+        let is_stream = matches!(request.body(), Either::Right(_));
+        let response = if is_stream && !self.endpoint.is_tls() {
+            alone::send(&self.endpoint, request)
+                .await
+                .map_err(|error| self.unreachable(&*error))?
+        } else {
+            self.transport
+                .send_any(request)
+                .await
+                .map_err(|error| self.unreachable(&error))?
+        };
         if response.status().is_success() {
             return Ok(response);
         }
@@ -181,23 +231,16 @@ impl Client {
         ClientError::Unreachable {
             endpoint: self.endpoint.to_string(),
             reason: error::chain(error),
+            hint: self.endpoint.hint(error::io_kind(error)),
         }
     }
-}
 
-/// A request's body and its type.
-struct Content {
-    kind: &'static str,
-    bytes: Bytes,
-}
-
-fn json(body: &impl Serialize) -> Result<Content, ClientError> {
-    let bytes =
-        serde_json::to_vec(body).map_err(|error| ClientError::NotJson(error.to_string()))?;
-    Ok(Content {
-        kind: "application/json",
-        bytes: bytes.into(),
-    })
+    fn timed_out(&self, after: Duration) -> ClientError {
+        ClientError::Timeout {
+            endpoint: self.endpoint.to_string(),
+            after,
+        }
+    }
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {

@@ -151,19 +151,26 @@ async fn events_come_one_at_a_time_until_the_stream_ends() {
         ": hello\n\n",
         "event: submitted\nid: 1\ndata: {\"number\":1,\"at\":1.5,\"kind\":\"submitted\",\"id\":\"a\"}\n\n",
         "event: paused\nid: 2\ndata: {\"number\":2,\"at\":2,\"kind\":\"paused\"}\n\n",
+        "id: 3\n\n",
+        "event: reset\nid: 4\ndata: {\"kind\":\"reset\",\"reason\":\"forgotten\",\"detail\":\"it is\"}\n\n",
     );
     let router = Router::new().route("/api/v1/events", routing::get(async move || body));
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("a.sock");
     serve_unix(&socket, router);
     let client = Client::new(Endpoint::Unix(socket)).unwrap();
-    let mut events = client.events().await.unwrap();
-    let mut kinds = Vec::new();
-    while let Some(event) = events.next().await.unwrap() {
-        kinds.push((event.number, event.kind));
+    let mut events = client.events(&EventQuery::default()).await.unwrap();
+    let mut told = Vec::new();
+    while let Some(one) = events.next().await.unwrap() {
+        let place = events.place().unwrap().to_owned();
+        told.push(match one {
+            Told::Event(event) => (place, event.kind),
+            Told::Reset(reset) => (place, reset.reason),
+        });
     }
+    let wanted = [("1", "submitted"), ("2", "paused"), ("4", "forgotten")];
     assert_eq!(
-        kinds,
-        [(1, "submitted".to_owned()), (2, "paused".to_owned())]
+        told,
+        wanted.map(|(place, kind)| (place.to_owned(), kind.to_owned()))
     );
 }

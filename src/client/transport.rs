@@ -1,10 +1,10 @@
 //! [`Transport`]: kept connections over TCP, TLS or a Unix socket.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{Either, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -18,12 +18,15 @@ use super::{CONNECT_TIMEOUT, ClientError, Endpoint};
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_mins(1);
 
+/// What is sent: bytes at hand, or a stream of any length.
+pub(super) type Outgoing = Either<Full<Bytes>, BoxBody<Bytes, io::Error>>;
+
 /// Kept connections. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) enum Transport {
-    Plain(Pool<HttpConnector, Full<Bytes>>),
-    Tls(Pool<HttpsConnector<HttpConnector>, Full<Bytes>>),
-    Unix(Pool<UnixConnector, Full<Bytes>>),
+    Plain(Pool<HttpConnector, Outgoing>),
+    Tls(Pool<HttpsConnector<HttpConnector>, Outgoing>),
+    Unix(Pool<UnixConnector, Outgoing>),
 }
 
 impl Transport {
@@ -55,6 +58,13 @@ impl Transport {
     pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Error> {
+        self.send_any(request.map(Either::Left)).await
+    }
+
+    pub(super) async fn send_any(
+        &self,
+        request: Request<Outgoing>,
     ) -> Result<Response<Incoming>, Error> {
         match self {
             Self::Plain(pool) => pool.request(request).await,

@@ -1,12 +1,20 @@
 //! The requests of `/api/v1`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Arc};
 
-use bytes::Bytes;
-use http::Method;
+use http::{Method, StatusCode};
 
-use super::{ANSWER_TIMEOUT, Client, ClientError, Content, Events, json, parse};
+use super::{ANSWER_TIMEOUT, Client, ClientError, Content, EventQuery, Events, parse};
 use crate::{api, task::Payload};
+
+/// What became of one submitted task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submitted {
+    /// The task: the new one, or the one that was there first (the same id, or the same unique key).
+    pub task: api::Task,
+    /// Whether it is new.
+    pub created: bool,
+}
 
 /// Which tasks a page shows: `GET /api/v1/tasks`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,8 +31,20 @@ pub struct TaskQuery {
 
 impl Client {
     /// Submits one task.
-    pub async fn submit(&self, task: &api::NewTask) -> Result<api::Task, ClientError> {
-        self.post("/api/v1/tasks", task).await
+    pub async fn submit(&self, task: &api::NewTask) -> Result<Submitted, ClientError> {
+        let body = Some(Content::json(task)?);
+        let (status, answer) = self
+            .answer_within(
+                Method::POST,
+                "/api/v1/tasks",
+                body,
+                ANSWER_TIMEOUT.as_duration(),
+            )
+            .await?;
+        Ok(Submitted {
+            task: parse(&answer)?,
+            created: status == StatusCode::CREATED,
+        })
     }
 
     /// Submits these tasks: all or none.
@@ -32,21 +52,20 @@ impl Client {
         self.post("/api/v1/tasks", &tasks).await
     }
 
-    /// Submits tasks that are JSON texts already, one a line. Gives the daemon's answer as it is.
-    pub async fn submit_ndjson(&self, lines: Bytes) -> Result<Bytes, ClientError> {
-        let content = Content {
-            kind: "application/x-ndjson",
-            bytes: lines,
-        };
-        self.exchange(Method::POST, "/api/v1/tasks", Some(content))
-            .await
+    /// Submits tasks that are JSON texts already, one a line: those before a wrong one are taken. Takes as long as the
+    /// lines take to come.
+    pub async fn submit_ndjson(&self, lines: Content) -> Result<api::Accepted, ClientError> {
+        let response = self
+            .send(Method::POST, "/api/v1/tasks", Some(lines))
+            .await?;
+        parse(&self.read(response.into_body()).await?)
     }
 
     /// Completes, then claims. Takes as long as the claim waits, and dropping the future withdraws the claim.
     pub async fn claim(&self, claim: &api::Claim) -> Result<api::ClaimAnswer, ClientError> {
         let wait = std::time::Duration::try_from_secs_f64(claim.wait).unwrap_or_default();
         let limit = wait.saturating_add(ANSWER_TIMEOUT.as_duration());
-        let body = Some(json(claim)?);
+        let body = Some(Content::json(claim)?);
         parse(
             &self
                 .exchange_within(Method::POST, "/api/v1/claim", body, limit)
@@ -109,21 +128,15 @@ impl Client {
             ("limit", limit.as_deref()),
             ("after", query.after.as_deref()),
         ];
-        let mut path = "/api/v1/tasks".to_owned();
-        for (name, value) in pairs {
-            if let Some(value) = value {
-                path.push(if path.contains('?') { '&' } else { '?' });
-                path.push_str(name);
-                path.push('=');
-                path.push_str(&escaped(value));
-            }
-        }
-        self.get(&path).await
+        let given = pairs
+            .into_iter()
+            .filter_map(|(name, value)| value.map(|value| (name, value)));
+        self.get(&with_query("/api/v1/tasks", given)).await
     }
 
     /// Gives a task another place in the order.
     pub async fn patch(&self, id: &str, change: &api::Patch) -> Result<api::Task, ClientError> {
-        let body = Some(json(change)?);
+        let body = Some(Content::json(change)?);
         parse(
             &self
                 .exchange(Method::PATCH, &task_path(id, ""), body)
@@ -158,20 +171,22 @@ impl Client {
         self.get("/api/v1/workers").await
     }
 
-    /// What happens from now on, until the connection ends.
-    pub async fn events(&self) -> Result<Events, ClientError> {
-        let open = self.send(Method::GET, "/api/v1/events", None);
+    /// What is not well, the worst first.
+    pub async fn troubles(&self) -> Result<api::Troubles, ClientError> {
+        self.get("/api/v1/troubles").await
+    }
+
+    /// What happens, until the connection ends. Once this has returned, no event is missed.
+    pub async fn events(&self, query: &EventQuery) -> Result<Events, ClientError> {
+        let path = query.path();
+        let open = self.send(Method::GET, &path, None);
         let limit = ANSWER_TIMEOUT.as_duration();
-        let response =
-            tokio::time::timeout(limit, open)
-                .await
-                .map_err(|_| ClientError::Timeout {
-                    endpoint: self.endpoint().to_string(),
-                    after: limit,
-                })??;
+        let response = tokio::time::timeout(limit, open)
+            .await
+            .map_err(|_| self.timed_out(limit))??;
         Ok(Events::new(
             response.into_body(),
-            self.endpoint().to_string(),
+            Arc::clone(&self.endpoint),
         ))
     }
 }
@@ -182,6 +197,21 @@ pub(super) struct Empty {}
 
 fn task_path(id: &str, rest: &str) -> String {
     format!("/api/v1/tasks/{}{rest}", escaped(id))
+}
+
+/// `path` with these names and values behind it.
+pub(super) fn with_query<'a>(
+    path: &str,
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+) -> String {
+    let mut path = path.to_owned();
+    for (index, (name, value)) in pairs.enumerate() {
+        path.push(if index == 0 { '?' } else { '&' });
+        path.push_str(name);
+        path.push('=');
+        path.push_str(&escaped(value));
+    }
+    path
 }
 
 /// `text` as one segment of a path or one value of a query.

@@ -1,80 +1,100 @@
 //! Verbs of the admin API that are one order and one answer.
 
-use http::Method;
-use jiff::tz::TimeZone;
+use serde::Serialize;
 
 use super::{
-    call::{Body, Endpoint, ask, ask_raw, read},
-    console::{Colour, Console},
     error::CtlError,
+    session::Session,
     table::{Side, Table},
-    when,
 };
-use crate::api;
+use crate::{
+    api,
+    client::{Client, ClientError},
+};
 
-/// Something that is on or off for one queue or all: its path, and what is true once it was called.
-pub(super) struct Switch(&'static str, &'static str);
+/// Something that is on or off for one queue or all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Switch {
+    Pause,
+    Resume,
+    Drain,
+    Undrain,
+}
 
-pub(super) const PAUSE: Switch = Switch(
-    "/pause",
-    "paused: nothing is handed out; go on with: workqueuectl resume",
-);
-pub(super) const RESUME: Switch = Switch("/resume", "handing out again");
-pub(super) const DRAIN: Switch = Switch(
-    "/drain",
-    "draining: nothing new is taken; go on with: workqueuectl undrain",
-);
-pub(super) const UNDRAIN: Switch = Switch("/undrain", "taking new tasks again");
+impl Switch {
+    /// What is true once it was turned.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Pause => "paused: nothing is handed out; go on with: workqueuectl resume",
+            Self::Resume => "handing out again",
+            Self::Drain => "draining: nothing new is taken; go on with: workqueuectl undrain",
+            Self::Undrain => "taking new tasks again",
+        }
+    }
+
+    async fn turn(self, client: &Client, choice: &api::QueueChoice) -> Result<(), ClientError> {
+        match self {
+            Self::Pause => client.pause(choice).await,
+            Self::Resume => client.resume(choice).await,
+            Self::Drain => client.drain(choice).await,
+            Self::Undrain => client.undrain(choice).await,
+        }
+    }
+}
+
+/// The answer to an order that has nothing to tell.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Done {
+    /// `ok`.
+    status: &'static str,
+}
+
+const DONE: Done = Done { status: "ok" };
 
 /// Turns something on or off.
 pub(super) async fn switch(
-    Switch(path, text): &Switch,
+    switch: Switch,
     queue: Option<String>,
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
+    session: &mut Session<'_>,
 ) -> Result<(), CtlError> {
-    let whose = queue
-        .as_ref()
-        .map_or_else(|| "all queues".to_owned(), |name| format!("queue {name}"));
-    let body = Body::json(&api::QueueChoice { queue })?;
-    let answer = ask_raw(endpoint, Method::POST, path, Some(body)).await?;
-    if json {
-        console.raw(&answer)?;
-    } else {
-        console.line(&format!("{whose}: {text}"))?;
+    let (whose, name) = match &queue {
+        Some(name) => (format!("queue {name}"), format!(" {name}")),
+        None => ("all queues".to_owned(), String::new()),
+    };
+    let turned = switch
+        .turn(&session.client, &api::QueueChoice { queue })
+        .await;
+    session.admin(turned)?;
+    if session.told(&DONE)? {
+        return Ok(());
     }
-    Ok(())
+    let end = match switch {
+        Switch::Pause | Switch::Drain => name,
+        Switch::Resume | Switch::Undrain => String::new(),
+    };
+    let text = format!("{whose}: {}{end}", switch.text());
+    Ok(session.console.line(&text)?)
 }
 
-/// Has something done now.
-pub(super) async fn order(
-    path: &str,
+/// Tells that an order was done, in `text`.
+pub(super) fn ordered(
+    answer: Result<(), ClientError>,
     text: &str,
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
+    session: &mut Session<'_>,
 ) -> Result<(), CtlError> {
-    let answer = ask_raw(endpoint, Method::POST, path, None).await?;
-    if json {
-        console.raw(&answer)?;
-    } else {
-        console.line(text)?;
+    session.admin(answer)?;
+    if session.told(&DONE)? {
+        return Ok(());
     }
-    Ok(())
+    Ok(session.console.line(text)?)
 }
 
 /// The settings, and where each came from.
-pub(super) async fn config(
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
-) -> Result<(), CtlError> {
-    let answer = ask_raw(endpoint, Method::GET, "/config", None).await?;
-    if json {
-        return Ok(console.raw(&answer)?);
+pub(super) async fn config(session: &mut Session<'_>) -> Result<(), CtlError> {
+    let config = session.admin(session.client.config().await)?;
+    if session.told_all(&config, &config.settings)? {
+        return Ok(());
     }
-    let config: api::Config = read(&answer)?;
     let mut table = Table::new([
         ("SETTING", Side::Left),
         ("VALUE", Side::Left),
@@ -83,54 +103,6 @@ pub(super) async fn config(
     for one in config.settings {
         table.row([one.key.into(), one.value.into(), one.source.into()]);
     }
-    let text = table.render(console.colour);
-    Ok(console.out.write_all(text.as_bytes())?)
-}
-
-/// Dropped files that could not be taken in.
-pub(super) async fn rejected(
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
-) -> Result<(), CtlError> {
-    let answer = ask_raw(endpoint, Method::GET, "/rejected", None).await?;
-    if json {
-        return Ok(console.raw(&answer)?);
-    }
-    let files = read::<api::Rejected>(&answer)?.rejected;
-    if files.is_empty() {
-        return Ok(console.line("no dropped file was rejected")?);
-    }
-    let mut table = Table::new([
-        ("WHEN", Side::Left),
-        ("SIZE", Side::Right),
-        ("NAME", Side::Left),
-        ("REASON", Side::Left),
-    ]);
-    let zone = TimeZone::system();
-    for file in &files {
-        let reason = if file.moved {
-            file.reason.clone()
-        } else {
-            format!("{} (left where it is)", file.reason)
-        };
-        table.row([
-            when::show(file.modified, &zone).into(),
-            file.size.to_string().into(),
-            (&file.name).into(),
-            reason.into(),
-        ]);
-    }
-    let text = table.render(console.colour);
-    console.out.write_all(text.as_bytes())?;
-    let hint = console.paint(
-        Colour::Dim,
-        "correct a file in rejected/ and move it back into tasks/",
-    );
-    Ok(console.line(&hint)?)
-}
-
-/// What the daemon says of itself.
-pub(super) async fn status(endpoint: &Endpoint) -> Result<api::Status, CtlError> {
-    ask(endpoint, Method::GET, "/status", None).await
+    let text = table.render(session.console.colour);
+    Ok(session.console.out.write_all(text.as_bytes())?)
 }

@@ -12,10 +12,12 @@ use std::{
 };
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     console::{Colour, Console},
     error::CtlError,
+    shape::{self, Shape},
     table::{Side, Table, escaped},
 };
 use crate::{
@@ -24,7 +26,7 @@ use crate::{
 };
 
 /// What was found.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 struct Report {
     data_dir: String,
     /// The daemon that runs on it.
@@ -49,16 +51,21 @@ struct Report {
     seen: BTreeMap<TaskId, PathBuf>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Problem {
     path: String,
     what: String,
 }
 
+/// The fields of what is found.
+pub(super) fn fields() -> Vec<String> {
+    shape::fields::<Report>()
+}
+
 pub(super) fn run(
     data: Option<PathBuf>,
     repair: bool,
-    json: bool,
+    shape: &Shape,
     console: &mut Console,
 ) -> Result<(), CtlError> {
     let data = match data {
@@ -75,9 +82,7 @@ pub(super) fn run(
         path: data.clone(),
         cause,
     })?;
-    if json {
-        console.json(&report)?;
-    } else {
+    if !shape.tell(&report, console)? {
         let text = screen(&report, console);
         console.out.write_all(text.as_bytes())?;
     }

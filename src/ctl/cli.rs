@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use clap_complete::engine::ArgValueCompleter;
 
-use crate::task::{Millis, Options, Priority, QueueName, State, TaskId};
+use super::{complete, shape::Template};
+use crate::task::{EventKind, Millis, Options, Priority, QueueName, State, TaskId};
 
 /// See and lead the work queue of this machine.
 ///
@@ -24,24 +25,39 @@ pub(super) struct Cli {
         short,
         global = true,
         value_name = "URL",
-        conflicts_with = "socket"
+        conflicts_with = "socket",
+        help_heading = GLOBAL
     )]
     pub(super) url: Option<String>,
     /// Speak to the daemon at this Unix socket
-    #[arg(long, short, global = true, value_name = "PATH")]
+    #[arg(long, short, global = true, value_name = "PATH", help_heading = GLOBAL)]
     pub(super) socket: Option<PathBuf>,
     /// Print JSON: what the API answers; one line for each task or event
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(super) json: bool,
+    /// Print a line for each, made from TEMPLATE: --format '{id} {state} {payload}'
+    ///
+    /// The fields are those that --json shows; {payload.to.0} reaches into a value. {payload:json} is always JSON,
+    /// {exectime:time} a time in the local zone, {exectime:rfc3339} one for programs. {{ and }} are braces, \t and \n a tab and
+    /// a line end. A time that is 0 is empty.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "TEMPLATE", conflicts_with = "json", value_parser = Template::parse)]
+    pub(super) format: Option<Template>,
     #[command(subcommand)]
     pub(super) verb: Verb,
 }
 
-const AFTER: &str = "\
-Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining) or not well (check), 2 wrong arguments, \
-69 no daemon answers, 70 the answer is not understood, 74 a file can't be read.
+/// Under which head the options of every verb stand.
+const GLOBAL: &str = "Options of every verb";
 
-WORKQUEUE_URL stands for --url. NO_COLOR turns colours off.";
+const AFTER: &str = "\
+Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining) or not well (check), 2 wrong \
+arguments, 69 no daemon answers, 70 the answer is not understood, 74 a file can't be read or written. submit --wait: 0 \
+completed, 3 dead, 4 cancelled, 5 ended while the connection was down and how is not known, 124 not ended in time.
+
+Environment: WORKQUEUE_URL stands for --url, WORKQUEUE_ADMIN_SOCKET for --socket. NO_COLOR turns colours off. PAGER is what long \
+lists on a terminal are shown with (default: less); PAGER=cat shows them without.
+
+Try: workqueuectl submit hello; workqueuectl list; workqueuectl status";
 
 #[derive(Debug, Subcommand)]
 #[allow(
@@ -59,20 +75,22 @@ pub(super) enum Verb {
     Cancel(Ids),
     /// Bring dead tasks back, with all their attempts before them
     Retry(Retry),
-    /// Cancel all tasks of a state
+    /// Give tasks another place: another queue, priority or time
+    Move(Move),
+    /// Cancel all tasks of a state, after asking
     Purge(Purge),
     /// Show the queues in numbers
     Queues,
     /// Show who claims tasks, and what they hold
     Workers,
-    /// Say on one screen what is well, what is not, and what to do about it
+    /// Say on one screen what is well, what is not, and what to type next
     Status,
-    /// Show queues and workers, again each second
+    /// Show queues and workers live, on the whole screen; q ends it
     Top,
     /// Show what happens, as it happens, until interrupted
     Events(Events),
-    /// Show dropped files that could not be taken in, and why
-    Rejected,
+    /// Show dropped files that could not be taken in, and why; or try one again, or delete it
+    Rejected(Rejected),
     /// Hand out nothing, from one queue or from all
     Pause(Choice),
     /// Hand out again
@@ -91,14 +109,50 @@ pub(super) enum Verb {
     Checkpoint,
     /// Look through a data directory without a daemon
     Check(Check),
-    /// Print the completion script for a shell
+    /// Print the completion script for a shell; names and ids come from the running daemon
+    #[command(after_help = AFTER_COMPLETIONS)]
     Completions {
         /// Which shell
         shell: Shell,
     },
 }
 
+const AFTER_COMPLETIONS: &str = "\
+The packages install these. By hand, for this session:
+
+  bash:  source <(workqueuectl completions bash)
+  zsh:   source <(workqueuectl completions zsh)
+  fish:  workqueuectl completions fish | source";
+
+/// A shell that has completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+const AFTER_SUBMIT: &str = "\
+Examples:
+  workqueuectl submit 'hello'
+  workqueuectl submit --queue emails --json-payload '{\"to\": \"ada\"}' --priority 200
+  date | workqueuectl submit --in 10m
+  workqueuectl submit --at 'tomorrow 07:00' --unique-key report 'daily report'
+  workqueuectl submit --wait --timeout 5m 'convert a.png'
+  workqueuectl submit --ndjson tasks.ndjson
+
+WHEN is 18:00 (the next time it is that late), \"tomorrow 07:00\", \"monday 9:00\" (the next one), \"2026-12-24 18:00\", all in the \
+local time zone; or RFC 3339 (2026-12-24T18:00:00+01:00), or Unix seconds.
+
+With --wait the result that the worker gave is printed and the exit code says how the task ended: 0 completed, 3 dead, 4 \
+cancelled, 5 ended while the connection was down and how is not known, 124 not ended within --timeout (it stays in its queue).
+
+A line of --ndjson is a task object: {\"payload\": ..., \"queue\": ..., \"priority\": ..., \"exectime\" or \"delay\": ..., \"id\": ..., \
+\"unique_key\": ..., \"max_attempts\": ..., \"lease\": ...}; only the payload is required. A wrong line ends it; the lines before \
+it were taken.";
+
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_SUBMIT)]
 pub(super) struct Submit {
     /// The payload, as text; "-" or none reads it from standard input, without its last line end
     #[arg(allow_hyphen_values = true)]
@@ -111,10 +165,10 @@ pub(super) struct Submit {
     pub(super) file: Option<PathBuf>,
     /// Submit many: each line of FILE is a task object as the API takes it; "-" is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "json_payload", "file", "queue", "priority",
-        "delay", "at", "id", "unique_key", "max_attempts", "lease"])]
+        "delay", "at", "id", "unique_key", "max_attempts", "lease", "wait"])]
     pub(super) ndjson: Option<PathBuf>,
     /// Into which queue [default: default]
-    #[arg(long, short, value_name = "NAME", value_parser = queue)]
+    #[arg(long, short, value_name = "NAME", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
     pub(super) queue: Option<String>,
     /// A higher number is handed out first [default: 100]
     #[arg(long, short, value_name = "NUMBER", allow_hyphen_values = true, value_parser = priority)]
@@ -122,7 +176,7 @@ pub(super) struct Submit {
     /// Not before so long from now: 90s, 10m, 1h30m, 2d
     #[arg(long = "in", value_name = "TIME", value_parser = length, conflicts_with = "at")]
     pub(super) delay: Option<Millis>,
-    /// Not before this moment: Unix seconds, 2026-11-24T20:00:00Z, or "2026-11-24 20:00" local time
+    /// Not before this moment: 18:00, "tomorrow 07:00", "monday 9:00", "2026-12-24 18:00"; see below
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     pub(super) at: Option<String>,
     /// A UUID of your own, so that submitting again is safe
@@ -137,12 +191,18 @@ pub(super) struct Submit {
     /// How long its claims last without a sign of life [default: 60s]
     #[arg(long, value_name = "TIME", value_parser = length)]
     pub(super) lease: Option<Millis>,
+    /// Wait until the task ends; prints its result
+    #[arg(long, short)]
+    pub(super) wait: bool,
+    /// With --wait: at most so long [default: for ever]
+    #[arg(long, value_name = "TIME", value_parser = length, requires = "wait")]
+    pub(super) timeout: Option<Millis>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct List {
     /// Only this queue
-    #[arg(long, short, value_name = "NAME", value_parser = queue)]
+    #[arg(long, short, value_name = "NAME", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
     pub(super) queue: Option<String>,
     /// Only this state
     #[arg(long, short = 't', value_enum)]
@@ -153,32 +213,55 @@ pub(super) struct List {
     /// All of them
     #[arg(long, short, conflicts_with = "limit")]
     pub(super) all: bool,
+    /// Not through a pager
+    #[arg(long)]
+    pub(super) no_pager: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Ids {
     /// Which tasks
-    #[arg(required = true, value_name = "ID", value_parser = id)]
+    #[arg(required = true, value_name = "ID", value_parser = id, add = ArgValueCompleter::new(complete::tasks))]
     pub(super) ids: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Retry {
     /// Which tasks
-    #[arg(required_unless_present = "dead", conflicts_with = "dead", value_name = "ID", value_parser = id)]
+    #[arg(required_unless_present = "dead", conflicts_with = "dead", value_name = "ID", value_parser = id, add = ArgValueCompleter::new(complete::dead_tasks))]
     pub(super) ids: Vec<String>,
     /// All dead tasks
     #[arg(long)]
     pub(super) dead: bool,
     /// With --dead: only those of this queue
-    #[arg(long, short, requires = "dead", value_name = "NAME", value_parser = queue)]
+    #[arg(long, short, requires = "dead", value_name = "NAME", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
     pub(super) queue: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("place").args(["to", "priority", "delay", "at"]).required(true).multiple(true))]
+pub(super) struct Move {
+    /// Which tasks; leased ones are their workers'
+    #[arg(required = true, value_name = "ID", value_parser = id, add = ArgValueCompleter::new(complete::tasks))]
+    pub(super) ids: Vec<String>,
+    /// Into this queue
+    #[arg(long, value_name = "QUEUE", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
+    pub(super) to: Option<String>,
+    /// With this priority
+    #[arg(long, short, value_name = "NUMBER", allow_hyphen_values = true, value_parser = priority)]
+    pub(super) priority: Option<i32>,
+    /// Not before so long from now; 0s: as soon as possible
+    #[arg(long = "in", value_name = "TIME", value_parser = length, conflicts_with = "at")]
+    pub(super) delay: Option<Millis>,
+    /// Not before this moment; as submit takes it
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub(super) at: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Purge {
     /// Only this queue
-    #[arg(long, short, value_name = "NAME", value_parser = queue)]
+    #[arg(long, short, value_name = "NAME", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
     pub(super) queue: Option<String>,
     /// Tasks in this state; leased tasks are their workers'
     #[arg(long, short = 't', value_enum, default_value_t = Purged::Dead)]
@@ -190,18 +273,49 @@ pub(super) struct Purge {
 
 #[derive(Debug, Args)]
 pub(super) struct Events {
-    /// Go on until interrupted; there is nothing else that this verb could do
-    #[arg(long)]
+    /// Go on until interrupted, also when the daemon restarts; without it, the end of the stream is the end
+    #[arg(long, short)]
     pub(super) follow: bool,
-    /// Only those of this queue
-    #[arg(long, short, value_name = "NAME", value_parser = queue)]
+    /// Only those of this queue, and what is done to all
+    #[arg(long, short, value_name = "NAME", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
     pub(super) queue: Option<String>,
+    /// Only those that bring a task to this state
+    #[arg(long, short = 't', value_enum)]
+    pub(super) state: Option<StateName>,
+    /// Only events of this kind, like completed or dead; may be repeated
+    #[arg(long, short, value_name = "KIND", value_parser = PossibleValuesParser::new(
+        EventKind::ALL.map(EventKind::as_str)))]
+    pub(super) kind: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Rejected {
+    #[command(subcommand)]
+    pub(super) what: Option<RejectedVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RejectedVerb {
+    /// Show files with their reasons and how they begin
+    Show(Names),
+    /// Take files back into the task directory, once they or the limits are corrected
+    Retry(Names),
+    /// Delete files, for good
+    Discard(Names),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Names {
+    /// Which files, as the list names them
+    #[arg(required = true, value_name = "NAME", add = ArgValueCompleter::new(complete::rejected))]
+    pub(super) names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Choice {
     /// Which queue [default: all]
-    #[arg(value_name = "QUEUE", value_parser = queue)]
+    #[arg(value_name = "QUEUE", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
     pub(super) queue: Option<String>,
 }
 

@@ -8,6 +8,10 @@ use std::{
 use crate::config::Surroundings;
 
 /// Input and outputs of one command.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about one of the three streams"
+)]
 pub struct Console {
     /// What the user asked for.
     pub(super) out: Box<dyn Write + Send>,
@@ -19,8 +23,12 @@ pub struct Console {
     pub(super) interactive: bool,
     /// Whether `out` is a terminal.
     pub(super) terminal: bool,
+    /// Whether a person watches `err`.
+    pub(super) watched: bool,
     /// Whether colours are wanted.
     pub(super) colour: bool,
+    /// How wide the terminal is, where `out` is one.
+    pub(super) columns: Option<usize>,
     /// Environment and user.
     pub(super) surroundings: Surroundings,
 }
@@ -45,6 +53,8 @@ impl Console {
             input: Some(Box::new(io::stdin())),
             interactive: io::stdin().is_terminal() && io::stderr().is_terminal(),
             terminal,
+            watched: io::stderr().is_terminal(),
+            columns: terminal.then(columns).flatten(),
             colour: terminal && !no_colour,
             surroundings: Surroundings::of_process(),
         }
@@ -58,12 +68,6 @@ impl Console {
             serde_json::to_string(value)
         };
         writeln!(self.out, "{}", text.map_err(io::Error::other)?)
-    }
-
-    /// Writes an answer's JSON as it came.
-    pub(super) fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes.trim_ascii_end())?;
-        self.out.write_all(b"\n")
     }
 
     /// Writes one line.
@@ -80,6 +84,14 @@ impl Console {
     pub(super) fn paint(&self, colour: Colour, text: &str) -> String {
         paint(self.colour, colour, text)
     }
+}
+
+/// How many columns the terminal has.
+pub(super) fn columns() -> Option<usize> {
+    ratatui::crossterm::terminal::size()
+        .ok()
+        .map(|(columns, _)| usize::from(columns))
+        .filter(|columns| *columns > 0)
 }
 
 /// `text` in a colour, if `on`.

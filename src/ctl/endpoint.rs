@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-use super::{call::Endpoint, error::CtlError};
-use crate::config::Surroundings;
+use super::error::CtlError;
+use crate::{client::Endpoint, config::Surroundings};
 
 const SYSTEM_SOCKET: &str = "/run/workqueue/admin.sock";
 
@@ -17,7 +17,7 @@ pub(super) fn choose(
     surroundings: &Surroundings,
 ) -> Result<Endpoint, CtlError> {
     if let Some(path) = socket {
-        return Ok(Endpoint::Socket(path));
+        return Ok(Endpoint::Unix(path));
     }
     let named = url.map(|url| ("--url", url.to_owned()));
     let variable = || {
@@ -26,12 +26,12 @@ pub(super) fn choose(
     };
     if let Some((name, url)) = named.or_else(variable) {
         return Endpoint::parse(&url)
-            .map_err(|reason| CtlError::Usage(format!("{name} {url}: {reason}")));
+            .map_err(|reason| CtlError::Usage(format!("{name}: {reason}")));
     }
     if let Some(path) = surroundings.var("WORKQUEUE_ADMIN_SOCKET") {
-        return Ok(Endpoint::Socket(path.into()));
+        return Ok(Endpoint::Unix(path.into()));
     }
-    Ok(Endpoint::Socket(first(&candidates(surroundings))))
+    Ok(Endpoint::Unix(first(&candidates(surroundings))))
 }
 
 fn candidates(surroundings: &Surroundings) -> Vec<PathBuf> {
@@ -72,9 +72,9 @@ mod tests {
     fn what_is_named_is_taken() {
         let nothing = Surroundings::new(|_| None, 0);
         let socket = choose(None, Some("/q.sock".into()), &nothing).unwrap();
-        assert_eq!(socket, Endpoint::Socket("/q.sock".into()));
+        assert_eq!(socket, Endpoint::Unix("/q.sock".into()));
         let url = choose(Some("unix:/r.sock"), None, &nothing).unwrap();
-        assert_eq!(url, Endpoint::Socket("/r.sock".into()));
+        assert_eq!(url, Endpoint::Unix("/r.sock".into()));
         let wrong = choose(Some("ftp://x"), None, &nothing).unwrap_err();
         assert_eq!(
             (wrong.exit_code(), wrong.to_string().contains("http://")),
@@ -90,7 +90,7 @@ mod tests {
         );
         let tcp = Endpoint::parse("http://127.0.0.1:9").unwrap();
         assert_eq!(choose(None, None, &set).unwrap(), tcp);
-        let socket = Endpoint::Socket("/q.sock".into());
+        let socket = Endpoint::Unix("/q.sock".into());
         assert_eq!(choose(None, Some("/q.sock".into()), &set).unwrap(), socket);
         assert_eq!(choose(Some("unix:/q.sock"), None, &set).unwrap(), socket);
     }

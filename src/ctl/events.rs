@@ -1,32 +1,29 @@
 //! `events`: what happens, a line each, until interrupted. And the interruption itself, which `top` shares.
 
-use std::io;
+use std::{io, time::Duration};
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::Method;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use jiff::tz::TimeZone;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 
 use super::{
-    call::{Endpoint, open, read, refusal},
-    cli::Events,
-    console::{Colour, Console},
-    error::CtlError,
-    table::escaped,
-    when,
+    cli, console::Colour, error::CtlError, session::Session, shape::Shape, table::escaped, when,
 };
-use crate::api;
+use crate::{
+    api,
+    client::{ClientError, EventQuery, Events, Told},
+};
 
-/// The first Ctrl-C or SIGTERM, as a value to wait for.
+/// The first and the longest wait before a daemon that went away is called again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The first Ctrl-C, SIGTERM or loss of the terminal, as a value to wait for.
 pub(super) struct Interrupt(Signals);
 
 impl Interrupt {
     pub(super) fn new() -> io::Result<Self> {
-        Signals::new([SIGINT, SIGTERM]).map(Self)
+        Signals::new([SIGINT, SIGTERM, SIGHUP]).map(Self)
     }
 
     pub(super) async fn wait(&mut self) {
@@ -34,89 +31,101 @@ impl Interrupt {
     }
 }
 
-pub(super) async fn run(
-    events: Events,
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
-) -> Result<(), CtlError> {
-    let path = "/api/v1/events";
+pub(super) async fn run(wanted: cli::Events, session: &mut Session<'_>) -> Result<(), CtlError> {
     let mut interrupt = Interrupt::new()?;
-    let answer = open(endpoint, Method::GET, path, None).await?;
-    let status = answer.status();
-    let mut body = answer.into_body();
-    if !status.is_success() {
-        let bytes = body
-            .collect()
-            .await
-            .map(http_body_util::Collected::to_bytes)
-            .unwrap_or_default();
-        return Err(refusal(endpoint, status, path, &bytes));
-    }
-    let zone = TimeZone::system();
-    let mut lines = Lines::default();
+    let mut query = EventQuery {
+        queues: wanted.queue.into_iter().collect(),
+        kinds: wanted.kind,
+        states: wanted
+            .state
+            .map(|name| name.state().as_str().to_owned())
+            .into_iter()
+            .collect(),
+        after: None,
+    };
+    let mut stream = session.client.events(&query).await?;
     loop {
-        let piece = tokio::select! {
+        let told = tokio::select! {
             () = interrupt.wait() => return Ok(()),
-            piece = piece(&mut body) => piece,
+            told = stream.next() => told,
         };
-        let Some(piece) = piece.map_err(|cause| broken(endpoint, &cause))? else {
+        match told {
+            Ok(Some(told)) => show(&told, session)?,
             // The daemon stops, or we were too slow for it; what came was whole.
-            return Ok(console.note("the stream has ended")?);
-        };
-        for data in lines.feed(&piece) {
-            show(&data, &events, json, &zone, console)?;
+            Ok(None) | Err(ClientError::Unreachable { .. }) if wanted.follow => {
+                query.after = stream.place().map(str::to_owned);
+                session
+                    .console
+                    .note("the stream has ended; listening again as soon as the daemon answers")?;
+                tokio::select! {
+                    () = interrupt.wait() => return Ok(()),
+                    again = again(&query, session) => stream = again?,
+                }
+                session.console.note("listening again")?;
+            }
+            Ok(None) => return Ok(session.console.note("the stream has ended")?),
+            Err(error) => return Err(error.into()),
         }
-        // Whoever reads a live stream wants each line at once, also through a pipe.
-        console.out.flush()?;
     }
 }
 
-async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> {
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            return Ok(Some(data));
+/// Listens again, as soon as the daemon is back. Not at once: a stream that ends at once would be asked for without end.
+pub(super) async fn again(query: &EventQuery, session: &Session<'_>) -> Result<Events, CtlError> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        match session.client.events(query).await {
+            Ok(events) => return Ok(events),
+            Err(error) if error.is_final() => return Err(error.into()),
+            Err(_) => {}
         }
     }
-    Ok(None)
 }
 
-fn broken(endpoint: &Endpoint, cause: &hyper::Error) -> CtlError {
-    CtlError::Broken {
-        place: endpoint.place(),
-        cause: cause.to_string(),
+fn show(told: &Told, session: &mut Session<'_>) -> Result<(), CtlError> {
+    match told {
+        Told::Event(event) => {
+            if !session.told(event)? {
+                let line = line(event, session);
+                session.console.line(&line)?;
+            }
+        }
+        Told::Reset(reset) if matches!(session.shape, Shape::Json) => {
+            session.told(reset)?;
+        }
+        Told::Reset(reset) => {
+            let text = format!("some events were missed: {}", escaped(&reset.detail));
+            session.console.note(&text)?;
+        }
     }
+    // Whoever reads a live stream wants each line at once, also through a pipe.
+    Ok(session.console.out.flush()?)
 }
 
-fn show(
-    data: &str,
-    events: &Events,
-    json: bool,
-    zone: &TimeZone,
-    console: &mut Console,
-) -> Result<(), CtlError> {
-    let event: api::Event = read(data.as_bytes())?;
-    if events.queue.is_some() && event.queue != events.queue {
-        return Ok(());
-    }
-    if json {
-        return Ok(console.raw(data.as_bytes())?);
-    }
-    let kind = console.paint(
+fn line(event: &api::Event, session: &Session<'_>) -> String {
+    let kind = session.console.paint(
         colour(&event.kind),
         &format!("{:<11}", escaped(&event.kind)),
     );
-    let mut line = format!("{}  {kind}", when::show(event.at, zone));
+    let mut line = format!("{}  {kind}", when::show(event.at, &session.zone));
     let attempt = event.attempt.map(|number| format!("attempt {number}"));
-    let worker = event.worker.map(|name| format!("by {name}"));
-    for part in [event.queue, event.id, worker, attempt, event.error]
-        .into_iter()
-        .flatten()
+    let worker = event.worker.as_ref().map(|name| format!("by {name}"));
+    for part in [
+        event.queue.as_ref(),
+        event.id.as_ref(),
+        worker.as_ref(),
+        attempt.as_ref(),
+        event.error.as_ref(),
+    ]
+    .into_iter()
+    .flatten()
     {
         line.push_str("  ");
-        line.push_str(&escaped(&part));
+        line.push_str(&escaped(part));
     }
-    Ok(console.line(line.trim_end())?)
+    line.truncate(line.trim_end().len());
+    line
 }
 
 fn colour(kind: &str) -> Colour {
@@ -125,50 +134,5 @@ fn colour(kind: &str) -> Colour {
         "failed" | "expired" | "released" | "paused" | "draining" => Colour::Yellow,
         "dead" | "rejected" => Colour::Red,
         _ => Colour::Plain,
-    }
-}
-
-/// Takes the bytes of a stream of server-sent events and gives the data of each whole event. HTML standard, section 9.2.
-#[derive(Default)]
-struct Lines {
-    rest: Vec<u8>,
-    data: Vec<String>,
-}
-
-impl Lines {
-    fn feed(&mut self, piece: &[u8]) -> Vec<String> {
-        self.rest.extend_from_slice(piece);
-        let mut whole = Vec::new();
-        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-            if line.is_empty() {
-                if !self.data.is_empty() {
-                    whole.push(std::mem::take(&mut self.data).join("\n"));
-                }
-            } else if let Some(data) = line.strip_prefix("data:") {
-                self.data
-                    .push(data.strip_prefix(' ').unwrap_or(data).to_owned());
-            }
-        }
-        whole
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_come_whole_however_the_stream_is_cut() {
-        let stream = b": hello\n\nevent: submitted\nid: 1\ndata: {\"a\":\ndata: 1}\n\ndata:2\r\n\r\ndata: cut";
-        for size in 1..stream.len() {
-            let mut lines = Lines::default();
-            let whole: Vec<String> = stream
-                .chunks(size)
-                .flat_map(|piece| lines.feed(piece))
-                .collect();
-            assert_eq!(whole, ["{\"a\":\n1}", "2"], "in pieces of {size}");
-        }
     }
 }

@@ -5,31 +5,43 @@
 //! control characters from payloads; programs take `--json`.
 
 mod admin;
-mod call;
 mod check;
 mod cli;
+mod complete;
 mod console;
 mod endpoint;
 mod error;
 mod events;
-mod notices;
+mod guess;
+mod list;
+mod pager;
+mod progress;
+mod rejected;
+mod session;
+mod shape;
 mod status;
 mod submit;
 mod table;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod top;
+mod wait;
 mod when;
 
 use std::{ffi::OsString, io};
 
 use clap::{CommandFactory as _, Parser as _};
+use jiff::tz::TimeZone;
 
 use self::{
-    call::Endpoint,
-    cli::{Cli, Verb},
+    admin::Switch,
+    cli::{Cli, RejectedVerb, Verb},
     error::CtlError,
+    session::Session,
+    shape::Shape,
 };
+use crate::{api, client::Client};
 
 pub use console::Console;
 
@@ -39,9 +51,22 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// The completion script for `bash`, `zsh` or `fish`; none for another shell.
+#[must_use]
+pub fn completions(shell: &str) -> Option<Vec<u8>> {
+    let shell = <cli::Shell as clap::ValueEnum>::from_str(shell, false).ok()?;
+    complete::script(shell, command().get_name()).ok()
+}
+
 /// Does what `args` ask for with this process's input and outputs. Gives the exit code.
 pub fn start(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
     let mut console = Console::of_process();
+    match complete::answer(&args) {
+        Ok(false) => {}
+        Ok(true) => return 0,
+        Err(error) => return explain(&error, &mut console),
+    }
     let built = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -98,82 +123,98 @@ fn explain(error: &clap::Error, console: &mut Console) -> u8 {
 }
 
 async fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CtlError> {
-    let json = cli.json;
+    let shape = match cli.format {
+        Some(template) => {
+            template
+                .check(&fields(&cli.verb))
+                .map_err(|reason| CtlError::Usage(format!("--format: {reason}")))?;
+            Shape::Template(template)
+        }
+        None if cli.json => Shape::Json,
+        None => Shape::People,
+    };
     match cli.verb {
         Verb::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut command(), "workqueuectl", &mut script);
+            let script = complete::script(shell, command().get_name())?;
             Ok(console.out.write_all(&script)?)
         }
-        Verb::Check(check) => check::run(check.data, check.repair, json, console),
+        Verb::Check(check) => check::run(check.data, check.repair, &shape, console),
         verb => {
             let endpoint = endpoint::choose(cli.url.as_deref(), cli.socket, &console.surroundings)?;
-            ask(verb, &endpoint, json, console).await
+            let mut session = Session {
+                client: Client::new(endpoint)?,
+                shape,
+                console,
+                zone: TimeZone::system(),
+            };
+            ask(verb, &mut session).await
         }
     }
 }
 
-async fn ask(
-    verb: Verb,
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
-) -> Result<(), CtlError> {
+/// The fields that `--format` may name: those of what the verb shows.
+fn fields(verb: &Verb) -> Vec<String> {
     match verb {
-        Verb::Submit(submit) => submit::run(*submit, endpoint, json, console).await,
-        Verb::List(list) => tasks::list(list, endpoint, json, console).await,
-        Verb::Show(ids) => tasks::show(&ids.ids, endpoint, json, console).await,
-        Verb::Cancel(ids) => tasks::cancel(&ids.ids, endpoint, json, console).await,
-        Verb::Retry(retry) => tasks::retry(retry, endpoint, json, console).await,
-        Verb::Purge(purge) => tasks::purge(purge, endpoint, json, console).await,
-        Verb::Queues => status::queues(endpoint, json, console).await,
-        Verb::Workers => status::workers(endpoint, json, console).await,
-        Verb::Status => status::status(endpoint, json, console).await,
-        Verb::Top => status::top(endpoint, json, console).await,
-        Verb::Events(events) => events::run(events, endpoint, json, console).await,
-        Verb::Rejected => admin::rejected(endpoint, json, console).await,
-        Verb::Pause(choice) => {
-            admin::switch(&admin::PAUSE, choice.queue, endpoint, json, console).await
+        Verb::Submit(submit) if submit.ndjson.is_some() => shape::fields::<api::Accepted>(),
+        Verb::Submit(submit) if submit.wait => shape::fields::<api::Event>(),
+        Verb::Retry(retry) if retry.dead => shape::fields::<api::Count>(),
+        Verb::Submit(_) | Verb::List(_) | Verb::Show(_) | Verb::Retry(_) | Verb::Move(_) => {
+            shape::fields::<api::Task>()
         }
-        Verb::Resume(choice) => {
-            admin::switch(&admin::RESUME, choice.queue, endpoint, json, console).await
-        }
-        Verb::Drain(choice) => {
-            admin::switch(&admin::DRAIN, choice.queue, endpoint, json, console).await
-        }
-        Verb::Undrain(choice) => {
-            admin::switch(&admin::UNDRAIN, choice.queue, endpoint, json, console).await
-        }
-        Verb::Config => admin::config(endpoint, json, console).await,
+        Verb::Cancel(_) => shape::fields::<tasks::Which>(),
+        Verb::Purge(_) => shape::fields::<api::Count>(),
+        Verb::Queues | Verb::Top => shape::fields::<api::Queue>(),
+        Verb::Workers => shape::fields::<api::Worker>(),
+        Verb::Status => shape::fields::<api::Status>(),
+        Verb::Events(_) => shape::fields::<api::Event>(),
+        Verb::Rejected(rejected) => match rejected.what {
+            None | Some(RejectedVerb::Show(_)) => shape::fields::<api::RejectedFile>(),
+            Some(_) => shape::fields::<api::RejectedName>(),
+        },
+        Verb::Config => shape::fields::<api::Setting>(),
+        Verb::Check(_) => check::fields(),
+        Verb::Pause(_)
+        | Verb::Resume(_)
+        | Verb::Drain(_)
+        | Verb::Undrain(_)
+        | Verb::Reload
+        | Verb::Rescan
+        | Verb::Checkpoint => shape::fields::<admin::Done>(),
+        Verb::Completions { .. } => Vec::new(),
+    }
+}
+
+async fn ask(verb: Verb, session: &mut Session<'_>) -> Result<(), CtlError> {
+    match verb {
+        Verb::Submit(submit) => submit::run(*submit, session).await,
+        Verb::List(list) => list::run(list, session).await,
+        Verb::Show(ids) => list::show(&ids.ids, session).await,
+        Verb::Cancel(ids) => tasks::cancel(&ids.ids, session).await,
+        Verb::Retry(retry) => tasks::retry(retry, session).await,
+        Verb::Move(order) => tasks::r#move(order, session).await,
+        Verb::Purge(purge) => tasks::purge(purge, session).await,
+        Verb::Queues => status::queues(session).await,
+        Verb::Workers => status::workers(session).await,
+        Verb::Status => status::status(session).await,
+        Verb::Top => top::run(session).await,
+        Verb::Events(events) => events::run(events, session).await,
+        Verb::Rejected(rejected) => rejected::run(rejected.what, session).await,
+        Verb::Pause(choice) => admin::switch(Switch::Pause, choice.queue, session).await,
+        Verb::Resume(choice) => admin::switch(Switch::Resume, choice.queue, session).await,
+        Verb::Drain(choice) => admin::switch(Switch::Drain, choice.queue, session).await,
+        Verb::Undrain(choice) => admin::switch(Switch::Undrain, choice.queue, session).await,
+        Verb::Config => admin::config(session).await,
         Verb::Reload => {
-            admin::order(
-                "/reload",
-                "the settings were read again",
-                endpoint,
-                json,
-                console,
-            )
-            .await
+            let done = session.client.reload().await;
+            admin::ordered(done, "the settings were read again", session)
         }
         Verb::Rescan => {
-            admin::order(
-                "/rescan",
-                "the task directory was looked through",
-                endpoint,
-                json,
-                console,
-            )
-            .await
+            let done = session.client.rescan().await;
+            admin::ordered(done, "the task directory was looked through", session)
         }
         Verb::Checkpoint => {
-            admin::order(
-                "/checkpoint",
-                "a checkpoint was written",
-                endpoint,
-                json,
-                console,
-            )
-            .await
+            let done = session.client.checkpoint().await;
+            admin::ordered(done, "a checkpoint was written", session)
         }
         // Both need no daemon, and were done before one was looked for.
         Verb::Check(_) | Verb::Completions { .. } => Ok(()),

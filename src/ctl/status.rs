@@ -1,62 +1,42 @@
-//! What is going on: queues, workers, the status screen, and `top`, which shows them again and again.
+//! What is going on: queues, workers, and the status screen.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
-use http::Method;
 use jiff::tz::TimeZone;
 
 use super::{
-    admin,
-    call::{Endpoint, ask, ask_raw, read},
-    console::{Colour, Console, paint},
+    console::{Colour, paint},
     error::CtlError,
-    events::Interrupt,
-    notices::{self, Notice},
+    session::Session,
     table::{Cell, Side, Table, escaped},
     when,
 };
-use crate::api;
+use crate::{api, client::Endpoint};
 
-const QUEUES: &str = "/api/v1/queues";
-const WORKERS: &str = "/api/v1/workers";
-/// How often `top` looks.
-const REFRESH: Duration = Duration::from_secs(1);
-
-pub(super) async fn queues(
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
-) -> Result<(), CtlError> {
-    let answer = ask_raw(endpoint, Method::GET, QUEUES, None).await?;
-    if json {
-        return Ok(console.raw(&answer)?);
+pub(super) async fn queues(session: &mut Session<'_>) -> Result<(), CtlError> {
+    let answer = session.client.queues().await?;
+    if session.told_all(&answer, &answer.queues)? {
+        return Ok(());
     }
-    let queues = read::<api::Queues>(&answer)?.queues;
-    if queues.is_empty() {
-        return Ok(
-            console.line("no queue yet; the first task makes one: workqueuectl submit hello")?
-        );
+    if answer.queues.is_empty() {
+        let text = "no queue yet; the first task makes one: workqueuectl submit hello";
+        return Ok(session.console.line(text)?);
     }
-    let text = queue_table(&queues).render(console.colour);
-    Ok(console.out.write_all(text.as_bytes())?)
+    let text = queue_table(&answer.queues).render(session.console.colour);
+    Ok(session.console.out.write_all(text.as_bytes())?)
 }
 
-pub(super) async fn workers(
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
-) -> Result<(), CtlError> {
-    let answer = ask_raw(endpoint, Method::GET, WORKERS, None).await?;
-    if json {
-        return Ok(console.raw(&answer)?);
+pub(super) async fn workers(session: &mut Session<'_>) -> Result<(), CtlError> {
+    let answer = session.client.workers().await?;
+    if session.told_all(&answer, &answer.workers)? {
+        return Ok(());
     }
-    let workers = read::<api::Workers>(&answer)?.workers;
-    if workers.is_empty() {
-        return Ok(console
-            .line("no worker has asked for tasks; start one: systemctl start workqueue-worker")?);
+    if answer.workers.is_empty() {
+        let text = "no worker has asked for tasks; start one: systemctl start workqueue-worker";
+        return Ok(session.console.line(text)?);
     }
-    let text = worker_table(&workers, when::now()).render(console.colour);
-    Ok(console.out.write_all(text.as_bytes())?)
+    let text = worker_table(&answer.workers, when::now()).render(session.console.colour);
+    Ok(session.console.out.write_all(text.as_bytes())?)
 }
 
 fn queue_table(queues: &[api::Queue]) -> Table {
@@ -128,53 +108,88 @@ fn worker_table(workers: &[api::Worker], now: f64) -> Table {
     table
 }
 
-pub(super) async fn status(
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
-) -> Result<(), CtlError> {
-    let answer = ask_raw(endpoint, Method::GET, "/status", None).await?;
-    if json {
-        return Ok(console.raw(&answer)?);
+pub(super) async fn status(session: &mut Session<'_>) -> Result<(), CtlError> {
+    // TCP serves no status of the daemon itself, but all that tells whether work is done.
+    let status = match session.client.endpoint() {
+        Endpoint::Unix(_) => Some(session.client.status().await?),
+        Endpoint::Http(_) => None,
+    };
+    let troubles = match &status {
+        Some(status) => status.troubles.clone(),
+        None => session.client.troubles().await?.troubles,
+    };
+    match &status {
+        Some(status) if session.told(status)? => return Ok(()),
+        None if session.is_for_programs() => {
+            return Err(CtlError::Usage(format!(
+                "{} does not serve the status; the admin API is on the Unix socket: leave --url out, or give --socket PATH",
+                session.client.endpoint()
+            )));
+        }
+        _ => {}
     }
-    let status: api::Status = read(&answer)?;
-    let queues: api::Queues = ask(endpoint, Method::GET, QUEUES, None).await?;
-    let workers: api::Workers = ask(endpoint, Method::GET, WORKERS, None).await?;
-    let text = screen(&status, &queues.queues, &workers.workers, console.colour);
-    Ok(console.out.write_all(text.as_bytes())?)
-}
-
-/// The screen: the head, the queues, and what is not well with what to type.
-fn screen(
-    status: &api::Status,
-    queues: &[api::Queue],
-    workers: &[api::Worker],
-    colour: bool,
-) -> String {
-    let mut text = head(status, workers.len(), colour);
+    let queues = session.client.queues().await?.queues;
+    let workers = session.client.workers().await?.workers;
+    let colour = session.console.colour;
+    let mut text = match &status {
+        Some(status) => head(status, workers.len(), colour),
+        None => short_head(session.client.endpoint(), &workers),
+    };
     if !queues.is_empty() {
         text.push('\n');
-        text.push_str(&queue_table(queues).render(colour));
+        text.push_str(&queue_table(&queues).render(colour));
     }
     text.push('\n');
-    let notices = notices::of(status, queues, workers);
-    if notices.is_empty() {
-        text.push_str(&paint(colour, Colour::Green, "all is well"));
-        text.push('\n');
+    text.push_str(&told(&troubles, colour));
+    Ok(session.console.out.write_all(text.as_bytes())?)
+}
+
+/// What is not well, the worst first, each with what to type next.
+fn told(troubles: &[api::Trouble], colour: bool) -> String {
+    if troubles.is_empty() {
+        return paint(colour, Colour::Green, "all is well") + "\n";
     }
-    for Notice {
-        colour: tint,
-        what,
-        next,
-    } in notices
-    {
-        text.push_str(&paint(colour, tint, &escaped(&what)));
+    let mut text = String::new();
+    for trouble in troubles {
+        let tint = match trouble.severity {
+            api::Severity::Critical => Colour::Red,
+            api::Severity::Warning | api::Severity::Notice => Colour::Yellow,
+        };
+        text.push_str(&paint(colour, tint, &escaped(&trouble.what)));
         text.push('\n');
-        if !next.is_empty() {
-            text.extend(["    ", next, "\n"]);
+        if !trouble.next.is_empty() {
+            text.extend(["    ", &escaped(&trouble.next), "\n"]);
         }
     }
     text
+}
+
+/// What TCP tells of the daemon.
+fn short_head(endpoint: &Endpoint, workers: &[api::Worker]) -> String {
+    format!(
+        "{:<12}{endpoint}\n{:<12}{} known\n",
+        "daemon",
+        "workers",
+        workers.len()
+    )
+}
+
+/// One picture of what `top` shows, as text.
+pub(super) fn picture(
+    status: Option<&api::Status>,
+    queues: &[api::Queue],
+    workers: &[api::Worker],
+    now: f64,
+    session: &Session<'_>,
+) -> String {
+    let colour = session.console.colour;
+    let head = status.map(|status| head(status, workers.len(), colour) + "\n");
+    format!(
+        "{}{}\n{}",
+        head.unwrap_or_default(),
+        queue_table(queues).render(colour),
+        worker_table(workers, now).render(colour)
+    )
 }
 
 fn head(status: &api::Status, workers: usize, colour: bool) -> String {
@@ -242,77 +257,4 @@ fn head(status: &api::Status, workers: usize, colour: bool) -> String {
         let _unfailing = writeln!(text, "{name:<12}{value}");
     }
     text
-}
-
-pub(super) async fn top(
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
-) -> Result<(), CtlError> {
-    if json || !console.terminal {
-        let (text, value) = look(endpoint, console.colour).await?;
-        if json {
-            console.json(&value)?;
-        } else {
-            console.out.write_all(text.as_bytes())?;
-        }
-        return Ok(());
-    }
-    let mut interrupt = Interrupt::new()?;
-    // The alternate screen, so that what stood there comes back; the cursor hidden.
-    console.out.write_all(b"\x1b[?1049h\x1b[?25l")?;
-    let ended = watch(endpoint, &mut interrupt, console).await;
-    console.out.write_all(b"\x1b[?25h\x1b[?1049l")?;
-    console.out.flush()?;
-    ended
-}
-
-async fn watch(
-    endpoint: &Endpoint,
-    interrupt: &mut Interrupt,
-    console: &mut Console,
-) -> Result<(), CtlError> {
-    let mut ticks = tokio::time::interval(REFRESH);
-    loop {
-        tokio::select! {
-            () = interrupt.wait() => return Ok(()),
-            _ = ticks.tick() => {}
-        }
-        let text = match look(endpoint, console.colour).await {
-            Ok((text, _)) => text,
-            // A daemon that restarts is waited for.
-            Err(error @ CtlError::Unreachable { .. }) => format!("{error}\n"),
-            Err(error) => return Err(error),
-        };
-        let lines = text
-            .lines()
-            .fold(String::new(), |all, line| all + line + "\x1b[K\n");
-        write!(console.out, "\x1b[H{lines}\x1b[J\nCtrl-C ends")?;
-        console.out.flush()?;
-    }
-}
-
-/// One picture: the queues and the workers; with the status, where the endpoint serves it.
-async fn look(endpoint: &Endpoint, colour: bool) -> Result<(String, serde_json::Value), CtlError> {
-    let queues: api::Queues = ask(endpoint, Method::GET, QUEUES, None).await?;
-    let workers: api::Workers = ask(endpoint, Method::GET, WORKERS, None).await?;
-    let status = match endpoint {
-        Endpoint::Socket(_) => Some(admin::status(endpoint).await?),
-        Endpoint::Tcp { .. } => None,
-    };
-    let head = status
-        .as_ref()
-        .map(|status| head(status, workers.workers.len(), colour) + "\n");
-    let text = format!(
-        "{}{}\n{}",
-        head.unwrap_or_default(),
-        queue_table(&queues.queues).render(colour),
-        worker_table(&workers.workers, when::now()).render(colour)
-    );
-    let value = serde_json::json!({
-        "status": status,
-        "queues": queues.queues,
-        "workers": workers.workers,
-    });
-    Ok((text, value))
 }

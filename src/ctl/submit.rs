@@ -7,63 +7,59 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::stream;
-use http::{Method, StatusCode};
-use http_body_util::{BodyExt as _, StreamBody, combinators::BoxBody};
-use hyper::body::Frame;
-use jiff::tz::TimeZone;
-use tokio::sync::mpsc;
 
-use super::{
-    call::{Body, Endpoint, call, read, refusal},
-    cli::Submit,
-    console::Console,
-    error::CtlError,
-    when,
-};
+use super::{cli::Submit, error::CtlError, progress::Progress, session::Session, wait, when};
 use crate::{
     api,
+    client::{ClientError, Content, Feed},
     task::{Millis, Payload},
 };
 
-/// How much of a stream is read at once, and how many such pieces may wait for the network.
+/// How much of a stream is read at once.
 const PIECE: usize = 64 * 1024;
-const PIECES: usize = 4;
 
-pub(super) async fn run(
-    submit: Submit,
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
-) -> Result<(), CtlError> {
+pub(super) async fn run(submit: Submit, session: &mut Session<'_>) -> Result<(), CtlError> {
     if let Some(file) = &submit.ndjson {
-        return many(file, endpoint, json, console).await;
+        return many(file, session).await;
     }
-    let path = "/api/v1/tasks";
-    let body = Body::json(&task(submit, console)?)?;
-    let (status, answer) = call(endpoint, Method::POST, path, Some(body)).await?;
-    if !status.is_success() {
-        return Err(refusal(endpoint, status, path, &answer));
+    let (wait, timeout) = (submit.wait, submit.timeout);
+    let task = task(submit, session)?;
+    if wait {
+        return wait::run(&task, timeout, session).await;
     }
-    if json {
-        return Ok(console.raw(&answer)?);
+    let submitted = session.client.submit(&task).await?;
+    if session.told(&submitted.task)? {
+        return Ok(());
     }
-    let task: api::Task = read(&answer)?;
-    if status == StatusCode::OK {
-        console.note("it was there already; nothing was added")?;
-    }
-    Ok(console.line(&task.id)?)
+    tell(&submitted, session)?;
+    Ok(session.console.line(&submitted.task.id)?)
 }
 
-fn task(submit: Submit, console: &mut Console) -> Result<api::NewTask, CtlError> {
+/// What a person wants to know beside the id.
+pub(super) fn tell(
+    submitted: &crate::client::Submitted,
+    session: &mut Session<'_>,
+) -> io::Result<()> {
+    if !submitted.created {
+        session
+            .console
+            .note("it was there already; nothing was added")?;
+    }
+    let exectime = submitted.task.exectime;
+    if session.console.watched && exectime != 0 {
+        let at = when::show(exectime as f64, &session.zone);
+        let due = when::due(exectime, when::now());
+        session.console.note(&format!("due {at} ({due})"))?;
+    }
+    Ok(())
+}
+
+fn task(submit: Submit, session: &mut Session<'_>) -> Result<api::NewTask, CtlError> {
     let exectime = match &submit.at {
         None => None,
-        Some(text) => Some(
-            when::parse(text, &TimeZone::system())
-                .map_err(|reason| CtlError::Usage(format!("--at {text}: {reason}")))?,
-        ),
+        Some(text) => Some(moment(text, session)?),
     };
-    let payload = payload(&submit, console)?;
+    let payload = payload(&submit, session)?;
     Ok(api::NewTask {
         queue: submit.queue,
         priority: submit.priority,
@@ -77,10 +73,20 @@ fn task(submit: Submit, console: &mut Console) -> Result<api::NewTask, CtlError>
     })
 }
 
-fn payload(submit: &Submit, console: &mut Console) -> Result<Payload, CtlError> {
+/// What `--at` says, in Unix seconds; tells what is to be told about it.
+pub(super) fn moment(text: &str, session: &mut Session<'_>) -> Result<i64, CtlError> {
+    let moment = when::parse(text, &session.zone, when::now())
+        .map_err(|reason| CtlError::Usage(format!("--at {text}: {reason}")))?;
+    if let Some(note) = moment.note {
+        session.console.note(&note)?;
+    }
+    Ok(moment.secs)
+}
+
+fn payload(submit: &Submit, session: &mut Session<'_>) -> Result<Payload, CtlError> {
     if let Some(text) = &submit.json_payload {
         let text = if text == "-" {
-            text_of_input(console)?
+            text_of_input(session)?
         } else {
             text.clone()
         };
@@ -93,7 +99,7 @@ fn payload(submit: &Submit, console: &mut Console) -> Result<Payload, CtlError> 
     }
     match submit.payload.as_deref() {
         None | Some("-") => {
-            let text = text_of_input(console)?;
+            let text = text_of_input(session)?;
             // `echo hello |` means `hello`.
             Ok(Payload::from_text(text.strip_suffix('\n').unwrap_or(&text)))
         }
@@ -101,12 +107,14 @@ fn payload(submit: &Submit, console: &mut Console) -> Result<Payload, CtlError> 
     }
 }
 
-fn text_of_input(console: &mut Console) -> Result<String, CtlError> {
-    if console.interactive {
-        console.note("reading the payload from the terminal; end it with Ctrl-D")?;
+fn text_of_input(session: &mut Session<'_>) -> Result<String, CtlError> {
+    if session.console.interactive {
+        session
+            .console
+            .note("reading the payload from the terminal; end it with Ctrl-D")?;
     }
     let mut text = String::new();
-    if let Some(mut input) = console.input.take() {
+    if let Some(mut input) = session.console.input.take() {
         input.read_to_string(&mut text)?;
     }
     Ok(text)
@@ -119,80 +127,92 @@ fn file_error(path: &Path, cause: io::Error) -> CtlError {
     }
 }
 
-async fn many(
-    file: &Path,
-    endpoint: &Endpoint,
-    json: bool,
-    console: &mut Console,
-) -> Result<(), CtlError> {
-    let input: Option<Box<dyn Read + Send>> = if file == Path::new("-") {
-        console.input.take()
+async fn many(file: &Path, session: &mut Session<'_>) -> Result<(), CtlError> {
+    let (input, total) = source(file, session)?;
+    let (content, feed) = Content::ndjson_feed();
+    let progress = Progress::new(session.console.watched, total);
+    let reading = tokio::task::spawn_blocking(move || read(input, &feed, progress));
+    let answer = session.client.submit_ndjson(content).await;
+    if answer.is_ok() {
+        // All was read, or there would be no good answer; so the line of the progress is gone before the outcome comes.
+        drop(reading.await);
+    }
+    let accepted = answer.map_err(|error| hinted(error, file))?;
+    if session.told(&accepted)? {
+        return Ok(());
+    }
+    let plural = if accepted.accepted == 1 {
+        "task"
     } else {
-        Some(Box::new(
-            fs::File::open(file).map_err(|cause| file_error(file, cause))?,
-        ))
+        "tasks"
     };
-    let path = "/api/v1/tasks";
-    let body = Body::ndjson(streamed(input));
-    let (status, answer) = call(endpoint, Method::POST, path, Some(body)).await?;
-    if !status.is_success() {
-        return Err(refusal(endpoint, status, path, &answer));
-    }
-    if json {
-        return Ok(console.raw(&answer)?);
-    }
-    for value in serde_json::Deserializer::from_slice(&answer).into_iter() {
-        let value: serde_json::Value =
-            value.map_err(|error| CtlError::Answer(error.to_string()))?;
-        summary(&value, console)?;
-    }
-    Ok(())
+    let known = accepted.accepted - accepted.created.min(accepted.accepted);
+    let known = match known {
+        0 => String::new(),
+        known => format!(", {known} of them were there already"),
+    };
+    Ok(session
+        .console
+        .line(&format!("{} {plural} accepted{known}", accepted.accepted))?)
 }
 
-/// The ids, where the answer has tasks; else what it says.
-fn summary(value: &serde_json::Value, console: &mut Console) -> io::Result<()> {
-    if let Some(values) = value.as_array() {
-        return values.iter().try_for_each(|one| summary(one, console));
+/// Where lines are read from, and how many bytes there are of them, where that is known.
+fn source(
+    file: &Path,
+    session: &mut Session<'_>,
+) -> Result<(Box<dyn Read + Send>, Option<u64>), CtlError> {
+    if file == Path::new("-") {
+        let input = session.console.input.take();
+        return Ok((input.unwrap_or_else(|| Box::new(io::empty())), None));
     }
-    if let Some(id) = value.get("id").and_then(serde_json::Value::as_str) {
-        return console.line(id);
+    let opened = fs::File::open(file).map_err(|cause| file_error(file, cause))?;
+    let about = opened.metadata().map_err(|cause| file_error(file, cause))?;
+    if about.is_dir() {
+        let cause = io::Error::from(io::ErrorKind::IsADirectory);
+        return Err(file_error(file, cause));
     }
-    for name in ["accepted", "submitted", "created", "count"] {
-        if let Some(count) = value.get(name).and_then(serde_json::Value::as_u64) {
-            return console.line(&format!("{count} tasks {name}"));
-        }
-    }
-    console.line(&value.to_string())
+    let total = about.is_file().then_some(about.len());
+    Ok((Box::new(opened), total))
 }
 
-/// A body that is read, piece by piece, on a thread that may wait.
-fn streamed(input: Option<Box<dyn Read + Send>>) -> BoxBody<Bytes, io::Error> {
-    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(PIECES);
-    if let Some(mut input) = input {
-        tokio::task::spawn_blocking(move || {
-            loop {
-                let mut piece = vec![0; PIECE];
-                let read = match input.read(&mut piece) {
-                    Ok(0) => return,
-                    Ok(count) => {
-                        piece.truncate(count);
-                        Ok(Bytes::from(piece))
-                    }
-                    Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(cause) => Err(cause),
-                };
-                let failed = read.is_err();
-                // Nobody takes it any more: the request has ended.
-                if sender.blocking_send(read).is_err() || failed {
+/// Reads, piece by piece, on a thread that may wait, until all is read or the request has ended.
+fn read(mut input: Box<dyn Read + Send>, feed: &Feed, mut progress: Progress) {
+    loop {
+        let mut piece = vec![0; PIECE];
+        match input.read(&mut piece) {
+            Ok(0) => return,
+            Ok(count) => {
+                piece.truncate(count);
+                // A terminal that can't be drawn on keeps no task from its queue.
+                drop(progress.add(&piece));
+                if !feed.give(Ok(Bytes::from(piece))) {
                     return;
                 }
             }
-        });
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => {
+                // That the request has ended already is told by its answer.
+                let _taken = feed.give(Err(cause));
+                return;
+            }
+        }
     }
-    let frames = stream::unfold(receiver, |mut receiver| async move {
-        let piece = receiver.recv().await?;
-        Some((piece.map(Frame::data), receiver))
-    });
-    // `boxed` asks for `Sync`, which a reader on another thread makes cheap: only the receiver is in here.
-    StreamBody::new(Box::pin(frames)).boxed()
+}
+
+/// How to go on after a stream that ended in the middle.
+fn hinted(cause: ClientError, file: &Path) -> CtlError {
+    let hint = match &cause {
+        ClientError::Problem(problem) if problem.accepted.is_some() => match problem.line {
+            Some(line) if file != Path::new("-") => format!(
+                "correct line {line}, and go on from there: tail -n +{line} {} | workqueuectl submit --ndjson -",
+                file.display()
+            ),
+            _ => "correct it, and go on from that line".to_owned(),
+        },
+        ClientError::Unreachable { .. } => {
+            "how many tasks were taken is not known; lines with an id of their own can be submitted again safely".to_owned()
+        }
+        _ => return cause.into(),
+    };
+    CtlError::Hinted { cause, hint }
 }

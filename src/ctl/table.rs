@@ -1,5 +1,7 @@
 //! [`Table`]: aligned columns for people. Programs take `--json`.
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::console::{Colour, paint};
 
 /// Which side a column's text leans on.
@@ -48,35 +50,62 @@ impl Table {
         self.rows.push(cells.into());
     }
 
+    /// Puts `texts` into the last column, row by row: for what depends on the width that the others take.
+    pub(super) fn fill_last(&mut self, texts: impl Iterator<Item = String>) {
+        for (row, text) in self.rows.iter_mut().zip(texts) {
+            if let Some(last) = row.last_mut() {
+                *last = text.into();
+            }
+        }
+    }
+
     /// The lines, each ended; the last column is not filled up.
     pub(super) fn render(&self, colour: bool) -> String {
-        let width = |column: usize, name: &str| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells
-                .map(|cell| cell.text.chars().count())
-                .chain([name.len()])
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: Vec<usize> = self
-            .head
-            .iter()
-            .enumerate()
-            .map(|(column, (name, _))| width(column, name))
-            .collect();
         let head: Vec<Cell> = self
             .head
             .iter()
             .map(|(name, _)| Cell::coloured(name, Colour::Bold))
             .collect();
+        let widths = self.widths(&[]);
+        self.lines(std::iter::once(&head).chain(&self.rows), &widths, colour)
+    }
+
+    /// The lines without the head: they go on below a table that had these widths.
+    pub(super) fn render_below(&self, widths: &[usize], colour: bool) -> String {
+        self.lines(self.rows.iter(), &self.widths(widths), colour)
+    }
+
+    /// How many columns of the terminal each column takes, at least those of `least`.
+    pub(super) fn widths(&self, least: &[usize]) -> Vec<usize> {
+        let width = |column: usize, name: &str| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells
+                .map(|cell| cell.text.width())
+                .chain([name.len(), least.get(column).copied().unwrap_or(0)])
+                .max()
+                .unwrap_or(0)
+        };
+        self.head
+            .iter()
+            .enumerate()
+            .map(|(column, (name, _))| width(column, name))
+            .collect()
+    }
+
+    fn lines<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a Vec<Cell>>,
+        widths: &[usize],
+        colour: bool,
+    ) -> String {
         let mut out = String::new();
-        for row in std::iter::once(&head).chain(&self.rows) {
+        for row in rows {
             let mut line = String::new();
-            for ((cell, width), (_, side)) in row.iter().zip(&widths).zip(&self.head) {
+            for ((cell, width), (_, side)) in row.iter().zip(widths).zip(&self.head) {
                 if !line.is_empty() {
                     line.push_str("  ");
                 }
-                let fill = " ".repeat(width.saturating_sub(cell.text.chars().count()));
+                let fill = " ".repeat(width.saturating_sub(cell.text.width()));
                 let text = paint(colour, cell.colour, &cell.text);
                 match side {
                     Side::Left => line.extend([text, fill]),
@@ -105,15 +134,28 @@ pub(super) fn escaped(text: &str) -> String {
     out
 }
 
-/// At most `width` characters of `text`, escaped; what is cut is shown by `…`.
+/// A value of several lines keeps them, set in; nothing else that could drive a terminal passes.
+pub(super) fn multiline(value: &str, indent: usize) -> String {
+    let lines: Vec<String> = value.lines().map(escaped).collect();
+    lines.join(&format!("\n{:indent$}", ""))
+}
+
+/// At most `width` columns of `text`, escaped; what is cut is shown by `…`.
 pub(super) fn shortened(text: &str, width: usize) -> String {
-    // A character becomes at least one, so more than `width + 1` of them are never needed.
-    let head: String = text.chars().take(width + 1).collect();
+    // A character takes no more than two columns and may take none; this many are enough for any text that is shown.
+    let head: String = text.chars().take(4 * (width + 1)).collect();
     let whole = escaped(&head);
-    if whole.chars().count() <= width {
+    if whole.width() <= width && head.len() == text.len() {
         return whole;
     }
-    let mut cut: String = whole.chars().take(width.saturating_sub(1)).collect();
+    let mut cut = String::new();
+    for c in whole.chars() {
+        cut.push(c);
+        if cut.width() >= width {
+            cut.pop();
+            break;
+        }
+    }
     cut.push('…');
     cut
 }
@@ -138,6 +180,15 @@ mod tests {
     }
 
     #[test]
+    fn wide_characters_take_two_columns() {
+        let mut table = Table::new([("A", Side::Left), ("B", Side::Left)]);
+        table.row(["日本".into(), "x".into()]);
+        table.row(["four".into(), "y".into()]);
+        assert_eq!(table.render(false), "A     B\n日本  x\nfour  y\n");
+        assert_eq!(table.render_below(&[6, 0], false), "日本    x\nfour    y\n");
+    }
+
+    #[test]
     fn colours_do_not_shift_columns() {
         let mut table = Table::new([("A", Side::Left), ("B", Side::Left)]);
         table.row([Cell::coloured("x", Colour::Red), "y".into()]);
@@ -153,5 +204,7 @@ mod tests {
         assert_eq!(shortened("one\ntwo three", 8), "one\\ntw…");
         assert_eq!(shortened("short", 5), "short");
         assert_eq!(shortened("longer", 5), "long…");
+        assert_eq!(shortened("日本語の文", 10), "日本語の文");
+        assert_eq!(shortened("日本語の文章", 10), "日本語の…");
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use self::server::{Daemon, GONE, ID, Written, run_plain, status};
+pub(super) use self::server::{queue_of, status_of, task_of, worker_of};
 use super::*;
 use crate::config::Surroundings;
 
@@ -132,7 +133,7 @@ async fn list_shows_a_table_without_control_characters_and_all_walks_the_pages()
     assert_eq!(ran.code, 0);
     assert_eq!(
         daemon.asked()[0].path,
-        "/api/v1/tasks?limit=1&queue=emails&state=ready"
+        "/api/v1/tasks?queue=emails&state=ready&limit=1"
     );
     assert_eq!(
         ran.out,
@@ -233,13 +234,126 @@ async fn the_status_screen_says_what_is_not_well_and_what_to_type() {
         "status      ok\n",
         "workqueued 0.1.0, pid 7, up 1m 1s",
         "3 ready, 0 scheduled, 0 leased, 2 dead",
-        "dead tasks, out of attempts: 2\n    workqueuectl list --state dead",
-        "ready tasks, and no worker that has asked for any: 3\n    systemctl start workqueue-worker",
+        "2 dead tasks\n    workqueuectl retry --dead\n",
+        "\\u{1b}[2J is paused\n    workqueuectl resume\n",
     ] {
         assert!(ran.out.contains(wanted), "{wanted} in:\n{}", ran.out);
     }
     let json: Value = serde_json::from_str(&daemon.run(&["status", "--json"]).await.out).unwrap();
     assert_eq!(json, status());
+}
+
+#[tokio::test]
+async fn rejected_files_are_shown_tried_again_and_deleted() {
+    let daemon = Daemon::start();
+    let ran = daemon.run(&["rejected", "show", "a.json"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(
+        ran.out
+            .contains("reason      no payload\nbegins      {}\\u{1b}[2J\n"),
+        "{}",
+        ran.out
+    );
+    let ran = daemon.run(&["rejected", "show", "b.json"]).await;
+    assert_eq!(
+        (ran.code, ran.err.contains("no rejected file b.json")),
+        (1, true)
+    );
+    daemon.asked();
+    let ran = daemon.run(&["rejected", "retry", "a.json", "b.json"]).await;
+    assert_eq!(
+        (ran.code, ran.out.starts_with("a.json is back")),
+        (1, true),
+        "{ran:?}"
+    );
+    assert_eq!(ran.err, "workqueuectl: no rejected file of this name\n");
+    assert_eq!(daemon.asked()[1].body, "{\"name\":\"a.json\"}");
+    let ran = daemon
+        .run(&["rejected", "discard", "a.json", "--format", "{name}"])
+        .await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "a.json\n"));
+}
+
+#[tokio::test]
+async fn a_template_makes_a_line_of_each_and_a_wrong_one_changes_nothing() {
+    let daemon = Daemon::start();
+    let ran = daemon
+        .run(&["list", "--format", "{id}\\t{state}\\t{payload:json}"])
+        .await;
+    let line = format!("{ID}\tready\t\"pay\\u001b[2Jload\"\n");
+    assert_eq!((ran.code, ran.out.lines().count()), (0, 2), "{}", ran.err);
+    assert!(ran.out.starts_with(&line), "{}", ran.out);
+    for (args, line) in [
+        (
+            &["submit", "x", "--format", "{id} {state}"][..],
+            format!("{ID} ready\n"),
+        ),
+        (
+            &["queues", "--format", "{queue} {ready} {totals.died}"],
+            "default 3 2\n".to_owned(),
+        ),
+        (
+            &["status", "--format", "{dead} dead since {started:rfc3339}"],
+            "2 dead since 2026-11-24T20:10:48Z\n".to_owned(),
+        ),
+        (&["cancel", ID, "--format", "{id}"], format!("{ID}\n")),
+        (&["purge", "--yes", "--format", "{count}"], "2\n".to_owned()),
+        (&["pause", "--format", "{status}"], "ok\n".to_owned()),
+        (
+            &["config", "--format", "{key}={value}"],
+            "listen=none\n".to_owned(),
+        ),
+    ] {
+        let ran = daemon.run(args).await;
+        assert_eq!((ran.code, ran.out), (0, line), "{args:?}: {}", ran.err);
+    }
+    daemon.asked();
+    let ran = daemon.run(&["submit", "x", "--format", "{di}"]).await;
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.err.contains("no field {di}") && ran.err.contains("payload"),
+        "{}",
+        ran.err
+    );
+    assert!(daemon.asked().is_empty(), "nothing was submitted");
+}
+
+#[tokio::test]
+async fn move_asks_for_a_place_and_sends_only_that() {
+    let daemon = Daemon::start();
+    let ran = daemon
+        .run(&["move", ID, "--priority", "-7", "--in", "1m"])
+        .await;
+    assert_eq!(
+        (ran.code, ran.out),
+        (0, format!("{ID} moved\n")),
+        "{}",
+        ran.err
+    );
+    let asked = daemon.asked().remove(0);
+    assert_eq!(
+        (asked.method.as_str(), asked.body.as_str()),
+        ("PATCH", "{\"priority\":-7,\"delay\":60.0}")
+    );
+    let ran = daemon.run(&["move", ID]).await;
+    assert_eq!(
+        (ran.code, ran.err.contains("--to <QUEUE>")),
+        (2, true),
+        "{}",
+        ran.err
+    );
+}
+
+#[tokio::test]
+async fn verbs_and_queues_that_are_not_there_are_guessed() {
+    let daemon = Daemon::start();
+    let ran = daemon.run(&["lsit"]).await;
+    assert_eq!(
+        (ran.code, ran.err.contains("'list'")),
+        (2, true),
+        "{}",
+        ran.err
+    );
 }
 
 #[tokio::test]
@@ -250,13 +364,13 @@ async fn every_other_verb_asks_its_path_and_ends_well() {
         (&["pause", "emails"], "/pause", "{\"queue\":\"emails\"}"),
         (&["resume"], "/resume", "{}"),
         (&["undrain", "emails"], "/undrain", "{\"queue\":\"emails\"}"),
-        (&["rescan"], "/rescan", ""),
-        (&["checkpoint"], "/checkpoint", ""),
+        (&["rescan"], "/rescan", "{}"),
+        (&["checkpoint"], "/checkpoint", "{}"),
         (&["config"], "/config", ""),
         (&["rejected"], "/rejected", ""),
         (&["queues"], "/api/v1/queues", ""),
         (&["workers"], "/api/v1/workers", ""),
-        (&["top"], "/api/v1/queues", ""),
+        (&["top"], "/status", ""),
     ] {
         let ran = daemon.run(args).await;
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}");
@@ -280,7 +394,7 @@ async fn every_other_verb_asks_its_path_and_ends_well() {
 #[tokio::test]
 async fn events_are_shown_a_line_each_until_the_stream_ends() {
     let daemon = Daemon::start();
-    let ran = daemon.run(&["events", "--follow"]).await;
+    let ran = daemon.run(&["events"]).await;
     assert_eq!((ran.code, ran.out.lines().count()), (0, 1));
     assert!(
         ran.out.trim_end().ends_with("dead         x  a\\nb"),
@@ -292,7 +406,12 @@ async fn events_are_shown_a_line_each_until_the_stream_ends() {
         serde_json::from_str::<Value>(&ran.out).unwrap()["kind"],
         "dead"
     );
-    assert_eq!(daemon.run(&["events", "-q", "other"]).await.out, "");
+    daemon.asked();
+    daemon
+        .run(&["events", "-q", "other", "-k", "dead", "-t", "dead"])
+        .await;
+    let path = "/api/v1/events?queue=other&kind=dead&state=dead";
+    assert_eq!(daemon.asked()[0].path, path);
 }
 
 #[tokio::test]
@@ -332,14 +451,14 @@ async fn no_daemon_ends_with_69_and_says_what_to_try() {
     assert_eq!(ran.code, 69);
     assert!(
         ran.err
-            .contains("is workqueued running? try: systemctl status workqueued"),
+            .contains("is workqueued running? Try: systemctl status workqueued"),
         "{}",
         ran.err
     );
     let ran = run_plain(&["--url", "http://127.0.0.1:1", "queues"], "", false).await;
     assert_eq!(ran.code, 69, "{}", ran.err);
     assert_eq!(
-        run_plain(&["--url", "https://example.org", "queues"], "", false)
+        run_plain(&["--url", "ftp://example.org", "queues"], "", false)
             .await
             .code,
         2
@@ -365,6 +484,8 @@ async fn a_reader_that_has_had_enough_is_no_error() {
         input: None,
         interactive: false,
         terminal: false,
+        watched: false,
+        columns: None,
         colour: false,
         surroundings: Surroundings::new(|_| None, 0),
     };

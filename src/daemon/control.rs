@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Addresses;
 use crate::{
-    admin::{Control, Facts},
+    admin::Control,
     api,
     config::{Durability, Flags, Settings, Surroundings},
     engine::clock,
+    http::{About, Facts},
     systemd::{catalog, logging::LogHandle, notify},
     task::WallMillis,
 };
@@ -106,8 +107,8 @@ impl Controls {
     }
 }
 
-impl Control for Controls {
-    fn status_facts(&self) -> Facts {
+impl About for Controls {
+    fn facts(&self) -> Facts {
         let addresses = self
             .addresses
             .lock()
@@ -129,13 +130,15 @@ impl Control for Controls {
         }
     }
 
-    fn config(&self) -> Vec<api::Setting> {
+    fn settings(&self) -> Vec<api::Setting> {
         self.shown
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
 
+impl Control for Controls {
     fn set_log_level(&self, directives: &str) -> Result<(), String> {
         self.log
             .set(directives)

@@ -127,6 +127,7 @@ fn start(flags: &Flags) -> Result<(), Failure> {
     }
     let log = logging::init(&settings.log_level, settings.log_format)
         .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+    take_small_pages();
     if log.is_for_machines() {
         tracing::info!(
             message_id = catalog::STARTING.id,
@@ -219,6 +220,14 @@ fn live(settings: &Settings) -> engine::Live {
             max_payload: usize::try_from(settings.max_payload).unwrap_or(usize::MAX),
             max_file: settings.max_payload.saturating_add(64 << 10),
         },
+    }
+}
+
+/// Has the kernel give memory by small pages. The allocator asks for huge ones, which it clears as a whole when the first byte is
+/// touched: on a virtual machine whose host has to find the memory that held up the engine for 5 ms, ten times a second.
+fn take_small_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "memory comes by huge pages");
     }
 }
 
@@ -359,7 +368,8 @@ fn routers(
     stop: &CancellationToken,
     controls: &Arc<Controls>,
 ) -> (Router, Router) {
-    let http = http_state(settings, handle, stop);
+    let mut http = http_state(settings, handle, stop);
+    http.about = Some(Arc::clone(controls) as Arc<dyn http::About>);
     (
         http::router(http.clone()),
         admin::router(http, Arc::clone(controls)),

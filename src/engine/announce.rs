@@ -38,6 +38,7 @@ impl Engine {
             _ => record.id().and_then(|id| self.worker_of(id)),
         };
         self.note_deed(now, record, worker.as_ref());
+        self.remember(now, record);
         let Some(kind) = kind_of(record) else { return };
         self.log(now, record, kind, worker.as_ref());
         if !self.listening {

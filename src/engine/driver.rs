@@ -1,9 +1,9 @@
-//! The threads that drive the engine, and the hands that do what it says.
+//! Opening a data directory, and the threads that then drive the engine and do what it says.
 //!
 //! | thread | does |
 //! |---|---|
-//! | `engine` | [`Engine::step`], nothing else; sleeps until something happens or is due |
-//! | `journal` | writes groups |
+//! | `engine`, twice | [`Engine::step`]; sleeps until something happens or is due; writes groups: see `desk` |
+//! | `journal` | syncs what is written, where syncs come on their own time |
 //! | `segments` | makes segments ahead of need |
 //! | `checkpoint` | makes checkpoints, so that a long sync of the file system holds up no group |
 //! | `files` | changes task files |
@@ -15,36 +15,33 @@ use std::{
     collections::VecDeque,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     thread::{Builder, JoinHandle},
     time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use foldhash::fast::RandomState;
+use crossbeam_channel::{Receiver, bounded};
 use hashbrown::HashMap;
 
 use super::{
     Engine, Entropy, Loader, Settings, clock,
     clock_watch::ClockWatch,
-    handle::{Caller, Handle, Post, Signs, undelivered},
-    hands::{FilesWork, Hands, JournalWork, LoadWork},
-    io::{Input, Output, Response, Ticket},
-    mailbox::{For, Mailbox},
+    desk::{Desk, Driver},
+    handle::{Handle, Post, Signs},
+    hands::Hands,
+    io::Input,
+    mailbox::Mailbox,
 };
 use crate::{
     backend::EventLog,
     store::{
-        Boot, DataDirError, Disk, DiskError, DropLimits, Found, JournalStart, Latched,
+        Boot, DataDirError, Disk, DiskError, DropLimits, Found, Journal, JournalStart, Latched,
         LiveDropLimits, Lock, LockError, RealDisk, RecoverError, Spool, WatchError, Watcher,
         prepare, recover,
     },
     systemd::catalog,
-    task::{Location, Now, TaskId},
+    task::{Location, TaskId},
 };
-
-/// How many inputs, and how many requests, are taken before what has gathered is written.
-const INPUTS_A_TURN: usize = 1024;
 
 /// What a start needs to know.
 #[derive(Debug, Clone)]
@@ -107,7 +104,7 @@ pub struct Running {
     mailbox: Arc<Mailbox>,
     closed: Receiver<()>,
     signs: Arc<Signs>,
-    engine: JoinHandle<()>,
+    engine: [JoinHandle<()>; 2],
     clock_watch: ClockWatch,
     // Held until everything above has ended.
     _lock: Lock,
@@ -159,11 +156,12 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     let (closing, closed) = bounded(1);
     let events = Arc::new(EventLog::new(entropy()() as u32));
     let signs = Arc::new(Signs::default());
+    let journal = Arc::new(Mutex::new(Journal::new(Arc::clone(&latched), start.boot)));
     let hands = Hands::start(
         &latched,
         &real,
         &spool,
-        &start,
+        &journal,
         settings.durability,
         &mailbox,
     )?;
@@ -186,22 +184,27 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     ));
     let clock_watch = ClockWatch::start(Arc::clone(&mailbox))?;
     let (tell_opened, opened) = bounded(1);
-    let driver = Driver {
-        engine,
-        opened: Some(tell_opened),
-        mailbox: Open(Arc::clone(&mailbox)),
-        taken: VecDeque::new(),
-        watcher,
-        callers: HashMap::default(),
-        hands,
-        events,
-        listening: false,
-        has_told: false,
-        signs: Arc::clone(&signs),
-        closing,
-        disk: real,
-    };
-    let thread = thread("engine", move || driver.run())?;
+    let desk = Desk::new(
+        Driver {
+            engine,
+            opened: Some(tell_opened),
+            mailbox: Arc::clone(&mailbox),
+            taken: VecDeque::new(),
+            watcher,
+            callers: HashMap::default(),
+            hands,
+            events,
+            listening: false,
+            has_told: false,
+            signs: Arc::clone(&signs),
+            closing,
+            disk: real,
+            group: None,
+            out: Vec::new(),
+        },
+        journal,
+    );
+    let engine = [desk.start()?, desk.start()?];
     // Ready when the journal has somewhere to write, or is known to have no room.
     if opened.recv().is_err() {
         tracing::error!("the engine's thread has ended");
@@ -212,7 +215,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
         mailbox,
         closed,
         signs,
-        engine: thread,
+        engine,
         clock_watch,
         _lock: lock,
     })
@@ -288,7 +291,8 @@ impl Running {
             tracing::info!("stopping with file changes that the next start will make");
         }
         self.tell(Post::End);
-        if self.engine.join().is_err() {
+        let ends = self.engine.map(JoinHandle::join);
+        if ends.iter().any(Result::is_err) {
             tracing::error!("the engine's thread panicked");
             return Some("the engine's thread panicked".into());
         }
@@ -300,187 +304,6 @@ impl Running {
         if !self.mailbox.post(post) {
             tracing::error!("the engine's thread is gone");
         }
-    }
-}
-
-/// A mailbox that is closed when the thread ends, however it ends.
-struct Open(Arc<Mailbox>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-/// The engine's thread.
-struct Driver {
-    engine: Engine,
-    /// To be told when the first segment is there, or refused.
-    opened: Option<Sender<()>>,
-    // Dropped before the watcher, whose thread may wait for room in it.
-    mailbox: Open,
-    /// What was taken from it and is not yet told to the engine.
-    taken: VecDeque<Post>,
-    watcher: Watcher,
-    callers: HashMap<Ticket, Caller, RandomState>,
-    hands: Hands,
-    events: Arc<EventLog>,
-    /// Whether the engine makes events.
-    listening: bool,
-    /// Whether events were kept that listeners have not heard of.
-    has_told: bool,
-    signs: Arc<Signs>,
-    closing: Sender<()>,
-    disk: Arc<RealDisk>,
-}
-
-impl Driver {
-    fn run(mut self) {
-        let mut out = Vec::new();
-        let now = clock::now();
-        self.engine.step(now, Input::Flush, &mut out);
-        if !out
-            .iter()
-            .any(|output| matches!(output, Output::MakeSegment(_)))
-        {
-            self.tell_opened();
-        }
-        self.carry_out(now, &mut out);
-        let mut going = true;
-        while going {
-            going = self.turn(&mut out);
-            self.signs.turns.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes one thing that happened. Gives whether to go on.
-    fn take(&mut self, now: Now, post: Post, out: &mut Vec<Output>) -> bool {
-        let input = match post {
-            Post::End => return false,
-            Post::Input(input) => input,
-            Post::Request(ticket, request, caller) => {
-                self.callers.insert(ticket, caller);
-                Input::Request(ticket, request)
-            }
-        };
-        match &input {
-            Input::Withdrawn(ticket) => drop(self.callers.remove(ticket)),
-            Input::SegmentMade(..) | Input::SegmentFailed(_) => self.tell_opened(),
-            _ => {}
-        }
-        self.engine.step(now, input, out);
-        true
-    }
-
-    fn tell_opened(&mut self) {
-        if let Some(opened) = self.opened.take()
-            && opened.send(()).is_err()
-        {
-            tracing::debug!("nobody waits for the start any more");
-        }
-    }
-
-    /// Sleeps until something happens or is due, then takes all that has happened. Gives whether to go on.
-    ///
-    /// While a group is being written no answer can go out, so callers don't wake the thread then: what they ask gathers, and
-    /// is taken in one go when the group is written. A wake-up for each request costs more than the request.
-    fn turn(&mut self, out: &mut Vec<Output>) -> bool {
-        let now = clock::now();
-        let left = self
-            .engine
-            .next_wake(now)
-            .map(|wake| Duration::from_nanos(wake.0.saturating_sub(now.tick.0)));
-        let want = if self.engine.is_writing() {
-            For::Inputs
-        } else {
-            For::All
-        };
-        let mut taken = std::mem::take(&mut self.taken);
-        self.mailbox.0.take(want, left, INPUTS_A_TURN, &mut taken);
-        let now = clock::now();
-        // After the taking: who asked after it began to listen hears of what it asked.
-        if self.listening != self.events.wanted() {
-            self.listening = !self.listening;
-            self.engine.step(now, Input::Listening(self.listening), out);
-        }
-        for post in taken.drain(..) {
-            if !self.take(now, post, out) {
-                return false;
-            }
-        }
-        self.taken = taken;
-        self.engine.step(now, Input::Flush, out);
-        self.carry_out(now, out);
-        true
-    }
-
-    /// Does what the engine says, until it says nothing more.
-    fn carry_out(&mut self, now: Now, out: &mut Vec<Output>) {
-        while !out.is_empty() {
-            let mut inputs = Vec::new();
-            for output in out.drain(..) {
-                inputs.extend(self.one(now, output));
-            }
-            let fed_back = !inputs.is_empty();
-            for input in inputs {
-                self.engine.step(now, input, out);
-            }
-            // What was given back is to be written, and may be what a waiting claim waits for.
-            if fed_back || !out.is_empty() {
-                self.engine.step(now, Input::Flush, out);
-            }
-        }
-        if self.has_told {
-            self.has_told = false;
-            self.events.wake();
-        }
-    }
-
-    fn one(&mut self, now: Now, output: Output) -> Option<Input> {
-        match output {
-            Output::Reply(ticket, result) => return self.answer(ticket, result),
-            Output::Event(event) => {
-                self.events.publish(now.tick, event);
-                self.has_told = true;
-            }
-            Output::Write(group) => self.hands.journal(JournalWork::Write(group)),
-            Output::MakeSegment(segment) => self.hands.segment(segment),
-            Output::Checkpoint(checkpoint) => self.hands.checkpoint(checkpoint),
-            Output::Files(work) => self.hands.files(FilesWork::Change(work)),
-            Output::Reject { path, reason } => self.hands.files(FilesWork::Reject(path, reason)),
-            Output::PurgeDone(before) => self.hands.files(FilesWork::PurgeDone(before)),
-            Output::Load(places) => self.hands.load(LoadWork::Load(places)),
-            Output::ListRejected(ticket, limit) => {
-                self.hands.load(LoadWork::ListRejected(ticket, limit));
-            }
-            Output::Inspect(places) => self.watcher.inspect(places),
-            Output::Confirm(places) => self.watcher.confirm(places),
-            Output::Rescan => self.watcher.rescan(),
-            Output::Fault(text) => self.signs.fail(text),
-            Output::Closed => {
-                // Whoever waits has room for one; one that does not wait any more needs none.
-                if self.closing.try_send(()).is_err() {
-                    tracing::debug!("nobody waits for the end any more");
-                }
-            }
-        }
-        None
-    }
-
-    fn answer(
-        &mut self,
-        ticket: Ticket,
-        mut result: crate::backend::Answer<Response>,
-    ) -> Option<Input> {
-        if let Ok(Response::Status(status)) = &mut result {
-            status.disk = self.disk.space().ok();
-        }
-        let caller = self.callers.remove(&ticket);
-        let unsent = match caller {
-            Some(caller) => caller.send(result).err()?,
-            None => result,
-        };
-        undelivered(unsent)
     }
 }
 

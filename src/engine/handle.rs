@@ -17,7 +17,7 @@ use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
         Failure, Fault, Health, HistoryView, Listeners, Page, PageQuery, QueueView, RejectedView,
-        StatusView, SubmitOutcome, TaskView, WorkerView,
+        Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     store::LiveDropLimits,
     task::{Millis, NewTask, Payload, QueueName, Refusal, Span, State, TaskId, Token, WallMillis},
@@ -345,6 +345,10 @@ impl Backend for Handle {
             Response::Rejected(rejected) => Ok(rejected),
             _ => Err(odd()),
         }
+    }
+
+    async fn settle_rejected(&self, name: String, how: Settlement) -> Answer<()> {
+        self.ask_done(Request::SettleRejected(name, how)).await
     }
 
     async fn rescan(&self) -> Answer<()> {

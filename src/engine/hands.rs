@@ -1,30 +1,32 @@
 //! [`Hands`]: the threads that do to the disk what the engine says, and tell it what came of it.
 
-use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
-
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use super::{
     Durability, clock,
     driver::{OpenError, thread},
     handle::Post,
     io::{Failed, FileWork, Input, Ticket},
+    line::{Giver, NoOrder, Taker, line},
     mailbox::Mailbox,
 };
 use crate::{
+    backend::{Error, Fault, Settlement},
     store::{
-        Checkpoint, DiskError, Group, Journal, JournalStart, Latched, LatchedFile, LoadError,
-        MadeSegment, NewSegment, RealDisk, RealFile, Seq, Spool, reject, rejected, shown,
+        Checkpoint, DiskError, Group, Journal, Latched, LoadError, NewSegment, RealDisk, Seq,
+        Spool, discard, reject, rejected, shown, take_back,
     },
-    task::{Location, NewTask, RejectedView, TaskId, Tick, WallMillis},
+    task::{Location, Millis, NewTask, Refusal, RejectedView, TaskId, Tick, WallMillis},
 };
 
-#[derive(Debug)]
-pub(super) enum JournalWork {
-    Write(Group),
-    Adopt(MadeSegment<LatchedFile<RealFile>>),
-    Forget(Vec<u64>),
-}
+/// The journal, shared by whoever writes a group, makes a segment, or forgets some. Held as long as a write takes: nothing that
+/// must not wait for the disk may want it.
+pub(super) type SharedJournal = Arc<Mutex<Journal<Latched<RealDisk>>>>;
 
 #[derive(Debug)]
 pub(super) enum FilesWork {
@@ -37,16 +39,17 @@ pub(super) enum FilesWork {
 pub(super) enum LoadWork {
     Load(Vec<(TaskId, Location)>),
     ListRejected(Ticket, usize),
+    SettleRejected(Ticket, String, Settlement),
 }
 
 /// The threads that do what the engine says. Each ends when its orders end.
 #[derive(Debug)]
 pub(super) struct Hands {
-    journal: Option<Sender<JournalWork>>,
-    segments: Option<Sender<NewSegment>>,
-    checkpoint: Option<Sender<Checkpoint>>,
-    files: Option<Sender<FilesWork>>,
-    load: Option<Sender<LoadWork>>,
+    journal: Option<Giver<(Seq, Tick)>>,
+    segments: Option<Giver<NewSegment>>,
+    checkpoint: Option<Giver<Checkpoint>>,
+    files: Option<Giver<FilesWork>>,
+    load: Option<Giver<LoadWork>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -55,41 +58,52 @@ impl Hands {
         latched: &Arc<Latched<RealDisk>>,
         real: &Arc<RealDisk>,
         spool: &Arc<Spool<RealDisk>>,
-        start: &JournalStart,
+        journal: &SharedJournal,
         durability: Durability,
         mailbox: &Arc<Mailbox>,
     ) -> Result<Self, OpenError> {
-        let (journal, orders) = unbounded();
-        let hand = JournalHand {
-            journal: Journal::new(Arc::clone(latched), start.boot),
-            durability,
-            mailbox: Arc::clone(mailbox),
+        let mut threads = Vec::new();
+        let syncs = if durability == Durability::Sync {
+            None
+        } else {
+            let (syncs, orders) = line();
+            let hand = SyncHand {
+                journal: Arc::clone(journal),
+                durability,
+                mailbox: Arc::clone(mailbox),
+            };
+            threads.push(thread("journal", move || hand.run(&orders))?);
+            Some(syncs)
         };
-        let journal_thread = thread("journal", move || hand.run(&orders))?;
 
-        let (segments, orders) = unbounded::<NewSegment>();
-        let maker = Journal::new(Arc::clone(latched), start.boot);
-        let (tell, adopt) = (Arc::clone(mailbox), journal.clone());
+        let boot = in_journal(journal).boot();
+        let (segments, orders) = line::<NewSegment>();
+        let maker = Journal::new(Arc::clone(latched), boot);
+        let (tell, adopt) = (Arc::clone(mailbox), Arc::clone(journal));
         let segments_thread = thread("segments", move || {
-            for order in orders {
-                make_segment(&maker, &order, &adopt, &tell);
+            SegmentHand {
+                maker,
+                orders,
+                adopt,
+                mailbox: tell,
             }
+            .run();
         })?;
 
-        let (checkpoint, orders) = unbounded::<Checkpoint>();
-        let mut writer = Journal::new(Arc::clone(latched), start.boot);
-        let (tell, forget) = (Arc::clone(mailbox), journal.clone());
+        let (checkpoint, orders) = line::<Checkpoint>();
+        let mut writer = Journal::new(Arc::clone(latched), boot);
+        let (tell, forget) = (Arc::clone(mailbox), Arc::clone(journal));
         let checkpoint_thread = thread("checkpoint", move || {
             for order in orders {
                 let result = writer.checkpoint(&order).map_err(failed);
                 if result.is_ok() {
-                    send(&forget, JournalWork::Forget(order.delete));
+                    in_journal(&forget).forget(&order.delete);
                 }
                 post(&tell, Post::Input(Input::CheckpointDone(result)));
             }
         })?;
 
-        let (files, orders) = unbounded();
+        let (files, orders) = line();
         let (tell, hand, disk) = (Arc::clone(mailbox), Arc::clone(spool), Arc::clone(real));
         let files_thread = thread("files", move || {
             give_way();
@@ -98,22 +112,21 @@ impl Hands {
             }
         })?;
 
-        let (load, orders) = unbounded();
+        let (load, orders) = line();
         let (tell, hand, disk) = (Arc::clone(mailbox), Arc::clone(spool), Arc::clone(real));
         let load_thread = thread("payloads", move || {
             for order in orders {
                 read_files(&hand, &disk, order, &tell);
             }
         })?;
-        let threads = vec![
-            journal_thread,
+        threads.extend([
             segments_thread,
             checkpoint_thread,
             files_thread,
             load_thread,
-        ];
+        ]);
         Ok(Self {
-            journal: Some(journal),
+            journal: syncs,
             segments: Some(segments),
             checkpoint: Some(checkpoint),
             files: Some(files),
@@ -122,8 +135,9 @@ impl Hands {
         })
     }
 
-    pub(super) fn journal(&self, work: JournalWork) {
-        order(self.journal.as_ref(), work);
+    /// A frame is written, and is to be synced in its time. The clock was read before it was written.
+    pub(super) fn sync(&self, seq: Seq, since: Tick) {
+        order(self.journal.as_ref(), (seq, since));
     }
 
     pub(super) fn segment(&self, work: NewSegment) {
@@ -146,7 +160,6 @@ impl Hands {
 impl Drop for Hands {
     /// Ends the threads, each after what it was told to do.
     fn drop(&mut self) {
-        // These two give orders to the journal's hand, so they end first.
         self.segments = None;
         self.checkpoint = None;
         self.files = None;
@@ -160,15 +173,15 @@ impl Drop for Hands {
     }
 }
 
-fn order<T>(hand: Option<&Sender<T>>, work: T) {
+fn order<T>(hand: Option<&Giver<T>>, work: T) {
     if let Some(hand) = hand {
         send(hand, work);
     }
 }
 
 /// Sends to another of the engine's threads. One that is gone has panicked, or the engine has ended: then nobody waits.
-pub(super) fn send<T>(to: &Sender<T>, what: T) {
-    if to.send(what).is_err() {
+pub(super) fn send<T>(to: &Giver<T>, what: T) {
+    if to.give(what).is_err() {
         tracing::debug!("another of the engine's threads has ended");
     }
 }
@@ -211,14 +224,19 @@ pub(super) fn post(to: &Mailbox, what: Post) {
     }
 }
 
-struct JournalHand {
-    journal: Journal<Latched<RealDisk>>,
+pub(super) fn in_journal(journal: &SharedJournal) -> MutexGuard<'_, Journal<Latched<RealDisk>>> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The hand that syncs, where syncs come on their own time.
+struct SyncHand {
+    journal: SharedJournal,
     durability: Durability,
     mailbox: Arc<Mailbox>,
 }
 
-impl JournalHand {
-    fn run(mut self, orders: &Receiver<JournalWork>) {
+impl SyncHand {
+    fn run(self, orders: &Taker<(Seq, Tick)>) {
         let mut behind = Behind::default();
         loop {
             let due = behind.due(self.durability);
@@ -226,57 +244,34 @@ impl JournalHand {
                 due.map(|due| Duration::from_nanos(due.0.saturating_sub(clock::now().tick.0)));
             // Also while orders keep coming.
             if left == Some(Duration::ZERO) {
-                self.sync(&mut behind);
+                self.sync(behind.take());
                 continue;
             }
-            let next = match left {
-                Some(left) => orders.recv_timeout(left),
-                None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match next {
-                Ok(work) => {
-                    // The clock is read before the write: what is written is answered after it.
-                    let now = clock::now().tick;
-                    if let Some(seq) = self.one(work) {
-                        behind.written(seq, now);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.sync(&mut behind),
+            match orders.wait(left) {
+                Ok((seq, since)) => behind.written(seq, since),
+                Err(NoOrder::Yet) => {}
+                // At the end also what is written and was not told here any more.
+                Err(NoOrder::Ever) => return self.sync(behind.take()),
             }
         }
     }
 
-    /// Does one thing. Gives the frame that still needs a sync.
-    fn one(&mut self, work: JournalWork) -> Option<Seq> {
-        let input = match work {
-            JournalWork::Forget(numbers) => {
-                self.journal.forget(&numbers);
-                return None;
-            }
-            JournalWork::Adopt(made) => {
-                self.journal.adopt(made);
-                return None;
-            }
-            JournalWork::Write(group) => match self.journal.write(&group) {
-                Ok(()) => {
-                    post(&self.mailbox, Post::Input(Input::Written(group.seq)));
-                    return (!group.sync).then_some(group.seq);
-                }
-                Err(error) => Input::WriteFailed(text(&error)),
-            },
+    fn sync(&self, seq: Option<Seq>) {
+        let synced = in_journal(&self.journal).sync();
+        let input = match (synced, seq) {
+            (Ok(()), Some(seq)) => Input::Durable(seq),
+            (Ok(()), None) => return,
+            (Err(error), _) => Input::WriteFailed(text(&error)),
         };
         post(&self.mailbox, Post::Input(input));
-        None
     }
+}
 
-    fn sync(&mut self, behind: &mut Behind) {
-        let Some(seq) = behind.take() else { return };
-        let input = match self.journal.sync() {
-            Ok(()) => Input::Durable(seq),
-            Err(error) => Input::WriteFailed(text(&error)),
-        };
-        post(&self.mailbox, Post::Input(input));
+/// Writes a group. Gives what the engine is to be told, and whether the frame still needs a sync.
+pub(super) fn write_group(journal: &SharedJournal, group: &Group) -> (Input, bool) {
+    match in_journal(journal).write(group) {
+        Ok(()) => (Input::Written(group.seq), !group.sync),
+        Err(error) => (Input::WriteFailed(text(&error)), false),
     }
 }
 
@@ -291,22 +286,60 @@ fn give_way() {
     }
 }
 
-/// Makes a segment: the journal's hand has it before the engine knows, so before anything is to be written to it.
-fn make_segment(
-    maker: &Journal<Latched<RealDisk>>,
-    new: &NewSegment,
-    adopt: &Sender<JournalWork>,
-    tell: &Mailbox,
-) {
-    let input = match maker.prepare(new) {
-        Ok(made) => {
-            let bytes = made.bytes;
-            send(adopt, JournalWork::Adopt(made));
-            Input::SegmentMade(new.number, bytes)
+/// Where segments are needed no more often than this, one is made in pieces with pauses.
+const SLOW: Millis = Millis(100);
+/// How long the disk is left to the journal between two pieces of the next segment: a few times what a piece takes, so that no
+/// group stands behind more than one.
+const BETWEEN_PIECES: Duration = Duration::from_millis(8);
+
+/// The hand that makes segments.
+struct SegmentHand {
+    maker: Journal<Latched<RealDisk>>,
+    orders: Taker<NewSegment>,
+    adopt: SharedJournal,
+    mailbox: Arc<Mailbox>,
+}
+
+impl SegmentHand {
+    fn run(self) {
+        let mut last: Option<Tick> = None;
+        let mut early = None;
+        while let Some(order) = early.take().or_else(|| self.orders.wait(None).ok()) {
+            let now = clock::now().tick;
+            let has_time = last.is_some_and(|last| now.since(last) > SLOW);
+            last = Some(now);
+            early = self.make(&order, has_time);
         }
-        Err(error) => Input::SegmentFailed(failed(error)),
-    };
-    post(tell, Post::Input(input));
+    }
+
+    /// Makes a segment: the journal has it before the engine knows, so before anything is to be written to it. Gives the order that
+    /// came meanwhile, which ends the pauses, as the end of all orders does.
+    fn make(&self, new: &NewSegment, mut has_time: bool) -> Option<NewSegment> {
+        let mut early = None;
+        let mut between = || {
+            if !has_time {
+                return;
+            }
+            match self.orders.wait(Some(BETWEEN_PIECES)) {
+                Err(NoOrder::Yet) => {}
+                Err(NoOrder::Ever) => has_time = false,
+                Ok(order) => {
+                    has_time = false;
+                    early = Some(order);
+                }
+            }
+        };
+        let input = match self.maker.prepare(new, &mut between) {
+            Ok(made) => {
+                let bytes = made.bytes;
+                in_journal(&self.adopt).adopt(made);
+                Input::SegmentMade(new.number, bytes)
+            }
+            Err(error) => Input::SegmentFailed(failed(error)),
+        };
+        post(&self.mailbox, Post::Input(input));
+        early
+    }
 }
 
 fn text(error: &DiskError) -> Arc<str> {
@@ -373,8 +406,31 @@ fn read_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: LoadWork, tell: &M
                 list.map(|files| files.into_iter().map(rejected_view).collect()),
             )
         }
+        LoadWork::SettleRejected(ticket, name, how) => {
+            Input::RejectedSettled(ticket, settle_rejected(disk, &name, how))
+        }
     };
     post(tell, Post::Input(input));
+}
+
+fn settle_rejected(disk: &RealDisk, name: &str, how: Settlement) -> Result<(), Error> {
+    let settled = match how {
+        Settlement::Retry => take_back(disk, name),
+        Settlement::Discard => discard(disk, name),
+    };
+    match settled {
+        Ok(true) => {
+            tracing::info!(file = name, how = ?how, "a rejected file was settled");
+            Ok(())
+        }
+        Ok(false) => Err(Refusal::invalid("name", "no rejected file is called so").into()),
+        Err(error) if error.is_taken() => Err(Refusal::invalid(
+            "name",
+            "a file of this name lies in the task directory: rename one of them",
+        )
+        .into()),
+        Err(error) => Err(Error::Fault(Fault(text(&error)))),
+    }
 }
 
 fn rejected_view(file: crate::store::RejectedFile) -> RejectedView {
@@ -384,6 +440,7 @@ fn rejected_view(file: crate::store::RejectedFile) -> RejectedView {
         size: file.size,
         modified: file.modified,
         moved: true,
+        beginning: file.beginning,
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{
     store::{Checkpoint, FileOp, Group, LoadError, NewSegment, Seq, Sighting},
     task::{
         Change, ClaimAnswer, ClaimRequest, Event, Failure, HistoryView, Location, Millis, NewTask,
-        Page, PageQuery, Payload, QueueName, QueueView, RejectedView, Span, State, StatusView,
-        SubmitOutcome, TaskId, TaskView, Token, WallMillis, WorkerView,
+        Page, PageQuery, Payload, QueueName, QueueView, RejectedView, Settlement, Span, State,
+        StatusView, SubmitOutcome, TaskId, TaskView, Token, WallMillis, WorkerView,
     },
 };
 
@@ -61,6 +61,8 @@ pub enum Request {
     PurgeSome(Option<QueueName>, State),
     /// Show rejected files.
     Rejected(usize),
+    /// Take a rejected file back, or delete it.
+    SettleRejected(String, Settlement),
     /// Look through the task directory.
     Rescan,
     /// Write a checkpoint.
@@ -136,6 +138,8 @@ pub enum Input {
     Sighting(Sighting),
     /// A list of rejected files was made.
     RejectedListed(Ticket, Result<Vec<RejectedView>, Arc<str>>),
+    /// A rejected file was settled, or not.
+    RejectedSettled(Ticket, Result<(), Error>),
     /// Some settings are others from now on.
     Live(Box<super::Live>),
     /// Whether anybody listens to events.
@@ -187,6 +191,8 @@ pub enum Output {
     },
     /// List rejected files.
     ListRejected(Ticket, usize),
+    /// Settle a rejected file.
+    SettleRejected(Ticket, String, Settlement),
     /// Remove done tasks' files that were written before this.
     PurgeDone(WallMillis),
     /// Writes have stopped, for this reason.

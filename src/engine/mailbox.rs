@@ -1,9 +1,12 @@
-//! [`Mailbox`]: how the engine's thread is told things, and how it sleeps.
+//! [`Mailbox`]: how the engine's threads are told things, and how the one that waits sleeps.
 //!
-//! Two lines, one of inputs and one of what callers ask, because the thread sometimes waits for the first alone. A channel of
-//! a library would do but for two things: the thread can't be left asleep by one of two channels without a wake-up for each
+//! Two lines, one of inputs and one of what callers ask, because sometimes the first alone is waited for. A channel of
+//! a library would do but for two things: nobody can be left asleep by one of two channels without a wake-up for each
 //! message, and those at hand yield the processor several times before they sleep, which under load costs more than the
 //! sleep. Here a sender takes a lock for as long as a push takes, and wakes the thread only when it sleeps and wants that line.
+//!
+//! At most one thread sleeps here at a time. What it sleeps for, and until when, is said by whoever led the engine last
+//! ([`Mailbox::expect`]), which may be another thread, and may be said while it sleeps.
 
 use std::{
     collections::VecDeque,
@@ -11,12 +14,13 @@ use std::{
     time::Duration,
 };
 
-use super::handle::Post;
+use super::{clock, handle::Post};
+use crate::task::Tick;
 
 /// How many posts each line holds: beyond that callers are told to come again, and others wait.
 const MOST: usize = 65_536;
 
-/// What the thread sleeps for.
+/// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum For {
     /// Inputs alone.
@@ -34,25 +38,53 @@ pub(super) enum Refused {
     Closed,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lines {
     inputs: VecDeque<Post>,
     asks: VecDeque<Post>,
-    /// What the thread sleeps for, while it sleeps.
-    asleep: Option<For>,
+    want: For,
+    /// When there is something to do even if nothing comes.
+    until: Option<Tick>,
+    /// A thread sleeps, and was not woken yet.
+    asleep: bool,
     /// How many wait for room among the inputs.
     pushing: usize,
     closed: bool,
 }
 
+impl Lines {
+    fn is_idle(&self) -> bool {
+        self.inputs.is_empty() && (self.want == For::Inputs || self.asks.is_empty())
+    }
+}
+
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mailbox {
     lines: Mutex<Lines>,
     /// Something came that the sleeping thread wants.
     came: Condvar,
     /// There is room among the inputs.
     room: Condvar,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        let lines = Lines {
+            inputs: VecDeque::new(),
+            asks: VecDeque::new(),
+            want: For::All,
+            until: None,
+            asleep: false,
+            pushing: 0,
+            closed: false,
+        };
+        Self {
+            lines: Mutex::new(lines),
+            came: Condvar::new(),
+            room: Condvar::new(),
+        }
+    }
 }
 
 impl Mailbox {
@@ -71,7 +103,7 @@ impl Mailbox {
             return false;
         }
         lines.inputs.push_back(post);
-        self.wake(lines, For::Inputs);
+        self.wake(lines);
         true
     }
 
@@ -85,7 +117,7 @@ impl Mailbox {
             return Err(Refused::Full(Box::new(post)));
         }
         lines.inputs.push_back(post);
-        self.wake(lines, For::Inputs);
+        self.wake(lines);
         Ok(())
     }
 
@@ -99,41 +131,60 @@ impl Mailbox {
             return Err(Refused::Full(Box::new(post)));
         }
         lines.asks.push_back(post);
-        self.wake(lines, For::All);
+        self.wake(lines);
         Ok(())
     }
 
-    /// Takes at most `most` of each line, inputs first, into `taken`. Where nothing is there that is wanted, sleeps until
-    /// something is, or for `left`.
-    pub(super) fn take(
-        &self,
-        want: For,
-        left: Option<Duration>,
-        most: usize,
-        taken: &mut VecDeque<Post>,
-    ) {
+    /// Sleeps until something is there that is [expected](Self::expect), or until the time for it. Gives whether more will
+    /// come: not when it is closed.
+    pub(super) fn wait(&self) -> bool {
         let mut lines = self.lines();
-        // Asks that are there are always taken: it is only not slept for them.
-        if lines.inputs.is_empty() && lines.asks.is_empty() {
-            lines.asleep = Some(want);
-            let idle = |lines: &mut Lines| {
-                lines.inputs.is_empty() && (want == For::Inputs || lines.asks.is_empty())
-            };
-            lines = match left {
+        while lines.is_idle() && !lines.closed {
+            let left = lines
+                .until
+                .map(|until| until.0.saturating_sub(clock::now().tick.0));
+            if left == Some(0) {
+                break;
+            }
+            lines.asleep = true;
+            lines = match left.map(Duration::from_nanos) {
                 None => self
                     .came
-                    .wait_while(lines, idle)
+                    .wait(lines)
                     .unwrap_or_else(PoisonError::into_inner),
                 Some(left) => {
-                    let (lines, _) = self
-                        .came
-                        .wait_timeout_while(lines, left, idle)
-                        .unwrap_or_else(PoisonError::into_inner);
-                    lines
+                    let waited = self.came.wait_timeout(lines, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            lines.asleep = None;
+            lines.asleep = false;
         }
+        !lines.closed
+    }
+
+    /// Says what to wait for from now on, and until when.
+    pub(super) fn expect(&self, want: For, until: Option<Tick>) {
+        let mut lines = self.lines();
+        let sooner = match (until, lines.until) {
+            (Some(until), Some(before)) => until < before,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        lines.want = want;
+        lines.until = until;
+        // One that sleeps longer than it should looks again; one that wakes too early does so by itself.
+        if lines.asleep && sooner {
+            lines.asleep = false;
+            drop(lines);
+            self.came.notify_one();
+        } else {
+            self.wake(lines);
+        }
+    }
+
+    /// Takes at most `most` of each line, inputs first, into `taken`; asks also where only inputs are waited for.
+    pub(super) fn take(&self, most: usize, taken: &mut VecDeque<Post>) {
+        let mut lines = self.lines();
         let inputs = lines.inputs.len().min(most);
         taken.extend(lines.inputs.drain(..inputs));
         let asks = lines.asks.len().min(most);
@@ -143,7 +194,7 @@ impl Mailbox {
         }
     }
 
-    /// The thread ends: nothing is taken any more, and what was not is dropped.
+    /// The engine ends: nothing is taken any more, and what was not is dropped.
     pub(super) fn close(&self) {
         let mut lines = self.lines();
         lines.closed = true;
@@ -152,20 +203,16 @@ impl Mailbox {
             std::mem::take(&mut lines.asks),
         );
         self.room.notify_all();
+        self.came.notify_all();
         drop(lines);
         // Those who wait for an answer hear of it by the drop, which may come back here.
         drop(left);
     }
 
-    /// Wakes the thread, if it sleeps for a line like this, once.
-    fn wake(&self, mut lines: MutexGuard<'_, Lines>, line: For) {
-        let wanted = match lines.asleep {
-            None => false,
-            Some(For::All) => true,
-            Some(For::Inputs) => line == For::Inputs,
-        };
-        if wanted {
-            lines.asleep = None;
+    /// Wakes the thread, if it sleeps and there is what is waited for, once.
+    fn wake(&self, mut lines: MutexGuard<'_, Lines>) {
+        if lines.asleep && !lines.is_idle() {
+            lines.asleep = false;
             drop(lines);
             self.came.notify_one();
         }
@@ -189,22 +236,57 @@ mod tests {
         Post::Input(Input::Withdrawn(Ticket(number)))
     }
 
+    fn wait_until_asleep(mailbox: &Mailbox) {
+        while !mailbox.lines().asleep {
+            std::thread::yield_now();
+        }
+    }
+
+    fn count(mailbox: &Mailbox, most: usize) -> usize {
+        let mut taken = VecDeque::new();
+        mailbox.take(most, &mut taken);
+        taken.len()
+    }
+
     #[test]
-    fn who_sleeps_for_inputs_is_woken_by_one_and_takes_what_was_asked_meanwhile() {
+    fn who_waits_for_inputs_is_woken_by_one_and_takes_what_was_asked_meanwhile() {
         let mailbox = Mailbox::default();
+        mailbox.expect(For::Inputs, None);
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
-                let mut taken = VecDeque::new();
-                mailbox.take(For::Inputs, None, 100, &mut taken);
-                taken.len()
+                assert!(mailbox.wait());
+                count(&mailbox, 100)
             });
-            while mailbox.lines().asleep.is_none() {
-                std::thread::yield_now();
-            }
+            wait_until_asleep(&mailbox);
             mailbox.ask(gone(1)).unwrap();
-            assert_eq!(mailbox.lines().asleep, Some(For::Inputs));
+            assert!(mailbox.lines().asleep, "what is asked wakes nobody");
             mailbox.try_post(flush()).unwrap();
             assert_eq!(sleeper.join().unwrap(), 2);
+        });
+    }
+
+    #[test]
+    fn who_waits_is_woken_when_another_expects_what_is_there_already() {
+        let mailbox = Mailbox::default();
+        mailbox.expect(For::Inputs, None);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| mailbox.wait());
+            wait_until_asleep(&mailbox);
+            mailbox.ask(gone(1)).unwrap();
+            mailbox.expect(For::All, None);
+            assert!(sleeper.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn who_waits_for_long_is_woken_when_the_time_comes_forward() {
+        let mailbox = Mailbox::default();
+        mailbox.expect(For::All, None);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| mailbox.wait());
+            wait_until_asleep(&mailbox);
+            mailbox.expect(For::All, Some(clock::now().tick));
+            assert!(sleeper.join().unwrap());
         });
     }
 
@@ -222,21 +304,21 @@ mod tests {
             while mailbox.lines().pushing == 0 {
                 std::thread::yield_now();
             }
-            let mut taken = VecDeque::new();
-            mailbox.take(For::All, None, 10, &mut taken);
-            assert_eq!(taken.len(), 20);
+            assert_eq!(count(&mailbox, 10), 20);
             assert!(pusher.join().unwrap());
         });
     }
 
     #[test]
-    fn time_ends_a_sleep_and_a_closed_box_takes_nothing() {
+    fn a_closed_box_takes_nothing_and_wakes_who_waits() {
         let mailbox = Mailbox::default();
-        let mut taken = VecDeque::new();
-        mailbox.take(For::All, Some(Duration::from_millis(1)), 10, &mut taken);
-        assert!(taken.is_empty());
-        mailbox.close();
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| mailbox.wait());
+            wait_until_asleep(&mailbox);
+            mailbox.close();
+            assert!(!sleeper.join().unwrap());
+        });
         assert!(!mailbox.post(flush()));
-        assert!(matches!(mailbox.ask(gone(0)), Err(Refused::Closed)));
+        assert!(matches!(mailbox.ask(flush()), Err(Refused::Closed)));
     }
 }

@@ -15,6 +15,7 @@ mod claiming;
 mod claims;
 pub mod clock;
 mod clock_watch;
+mod desk;
 pub mod driver;
 mod drops;
 mod files;
@@ -22,9 +23,11 @@ mod full;
 mod handle;
 mod hands;
 mod io;
+mod line;
 mod listing;
 mod mailbox;
 mod pace;
+mod past;
 mod payloads;
 mod requests;
 mod room;
@@ -58,6 +61,7 @@ use self::{
     full::Full,
     listing::Scan,
     pace::Pace,
+    past::Past,
     payloads::Parked,
     workers::Workers,
     writing::Checkpointing,
@@ -173,6 +177,7 @@ pub struct Engine {
     bodies: Bodies,
     waiting: Waiting,
     workers: Workers,
+    past: Past,
     /// Answers and events that wait for a frame to be written.
     held: VecDeque<(Seq, Output)>,
     /// Requests that wait for payloads to be read.
@@ -260,6 +265,9 @@ impl Engine {
             Input::CheckpointDone(result) => self.checkpoint_done(now, result, out),
             Input::Sighting(sighting) => self.sighting(now, sighting, out),
             Input::RejectedListed(ticket, list) => self.rejected_listed(ticket, list, out),
+            Input::RejectedSettled(ticket, result) => {
+                out.push(Output::Reply(ticket, result.map(|()| Response::Done)));
+            }
             Input::Listening(on) => self.listening = on,
             Input::Live(live) => self.set_live(*live),
             Input::Stop => self.stop(out),

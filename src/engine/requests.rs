@@ -67,6 +67,9 @@ impl Engine {
             Request::Claim(claim) => return self.claim(now, ticket, claim, out),
             Request::Tasks(query) => return self.page(now, ticket, query, tries, out),
             Request::Rejected(limit) => return out.push(Output::ListRejected(ticket, limit)),
+            Request::SettleRejected(name, how) => {
+                return out.push(Output::SettleRejected(ticket, name, how));
+            }
             Request::Checkpoint => {
                 self.checkpoint_callers.push(ticket);
                 self.checkpoint_wanted = true;
@@ -85,7 +88,7 @@ impl Engine {
             Request::Cancel(id) => self.end(now, |engine| engine.queue.decide_cancel(id)),
             Request::Reschedule(id, change) => self.reschedule(now, id, change),
             Request::Retry(id) => self.retry(now, id),
-            Request::Task(id) => self.shown(now, id),
+            Request::Task(id) => self.shown_whole(now, id),
             Request::Queues => Ok(Response::Queues(self.queue.queue_views(now))),
             Request::Queue(name) => self
                 .queue
@@ -357,6 +360,12 @@ impl Engine {
         self.view(now, id)
             .map(|view| Response::Task(Box::new(view)))
             .ok_or(Refusal::NoSuchTask(id))
+    }
+
+    fn shown_whole(&self, now: Now, id: TaskId) -> Outcome {
+        let mut view = self.view(now, id).ok_or(Refusal::NoSuchTask(id))?;
+        view.history = self.history_of(id).map(Box::new);
+        Ok(Response::Task(Box::new(view)))
     }
 
     pub(super) fn worker_of(&self, id: TaskId) -> Option<crate::task::WorkerName> {

@@ -11,7 +11,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, full::Full,
-    pace::Pace, workers::Workers,
+    pace::Pace, past::Past, workers::Workers,
 };
 use crate::{
     defect::{Defect, planted},
@@ -59,6 +59,7 @@ impl Loader {
             bodies: Bodies::default(),
             waiting: Waiting::default(),
             workers: Workers::default(),
+            past: Past::default(),
             held: VecDeque::new(),
             parked: Vec::new(),
             roomless: VecDeque::new(),
@@ -200,6 +201,7 @@ impl Loader {
         engine.files.remember_sources();
         engine.queue.forget_counts();
         engine.workers = Workers::default();
+        engine.past.forget_times();
         // A task that only the checkpoint knows had its file on the disk; somebody removed it while no daemon ran.
         for id in std::mem::take(&mut self.unseen) {
             let leased = engine

@@ -430,6 +430,7 @@ impl Engine {
                         size: 0,
                         modified: crate::task::WallMillis(0),
                         moved: false,
+                        beginning: String::new(),
                     });
                 list.extend(left);
                 Ok(Response::Rejected(list))

@@ -8,7 +8,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::{openapi, page};
+use super::{openapi, pages};
 
 /// The methods of a path, in the order in which they are shown.
 const METHODS: [&str; 4] = ["get", "post", "patch", "delete"];
@@ -19,15 +19,13 @@ const METHODS: [&str; 4] = ["get", "post", "patch", "delete"];
     responses((status = 200, description = "A page", body = String, content_type = "text/html"))
 )]
 pub(crate) async fn show() -> Response {
-    static CONTENT: LazyLock<Markup> = LazyLock::new(|| content(&openapi::OF_TCP.document));
-    page::respond("API", &CONTENT)
+    static CONTENT: LazyLock<Markup> = LazyLock::new(|| content(&openapi::OF_TCP.value));
+    pages::respond("API", &CONTENT)
 }
 
 /// `document` as a page's content.
-pub(crate) fn content(document: &utoipa::openapi::OpenApi) -> Markup {
-    // What the description's types can't say shortly is said by its JSON form, which always exists.
-    let document = serde_json::to_value(document).unwrap_or_default();
-    let operations = operations(&document);
+pub(crate) fn content(document: &Value) -> Markup {
+    let operations = operations(document);
     html! {
         h1 { "The API" }
         (paragraphs(text(&document["info"], "description")))

@@ -58,7 +58,7 @@ const LOOKS: u32 = 256;
             description = "Begin behind this event. What is not the id of an event is answered by a reset"),
     ),
     responses(
-        (status = 200, description = "Server-sent events", body = String, content_type = "text/event-stream",
+        (status = 200, description = "Server-sent events", body = schemas::SentEvent, content_type = "text/event-stream",
             example = ": listening\nretry: 2000\nid: 5f3a9c01-41\n\nid: 5f3a9c01-42\nevent: claimed\ndata: {\"number\":42,\"at\":1800000000.25,\"kind\":\"claimed\",\"id\":\"0198c0de-7c1e-7000-8000-000000000001\",\"queue\":\"default\",\"state\":\"leased\",\"worker\":\"host:4711\",\"attempt\":1}\n\n"),
         (status = 400, description = "invalid-field, malformed-text"),
     )
@@ -106,15 +106,12 @@ impl Wanted {
             &["queue", "kind", "state", "last_event_id", "follow"],
             &["queue", "kind", "state"],
         )?;
-        let follow = match pairs.filled("follow") {
+        let follow = match pairs.get("follow") {
             None | Some("true") => true,
             Some("false") => false,
             Some(_) => return Err(Problem::invalid("follow", "not true or false")),
         };
-        let of_query = pairs
-            .filled("last_event_id")
-            .map(EventId::parse)
-            .transpose()?;
+        let of_query = pairs.get("last_event_id").map(EventId::parse).transpose()?;
         // A browser's stream that was opened with a parameter sends it again each time; the header is newer.
         let of_header = headers
             .get("last-event-id")
@@ -165,7 +162,7 @@ fn values<T, E: Into<Problem>>(
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<Vec<T>, Problem> {
     let values = pairs
-        .all_filled(name)
+        .all(name)
         .map(parse)
         .collect::<Result<Vec<_>, _>>()
         .map_err(Into::into)?;

@@ -7,26 +7,35 @@ use std::{any::Any, net::IpAddr, sync::Arc};
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
-    http::{HeaderName, HeaderValue, Method, header},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use super::{
-    Http,
+    Clock, Http,
     problem::{self, Problem},
+    timing::{self, NO_ROUTE, Times},
 };
 
-/// Pages load nothing but their stylesheet, send forms only home, and run no script at all.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// Pages load their stylesheet, their script and their icon, send forms only home, and run nothing that stands in them.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// What a request is checked for, apart from the backend's type.
-#[derive(Debug)]
 struct Guard {
     tokens: Arc<[Box<str>]>,
     hosts: Option<Arc<[Box<str>]>>,
+    clock: Clock,
+    times: Arc<Times>,
+}
+
+impl std::fmt::Debug for Guard {
+    /// Tokens are secrets: not shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
 }
 
 /// The router with what all paths share: problem documents for unknown paths, methods and panics, the guard, and headers.
@@ -34,6 +43,8 @@ pub(crate) fn with_layers<B>(router: Router, http: &Http<B>) -> Router {
     let guard = Arc::new(Guard {
         tokens: Arc::clone(&http.tokens),
         hosts: http.hosts.clone(),
+        clock: Arc::clone(&http.clock),
+        times: Arc::clone(&http.times),
     });
     let header = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
@@ -44,7 +55,8 @@ pub(crate) fn with_layers<B>(router: Router, http: &Http<B>) -> Router {
         // The first is the outermost.
         .layer((
             header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            header(header::REFERRER_POLICY, "no-referrer"),
+            // Not `no-referrer`: browsers would then not say the origin of our own forms either.
+            header(header::REFERRER_POLICY, "same-origin"),
             header(header::CACHE_CONTROL, "no-store"),
             header(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
             CatchPanicLayer::custom(panicked),
@@ -82,10 +94,18 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
 }
 
 async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.admit(&request) {
+    let begun = (guard.clock)().tick;
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = timing::method(request.method());
+    let response = match guard.admit(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
-    }
+    };
+    let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
+    let took = (guard.clock)().tick.0.saturating_sub(begun.0);
+    let status = response.status();
+    guard.times.note(route, method, status, took / 1000);
+    response
 }
 
 impl Guard {
@@ -160,19 +180,33 @@ fn without_port(host: &str) -> &str {
 }
 
 /// A browser says whose page a request comes from; what changes something is only taken from our own. Programs don't send
-/// the header and are not asked. `GET /api/next` changes something too: it gives a lease.
+/// these headers and are not asked. `GET /api/next` changes something too: it gives a lease.
 fn admit_site(request: &Request) -> Result<(), Problem> {
     let reads = matches!(
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     ) && request.uri().path() != "/api/next";
-    let ours = request
-        .headers()
-        .get("sec-fetch-site")
-        .is_none_or(|site| site == "same-origin" || site == "none");
-    if reads || ours {
+    if reads || is_ours(request.headers()) {
         Ok(())
     } else {
         Err(problem::CROSS_SITE.problem("the request comes from a page of another site"))
     }
+}
+
+/// Whether no page of another site sent these headers. Browsers say the site (`Sec-Fetch-Site`) only to servers that they
+/// reach by https or on their own machine; to others they say the page's origin, which must then be this server's.
+fn is_ours(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site == "same-origin" || site == "none";
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        return true;
+    };
+    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+    let named = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"))
+        .map(|(_, name)| name.as_bytes());
+    named.is_some() && named == host
 }

@@ -11,6 +11,9 @@ use crate::{
     task::{Millis, Options, Payload, Refusal, TaskId, Token, seconds},
 };
 
+/// The error of an attempt whose worker named none: an empty text would look as if nothing had failed.
+const NO_REASON: &str = "failed without a reason given";
+
 /// Complete a task.
 #[utoipa::path(
     post, path = "/api/v1/tasks/{id}/complete", tag = "leases", operation_id = "complete",
@@ -62,7 +65,11 @@ pub(crate) async fn fail<B: Backend>(
     let fail: api::Fail = body::json(request, &http.limits).await?;
     let token = Token::parse(&fail.token)?;
     let failure = Failure {
-        error: fail.error,
+        error: if fail.error.is_empty() {
+            NO_REASON.to_owned()
+        } else {
+            fail.error
+        },
         retry_in: fail
             .retry_in
             .map(|secs| seconds("retry_in", secs))

@@ -6,21 +6,22 @@
 //! This floor may not know: rules of the queue (what is due, who may end what), files, the engine. A value is parsed once,
 //! by the types of `task`; every refusal becomes a problem document in one table, `problem`.
 
+mod about;
 mod answer;
 mod body;
 mod claim;
 mod docs;
 mod events;
-mod forms;
+mod exposition;
 mod guard;
 mod health;
 mod lease;
 mod lines;
 mod openapi;
 mod original;
-mod page;
 mod pages;
 mod pairs;
+mod patience;
 mod problem;
 mod process;
 mod queues;
@@ -30,6 +31,7 @@ mod task;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;
+mod timing;
 mod view;
 
 use std::{fmt, sync::Arc};
@@ -40,16 +42,18 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use about::{About, Facts};
 pub use openapi::openapi_json;
 pub use serve::{Routed, serve_tcp, serve_unix};
+pub use timing::Times;
 
 pub(crate) use answer::{Answer, json as json_answer, nothing_to_tell, ok};
 pub(crate) use body::{json, json_or_default};
 pub(crate) use docs::content as docs_content;
 pub(crate) use guard::with_layers;
 pub(crate) use openapi::{Description, of_admin as describe_admin};
-pub(crate) use page::respond as page_answer;
-pub(crate) use pairs::Pairs;
+pub(crate) use pages::respond as page_answer;
+pub(crate) use pairs::{NoQuery, Pairs};
 pub(crate) use problem::Problem;
 pub(crate) use queues::find_troubles;
 pub(crate) use view::{lease as lease_view, rejected as rejected_view, totals};
@@ -78,6 +82,10 @@ pub struct Http<B> {
     /// The names by which the server may be called (`Host`), besides `localhost` and plain addresses; `None`: any.
     /// A page of another site that points its own name at this machine (DNS rebinding) is refused by it.
     pub hosts: Option<Arc<[Box<str>]>>,
+    /// The process, as far as its pages tell of it.
+    pub about: Option<Arc<dyn About>>,
+    /// How long requests took.
+    pub times: Arc<Times>,
 }
 
 impl<B> Http<B> {
@@ -90,6 +98,8 @@ impl<B> Http<B> {
             stop,
             tokens: Arc::default(),
             hosts: None,
+            about: None,
+            times: Arc::default(),
         }
     }
 }
@@ -103,6 +113,8 @@ impl<B> Clone for Http<B> {
             stop: self.stop.clone(),
             tokens: Arc::clone(&self.tokens),
             hosts: self.hosts.clone(),
+            about: self.about.clone(),
+            times: Arc::clone(&self.times),
         }
     }
 }
@@ -156,21 +168,19 @@ pub(crate) type Shared<B> = axum::extract::State<Arc<Http<B>>>;
 /// All that is served on TCP.
 pub fn router<B: Backend>(http: Http<B>) -> Router {
     let http = Arc::new(http);
-    let pages = Router::new()
-        .route("/", get(pages::home::<B>))
-        .route("/list", get(pages::list::<B>))
-        .route("/new", post(forms::new::<B>))
-        .route("/delete", post(forms::delete::<B>))
+    let original = Router::new()
         .route(
             "/api/next",
             get(original::next::<B>).head(original::no_head),
         )
         .route("/api/complete", post(original::complete::<B>))
-        .route("/style.css", get(page::style))
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/docs", get(docs::show))
         .with_state(Arc::clone(&http));
-    with_layers(routes(&http).merge(pages), &http)
+    with_layers(
+        routes(&http).merge(original).merge(pages::routes(&http)),
+        &http,
+    )
 }
 
 /// What TCP and the admin socket have in common, without the layers of [`with_layers`].
@@ -201,6 +211,6 @@ pub(crate) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {
         .route("/metrics", get(scrape::metrics::<B>))
         .route("/healthz", get(health::alive::<B>))
         .route("/readyz", get(health::ready::<B>))
-        .route("/problems/{name}", get(page::problem))
+        .route("/problems/{name}", get(pages::problem))
         .with_state(Arc::clone(http))
 }

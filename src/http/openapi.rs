@@ -10,12 +10,14 @@ use std::sync::LazyLock;
 
 use axum::{http::StatusCode, response::Response};
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::{
     OpenApi, ToSchema,
     openapi::{
         ContentBuilder, Header, HeaderBuilder, ObjectBuilder, OpenApi as Document, Ref, RefOr,
         Response as Described, ResponseBuilder, Server,
         example::ExampleBuilder,
+        link::Link,
         path::{Operation, PathItem},
         schema::Type,
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
@@ -23,10 +25,10 @@ use utoipa::{
 };
 
 use super::{
-    answer, claim, docs, events, health, lease, original, page, problem, queues, scrape, task,
+    answer, claim, docs, events, health, lease, original, pages, problem, queues, scrape, task,
     tasks,
 };
-use crate::api;
+use crate::api::{self, schemas};
 
 /// What `POST /api/v1/tasks` takes as JSON.
 #[derive(Serialize, ToSchema)]
@@ -76,9 +78,12 @@ pub(super) enum Submitted {
         claim::claim, lease::complete, lease::fail, lease::release, lease::extend,
         queues::queues, queues::queue, queues::workers, queues::history, queues::troubles, events::events,
         scrape::metrics, health::alive, health::ready,
-        document, docs::show, page::problem,
+        document, docs::show, pages::problem,
     ),
-    components(schemas(api::Problem, api::Event, api::Reset)),
+    components(schemas(
+        api::Problem, api::Event, api::Reset, schemas::TaskId, schemas::Token, schemas::QueueName, schemas::TaskState,
+        schemas::WorkerName, schemas::UniqueKey, schemas::Cursor, schemas::EventKind, schemas::EventId, schemas::SentEvent,
+    )),
     tags(
         (name = "tasks", description = "Submitting, seeing and changing tasks"),
         (name = "leases", description = "What workers do"),
@@ -91,6 +96,7 @@ struct Common;
 #[derive(OpenApi)]
 #[openapi(
     paths(original::next, original::complete),
+    components(schemas(api::OriginalProblem, api::OriginalStatus)),
     tags((name = "original", description = "The API of the program that this one replaces, for its workers as they are")),
 )]
 struct Original;
@@ -98,7 +104,7 @@ struct Original;
 /// A description and its JSON text.
 pub(crate) struct Description {
     /// What the page of the documentation is made from.
-    pub(crate) document: Document,
+    pub(crate) value: Value,
     /// With a newline at its end.
     pub(crate) json: String,
 }
@@ -110,14 +116,68 @@ impl Description {
                 describe(operation, path, method, guarded);
             }
         }
-        let json = document.to_pretty_json().unwrap_or_else(|error| {
-            tracing::error!(%error, "the API's description has no JSON form");
-            "{}".to_owned()
-        });
+        link(&mut document);
+        // Strings, numbers and lists always have a JSON form.
+        let mut value = serde_json::to_value(&document).unwrap_or_default();
+        constrain(&mut value["components"]["schemas"]);
         Self {
-            document,
-            json: format!("{json}\n"),
+            json: format!("{value:#}\n"),
+            value,
         }
+    }
+}
+
+/// Says which operations go on with what an answer gave: a new task's id, a claimed task's id and token.
+fn link(document: &mut Document) {
+    let answer =
+        |document: &mut Document, path: &str, status: &str, names: &[&str], of_lease: bool| {
+            let operation = document
+                .paths
+                .paths
+                .get_mut(path)
+                .and_then(|entry| entry.post.as_mut());
+            let response = operation.and_then(|one| one.responses.responses.get_mut(status));
+            let Some(RefOr::T(response)) = response else {
+                return;
+            };
+            for name in names {
+                let mut link = Link::builder().operation_id(*name);
+                if of_lease {
+                    let token = json!({"token": "$response.body#/tasks/0/token"});
+                    link = link
+                        .parameter("id", "$response.body#/tasks/0/id")
+                        .request_body(Some(token));
+                } else {
+                    link = link.parameter("id", "$response.body#/id");
+                }
+                response
+                    .links
+                    .insert((*name).to_owned(), RefOr::T(link.build()));
+            }
+        };
+    let of_task = ["show", "reschedule", "cancel"];
+    answer(document, "/api/v1/tasks", "201", &of_task, false);
+    let of_lease = ["complete", "fail", "release", "extend"];
+    answer(document, "/api/v1/claim", "200", &of_lease, true);
+}
+
+/// Adds what holds between the members of an object, for which the types have no words.
+fn constrain(schemas: &mut Value) {
+    let given =
+        |name: &str, kind: &str| json!({"required": [name], "properties": {name: {"type": kind}}});
+    let (priority, exectime, delay) = (
+        given("priority", "integer"),
+        given("exectime", "integer"),
+        given("delay", "number"),
+    );
+    let not_both = json!({"allOf": [&exectime, &delay]});
+    for name in ["NewTask", "Patch"] {
+        if let Some(schema) = schemas.get_mut(name) {
+            schema["not"] = not_both.clone();
+        }
+    }
+    if let Some(schema) = schemas.get_mut("Patch") {
+        schema["anyOf"] = json!([priority, exectime, delay]);
     }
 }
 
@@ -198,7 +258,7 @@ fn describe(operation: &mut Operation, path: &str, method: &str, guarded: bool) 
             && status.starts_with(['4', '5'])
             && response.content.is_empty()
         {
-            explain(response, status);
+            explain(response, status, path);
         }
     }
 }
@@ -236,20 +296,32 @@ fn names_of(response: &Described) -> impl Iterator<Item = &str> {
 }
 
 /// Makes an error's list of names a text, examples, and headers.
-fn explain(response: &mut Described, status: &str) {
+fn explain(response: &mut Described, status: &str, path: &str) {
+    // The guard comes before the original's API, and speaks the same language everywhere.
+    let is_original =
+        matches!(path, "/api/next" | "/api/complete") && !matches!(status, "401" | "403" | "421");
     let kinds: Vec<_> = problem::ALL
         .iter()
         .filter(|kind| names_of(response).any(|name| name == kind.name))
         .collect();
     let examples = kinds.iter().map(|kind| {
-        let document = kind.problem(kind.about).into_document();
+        let problem = kind.problem(kind.about);
+        let document = if is_original {
+            serde_json::to_value(problem.original())
+        } else {
+            serde_json::to_value(problem.document())
+        };
         let example = ExampleBuilder::new()
             .summary(kind.title)
-            .value(serde_json::to_value(document).ok())
+            .value(document.ok())
             .build();
         (kind.name, example)
     });
-    let schema = Ref::from_schema_name(api::Problem::name());
+    let schema = if is_original {
+        Ref::from_schema_name(api::OriginalProblem::name())
+    } else {
+        Ref::from_schema_name(api::Problem::name())
+    };
     let content = ContentBuilder::new()
         .schema(Some(schema))
         .examples_from_iter(examples)

@@ -3,10 +3,12 @@
 //! Knows `application/x-www-form-urlencoded` (<https://url.spec.whatwg.org/#application/x-www-form-urlencoded>), not what
 //! the names mean.
 
+use axum::{extract::FromRequestParts, http::request::Parts};
+
 use super::problem::{self, Problem};
 
 /// Names and values, in the order in which they came.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Pairs(Vec<(String, String)>);
 
 impl Pairs {
@@ -61,13 +63,27 @@ impl Pairs {
             .find_map(|(one, value)| (one == name).then_some(value.as_str()))
     }
 
-    /// All values of `name` that are not blank, in their order.
-    pub(crate) fn all_filled(&self, name: &str) -> impl Iterator<Item = &str> {
+    /// All values of `name`, in their order.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0
             .iter()
             .filter(move |(one, _)| one == name)
-            .map(|(_, value)| value.trim())
-            .filter(|value| !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Refuses what [`Pairs::filled`] would pass over or trim: a form sends such, a program has made a mistake.
+    pub(crate) fn none_blank(&self) -> Result<(), Problem> {
+        match self
+            .0
+            .iter()
+            .find(|(_, value)| value.is_empty() || value.trim() != value)
+        {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::invalid(
+                name.clone(),
+                "empty, or with space around it: give a value, or leave the parameter out",
+            )),
+        }
     }
 
     /// The value of `name`, if it was given and is not blank: a form sends what was left empty as nothing between.
@@ -75,6 +91,17 @@ impl Pairs {
         self.get(name)
             .map(str::trim)
             .filter(|value| !value.is_empty())
+    }
+}
+
+/// That a request has no query string that asks for something, where none is looked at.
+pub(crate) struct NoQuery;
+
+impl<S: Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Pairs::of_query(parts.uri.query(), &[]).map(|_| Self)
     }
 }
 

@@ -147,7 +147,11 @@ impl Problem {
 
     /// The same problem in a stream: on which line, and how many tasks before it are durable.
     pub(crate) fn in_stream(mut self, line: usize, accepted: u64) -> Self {
-        self.document.detail = format!("line {line}: {}", self.document.detail);
+        let detail = &self.document.detail;
+        self.document.detail = match without_place(detail) {
+            Some((reason, column)) => format!("line {line}, column {column}: {reason}"),
+            None => format!("line {line}: {detail}"),
+        };
         self.document.line = Some(line);
         self.document.accepted = Some(accepted);
         self
@@ -173,16 +177,34 @@ impl Problem {
 
     /// The document as the original's clients expect it: the member `status` is the word `error`.
     pub(crate) fn into_original(self) -> Response {
-        let document = &*self.document;
-        let body = serde_json::json!({
-            "status": "error",
-            "type": document.kind,
-            "title": document.title,
-            "detail": document.detail,
-            "field": document.field,
-        });
-        self.respond(MEDIA_TYPE, body.to_string())
+        // A document of strings and numbers always has a JSON form.
+        let body = serde_json::to_vec(&self.original()).unwrap_or_default();
+        self.respond(MEDIA_TYPE, body)
     }
+
+    /// The same as a document.
+    pub(crate) fn original(&self) -> api::OriginalProblem {
+        let document = &*self.document;
+        api::OriginalProblem {
+            status: api::OriginalStatus::Error,
+            kind: document.kind.clone(),
+            title: document.title.clone(),
+            detail: document.detail.clone(),
+            field: document.field.clone(),
+            line: document.line,
+            column: document.column,
+        }
+    }
+}
+
+/// The detail of what is wrong in a text of one line, without the place at its end, and the column of that place.
+fn without_place(detail: &str) -> Option<(&str, &str)> {
+    let (reason, column) = match detail.strip_suffix(')') {
+        Some(detail) => detail.rsplit_once(" (line 1, column ")?,
+        None => detail.rsplit_once(" at line 1, column ")?,
+    };
+    let is_number = column.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then_some((reason, column))
 }
 
 /// The content type of a problem document.

@@ -1,257 +1,399 @@
-//! `GET /metrics`: the backend's numbers in Prometheus' text format.
+//! `GET /metrics`: the backend's numbers for Prometheus.
 //!
-//! A recorder is made for each scrape and filled with absolute values, so nothing has to be counted twice, and a queue that
-//! is gone leaves nothing behind. Names: <https://prometheus.io/docs/practices/naming/>.
+//! Written anew for each scrape from absolute values, so nothing is counted twice, and a queue that is gone leaves nothing
+//! behind. Names: <https://prometheus.io/docs/practices/naming/>. Labels are bounded: queues by the setting `max_queues`,
+//! states, outcomes, routes, methods and classes of statuses by the code.
 
-use axum::{extract::State, http::StatusCode};
-use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use axum::{
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+};
 
-use super::{Answer, Shared, answer, process};
+use super::{
+    Answer, Http, Shared, answer,
+    exposition::{Exposition, Family, Format, labels},
+    process,
+    timing::Times,
+};
 use crate::{
-    backend::{Backend, Counters, Error, Listeners, QueueView, StatusView},
+    backend::{Backend, Counters, Error, Health, Listeners, QueueView, StatusView},
     systemd::logging,
     task::{Millis, State as TaskState},
 };
 
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Bytes that the numbers of a queue take, and those of the daemon: where a scrape's text begins to grow from.
+const BYTES_OF_QUEUE: usize = 1100;
+const BYTES_OF_DAEMON: usize = 32 << 10;
 
-/// The daemon in numbers, for Prometheus.
+/// The daemon in numbers: in Prometheus' text format, or in OpenMetrics where `Accept` prefers that.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", operation_id = "metrics",
-    responses((status = 200, description = "Prometheus' text format", body = String, content_type = "text/plain"))
+    responses((
+        status = 200, description = "The numbers",
+        content((String = "text/plain"), (String = "application/openmetrics-text")),
+    ))
 )]
-pub(crate) async fn metrics<B: Backend>(State(http): Shared<B>) -> Answer {
+pub(crate) async fn metrics<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+    let accept = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    let format = Format::accepted(accept.unwrap_or_default());
     // When writes have stopped the queues say nothing any more: then just that has to be seen here.
     let queues = match http.backend.queues().await {
         Err(Error::Fault(_)) => Vec::new(),
         other => other?,
     };
     let status = http.backend.status().await?;
-    let health = http.backend.health();
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let handle = recorder.handle();
-    metrics::with_local_recorder(&recorder, || {
-        of_queues(&queues);
-        of_status(&status);
-        plain(
-            "workqueue_up",
-            "Whether writes are taken.",
-            u8::from(health.fault.is_none()),
-        );
-        plain(
-            "workqueue_ready",
-            "Whether requests are served.",
-            u8::from(health.ready),
-        );
-        of_listeners(http.backend.listeners());
-        of_process();
-        of_log();
-    });
-    Ok(answer::of_type(
-        CONTENT_TYPE,
-        StatusCode::OK,
-        handle.render(),
-    ))
+    let text = written(&http, format, &queues, &status);
+    let mut response = answer::of_type(format.content_type(), StatusCode::OK, text);
+    let vary = HeaderValue::from_static("accept");
+    response.headers_mut().insert(header::VARY, vary);
+    Ok(response)
 }
 
-/// What is counted of each queue: a name, what it means, and where it stands.
-type Counted = (&'static str, &'static str, fn(&Counters) -> u64);
+fn written<B: Backend>(
+    http: &Http<B>,
+    format: Format,
+    queues: &[QueueView],
+    status: &StatusView,
+) -> String {
+    let mut out = Exposition::new(format, queues.len() * BYTES_OF_QUEUE + BYTES_OF_DAEMON);
+    of_health(&mut out, &http.backend.health());
+    of_queues(&mut out, queues);
+    of_tasks(&mut out, status);
+    of_disk(&mut out, status);
+    of_listeners(&mut out, http.backend.listeners());
+    of_requests(&mut out, &http.times);
+    of_log(&mut out);
+    of_process(&mut out);
+    out.end()
+}
 
-const COUNTED: [Counted; 9] = [
-    ("workqueue_submitted_total", "Tasks taken.", |c| c.submitted),
-    ("workqueue_claimed_total", "Leases given.", |c| c.claimed),
-    ("workqueue_completed_total", "Tasks completed.", |c| {
-        c.completed
-    }),
+fn of_health(out: &mut Exposition, health: &Health) {
+    let up = Family::gauge("workqueue_up", "Whether writes are taken.");
+    out.plain(up, health.fault.is_none());
+    let ready = Family::gauge("workqueue_ready", "Whether requests are served.");
+    out.plain(ready, health.ready);
+    let info = Family::gauge(
+        "workqueue_build_info",
+        "Always 1; the label has the version.",
+    );
+    out.family(info);
+    out.number(
+        info,
+        &labels([("version", &env!("CARGO_PKG_VERSION"))]),
+        1_u64,
+    );
+}
+
+/// What is counted of each queue, and where it stands.
+type Counted = (Family, fn(&Counters) -> u64);
+
+const COUNTED: [Counted; 5] = [
     (
-        "workqueue_failed_total",
-        "Failed attempts, told by workers.",
-        |c| c.failed,
+        Family::counter("workqueue_submitted", "Tasks taken."),
+        |c| c.submitted,
     ),
-    ("workqueue_released_total", "Tasks given back.", |c| {
-        c.released
-    }),
     (
-        "workqueue_expired_total",
-        "Leases that came to their end.",
-        |c| c.expired,
+        Family::counter("workqueue_claimed", "Tasks handed out, under a lease each."),
+        |c| c.claimed,
     ),
-    ("workqueue_cancelled_total", "Tasks cancelled.", |c| {
-        c.cancelled
-    }),
     (
-        "workqueue_died_total",
-        "Tasks that ran out of attempts.",
+        Family::counter("workqueue_cancelled", "Tasks cancelled."),
+        |c| c.cancelled,
+    ),
+    (
+        Family::counter("workqueue_died", "Tasks that ran out of attempts."),
         |c| c.died,
     ),
-    ("workqueue_retried_total", "Dead tasks brought back.", |c| {
-        c.retried
-    }),
+    (
+        Family::counter("workqueue_retried", "Dead tasks brought back."),
+        |c| c.retried,
+    ),
 ];
 
-fn of_queues(queues: &[QueueView]) {
-    describe_gauge!("workqueue_tasks", "Tasks by queue and state.");
-    describe_gauge!(
-        "workqueue_oldest_due_age_seconds",
-        Unit::Seconds,
-        "How long the ready task that has waited longest has been due; 0 when none is ready."
-    );
-    describe_gauge!(
-        "workqueue_queue_paused",
-        "Whether the queue hands out nothing."
-    );
-    describe_gauge!(
-        "workqueue_queue_draining",
-        "Whether the queue takes no new tasks."
-    );
-    for (name, help, _) in COUNTED {
-        describe_counter!(name, help);
-    }
-    for queue in queues {
-        let name = queue.name.to_string();
-        for (state, count) in TaskState::ALL.iter().zip(queue.counts) {
-            gauge!("workqueue_tasks", "queue" => name.clone(), "state" => state.as_str())
-                .set(count as f64);
+const ATTEMPTS: Family = Family::counter(
+    "workqueue_attempts",
+    "Attempts that have ended, by outcome: completed, failed (told by the worker), released (given back, not counted against \
+     the task) or expired (the lease came to its end).",
+);
+
+/// The outcomes of attempts, and where they stand.
+type Outcome = (&'static str, fn(&Counters) -> u64);
+
+const OUTCOMES: [Outcome; 4] = [
+    ("completed", |c| c.completed),
+    ("failed", |c| c.failed),
+    ("released", |c| c.released),
+    ("expired", |c| c.expired),
+];
+
+const TASKS: Family = Family::gauge("workqueue_tasks", "Tasks by queue and state.");
+
+/// What stands still of each queue: seconds and switches.
+type Gauged = (Family, fn(&QueueView) -> f64);
+
+const GAUGED: [Gauged; 4] = [
+    (
+        Family::gauge(
+            "workqueue_oldest_due_age_seconds",
+            "How long the ready task that has waited longest has been due; 0 when none is ready.",
+        ),
+        |queue| queue.oldest_due.map_or(0.0, Millis::as_secs_f64),
+    ),
+    (
+        Family::gauge(
+            "workqueue_queue_unasked_seconds",
+            "How long no claim has asked for the queue's tasks, since the daemon's start at most.",
+        ),
+        |queue| queue.unasked.as_secs_f64(),
+    ),
+    (
+        Family::gauge(
+            "workqueue_queue_paused",
+            "Whether the queue hands out nothing.",
+        ),
+        |queue| f64::from(u8::from(queue.paused)),
+    ),
+    (
+        Family::gauge(
+            "workqueue_queue_draining",
+            "Whether the queue takes no new tasks.",
+        ),
+        |queue| f64::from(u8::from(queue.draining)),
+    ),
+];
+
+fn of_queues(out: &mut Exposition, queues: &[QueueView]) {
+    let names: Vec<String> = queues
+        .iter()
+        .map(|queue| labels([("queue", &queue.name)]))
+        .collect();
+    let named = || names.iter().map(String::as_str).zip(queues);
+    for (family, value) in COUNTED {
+        out.family(family);
+        for (name, queue) in named() {
+            out.number(family, name, value(&queue.counters));
         }
-        let age = queue.oldest_due.map_or(0.0, Millis::as_secs_f64);
-        gauge!("workqueue_oldest_due_age_seconds", "queue" => name.clone()).set(age);
-        gauge!("workqueue_queue_paused", "queue" => name.clone()).set(u8::from(queue.paused));
-        gauge!("workqueue_queue_draining", "queue" => name.clone()).set(u8::from(queue.draining));
-        for (counted, _, value) in COUNTED {
-            counter!(counted, "queue" => name.clone()).absolute(value(&queue.counters));
+    }
+    for (family, value) in GAUGED {
+        out.family(family);
+        for (name, queue) in named() {
+            out.number(family, name, value(queue));
+        }
+    }
+    let mut both = String::new();
+    out.family(ATTEMPTS);
+    for (name, queue) in named() {
+        for (outcome, value) in OUTCOMES {
+            join(&mut both, name, "outcome", outcome);
+            out.number(ATTEMPTS, &both, value(&queue.counters));
+        }
+    }
+    out.family(TASKS);
+    for (name, queue) in named() {
+        for (state, count) in TaskState::ALL.iter().zip(queue.counts) {
+            join(&mut both, name, "state", state.as_str());
+            out.number(TASKS, &both, count);
         }
     }
 }
 
-fn of_status(status: &StatusView) {
-    describe_gauge!(
-        "workqueue_spool_lag_seconds",
-        Unit::Seconds,
-        "How long the oldest file change has been waiting to be written."
+/// Puts one more label behind others. Its value is a word of ours: nothing in it is escaped.
+fn join(both: &mut String, others: &str, name: &str, value: &str) {
+    both.clear();
+    for part in [others, ",", name, "=\"", value, "\""] {
+        both.push_str(part);
+    }
+}
+
+fn of_tasks(out: &mut Exposition, status: &StatusView) {
+    let waiting = Family::gauge("workqueue_waiting_claims", "Claims that wait for a task.");
+    out.plain(waiting, status.waiting_claims);
+    let wait = Family::histogram(
+        "workqueue_task_wait_seconds",
+        "How long the tasks that were handed out had been due, over all queues.",
     );
-    gauge!("workqueue_spool_lag_seconds").set(status.spool_lag.as_secs_f64());
-    let gauges = [
-        (
+    out.family(wait);
+    out.histogram(wait, "", &status.wait);
+    let run = Family::histogram(
+        "workqueue_task_run_seconds",
+        "How long the tasks that were completed had been held, over all queues.",
+    );
+    out.family(run);
+    out.histogram(run, "", &status.run);
+}
+
+/// What is counted of the journal and the task directory, and where it stands.
+type Stored = (Family, fn(&StatusView) -> u64);
+
+const STORED: [Stored; 7] = [
+    (
+        Family::gauge(
             "workqueue_spool_pending_files",
             "Files to be written or removed.",
-            status.spool_pending,
         ),
-        (
+        |status| status.spool_pending,
+    ),
+    (
+        Family::gauge(
             "workqueue_spool_failing_files",
             "File changes that failed and are tried again.",
-            status.spool_failures,
         ),
-        (
+        |status| status.spool_failures,
+    ),
+    (
+        Family::gauge(
             "workqueue_journal_bytes",
             "Bytes in the journal since the last checkpoint.",
-            status.journal_bytes,
         ),
-        (
-            "workqueue_waiting_claims",
-            "Claims that wait for a task.",
-            status.waiting_claims,
+        |status| status.journal_bytes,
+    ),
+    (
+        Family::counter("workqueue_journal_syncs", "Groups written to the journal."),
+        |status| status.journal_syncs,
+    ),
+    (
+        Family::counter(
+            "workqueue_journal_records",
+            "Records written to the journal.",
         ),
-        (
+        |status| status.journal_records,
+    ),
+    (
+        Family::counter(
+            "workqueue_rejected_files",
+            "Dropped files that could not be taken in.",
+        ),
+        |status| status.rejected,
+    ),
+    (
+        Family::gauge(
             "workqueue_disk_full",
             "Whether the disk is too full for new tasks.",
-            status.disk_full.into(),
         ),
-    ];
-    for (name, help, value) in gauges {
-        plain(name, help, value as f64);
+        |status| status.disk_full as u64,
+    ),
+];
+
+fn of_disk(out: &mut Exposition, status: &StatusView) {
+    let lag = Family::gauge(
+        "workqueue_spool_lag_seconds",
+        "How long the oldest file change has been waiting to be written.",
+    );
+    out.plain(lag, status.spool_lag.as_secs_f64());
+    for (family, value) in STORED {
+        out.plain(family, value(status));
+    }
+    let writes = Family::histogram(
+        "workqueue_journal_sync_seconds",
+        "How long a group of records took until it was where the durability wants it: on the disk with sync, in the kernel \
+         with interval and none.",
+    );
+    out.family(writes);
+    out.histogram(writes, "", &status.writes);
+    if let Some(age) = status.checkpoint_age {
+        let family = Family::gauge(
+            "workqueue_checkpoint_age_seconds",
+            "How long ago the last checkpoint was made; absent before the first since the start.",
+        );
+        out.plain(family, age.as_secs_f64());
     }
     if let Some(disk) = status.disk {
-        plain(
+        let free = Family::gauge(
             "workqueue_disk_free_bytes",
-            "Bytes free on the disk.",
-            disk.free as f64,
+            "Bytes free on the disk that the tasks are on.",
         );
-    }
-    let counters = [
-        (
-            "workqueue_journal_syncs_total",
-            "Syncs of the journal.",
-            status.journal_syncs,
-        ),
-        (
-            "workqueue_journal_records_total",
-            "Records written to the journal.",
-            status.journal_records,
-        ),
-        (
-            "workqueue_rejected_files_total",
-            "Files that could not be taken in.",
-            status.rejected,
-        ),
-    ];
-    for (name, help, value) in counters {
-        describe_counter!(name, help);
-        counter!(name).absolute(value);
+        out.plain(free, disk.free);
+        let size = Family::gauge(
+            "workqueue_disk_size_bytes",
+            "Bytes of the disk that the tasks are on.",
+        );
+        out.plain(size, disk.size);
     }
 }
 
-fn of_log() {
+fn of_listeners(out: &mut Exposition, listeners: Listeners) {
+    let now = Family::gauge("workqueue_event_listeners", "Open streams of events.");
+    out.plain(now, listeners.now as u64);
+    let dropped = Family::counter(
+        "workqueue_event_listeners_dropped",
+        "Streams of events ended because their readers were too slow.",
+    );
+    out.plain(dropped, listeners.dropped);
+}
+
+fn of_requests(out: &mut Exposition, times: &Times) {
+    let family = Family::histogram(
+        "workqueue_http_request_seconds",
+        "How long requests took until the head of their answer, by route, method and class of status. A claim's time \
+         includes its wait for a task.",
+    );
+    out.family(family);
+    for one in times.all() {
+        let labels = labels([
+            ("route", &one.route),
+            ("method", &one.method),
+            ("status", &one.class),
+        ]);
+        out.histogram(family, &labels, &one.times);
+    }
+}
+
+fn of_log(out: &mut Exposition) {
     let missing = logging::missing();
-    let counters = [
+    let dropped = Family::counter(
+        "workqueue_log_lines_dropped",
+        "Log lines dropped because the log was not written as fast as they came.",
+    );
+    out.plain(dropped, missing.dropped);
+    let passed_over = Family::counter(
+        "workqueue_log_events_passed_over",
+        "Events of tasks that were not logged because there were too many in a second.",
+    );
+    out.plain(passed_over, missing.passed_over);
+}
+
+/// The numbers that every Prometheus client library shows of its process:
+/// <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>.
+fn of_process(out: &mut Exposition) {
+    let of = process::read();
+    if let Some(stat) = of.stat {
+        let family = Family::counter(
+            "process_cpu_seconds",
+            "User and system time spent, in seconds.",
+        );
+        out.plain(family, stat.cpu_seconds);
+        let family = Family::gauge("process_threads", "Threads of the process.");
+        out.plain(family, stat.threads);
+        let family = Family::gauge("process_virtual_memory_bytes", "Virtual memory.");
+        out.plain(family, stat.virtual_bytes);
+        if let Some(start) = stat.start_time {
+            let family = Family::gauge(
+                "process_start_time_seconds",
+                "When the process started, in Unix seconds.",
+            );
+            out.plain(family, start);
+        }
+    }
+    let others = [
         (
-            "workqueue_log_lines_dropped_total",
-            "Log lines dropped because the log was not written as fast as they came.",
-            missing.dropped,
+            Family::gauge("process_resident_memory_bytes", "Resident memory."),
+            of.resident_bytes,
         ),
         (
-            "workqueue_log_events_passed_over_total",
-            "Events of tasks that were not logged because there were too many in a second.",
-            missing.passed_over,
+            Family::gauge("process_open_fds", "Open file descriptors."),
+            of.open_fds,
+        ),
+        (
+            Family::gauge("process_max_fds", "File descriptors that may be open."),
+            of.max_fds,
         ),
     ];
-    for (name, help, value) in counters {
-        describe_counter!(name, help);
-        counter!(name).absolute(value);
+    for (family, value) in others {
+        if let Some(value) = value {
+            out.plain(family, value);
+        }
     }
-}
-
-fn of_listeners(listeners: Listeners) {
-    plain(
-        "workqueue_event_listeners",
-        "Open streams of events.",
-        listeners.now as f64,
-    );
-    let name = "workqueue_event_listeners_dropped_total";
-    describe_counter!(
-        name,
-        "Streams of events ended because their readers were too slow."
-    );
-    counter!(name).absolute(listeners.dropped);
-}
-
-fn of_process() {
-    describe_gauge!(
-        "workqueue_build_info",
-        "Always 1; the label has the version."
-    );
-    gauge!("workqueue_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
-    if let Some(start) = process::start_time() {
-        plain(
-            "process_start_time_seconds",
-            "When the process started, in Unix seconds.",
-            start,
-        );
-    }
-    if let Some(bytes) = process::resident_memory() {
-        plain(
-            "process_resident_memory_bytes",
-            "Resident memory.",
-            bytes as f64,
-        );
-    }
-    if let Some(count) = process::open_fds() {
-        plain("process_open_fds", "Open file descriptors.", count as f64);
-    }
-}
-
-/// A gauge without labels.
-fn plain(name: &'static str, help: &'static str, value: impl metrics::IntoF64) {
-    describe_gauge!(name, help);
-    gauge!(name).set(value);
 }

@@ -39,6 +39,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::patience::Patient;
 use crate::task::Millis;
 
 /// How long accepting rests after an error that the next call would meet again (no descriptors left): short enough to go
@@ -47,6 +48,9 @@ const REST: Duration = Duration::from_millis(100);
 /// How long a connection without a request stays open after a stop: enough for a request that is on its way on one machine
 /// or one network, and short beside what a stop takes anyway.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
+
+/// How long a client may read nothing of an answer that is too long for the kernel's buffers.
+const READER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The router of the moment: a reload of the settings sends another, which takes the next request of each connection.
 pub type Routed = watch::Receiver<Router>;
@@ -147,7 +151,8 @@ where
 {
     let begun = Arc::new(AtomicBool::new(false));
     let service = answering(router, stop.clone(), Arc::clone(&begun));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(Patient::new(stream, READER_TIMEOUT)), service));
     let last_requests = async {
         stop.cancelled().await;
         tokio::time::sleep(LAST_REQUESTS).await;

@@ -127,10 +127,11 @@ const fn created(new: bool) -> StatusCode {
     ),
     responses(
         (status = 200, description = "The page", body = api::TaskPage),
-        (status = 400, description = "invalid-field"),
+        (status = 404, description = "no-such-queue"),
     )
 )]
 pub(crate) async fn list<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+    Pairs::parse(request.uri().query().unwrap_or_default())?.none_blank()?;
     let page = http
         .backend
         .tasks(page_query(request.uri().query())?)

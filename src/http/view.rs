@@ -7,10 +7,10 @@ use serde::Serialize;
 use crate::{
     api,
     backend::{
-        Counters, Event, EventResult, HistorySlot, HistoryView, Quantiles, QueueView, RejectedView,
-        TaskView, WorkerView,
+        Counters, Event, EventResult, Happening, HistorySlot, HistoryView, Quantiles, QueueView,
+        RejectedView, TaskView, WorkerView,
     },
-    task::{Backoff, LeaseKind, Millis, QueueName, State},
+    task::{Backoff, ExecTime, LeaseKind, Millis, Priority, QueueName, State, WallMillis},
 };
 
 /// Writes `value` as JSON behind what `out` holds.
@@ -69,7 +69,30 @@ pub(crate) fn write_task_fields(out: &mut Vec<u8>, view: &TaskView) -> serde_jso
         out.extend_from_slice(br#","last_error":"#);
         write(out, &**error)?;
     }
+    if let Some(history) = &view.history {
+        out.extend_from_slice(br#","history":"#);
+        write_array(out, &history.happenings, |out, one| {
+            write(out, &happening(one))
+        })?;
+        if history.left_out > 0 {
+            out.extend_from_slice(br#","history_left_out":"#);
+            write(out, &history.left_out)?;
+        }
+    }
     Ok(())
+}
+
+fn happening(one: &Happening) -> api::Happening {
+    api::Happening {
+        kind: one.kind.as_str().to_owned(),
+        at: one.at.map(WallMillis::as_secs_f64),
+        worker: one.worker.as_ref().map(ToString::to_string),
+        attempt: one.attempt,
+        error: one.error.as_deref().map(str::to_owned),
+        queue: one.queue.as_ref().map(ToString::to_string),
+        priority: one.priority.map(Priority::get),
+        exectime: one.exectime.map(ExecTime::get),
+    }
 }
 
 /// Writes an array, its elements by `one`.
@@ -229,5 +252,6 @@ pub(crate) fn rejected(view: RejectedView) -> api::RejectedFile {
         size: view.size,
         modified: view.modified.as_secs_f64(),
         moved: view.moved,
+        beginning: view.beginning,
     }
 }

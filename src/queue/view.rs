@@ -37,6 +37,7 @@ impl Queues {
                 expires: now.wall_at(lease.expires),
             }),
             last_error: entry.last_error().cloned(),
+            history: None,
             payload,
         }
     }

@@ -231,27 +231,14 @@ impl RealFile {
         DiskError::new(operation, &self.path, cause)
     }
 
-    /// Takes `size` bytes of the disk, and writes zeros over them: where a file has no blocks that were never written, a
-    /// later sync of it has data to write and nothing else. On ext4 it would otherwise commit the file system's own
-    /// journal, and with it every task file that was made since the last commit.
-    fn set_aside(&mut self, size: u64) -> DiskResult<()> {
+    fn set_aside(&self, size: u64) -> DiskResult<()> {
         if size > 0 {
             retry(|| fs::fallocate(&self.file, FallocateFlags::empty(), 0, size))
                 .map_err(|errno| DiskError::new("set room aside for", &self.path, errno))?;
         }
-        let zeros = vec![0; size.min(ZEROS) as usize];
-        let mut at = 0;
-        while at < size {
-            let count = (size - at).min(ZEROS);
-            self.write_at(&zeros[..count as usize], at)?;
-            at += count;
-        }
         Ok(())
     }
 }
-
-/// How many zeros are written at once.
-const ZEROS: u64 = 256 << 10;
 
 impl DiskFile for RealFile {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> DiskResult<()> {
@@ -297,7 +284,7 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path, size: u64) -> DiskResult<RealFile> {
         let fd = self.at("create", path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
-        let mut file = RealFile {
+        let file = RealFile {
             file: fd.into(),
             path: path.to_owned(),
         };

@@ -37,7 +37,7 @@ pub use lock::{Lock, LockError};
 pub(crate) use memory_disk::{Kept, MemoryDisk};
 pub use own::OwnSteps;
 pub use recover::{Found, JournalStart, RecoverError, TornTail, recover};
-pub use rejected::{RejectedFile, reject, rejected};
+pub use rejected::{RejectedFile, discard, reject, rejected, take_back};
 pub use repair::{SetAside, inspect, set_aside};
 pub use shown::{shown, shown_text};
 pub use spool::{DropLimits, FileOp, LiveDropLimits, LoadError, Spool};

@@ -10,10 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::task::WallMillis;
+use crate::task::{QueueName, WallMillis};
 
-use super::{Disk, DiskError, DiskResult, Kind, Meta, Read, shown};
+use super::{Disk, DiskError, DiskFile as _, DiskResult, Kind, Meta, Read, shown};
 
+/// The task directory.
+const TASKS: &str = "tasks";
 /// The directory, relative to the data directory.
 const DIRECTORY: &str = "rejected";
 /// What the name of a reason's file ends in.
@@ -24,6 +26,10 @@ const MAX_NAME: usize = 255;
 const MAX_ENDING: usize = 16;
 /// How many files of one name are told apart before a further one is an error.
 const MAX_NUMBER: u32 = 100_000;
+/// How the line of a reason's file begins that says where the file lay, if it lay in a queue's folder.
+const FROM: &str = "from ";
+/// How much of a file's beginning is shown, in bytes.
+const BEGINNING: usize = 1024;
 /// The longest reason that is read back, in bytes. Those written here are far shorter.
 const MAX_REASON: u64 = 64 * 1024;
 
@@ -38,6 +44,10 @@ pub fn reject<D: Disk>(disk: &D, path: &Path, reason: &str) -> DiskResult<PathBu
     let name = path.file_name().unwrap_or_default().as_bytes();
     let mut text = reason.to_owned();
     text.push('\n');
+    // A file in a queue's folder belongs to that queue: said here, so that it can go back there.
+    if let Some(folder) = folder_of(path) {
+        text.push_str(&format!("{FROM}{folder}\n"));
+    }
     for number in 0..=MAX_NUMBER {
         let name = numbered(name, number);
         let to = Path::new(DIRECTORY).join(&name);
@@ -62,6 +72,13 @@ pub fn reject<D: Disk>(disk: &D, path: &Path, reason: &str) -> DiskResult<PathBu
     }
     let taken = io::Error::from(io::ErrorKind::AlreadyExists);
     Err(DiskError::new("find a free name for", path, taken))
+}
+
+/// The queue's folder that `path` is in; `None` right in the task directory.
+fn folder_of(path: &Path) -> Option<&str> {
+    let folder = path.parent()?.strip_prefix(TASKS).ok()?.to_str()?;
+    QueueName::parse(folder).ok()?;
+    Some(folder)
 }
 
 /// `name` with a number before its ending, cut so that the reason's name still fits.
@@ -98,6 +115,8 @@ pub struct RejectedFile {
     pub size: u64,
     /// When it was rejected, or last written where no reason tells that.
     pub modified: WallMillis,
+    /// How it begins; what is not UTF-8 is replaced.
+    pub beginning: String,
 }
 
 /// The `limit` files that were rejected last, newest first.
@@ -137,7 +156,8 @@ pub fn rejected<D: Disk>(disk: &D, limit: usize) -> DiskResult<Vec<RejectedFile>
     let describe = |(modified, name, file): (i128, &OsString, Meta)| {
         Ok(RejectedFile {
             name: shown(Path::new(name)),
-            reason: reason_of(disk, name)?,
+            reason: reason_of(disk, name)?.0,
+            beginning: beginning_of(disk, name)?,
             size: file.size,
             modified: WallMillis((modified / 1_000_000) as i64),
         })
@@ -154,12 +174,83 @@ fn look<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<Option<Meta>> {
     }
 }
 
-fn reason_of<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<String> {
-    match disk.read(&Path::new(DIRECTORY).join(with_reason(name)), MAX_REASON) {
-        Ok(Read::Whole(_, bytes)) => Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned()),
-        Ok(Read::Irregular(_) | Read::TooLarge(_)) => Ok(String::new()),
-        Err(error) if error.is_missing() => Ok(String::new()),
-        Err(error) => Err(error),
+/// Why a file was rejected, and the queue's folder that it lay in.
+fn reason_of<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<(String, Option<QueueName>)> {
+    let text = match disk.read(&Path::new(DIRECTORY).join(with_reason(name)), MAX_REASON) {
+        Ok(Read::Whole(_, bytes)) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
+        Ok(Read::Irregular(_) | Read::TooLarge(_)) => String::new(),
+        Err(error) if error.is_missing() => String::new(),
+        Err(error) => return Err(error),
+    };
+    let folder = |line: &str| QueueName::parse(line.strip_prefix(FROM)?).ok();
+    Ok(match text.rsplit_once('\n') {
+        Some((reason, last)) if let Some(queue) = folder(last) => (reason.to_owned(), Some(queue)),
+        _ => (text, None),
+    })
+}
+
+fn beginning_of<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<String> {
+    let path = Path::new(DIRECTORY).join(name);
+    let bytes = match disk.read(&path, BEGINNING as u64) {
+        Ok(Read::Whole(_, bytes)) => bytes,
+        // It was regular a moment ago, so opening it does not wait for a writer.
+        Ok(Read::TooLarge(_)) => disk.open(&path)?.read_at(0, BEGINNING)?,
+        Ok(Read::Irregular(_)) => Vec::new(),
+        Err(error) if error.is_missing() => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    // Not the half of a character at the cut: what follows it is not shown.
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(match std::str::from_utf8(&bytes) {
+        Err(error) if error.error_len().is_none() => text.trim_end_matches('\u{fffd}').to_owned(),
+        _ => text.into_owned(),
+    })
+}
+
+/// The file in `rejected/` that is shown as `name`.
+fn find<D: Disk>(disk: &D, name: &str) -> DiskResult<Option<OsString>> {
+    let mut found = None;
+    let listed = disk.list(Path::new(DIRECTORY), &mut |one, kind| {
+        if kind == Kind::File && shown(Path::new(one)) == name {
+            found = Some(one.to_owned());
+        }
+    });
+    match listed {
+        Err(error) if error.is_missing() => Ok(None),
+        other => other.map(|()| found),
+    }
+}
+
+/// Moves a rejected file back to where it lay in the task directory, where the watcher sees it like any other that is
+/// dropped. `false`: there is none that is shown as `name`.
+pub fn take_back<D: Disk>(disk: &D, name: &str) -> DiskResult<bool> {
+    let Some(file) = find(disk, name)? else {
+        return Ok(false);
+    };
+    let folder = match reason_of(disk, &file)?.1 {
+        Some(queue) => Path::new(TASKS).join(queue.as_str()),
+        None => PathBuf::from(TASKS),
+    };
+    disk.make_dir(&folder)?;
+    disk.rename_new(&Path::new(DIRECTORY).join(&file), &folder.join(&file))?;
+    forget_reason(disk, &file)?;
+    Ok(true)
+}
+
+/// Deletes a rejected file. `false`: there is none that is shown as `name`.
+pub fn discard<D: Disk>(disk: &D, name: &str) -> DiskResult<bool> {
+    let Some(file) = find(disk, name)? else {
+        return Ok(false);
+    };
+    disk.unlink(&Path::new(DIRECTORY).join(&file))?;
+    forget_reason(disk, &file)?;
+    Ok(true)
+}
+
+fn forget_reason<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<()> {
+    match disk.unlink(&Path::new(DIRECTORY).join(with_reason(name))) {
+        Err(error) if error.is_missing() => Ok(()),
+        other => other,
     }
 }
 
@@ -256,6 +347,44 @@ mod tests {
         let odd = OsStr::from_bytes(b"a\n\xff.json");
         drop_and_reject(scratch.path(), &disk, odd, "odd");
         assert_eq!(rejected(&disk, 10).unwrap()[0].name, "a\\n\\xff.json");
+    }
+
+    #[test]
+    fn a_file_goes_back_to_where_it_lay_or_is_deleted() {
+        let (scratch, disk) = scratch();
+        let root = scratch.path();
+        fs::create_dir(root.join("tasks/emails")).unwrap();
+        fs::write(root.join("tasks/emails/a.json"), "{").unwrap();
+        reject(&disk, Path::new("tasks/emails/a.json"), "not JSON").unwrap();
+        drop_and_reject(root, &disk, OsStr::new("b\n.json"), "not JSON");
+        let found = rejected(&disk, 10).unwrap();
+        assert!(
+            found
+                .iter()
+                .all(|file| file.reason == "not JSON" && file.beginning == "{")
+        );
+        fs::remove_dir(root.join("tasks/emails")).unwrap();
+        assert!(take_back(&disk, "a.json").unwrap());
+        assert!(root.join("tasks/emails/a.json").exists());
+        assert!(take_back(&disk, "b\\n.json").unwrap());
+        assert!(root.join("tasks/b\n.json").exists());
+        assert!(!take_back(&disk, "b\\n.json").unwrap());
+        drop_and_reject(root, &disk, OsStr::new("c.json"), "why");
+        assert!(discard(&disk, "c.json").unwrap() && !discard(&disk, "c.json").unwrap());
+        assert_eq!(fs::read_dir(root.join(DIRECTORY)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_long_file_shows_its_beginning() {
+        let (scratch, disk) = scratch();
+        let text = "\u{e4}".repeat(BEGINNING);
+        fs::write(scratch.path().join("tasks/a.txt"), format!("x{text}")).unwrap();
+        reject(&disk, Path::new("tasks/a.txt"), "too large").unwrap();
+        let beginning = &rejected(&disk, 1).unwrap()[0].beginning;
+        assert_eq!(
+            (beginning.len(), beginning.ends_with('\u{e4}')),
+            (BEGINNING - 1, true)
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod codec;
 mod exectime;
 mod file;
+mod happening;
 mod id;
 mod name;
 mod numbers;
@@ -21,11 +22,13 @@ mod refusal;
 mod state;
 mod time;
 mod view;
+mod whole;
 mod worker_name;
 
 pub use codec::{CodecError, decode_records, encode_record};
 pub use exectime::ExecTime;
 pub use file::{TaskFile, read_dropped, read_dropped_text};
+pub use happening::{Happening, TaskHistory};
 pub use id::{IdPrefix, IdSource, TaskId, Token};
 pub use name::{Area, FileName, Location};
 pub use numbers::{Distribution, HistorySlot, HistoryView, Quantiles, Span};
@@ -40,7 +43,8 @@ pub use state::State;
 pub use time::{Millis, Now, Tick, WallMillis};
 pub use view::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Event, EventKind,
-    EventResult, Failure, Health, LeaseView, Page, PageQuery, QueueView, RejectedView, StatusView,
-    SubmitOutcome, TaskView, WorkerView,
+    EventResult, Failure, Health, LeaseView, Page, PageQuery, QueueView, RejectedView, Settlement,
+    StatusView, SubmitOutcome, TaskView, WorkerView,
 };
+pub use whole::{whole, whole_or_null};
 pub use worker_name::WorkerName;

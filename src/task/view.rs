@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Distribution, ExecTime, IdPrefix, LeaseKind, Millis, Options, Payload, Priority, QueueName,
-    Refusal, State, TaskId, Token, WallMillis, WorkerName,
+    Refusal, State, TaskHistory, TaskId, Token, WallMillis, WorkerName,
 };
 
 /// What became of one submitted task.
@@ -40,6 +40,8 @@ pub struct TaskView {
     pub lease: Option<LeaseView>,
     /// Why the last attempt failed.
     pub last_error: Option<Arc<str>>,
+    /// What happened to it; `None` where that was not asked for: only a task that is asked for by itself has it.
+    pub history: Option<Box<TaskHistory>>,
     /// What is to be done.
     pub payload: Payload,
 }
@@ -164,8 +166,10 @@ impl Cursor {
         let mut part = || parts.next().ok_or_else(wrong);
         let state = State::parse(part()?).map_err(|_| wrong())?;
         let priority = Priority::parse(part()?).map_err(|_| wrong())?;
-        let secs = part()?.parse().map_err(|_| wrong())?;
-        let exectime = ExecTime::new(secs).map_err(|_| wrong())?;
+        // A place outside of all times is a place too: before or after all tasks.
+        let secs: i64 = part()?.parse().map_err(|_| wrong())?;
+        let exectime = ExecTime::new(secs.clamp(ExecTime::MIN.get(), ExecTime::MAX.get()))
+            .map_err(|_| wrong())?;
         let id = TaskId::parse(part()?).map_err(|_| wrong())?;
         Ok(Self {
             state,
@@ -278,6 +282,17 @@ pub struct RejectedView {
     pub modified: WallMillis,
     /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
     pub moved: bool,
+    /// How it begins, as far as that is text.
+    pub beginning: String,
+}
+
+/// What is to become of a rejected file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It goes back into the task directory, and is looked at anew.
+    Retry,
+    /// It is deleted.
+    Discard,
 }
 
 /// Whether all is well.

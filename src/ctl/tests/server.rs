@@ -80,12 +80,42 @@ fn task(id: &str, payload: &Value) -> Value {
         "attempts": 0, "max_attempts": 5})
 }
 
+pub(in crate::ctl) fn task_of(payload: &str) -> api::Task {
+    let mut task: api::Task = serde_json::from_value(task(ID, &Value::Null)).unwrap();
+    task.payload = crate::task::Payload::from_json(payload).unwrap();
+    task
+}
+
+pub(in crate::ctl) fn status_of() -> api::Status {
+    serde_json::from_value(status()).unwrap()
+}
+
+pub(in crate::ctl) fn queue_of(name: &str, ready: u64, completed: u64) -> api::Queue {
+    let mut queue: api::Queue = serde_json::from_value(queue()).unwrap();
+    name.clone_into(&mut queue.queue);
+    queue.ready = ready;
+    queue.totals.completed = completed;
+    queue
+}
+
+pub(in crate::ctl) fn worker_of(name: &str) -> api::Worker {
+    serde_json::from_value(
+        json!({"worker": name, "holds": [], "waiting": true, "last_seen": 0.0, "claimed": 1,
+        "completed": 1, "failed": 0}),
+    )
+    .unwrap()
+}
+
 pub(super) fn status() -> Value {
     json!({"status": "ok", "version": "0.1.0", "pid": 7, "started": 1_795_551_048.0, "uptime": 61.0,
-        "data_dir": "/var/lib/workqueue", "listen": ["127.0.0.1:5000"], "admin_socket": null, "durability": "sync",
-        "ready": 3, "scheduled": 0, "leased": 0, "dead": 2, "queues": 1, "paused": false, "draining": false,
-        "waiting_claims": 0, "totals": totals(), "spool_lag_seconds": 0.0, "spool_pending": 0, "spool_failures": 0,
-        "journal_bytes": 0, "journal_syncs": 0, "journal_records": 0, "rejected": 0})
+    "data_dir": "/var/lib/workqueue", "listen": ["127.0.0.1:5000"], "admin_socket": null, "durability": "sync",
+    "ready": 3, "scheduled": 0, "leased": 0, "dead": 2, "queues": 1, "paused": false, "draining": false,
+    "waiting_claims": 0, "totals": totals(), "spool_lag_seconds": 0.0, "spool_pending": 0, "spool_failures": 0,
+    "journal_bytes": 0, "journal_syncs": 0, "journal_records": 0, "rejected": 0,
+    "troubles": [
+        {"kind": "dead-tasks", "severity": "warning", "what": "2 dead tasks", "next": "workqueuectl retry --dead"},
+        {"kind": "paused", "severity": "notice", "what": "\u{1b}[2J is paused", "next": "workqueuectl resume"},
+    ]})
 }
 
 pub(super) fn totals() -> Value {
@@ -95,7 +125,7 @@ pub(super) fn totals() -> Value {
 
 fn queue() -> Value {
     json!({"queue": "default", "ready": 3, "scheduled": 0, "leased": 0, "dead": 2, "paused": false, "draining": false,
-        "oldest_due_age": 12.0, "totals": totals(), "submitted_per_second": 1.5, "completed_per_second": 0.0})
+        "oldest_due_age": 12.0, "totals": totals(), "submitted_per_second": 1.5, "completed_per_second": 0.0, "unasked_seconds": 0.0, "died_last_hour": 0})
 }
 
 fn problem(status: u16, detail: &str) -> Response {
@@ -123,7 +153,7 @@ async fn answer(
     match (method.as_str(), uri.path()) {
         ("POST", "/api/v1/tasks") if kind.as_deref() == Some("application/x-ndjson") => {
             let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
-            json!({"accepted": lines}).to_string().into_response()
+            json!({"accepted": lines, "created": lines}).to_string().into_response()
         }
         ("POST", "/api/v1/tasks") => {
             let object: Value = serde_json::from_slice(&body).unwrap();
@@ -131,11 +161,12 @@ async fn answer(
             let status = if known { StatusCode::OK } else { StatusCode::CREATED };
             (status, task(ID, &object["payload"]).to_string()).into_response()
         }
-        ("GET", "/api/v1/tasks") => {
+        ("GET", "/api/v1/tasks") if !uri.to_string().contains("defualt") => {
             let second = uri.query().unwrap_or_default().contains("after=");
             let next = if second { Value::Null } else { json!("ready,100,0,x") };
             json!({"tasks": [found], "next": next}).to_string().into_response()
         }
+        ("GET", _) if uri.to_string().contains("defualt") => problem(404, "no queue defualt"),
         (_, path) if path.contains(GONE) => problem(404, &format!("no task {GONE}")),
         ("DELETE", _) => StatusCode::NO_CONTENT.into_response(),
         ("GET", "/api/v1/queues") => json!({"queues": [queue()]}).to_string().into_response(),
@@ -147,15 +178,19 @@ async fn answer(
             .to_string()
             .into_response(),
         ("GET", "/rejected") => json!({"rejected": [{"name": "a.json", "reason": "no payload", "size": 2,
-            "modified": 0.0, "moved": true}]})
+            "modified": 0.0, "moved": true, "beginning": "{}\u{1b}[2J"}]})
         .to_string()
         .into_response(),
+        ("POST", "/rejected/retry" | "/rejected/discard") if String::from_utf8_lossy(&body).contains("a.json") => {
+            json!({"status": "ok"}).to_string().into_response()
+        }
+        ("POST", "/rejected/retry" | "/rejected/discard") => problem(404, "no rejected file of this name"),
         ("POST", "/purge" | "/retry-dead") => json!({"count": 2}).to_string().into_response(),
         ("POST", "/drain") => problem(409, "the daemon is stopping"),
         ("POST", "/pause" | "/resume" | "/undrain" | "/rescan" | "/checkpoint") => {
             json!({"status": "ok"}).to_string().into_response()
         }
-        ("GET" | "POST", path) if path.contains(ID) => found.to_string().into_response(),
+        ("GET" | "POST" | "PATCH", path) if path.contains(ID) => found.to_string().into_response(),
         _ => problem(404, "no such path"),
     }
 }
@@ -195,6 +230,8 @@ pub(super) async fn run_plain(args: &[&str], input: &str, interactive: bool) -> 
         input: Some(Box::new(Cursor::new(input.to_owned()))),
         interactive,
         terminal: false,
+        watched: false,
+        columns: None,
         colour: false,
         surroundings: Surroundings::new(|_| None, 0),
     };

@@ -417,6 +417,9 @@ impl World {
                 life.inbox
                     .push_back(Input::RejectedListed(ticket, Ok(Vec::new())));
             }
+            Output::SettleRejected(ticket, ..) => {
+                life.inbox.push_back(Input::RejectedSettled(ticket, Ok(())));
+            }
             Output::Inspect(places) => life.watch.orders.push_back(WatchOrder::Inspect(places)),
             Output::Confirm(places) => life.watch.orders.push_back(WatchOrder::Confirm(places)),
             Output::Rescan => life.watch.orders.push_back(WatchOrder::Rescan),

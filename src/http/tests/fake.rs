@@ -12,7 +12,7 @@ use crate::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Counters, Cursor, DiskSpace,
         Distribution, Error, EventId, EventLog, EventStream, Failure, Fault, Health, HistorySlot,
         HistoryView, LeaseView, Listeners, Page, PageQuery, Quantiles, QueueView, RejectedView,
-        Span, StatusView, SubmitOutcome, TaskView, WorkerView,
+        Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     task::{
         ExecTime, IdSource, Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token,
@@ -150,6 +150,7 @@ impl FakeBackend {
             attempts: 0,
             lease: None,
             last_error: None,
+            history: None,
             payload: task.payload,
         }
     }
@@ -451,7 +452,7 @@ impl Backend for FakeBackend {
             run: lengths(&[2_000_000]),
             writes: Distribution::of(Distribution::SHORT, [1, 2], 500),
             died_lately: 1,
-            fault: None,
+            fault: self.health().fault,
         })
     }
 
@@ -481,7 +482,12 @@ impl Backend for FakeBackend {
             size: 3,
             modified: WALL,
             moved: true,
+            beginning: "{<".to_owned(),
         }])
+    }
+
+    async fn settle_rejected(&self, name: String, how: Settlement) -> Answer<()> {
+        self.ask(format!("settle_rejected {name} {how:?}"))
     }
 
     async fn rescan(&self) -> Answer<()> {

@@ -4,6 +4,7 @@ mod connections;
 mod documents;
 pub(crate) mod fake;
 mod forms;
+mod pages;
 mod problems;
 mod stream;
 mod v1;

@@ -78,7 +78,12 @@ async fn a_bad_line_is_numbered_and_those_before_it_are_taken() {
             (&json!(4), &json!(2)),
             "{problem}"
         );
-        assert!(problem["detail"].as_str().unwrap().starts_with("line 4: "));
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .starts_with("line 4, column ")
+        );
         assert_eq!(site.backend.payloads(), ["1"]);
     }
     let got = site

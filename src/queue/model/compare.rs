@@ -41,6 +41,7 @@ pub(super) fn same_task(live: &Queues, reference: &Reference, id: TaskId) {
             expires: now.wall_at(lease.expires),
         }),
         last_error: want.error.clone(),
+        history: None,
         payload: want.payload.clone(),
     };
     assert_eq!(view, expected);

@@ -7,7 +7,7 @@ use crate::{
     defect::{Defect, planted},
     store::{
         checkpoint::{self, Checkpoint},
-        disk::{Disk, DiskError, DiskFile as _, DiskResult},
+        disk::{Disk, DiskError, DiskFile, DiskResult},
     },
 };
 
@@ -47,9 +47,15 @@ impl<D: Disk> Journal<D> {
         }
     }
 
+    /// Which boot of the machine is written into what this makes.
+    #[must_use]
+    pub const fn boot(&self) -> Boot {
+        self.boot
+    }
+
     /// Makes a segment and takes it, and gives its size in bytes. See [`prepare`](Self::prepare).
     pub fn make_segment(&mut self, new: &NewSegment) -> DiskResult<u64> {
-        let made = self.prepare(new)?;
+        let made = self.prepare(new, &mut || ())?;
         let bytes = made.bytes;
         self.adopt(made);
         Ok(bytes)
@@ -59,11 +65,15 @@ impl<D: Disk> Journal<D> {
     /// of use; an error that [is about room](DiskError::is_full) leaves nothing behind.
     ///
     /// This takes its time, as all of the segment is written once: another hand than the one that writes groups may do it.
-    pub fn prepare(&self, new: &NewSegment) -> DiskResult<MadeSegment<D::File>> {
+    pub fn prepare(
+        &self,
+        new: &NewSegment,
+        between: &mut dyn FnMut(),
+    ) -> DiskResult<MadeSegment<D::File>> {
         let least = new.least.max(LEAST_SEGMENT);
         let mut bytes = new.bytes.max(least);
         loop {
-            match self.try_segment(new, bytes) {
+            match self.try_segment(new, bytes, between) {
                 Err(error) if error.is_full() && bytes > least => bytes = (bytes / 2).max(least),
                 other => {
                     return other.map(|file| MadeSegment {
@@ -82,7 +92,12 @@ impl<D: Disk> Journal<D> {
         self.segments.insert(made.number, Segment { file, dirty });
     }
 
-    fn try_segment(&self, new: &NewSegment, bytes: u64) -> DiskResult<D::File> {
+    fn try_segment(
+        &self,
+        new: &NewSegment,
+        bytes: u64,
+        between: &mut dyn FnMut(),
+    ) -> DiskResult<D::File> {
         let path = segment_path(new.number);
         let mut file = self.disk.create(&path, bytes)?;
         let header = Header {
@@ -90,7 +105,8 @@ impl<D: Disk> Journal<D> {
             boot: self.boot,
             first: new.first,
         };
-        if let Err(error) = file.write_at(&header.encode(), 0) {
+        let filled = fill(&mut file, bytes, between);
+        if let Err(error) = filled.and_then(|()| file.write_at(&header.encode(), 0)) {
             self.disk.unlink(&path)?;
             return Err(error);
         }
@@ -147,4 +163,25 @@ impl<D: Disk> Journal<D> {
         }
         checkpoint::remove_older(&*self.disk, cp.cut)
     }
+}
+
+/// How many zeros are written and synced at once, in bytes: so long a sync of the segment in use may stand behind them.
+const PIECE: u64 = 1 << 20;
+
+/// Writes zeros over `bytes` of a new file: where a file has no blocks that were never written, a later sync of it has data to
+/// write and nothing else. On ext4 it would otherwise commit the file system's own journal, and with it every task file that
+/// was made since the last commit.
+fn fill(file: &mut impl DiskFile, bytes: u64, between: &mut dyn FnMut()) -> DiskResult<()> {
+    let zeros = vec![0; bytes.min(PIECE) as usize];
+    let mut at = 0;
+    while at < bytes {
+        let count = (bytes - at).min(PIECE);
+        file.write_at(&zeros[..count as usize], at)?;
+        at += count;
+        if at < bytes {
+            file.sync()?;
+            between();
+        }
+    }
+    Ok(())
 }

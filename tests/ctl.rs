@@ -1,0 +1,531 @@
+//! `workqueuectl` as people and scripts use it: on a real terminal, in real shells, against a real daemon.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and holds real programs against a real clock"
+)]
+
+mod common;
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, Command, Output, Stdio},
+};
+
+use common::{Daemon, terminal::Terminal, wait};
+use serde_json::{Value, json};
+
+const CTL: &str = env!("CARGO_BIN_EXE_workqueuectl");
+
+fn socket(daemon: &Daemon) -> String {
+    daemon.socket().to_str().unwrap().to_owned()
+}
+
+fn ctl(daemon: &Daemon, args: &[&str]) -> Output {
+    let socket = socket(daemon);
+    common::run(CTL, &[&["--socket", &socket], args].concat())
+}
+
+fn ok(daemon: &Daemon, args: &[&str]) -> String {
+    let output = ctl(daemon, args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {errors}");
+    common::out(&output)
+}
+
+/// On a terminal.
+fn on_terminal(daemon: &Daemon, args: &[&str], environment: &[(&str, &str)]) -> Terminal {
+    let socket = socket(daemon);
+    Terminal::start(CTL, &[&["--socket", &socket], args].concat(), environment)
+}
+
+#[test]
+fn colours_are_for_terminals_and_no_color_turns_them_off() {
+    let daemon = Daemon::start(&[]);
+    ok(&daemon, &["submit", "\u{1b}[31mred\u{1b}[0m"]);
+    assert!(!ok(&daemon, &["list"]).contains('\u{1b}'));
+    let plain = [("PAGER", "cat")];
+    let (code, ended) = on_terminal(&daemon, &["list"], &plain).end();
+    assert_eq!(code, 0);
+    assert!(
+        ended.written.contains("\u{1b}[1mID\u{1b}[0m"),
+        "{}",
+        ended.written
+    );
+    assert!(ended.text.contains("\\u{1b}[31mred"), "{}", ended.text);
+    let (_, ended) = on_terminal(&daemon, &["list"], &[("PAGER", "cat"), ("NO_COLOR", "1")]).end();
+    assert!(!ended.written.contains('\u{1b}'), "{}", ended.written);
+    // Nor through a template or JSON.
+    for shape in [&["--format", "{payload}"][..], &["--json"]] {
+        let (_, ended) = on_terminal(&daemon, &[&["list"], shape].concat(), &plain).end();
+        assert!(!ended.written.contains("\u{1b}[31m"), "{}", ended.written);
+    }
+}
+
+#[test]
+fn a_list_on_a_terminal_goes_through_the_pager() {
+    let daemon = Daemon::start(&[]);
+    ok(&daemon, &["submit", "hello"]);
+    let (code, ended) = on_terminal(&daemon, &["list"], &[("PAGER", "sed 's/^/> /'")]).end();
+    assert_eq!(code, 0);
+    assert!(ended.text.starts_with("> ID "), "{}", ended.text);
+    // A pager that is left early is no error, and what is no list goes without one.
+    let (code, _) = on_terminal(&daemon, &["list"], &[("PAGER", "head -c 1 >/dev/null")]).end();
+    assert_eq!(code, 0);
+    let (_, ended) = on_terminal(&daemon, &["queues"], &[("PAGER", "sed 's/^/> /'")]).end();
+    assert!(ended.text.starts_with("QUEUE "), "{}", ended.text);
+}
+
+#[test]
+fn a_payload_is_cut_to_the_width_of_the_terminal() {
+    let daemon = Daemon::start(&[]);
+    ok(&daemon, &["submit", &"long ".repeat(100)]);
+    let (_, ended) = on_terminal(&daemon, &["list"], &[("PAGER", "cat"), ("NO_COLOR", "1")]).end();
+    let longest = ended.text.lines().map(|line| line.chars().count()).max();
+    // What stands before the payload takes more than 80 columns already; it gets what is least.
+    assert!(
+        ended.text.contains('…') && longest <= Some(108),
+        "{}",
+        ended.text
+    );
+}
+
+#[test]
+fn top_shows_queues_obeys_keys_takes_every_size_and_gives_the_terminal_back() {
+    let daemon = Daemon::start(&[]);
+    ok(&daemon, &["submit", "-q", "alpha", "x"]);
+    let mut top = on_terminal(&daemon, &["top"], &[]);
+    top.until("the queues", |text| {
+        text.contains("alpha") && text.contains("q end")
+    });
+    assert!(top.screen().alternate_screen());
+    ok(&daemon, &["submit", "-q", "omega", "y"]);
+    top.until("a new queue, live", |text| text.contains("omega"));
+    top.write("\u{1b}[C");
+    top.until("sorted by the next column", |text| text.contains("READY▼"));
+    top.resize(40, 120);
+    top.until("the new size", |text| {
+        text.lines()
+            .nth(39)
+            .is_some_and(|line| line.starts_with("q end"))
+    });
+    top.write("q");
+    let (code, ended) = top.end();
+    assert_eq!((code, ended.is_given_back), (0, true), "{}", ended.text);
+
+    let mut top = on_terminal(&daemon, &["top"], &[]);
+    top.until("the queues", |text| text.contains("alpha"));
+    let pid = top.pid().to_string();
+    assert!(Command::new("kill").arg(pid).status().unwrap().success());
+    let (code, ended) = top.end();
+    assert_eq!((code, ended.is_given_back), (0, true), "{}", ended.text);
+}
+
+#[test]
+fn top_waits_for_a_daemon_that_restarts() {
+    let mut daemon = Daemon::start(&[]);
+    ok(&daemon, &["submit", "-q", "alpha", "x"]);
+    let mut top = on_terminal(&daemon, &["top"], &[]);
+    top.until("the queues", |text| text.contains("alpha"));
+    daemon.stop();
+    top.until("what is wrong", |text| text.contains("unreachable"));
+    daemon.restart();
+    top.until("well again", |text| text.contains("workqueue ok"));
+    top.write("\u{3}");
+    assert_eq!(top.end().0, 0);
+}
+
+#[test]
+fn a_long_stream_shows_how_far_it_is_and_leaves_only_the_outcome() {
+    let daemon = Daemon::start(&[]);
+    let pipe = daemon.scratch.path().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut submit = on_terminal(
+        &daemon,
+        &["submit", "--ndjson", pipe.to_str().unwrap()],
+        &[],
+    );
+    let mut feed = File::options().write(true).open(&pipe).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let mut lines = 0;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            // Long lines: what is watched is time, and each is a task that has to be taken.
+            let line = format!("{{\"payload\": \"{}\"}}\n", "x".repeat(30_000));
+            let mut lines = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                feed.write_all(line.as_bytes()).unwrap();
+                lines += 1;
+            }
+            drop(feed);
+            lines
+        });
+        submit.until("how far it is", |text| {
+            text.contains(" tasks, ") && text.contains("/s, ")
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        lines = writer.join().unwrap();
+    });
+    let (code, ended) = submit.end();
+    assert_eq!(
+        (code, ended.text.trim()),
+        (0, format!("{lines} tasks accepted").as_str())
+    );
+}
+
+#[test]
+fn purge_asks_on_a_terminal_with_the_count() {
+    let daemon = Daemon::start(&[]);
+    ok(&daemon, &["submit", "x"]);
+    for (answer, wanted) in [
+        ("n\r", "nothing was cancelled"),
+        ("y\r", "1 ready task cancelled"),
+    ] {
+        let mut purge = on_terminal(&daemon, &["purge", "-t", "ready"], &[]);
+        purge.until("the question", |text| {
+            text.contains("Cancel 1 ready task, for good? [y/N]")
+        });
+        purge.write(answer);
+        let (code, ended) = purge.end();
+        assert_eq!(code, 0);
+        assert!(ended.text.contains(wanted), "{}", ended.text);
+    }
+}
+
+/// `submit --wait` that has said that it waits.
+struct Waiting {
+    child: Child,
+    id: String,
+}
+
+impl Waiting {
+    fn start(daemon: &Daemon, args: &[&str]) -> Self {
+        let socket = socket(daemon);
+        let child = Command::new(CTL)
+            .args(["--socket", &socket, "submit", "--wait", "x"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let id = common::until("it is submitted", || {
+            let (_, page) = daemon.get("/api/v1/tasks?limit=1");
+            Some(page["tasks"].get(0)?["id"].as_str()?.to_owned())
+        });
+        Self { child, id }
+    }
+
+    /// Its exit code, what it printed, and what it said about it.
+    fn end(mut self) -> (i32, String, String) {
+        let code = wait(&mut self.child).code().unwrap();
+        let text = |stream: &mut dyn std::io::Read| {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        };
+        let out = text(&mut self.child.stdout.take().unwrap());
+        (code, out, text(&mut self.child.stderr.take().unwrap()))
+    }
+}
+
+fn claim(daemon: &Daemon) -> Value {
+    let claimed = daemon.claim("default", 1);
+    claimed.into_iter().next().expect("a task")
+}
+
+#[test]
+fn wait_says_by_its_exit_code_how_the_task_ended() {
+    let daemon = Daemon::start(&[]);
+    let waiting = Waiting::start(&daemon, &["--json"]);
+    let task = claim(&daemon);
+    let body = json!({"token": task["token"], "result": {"size": 7}}).to_string();
+    let (status, _) = daemon.post(&format!("/api/v1/tasks/{}/complete", waiting.id), &body);
+    assert!(status < 300);
+    let (code, out, _) = waiting.end();
+    let event: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &event["kind"]), (0, &json!("completed")));
+    assert_eq!(event["result"], json!({"size": 7}));
+
+    let waiting = Waiting::start(&daemon, &[]);
+    let body = json!({"token": claim(&daemon)["token"], "result": "as text"}).to_string();
+    daemon.post(&format!("/api/v1/tasks/{}/complete", waiting.id), &body);
+    let (code, out, err) = waiting.end();
+    assert_eq!((code, out.as_str()), (0, "as text\n"), "{err}");
+
+    let waiting = Waiting::start(&daemon, &["--max-attempts", "1"]);
+    let body = json!({"token": claim(&daemon)["token"], "error": "no\u{1b}[2Jpaper"}).to_string();
+    daemon.post(&format!("/api/v1/tasks/{}/fail", waiting.id), &body);
+    let id = waiting.id.clone();
+    let (code, _, err) = waiting.end();
+    assert_eq!(code, 3);
+    assert!(
+        err.contains("is dead: no\\u{1b}[2Jpaper")
+            && err.contains(&format!("workqueuectl retry {id}")),
+        "{err}"
+    );
+    ok(&daemon, &["purge", "--yes"]);
+
+    let waiting = Waiting::start(&daemon, &[]);
+    ok(&daemon, &["cancel", &waiting.id]);
+    let (code, _, err) = waiting.end();
+    assert_eq!((code, err.contains("was cancelled")), (4, true), "{err}");
+
+    let output = ctl(&daemon, &["submit", "--wait", "--timeout", "10ms", "x"]);
+    assert_eq!(output.status.code(), Some(124));
+}
+
+#[test]
+fn wait_goes_on_through_a_restart_of_the_daemon() {
+    let mut daemon = Daemon::start(&[]);
+    let waiting = Waiting::start(&daemon, &["--json"]);
+    daemon.crash_and_restart();
+    let body = json!({"token": claim(&daemon)["token"]}).to_string();
+    // It may have listened again by now, or come too late for the event: then it finds the task gone, and says so.
+    daemon.post(&format!("/api/v1/tasks/{}/complete", waiting.id), &body);
+    let (code, out, err) = waiting.end();
+    match code {
+        0 => assert!(out.contains("completed"), "{out}"),
+        code => assert_eq!((code, err.contains("how is not known")), (5, true), "{err}"),
+    }
+}
+
+#[test]
+fn events_go_on_through_a_restart_when_they_are_followed() {
+    let mut daemon = Daemon::start(&[]);
+    let socket = socket(&daemon);
+    let mut events = Command::new(CTL)
+        .args([
+            "--socket",
+            &socket,
+            "events",
+            "--follow",
+            "--format",
+            "{kind} {queue}",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut notes = BufReader::new(events.stderr.take().unwrap()).lines();
+    let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    // That it listens shows by the first event that it tells.
+    let first = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| lines.next().unwrap().unwrap());
+        while !reader.is_finished() {
+            ok(&daemon, &["submit", "-q", "before", "x"]);
+        }
+        reader.join().unwrap()
+    });
+    assert_eq!(first, "submitted before");
+    daemon.stop();
+    assert!(
+        notes
+            .next()
+            .unwrap()
+            .unwrap()
+            .contains("the stream has ended")
+    );
+    daemon.restart();
+    // Either comes first: that it listens again, or that something may have been missed.
+    assert!(notes.any(|note| note.unwrap() == "listening again"));
+    ok(&daemon, &["submit", "-q", "after", "x"]);
+    assert!(lines.any(|line| line.unwrap() == "submitted after"));
+    events.kill().unwrap();
+    events.wait().unwrap();
+}
+
+#[test]
+fn a_reader_that_has_had_enough_ends_it_quietly() {
+    let daemon = Daemon::start(&[]);
+    let lines = "{\"payload\": \"0123456789\"}\n".repeat(3000);
+    let file = daemon.scratch.path().join("tasks.ndjson");
+    std::fs::write(&file, lines).unwrap();
+    assert_eq!(
+        ok(&daemon, &["submit", "--ndjson", file.to_str().unwrap()]),
+        "3000 tasks accepted\n"
+    );
+    let line = format!(
+        "{CTL} --socket {} list --all | head -n 1; echo ${{PIPESTATUS[0]}}",
+        socket(&daemon)
+    );
+    let output = common::run("bash", &["-c", &line]);
+    let out = common::out(&output);
+    assert!(out.starts_with("ID ") && out.ends_with("\n0\n"), "{out}");
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_wrong_line_of_a_stream_says_how_to_go_on_and_that_works() {
+    let daemon = Daemon::start(&[]);
+    let file = daemon.scratch.path().join("tasks.ndjson");
+    std::fs::write(
+        &file,
+        "{\"payload\": 1}\n{\"payload\": 2}\n{\"paylod\": 3}\n{\"payload\": 4}\n",
+    )
+    .unwrap();
+    let output = ctl(&daemon, &["submit", "--ndjson", file.to_str().unwrap()]);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    let hint = format!(
+        "tail -n +3 {} | workqueuectl submit --ndjson -",
+        file.display()
+    );
+    assert!(
+        err.contains("2 tasks before it were taken") && err.contains(&hint),
+        "{err}"
+    );
+}
+
+#[test]
+fn over_tcp_all_is_there_that_tcp_serves() {
+    let daemon = Daemon::start(&[]);
+    let url = format!("http://{}", daemon.address);
+    let run = |args: &[&str]| common::run(CTL, &[&["--url", &url], args].concat());
+    let id = common::out(&run(&["submit", "x"]));
+    for args in [
+        &["list"][..],
+        &["show", id.trim()],
+        &["queues"],
+        &["workers"],
+        &["status"],
+        &["top"],
+    ] {
+        let output = run(args);
+        assert!(
+            output.status.success() && !output.stdout.is_empty(),
+            "{args:?}"
+        );
+    }
+    let paused = run(&["pause"]);
+    let err = String::from_utf8_lossy(&paused.stderr);
+    assert_eq!(
+        (paused.status.code(), err.contains("--socket PATH")),
+        (Some(2), true),
+        "{err}"
+    );
+    assert!(run(&["cancel", id.trim()]).status.success());
+}
+
+#[test]
+fn a_rejected_file_is_corrected_and_taken() {
+    let daemon = Daemon::start(&[]);
+    daemon.drop_file("wrong.json", b"{}");
+    common::until("it is rejected", || {
+        ok(&daemon, &["rejected", "--format", "{name}"])
+            .contains("wrong.json")
+            .then_some(())
+    });
+    let name = ok(&daemon, &["rejected", "--format", "{name}"]);
+    let name = name.trim();
+    let shown = ok(&daemon, &["rejected", "show", name]);
+    assert!(
+        shown.contains("reason") && shown.contains("begins      {}"),
+        "{shown}"
+    );
+    let file = daemon.data().join("rejected").join(name);
+    std::fs::write(&file, "{\"payload\": \"right\"}").unwrap();
+    ok(&daemon, &["rejected", "retry", name]);
+    common::until("it is taken", || {
+        ok(&daemon, &["list", "--format", "{payload}"])
+            .contains("right")
+            .then_some(())
+    });
+    assert_eq!(ok(&daemon, &["rejected"]), "no dropped file was rejected\n");
+}
+
+/// A directory with the program in it, for shells to find it.
+fn path_with_ctl() -> String {
+    let dir = std::path::Path::new(CTL).parent().unwrap();
+    format!("{}:{}", dir.display(), std::env::var("PATH").unwrap())
+}
+
+fn shell(program: &str, args: &[&str], daemon: &Daemon) -> Option<String> {
+    let output = Command::new(program)
+        .args(args)
+        .env("PATH", path_with_ctl())
+        .env("WORKQUEUE_ADMIN_SOCKET", socket(daemon))
+        .stdin(Stdio::null())
+        .output();
+    match output {
+        Ok(output) => Some(common::out(&output) + &String::from_utf8_lossy(&output.stderr)),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("{program} is not installed: its completions are not tried");
+            None
+        }
+        Err(cause) => panic!("{program}: {cause}"),
+    }
+}
+
+#[test]
+fn bash_completes_verbs_queues_and_ids_from_the_running_daemon() {
+    let daemon = Daemon::start(&[]);
+    let id = ok(&daemon, &["submit", "-q", "emails", "x"]);
+    let id = id.trim();
+    let complete = |words: &str, typed: &str| {
+        let line = format!(
+            "source <(workqueuectl completions bash); COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); \
+             COMP_TYPE=9; _clap_complete_workqueuectl workqueuectl {typed} x; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        shell("bash", &["-c", &line], &daemon).expect("bash")
+    };
+    assert_eq!(complete("workqueuectl pau", "pau").trim(), "pause");
+    assert_eq!(complete("workqueuectl pause em", "em").trim(), "emails");
+    assert_eq!(
+        complete("workqueuectl list --queue em", "em").trim(),
+        "emails"
+    );
+    assert_eq!(
+        complete(&format!("workqueuectl show {}", &id[..4]), &id[..4]).trim(),
+        id
+    );
+    assert_eq!(
+        complete("workqueuectl --socket /nowhere pause em", "em").trim(),
+        ""
+    );
+}
+
+#[test]
+fn fish_completes_queues_from_the_running_daemon() {
+    let daemon = Daemon::start(&[]);
+    ok(&daemon, &["submit", "-q", "emails", "x"]);
+    let line = "workqueuectl completions fish | source; complete -C 'workqueuectl pause em'";
+    if let Some(out) = shell("fish", &["--no-config", "-c", line], &daemon) {
+        assert!(out.starts_with("emails"), "{out}");
+    }
+}
+
+#[test]
+fn zsh_completes_queues_from_the_running_daemon() {
+    let daemon = Daemon::start(&[]);
+    ok(&daemon, &["submit", "-q", "emails", "x"]);
+    if shell("zsh", &["-fc", "true"], &daemon).is_none() {
+        return;
+    }
+    let (socket, path) = (socket(&daemon), path_with_ctl());
+    let environment = [
+        ("WORKQUEUE_ADMIN_SOCKET", socket.as_str()),
+        ("PATH", &path),
+        ("PS1", "ready> "),
+    ];
+    let mut zsh = Terminal::start("zsh", &["-f"], &environment);
+    zsh.write("autoload -U compinit; compinit -u -D; source <(workqueuectl completions zsh); echo so\"\"urced\n");
+    zsh.until("the script", |text| text.contains("sourced"));
+    zsh.write("workqueuectl pause em\t");
+    zsh.until("the queue's name", |text| {
+        text.contains("workqueuectl pause emails")
+    });
+}
