@@ -8,7 +8,7 @@ use super::{Control, Shared};
 use crate::{
     api,
     backend::{Backend, StatusView},
-    http::{Answer, Pairs, Problem, find_troubles, lease_view, ok, rejected_view, totals},
+    http::{Answer, NoQuery, Pairs, Problem, find_troubles, lease_view, ok, rejected_view, totals},
     task::State as TaskState,
 };
 
@@ -22,9 +22,15 @@ const MAX_REJECTED: usize = 10_000;
 /// The whole in numbers.
 #[utoipa::path(
     get, path = "/status", tag = "admin", operation_id = "status",
-    responses((status = 200, description = "As it is now", body = api::Status))
+    responses(
+        (status = 200, description = "As it is now", body = api::Status),
+        (status = 400, description = "invalid-field"),
+    )
 )]
-pub(super) async fn status<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
+pub(super) async fn status<B: Backend, C: Control>(
+    State(admin): Shared<B, C>,
+    _: NoQuery,
+) -> Answer {
     let view = admin.http.backend.status().await?;
     let facts = admin.control.facts();
     let stopping = admin.http.stop.is_cancelled();
@@ -84,9 +90,15 @@ const fn word(view: &StatusView, stopping: bool) -> &'static str {
 /// All settings and where each comes from; secrets hidden.
 #[utoipa::path(
     get, path = "/config", tag = "admin", operation_id = "config",
-    responses((status = 200, description = "As it is now", body = api::Config))
+    responses(
+        (status = 200, description = "As it is now", body = api::Config),
+        (status = 400, description = "invalid-field"),
+    )
 )]
-pub(super) async fn config<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
+pub(super) async fn config<B: Backend, C: Control>(
+    State(admin): Shared<B, C>,
+    _: NoQuery,
+) -> Answer {
     ok(&api::Config {
         settings: admin.control.settings(),
     })
@@ -95,9 +107,15 @@ pub(super) async fn config<B: Backend, C: Control>(State(admin): Shared<B, C>) -
 /// All leases.
 #[utoipa::path(
     get, path = "/leases", tag = "admin", operation_id = "leases",
-    responses((status = 200, description = "As it is now", body = api::Leases))
+    responses(
+        (status = 200, description = "As it is now", body = api::Leases),
+        (status = 400, description = "invalid-field"),
+    )
 )]
-pub(super) async fn leases<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
+pub(super) async fn leases<B: Backend, C: Control>(
+    State(admin): Shared<B, C>,
+    _: NoQuery,
+) -> Answer {
     let mut leases = Vec::new();
     let mut after = None;
     loop {
@@ -124,7 +142,10 @@ pub(super) async fn leases<B: Backend, C: Control>(State(admin): Shared<B, C>) -
 #[utoipa::path(
     get, path = "/rejected", tag = "admin", operation_id = "rejected",
     params(("limit" = Option<u32>, Query, minimum = 1, maximum = 10_000, description = "At most so many; default 100")),
-    responses((status = 200, description = "The files", body = api::Rejected))
+    responses(
+        (status = 200, description = "The files", body = api::Rejected),
+        (status = 400, description = "invalid-field"),
+    )
 )]
 pub(super) async fn rejected<B: Backend, C: Control>(
     State(admin): Shared<B, C>,

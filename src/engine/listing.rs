@@ -6,7 +6,7 @@ use super::{
 };
 use crate::task::{Now, Page, PageQuery, TaskId};
 
-/// How many tasks are looked at in one step for one page: about a millisecond, so that other work has its turn.
+/// How many tasks are passed over in one step for one page: about a millisecond, so that other work has its turn.
 const LOOKS: usize = if cfg!(test) { 16 } else { 20_000 };
 
 /// A page that is being looked for.

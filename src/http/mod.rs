@@ -53,7 +53,7 @@ pub(crate) use docs::content as docs_content;
 pub(crate) use guard::with_layers;
 pub(crate) use openapi::{Description, of_admin as describe_admin};
 pub(crate) use pages::respond as page_answer;
-pub(crate) use pairs::Pairs;
+pub(crate) use pairs::{NoQuery, Pairs};
 pub(crate) use problem::Problem;
 pub(crate) use queues::find_troubles;
 pub(crate) use view::{lease as lease_view, rejected as rejected_view, totals};

@@ -3,6 +3,8 @@
 //! Knows `application/x-www-form-urlencoded` (<https://url.spec.whatwg.org/#application/x-www-form-urlencoded>), not what
 //! the names mean.
 
+use axum::{extract::FromRequestParts, http::request::Parts};
+
 use super::problem::{self, Problem};
 
 /// Names and values, in the order in which they came.
@@ -89,6 +91,17 @@ impl Pairs {
         self.get(name)
             .map(str::trim)
             .filter(|value| !value.is_empty())
+    }
+}
+
+/// That a request has no query string that asks for something, where none is looked at.
+pub(crate) struct NoQuery;
+
+impl<S: Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Pairs::of_query(parts.uri.query(), &[]).map(|_| Self)
     }
 }
 

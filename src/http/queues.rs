@@ -4,7 +4,7 @@
 
 use axum::extract::{Path, Request, State};
 
-use super::{Answer, Pairs, Shared, answer, view};
+use super::{Answer, NoQuery, Pairs, Shared, answer, view};
 use crate::{
     api::{self, schemas},
     backend::Backend,
@@ -14,9 +14,12 @@ use crate::{
 /// All queues, by name.
 #[utoipa::path(
     get, path = "/api/v1/queues", tag = "queues", operation_id = "queues",
-    responses((status = 200, description = "The queues", body = api::Queues))
+    responses(
+        (status = 200, description = "The queues", body = api::Queues),
+        (status = 400, description = "invalid-field"),
+    )
 )]
-pub(crate) async fn queues<B: Backend>(State(http): Shared<B>) -> Answer {
+pub(crate) async fn queues<B: Backend>(State(http): Shared<B>, _: NoQuery) -> Answer {
     let queues = http.backend.queues().await?;
     answer::ok(&api::Queues {
         queues: queues.iter().map(view::queue).collect(),
@@ -33,7 +36,11 @@ pub(crate) async fn queues<B: Backend>(State(http): Shared<B>) -> Answer {
         (status = 404, description = "no-such-queue"),
     )
 )]
-pub(crate) async fn queue<B: Backend>(State(http): Shared<B>, Path(name): Path<String>) -> Answer {
+pub(crate) async fn queue<B: Backend>(
+    State(http): Shared<B>,
+    Path(name): Path<String>,
+    _: NoQuery,
+) -> Answer {
     let queue = http.backend.queue(QueueName::parse(&name)?).await?;
     answer::ok(&view::queue(&queue))
 }
@@ -41,9 +48,12 @@ pub(crate) async fn queue<B: Backend>(State(http): Shared<B>, Path(name): Path<S
 /// Who claims, by name.
 #[utoipa::path(
     get, path = "/api/v1/workers", tag = "queues", operation_id = "workers",
-    responses((status = 200, description = "The workers", body = api::Workers))
+    responses(
+        (status = 200, description = "The workers", body = api::Workers),
+        (status = 400, description = "invalid-field"),
+    )
 )]
-pub(crate) async fn workers<B: Backend>(State(http): Shared<B>) -> Answer {
+pub(crate) async fn workers<B: Backend>(State(http): Shared<B>, _: NoQuery) -> Answer {
     let workers = http.backend.workers().await?;
     answer::ok(&api::Workers {
         workers: workers.iter().map(view::worker).collect(),
@@ -91,9 +101,12 @@ pub(crate) async fn queue_history<B: Backend>(
 /// What is not well, in words, and what to do next. The worst comes first; empty when all is well.
 #[utoipa::path(
     get, path = "/api/v1/troubles", tag = "operation", operation_id = "troubles",
-    responses((status = 200, description = "What is not well", body = api::Troubles))
+    responses(
+        (status = 200, description = "What is not well", body = api::Troubles),
+        (status = 400, description = "invalid-field"),
+    )
 )]
-pub(crate) async fn troubles<B: Backend>(State(http): Shared<B>) -> Answer {
+pub(crate) async fn troubles<B: Backend>(State(http): Shared<B>, _: NoQuery) -> Answer {
     let troubles = find_troubles(&*http.backend).await?;
     answer::ok(&api::Troubles { troubles })
 }

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{Answer, Pairs, Problem, Shared, answer, body, view};
+use super::{Answer, NoQuery, Problem, Shared, answer, body, view};
 use crate::{
     api::{self, schemas},
     backend::{Backend, Change, TaskView},
@@ -35,9 +35,8 @@ pub(crate) fn respond(task: &TaskView) -> Answer {
 pub(crate) async fn show<B: Backend>(
     State(http): Shared<B>,
     Path(id): Path<String>,
-    request: Request,
+    _: NoQuery,
 ) -> Answer {
-    Pairs::of_query(request.uri().query(), &[])?;
     respond(&http.backend.task(TaskId::parse(&id)?).await?)
 }
 

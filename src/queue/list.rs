@@ -24,7 +24,7 @@ pub struct Part {
     pub ids: Vec<TaskId>,
     /// Where to go on: to the next page, or to the rest of this one. `None`: there is nothing more.
     pub next: Option<Cursor>,
-    /// Whether the page is as long as it can be. If not, so many keys were looked at as may be in one look.
+    /// Whether the page is as long as it can be. If not, so many keys were passed over as may be in one look.
     pub is_whole: bool,
 }
 
@@ -35,7 +35,8 @@ impl Queues {
         Ok((part.ids, part.next))
     }
 
-    /// As [`Queues::page`], looking at `most` keys at most; at least one.
+    /// As [`Queues::page`], passing over `most` keys at most, at least one. So a page of which nothing is passed over is one
+    /// look, at one moment.
     pub fn page_part(&self, query: &PageQuery, most: usize) -> Result<Part, Refusal> {
         let shelves = self.shelves_of(query.queue.as_ref())?;
         if let Some(id) = query.id_prefix.and_then(IdPrefix::whole) {
@@ -55,16 +56,16 @@ impl Queues {
             // One more than asked for tells whether there is a next page.
             while ids.len() <= query.limit {
                 let Some(key) = walk.next() else { break };
-                if left == 0 {
+                if is_wanted(key.id) {
+                    ids.push(key.id);
+                } else if left == 0 {
                     return Ok(Part {
                         ids,
                         next: looked_at,
                         is_whole: false,
                     });
-                }
-                left -= 1;
-                if is_wanted(key.id) {
-                    ids.push(key.id);
+                } else {
+                    left -= 1;
                 }
                 if ids.len() <= query.limit {
                     looked_at = self.cursor(key.id);
@@ -270,10 +271,7 @@ mod tests {
         let numbers = found.iter().map(|id| u128::from_be_bytes(*id.as_bytes()));
         let low = numbers.map(|number| number & 0xffff);
         assert!(low.eq((0..100).map(|number| number * 10 + 7)));
-        assert!(
-            (1000 / 64..=1000 / 64 + 5).contains(&looks),
-            "{looks} looks"
-        );
+        assert!((900 / 64..=900 / 64 + 5).contains(&looks), "{looks} looks");
     }
 
     #[test]

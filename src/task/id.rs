@@ -106,6 +106,15 @@ impl IdPrefix {
     }
 }
 
+impl fmt::Display for IdPrefix {
+    /// What all these ids have in common, lower case.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.first.to_string(), self.last.to_string());
+        let alike = first.bytes().zip(last.bytes());
+        f.write_str(&first[..alike.take_while(|(a, b)| a == b).count()])
+    }
+}
+
 impl fmt::Display for TaskId {
     /// Lower case, hyphenated: 36 characters.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -279,6 +288,7 @@ mod tests {
             assert!(prefix.begins(id), "{end}");
             assert_eq!(prefix.whole().is_some(), end == 36, "{end}");
             assert!(prefix.begins(prefix.first()));
+            assert_eq!(IdPrefix::parse(&prefix.to_string()).unwrap(), prefix);
         }
         for other in ["1", "0198c0df", "0198c0de-7c1e-7000-8000-00000000000e"] {
             assert!(!IdPrefix::parse(other).unwrap().begins(id), "{other}");

@@ -343,3 +343,27 @@ async fn the_originals_worker_is_served_as_it_was() {
         (400, &json!("id"))
     );
 }
+
+#[tokio::test]
+async fn what_a_query_asks_for_and_is_not_looked_at_is_refused_by_its_name() {
+    let site = Site::new();
+    for path in [
+        "/api/v1/tasks",
+        "/api/v1/tasks/0198c0de-0000-4000-8000-000000000001",
+        "/api/v1/queues",
+        "/api/v1/queues/default",
+        "/api/v1/workers",
+        "/api/v1/history",
+        "/api/v1/troubles",
+        "/api/v1/events",
+    ] {
+        let got = site.get(&format!("{path}?stat=ready")).await;
+        assert_eq!(got.status, 400, "{path}");
+        assert_eq!(got.json()["field"], "stat", "{path}");
+    }
+    let got = site.get("/api/v1/tasks?id_prefix=0198c0dex").await;
+    assert_eq!(
+        (got.status.as_u16(), got.json()["field"].clone()),
+        (400, "id_prefix".into())
+    );
+}
