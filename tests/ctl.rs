@@ -447,6 +447,26 @@ fn a_rejected_file_is_corrected_and_taken() {
     assert_eq!(ok(&daemon, &["rejected"]), "no dropped file was rejected\n");
 }
 
+#[test]
+fn a_task_is_moved_to_another_queue_and_found_by_the_beginning_of_its_id() {
+    let daemon = Daemon::start(&[]);
+    let id = ok(&daemon, &["submit", "x"]);
+    let id = id.trim();
+    ok(&daemon, &["move", id, "--to", "emails", "--priority", "7"]);
+    let line = ok(
+        &daemon,
+        &[
+            "list",
+            "--id",
+            &id[..10],
+            "--format",
+            "{id} {queue} {priority}",
+        ],
+    );
+    assert_eq!(line, format!("{id} emails 7\n"));
+    assert_eq!(ok(&daemon, &["list", "--id", "ffffffff"]), "no tasks\n");
+}
+
 /// A directory with the program in it, for shells to find it.
 fn path_with_ctl() -> String {
     let dir = std::path::Path::new(CTL).parent().unwrap();

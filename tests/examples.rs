@@ -51,12 +51,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(command: &[String], daemon: &Daemon, name: &str) -> Self {
+    fn start(command: &[String], daemon: &Daemon, name: &str, lease: &str) -> Self {
         let out = daemon.scratch.path().join(name);
         let child = Command::new(&command[0])
             .args(&command[1..])
             .env("WORKQUEUE_URL", format!("http://{}", daemon.address))
-            .env("WORKQUEUE_LEASE", "1")
+            .env("WORKQUEUE_LEASE", lease)
             .stdin(Stdio::null())
             .stdout(fs::File::create(&out).expect("a file for its output"))
             .spawn()
@@ -74,9 +74,11 @@ impl Worker {
     }
 
     fn wait_for(&self, count: usize) {
-        until(&format!("{count} tasks are done"), || {
-            (self.done().len() >= count).then_some(())
-        });
+        for count in 1..=count {
+            until(&format!("{count} tasks are done"), || {
+                (self.done().len() >= count).then_some(())
+            });
+        }
     }
 
     /// SIGTERM: it ends in peace.
@@ -117,21 +119,22 @@ fn works(worker: &[String]) {
     let mut daemon = daemon();
     let tasks: Vec<Value> = (0..TASKS)
         .map(|number| match number {
-            // Three times as long as its lease.
-            20 => json!({"payload": {"number": number, "seconds": 3}}),
+            // Longer than its lease.
+            20 => json!({"payload": {"number": number, "seconds": 5}}),
             _ => json!({"payload": {"number": number}}),
         })
         .collect();
     let (status, answer) = daemon.post("/api/v1/tasks", &json!(tasks).to_string());
     assert_eq!(status, 201, "{answer}");
 
-    let mut first = Worker::start(worker, &daemon, "first");
+    let mut first = Worker::start(worker, &daemon, "first", "2");
     first.wait_for(TASKS / 3);
     first.stop();
     let done = first.done().len();
     assert!(done < TASKS, "it was to be stopped in the middle");
 
-    let mut second = Worker::start(worker, &daemon, "second");
+    // Longer than the restart takes: what it has done meanwhile is still its own.
+    let mut second = Worker::start(worker, &daemon, "second", "20");
     second.wait_for(TASKS / 3);
     assert!(daemon.stop().success());
     daemon.restart();

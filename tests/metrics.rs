@@ -393,21 +393,25 @@ fn the_history_shows_what_the_daemon_has_done() {
         let counts = history[name].as_array().expect("counts").iter();
         counts.map(|count| count.as_u64().expect("a count")).sum()
     };
-    for (query, share) in [("span=minute", 2), ("span=day", 2), ("queue=emails", 1)] {
-        let (status, history) = daemon.get(&format!("/api/v1/history?{query}"));
+    for (path, share) in [
+        ("/api/v1/history?span=minute", 2),
+        ("/api/v1/history?span=day", 2),
+        ("/api/v1/queues/emails/history", 1),
+    ] {
+        let (status, history) = daemon.get(path);
         assert_eq!(status, 200, "{history}");
         let counts = ["submitted", "completed", "failed", "dead"].map(|name| sum(&history, name));
         assert_eq!(
             counts,
             [4 * share, share, share, share],
-            "{query}: {history}"
+            "{path}: {history}"
         );
     }
     let (_, history) = daemon.get("/api/v1/history");
     let p99 = history["wait"]["p99"].as_array().expect("quantiles");
     assert!(p99.iter().any(Value::is_number), "{history}");
-    assert_eq!(daemon.get("/api/v1/history?queue=nowhere").0, 404);
-    assert_eq!(daemon.get("/api/v1/history?queue=emails&span=day").0, 400);
+    assert_eq!(daemon.get("/api/v1/queues/nowhere/history").0, 404);
+    assert_eq!(daemon.get("/api/v1/history?span=week").0, 400);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A worker for workqueue, with bash, curl and jq.
 #
-#     bash worker.sh [QUEUE]        WORKQUEUE_URL=http://127.0.0.1:5000  WORKQUEUE_LEASE=60
+#     bash worker.sh [QUEUE]        WORKQUEUE_URL=http://127.0.0.1:5000  WORKQUEUE_LEASE=60 (whole seconds)
 #
 # Copy it, and replace `handle`. It stops on SIGTERM, after the task that it is doing.
 set -u
@@ -15,32 +15,19 @@ trap 'stopping=yes' TERM
 
 # The work: the payload comes on standard input as JSON. What it writes to standard error is the error of a failed attempt.
 handle() {
-    local payload
+    local payload seconds
     payload=$(cat)
-    if jq -e 'type == "object" and has("fail")' <<<"$payload" >/dev/null; then
-        jq -r .fail <<<"$payload" >&2
-        return 1
-    fi
-    sleep "$(jq -r 'if type == "object" then .seconds // 0 else 0 end' <<<"$payload")"
+    seconds=$(jq -r 'if type != "object" then 0 elif .fail then .fail | halt_error(1) else .seconds // 0 end' <<<"$payload") || return 1
+    [[ $seconds == 0 ]] || sleep "$seconds"
     printf '%s\n' "$payload"
 }
 
 # post PATH BODY FILE: asks until the daemon answers, with growing pauses while it restarts; the answer goes into FILE.
-# A stop ends a wait: bash runs a trap during `wait`, but only after a program in the foreground.
 post() {
-    local pause=1 status curl
+    local pause=1 status
     while :; do
-        curl --silent --show-error --max-time 90 --header 'Content-Type: application/json' --data "$2" \
-            --output "$3" --write-out '%{http_code}' "$url$1" >"$3.status" &
-        curl=$!
-        wait "$curl"
-        if [[ $stopping && ${waiting-} ]]; then
-            kill "$curl" 2>/dev/null
-            return 1
-        fi
-        # A signal ends a wait early; the request is to be answered all the same.
-        while kill -0 "$curl" 2>/dev/null; do wait "$curl"; done
-        status=$(cat "$3.status")
+        status=$(curl --silent --show-error --max-time 30 --header 'Content-Type: application/json' --data "$2" \
+            --output "$3" --write-out '%{http_code}' "$url$1")
         case $status in
         2*) return 0 ;;
         000 | 5*) echo "the daemon does not answer ($status), again in $pause s" >&2 ;;
@@ -51,45 +38,41 @@ post() {
     done
 }
 
-# Keeps the lease of task $1 with token $2 while the work lasts.
+# Keeps the lease of task $1 with token $2 while the work lasts; a look every second shows whether it still does.
 extend() {
-    local nap=
-    trap '[[ $nap ]] && kill "$nap" 2>/dev/null; exit' TERM
-    while :; do
-        sleep "$(jq -n "$lease / 3")" &
-        nap=$!
-        wait "$nap"
+    local next=$((SECONDS + third))
+    while sleep 1 && [[ -e $answer.working ]]; do
+        ((SECONDS < next)) && continue
         post "/tasks/$1/extend" "{\"token\":\"$2\",\"lease\":$lease}" "$answer.extend" || return
+        next=$((SECONDS + third))
     done
 }
 
-completed='[]'
+third=$((lease / 3))
+completed=
 while [[ ! $stopping ]]; do
-    claim=$(jq -nc --arg queue "$queue" --argjson lease "$lease" --argjson completed "$completed" \
-        --arg worker "shell:$$" '{queues: [$queue], wait: 30, lease: $lease, worker: $worker, complete: $completed}')
-    # A claim that waits is given up by a stop; what it was just handed comes back when its lease ends.
-    waiting=yes
-    post /claim "$claim" "$answer" || {
-        [[ $stopping ]] || exit 1
+    # bash runs a trap when the program in the foreground has ended: so a stop waits for this claim, at most five seconds.
+    post /claim "{\"queues\":[\"$queue\"],\"wait\":5,\"lease\":$lease,\"worker\":\"shell:$$\",\"complete\":[$completed]}" "$answer" || exit 1
+    completed=
+    mapfile -t task < <(jq -r '.tasks[] | .id, .token, (.payload | tojson)' "$answer")
+    ((${#task[@]})) || continue
+    id=${task[0]} token=${task[1]}
+    if [[ $stopping ]]; then
+        post "/tasks/$id/release" "{\"token\":\"$token\"}" "$answer.released"
         break
-    }
-    waiting=
-    completed='[]'
-    task=$(jq -c '.tasks[0] // empty' "$answer")
-    [[ $task ]] || continue
-    id=$(jq -r .id <<<"$task") token=$(jq -r .token <<<"$task")
+    fi
+    touch "$answer.working"
     extend "$id" "$token" &
     keeper=$!
-    if jq -c .payload <<<"$task" | handle 2>"$answer.error"; then
+    if handle <<<"${task[2]}" 2>"$answer.error"; then
         # Told with the next claim, which saves a round trip.
-        completed="[{\"id\":\"$id\",\"token\":\"$token\"}]"
+        completed="{\"id\":\"$id\",\"token\":\"$token\"}"
     else
         post "/tasks/$id/fail" "$(jq -nc --arg token "$token" --rawfile error "$answer.error" \
             '{token: $token, error: $error}')" "$answer.failed"
     fi
+    rm -f "$answer.working"
     kill "$keeper" 2>/dev/null
     wait "$keeper" 2>/dev/null
 done
-waiting=
-# Said again where it is not sure that it was heard: the second time does nothing.
-[[ $completed == '[]' ]] || post /claim "{\"max\":0,\"complete\":$completed}" "$answer"
+[[ ! $completed ]] || post /claim "{\"max\":0,\"complete\":[$completed]}" "$answer"

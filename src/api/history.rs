@@ -1,4 +1,4 @@
-//! The words of `GET /api/v1/history`: what happened lately, for charts.
+//! The words of `GET /api/v1/history` and `GET /api/v1/queues/{queue}/history`: what happened lately, for charts.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -28,6 +28,18 @@ pub enum TaskState {
     Dead,
 }
 
+/// How far back a history goes.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Span {
+    /// By seconds.
+    Minute,
+    /// By minutes.
+    Hour,
+    /// By quarters of an hour.
+    Day,
+}
+
 /// The state of tasks that can be purged.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -171,7 +183,7 @@ pub struct UniqueKey(String);
 #[derive(Serialize, ToSchema)]
 #[schema(
     example = "ready,100,0,0198c0de-7c1e-7000-8000-000000000001",
-    pattern = "^(ready|scheduled|leased|dead),-?[0-9]{1,9},-?[0-9]{1,12},[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+    pattern = "^(ready|scheduled|leased|dead),-?[0-9]{1,10},-?[0-9]{1,12},[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 )]
 pub struct Cursor(String);
 

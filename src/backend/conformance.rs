@@ -2,11 +2,11 @@
 
 use super::{
     Answer, Backend, Change, ClaimAnswer, ClaimRequest, Completion, Error, Event, EventKind,
-    EventResult, Failure, HistorySlot, HistoryView, Page, PageQuery,
+    EventResult, Failure, HistorySlot, HistoryView, Page, PageQuery, TaskView,
 };
 use crate::task::{
     Backoff, ExecTime, IdPrefix, LeaseKind, Millis, NewTask, Options, Payload, Priority, QueueName,
-    Refusal, Span, State, TaskId, Token,
+    Refusal, Span, State, TaskId, Token, WorkerName,
 };
 
 fn queue(name: &str) -> QueueName {
@@ -71,6 +71,7 @@ pub(crate) async fn suite(backend: &impl Backend) {
     history(backend).await;
     results(backend).await;
     moves(backend).await;
+    past(backend).await;
 }
 
 async fn order(backend: &impl Backend) {
@@ -375,11 +376,10 @@ async fn many(backend: &impl Backend) {
 
 /// What has happened is in the history of its queue and in that of all; latencies are in the latter.
 async fn history(backend: &impl Backend) {
-    let sum = |view: &HistoryView, pick: fn(&HistorySlot) -> u64| -> u64 {
-        view.slots.iter().map(pick).sum()
-    };
-    let (submitted, completed): (fn(&HistorySlot) -> u64, fn(&HistorySlot) -> u64) =
-        (|slot| slot.submitted, |slot| slot.completed);
+    type Pick = fn(&HistorySlot) -> u64;
+    let sum = |view: &HistoryView, pick: Pick| -> u64 { view.slots.iter().map(pick).sum() };
+    let submitted: Pick = |slot| slot.submitted;
+    let completed: Pick = |slot| slot.completed;
     let before = backend.history(None, Span::Hour).await.unwrap();
     submit(backend, task("told", "a")).await;
     submit(backend, task("told", "b")).await;
@@ -535,4 +535,78 @@ async fn moves(backend: &impl Backend) {
         refusal(backend.reschedule(one, to("moves.b")).await),
         Refusal::Draining(Some(queue("moves.b")))
     );
+}
+
+/// A task that is asked for by itself shows what happened to it, one in a list does not.
+async fn past(backend: &impl Backend) {
+    let id = submit(backend, task("past", "a")).await;
+    let told = |view: &TaskView| -> Vec<(EventKind, Option<u32>)> {
+        let history = view.history.as_deref().unwrap();
+        let happenings = history.happenings.iter();
+        happenings.map(|one| (one.kind, one.attempt)).collect()
+    };
+    let view = backend.task(id).await.unwrap();
+    assert_eq!(told(&view), [(EventKind::Submitted, None)]);
+    let worker = Some(WorkerName::parse("tester").unwrap());
+    let request = || ClaimRequest {
+        worker: worker.clone(),
+        ..ask("past")
+    };
+    let claim = || async { backend.claim(request()).await.unwrap().tasks[0].1 };
+    let token = claim().await;
+    backend.release(id, token).await.unwrap();
+    let change = Change {
+        queue: None,
+        priority: Some(Priority::new(5)),
+        exectime: None,
+    };
+    backend.reschedule(id, change).await.unwrap();
+    let token = claim().await;
+    let failure = |dead| Failure {
+        error: "broken".to_owned(),
+        retry_in: Some(Millis(0)),
+        dead,
+    };
+    backend.fail(id, token, failure(false)).await.unwrap();
+    let token = claim().await;
+    backend.fail(id, token, failure(true)).await.unwrap();
+    backend.retry(id).await.unwrap();
+    claim().await;
+
+    let view = backend.task(id).await.unwrap();
+    let expected = [
+        (EventKind::Submitted, None),
+        (EventKind::Claimed, Some(1)),
+        (EventKind::Released, Some(1)),
+        (EventKind::Rescheduled, None),
+        (EventKind::Claimed, Some(1)),
+        (EventKind::Failed, Some(1)),
+        (EventKind::Claimed, Some(2)),
+        (EventKind::Dead, Some(2)),
+        (EventKind::Retried, None),
+        (EventKind::Claimed, Some(1)),
+    ];
+    assert_eq!(told(&view), expected);
+    let history = view.history.as_deref().unwrap();
+    assert_eq!(history.left_out, 0);
+    for one in &history.happenings {
+        assert!(one.at.is_some(), "{one:?}");
+        let by_a_worker = one.attempt.is_some();
+        assert_eq!(one.worker, worker.clone().filter(|_| by_a_worker));
+        let failed = matches!(one.kind, EventKind::Failed | EventKind::Dead);
+        assert_eq!(one.error.as_deref(), failed.then_some("broken"));
+        let changed = one.kind == EventKind::Rescheduled;
+        assert_eq!(one.priority, changed.then_some(Priority::new(5)));
+    }
+    let times = history.happenings.iter().map(|one| one.at);
+    assert!(times.is_sorted());
+
+    let query = PageQuery {
+        id_prefix: None,
+        queue: Some(queue("past")),
+        state: None,
+        limit: 1,
+        after: None,
+    };
+    assert_eq!(backend.tasks(query).await.unwrap().tasks[0].history, None);
 }

@@ -23,6 +23,8 @@ pub struct TaskQuery {
     pub queue: Option<String>,
     /// In one state; absent: in any.
     pub state: Option<String>,
+    /// Whose ids begin so; absent: whatever their ids.
+    pub id_prefix: Option<String>,
     /// At most so many; absent: the daemon's default.
     pub limit: Option<u32>,
     /// The `next` of the page before.
@@ -125,6 +127,7 @@ impl Client {
         let pairs = [
             ("queue", query.queue.as_deref()),
             ("state", query.state.as_deref()),
+            ("id_prefix", query.id_prefix.as_deref()),
             ("limit", limit.as_deref()),
             ("after", query.after.as_deref()),
         ];

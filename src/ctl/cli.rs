@@ -207,6 +207,9 @@ pub(super) struct List {
     /// Only this state
     #[arg(long, short = 't', value_enum)]
     pub(super) state: Option<StateName>,
+    /// Only tasks whose ids begin so
+    #[arg(long, value_name = "PREFIX", add = ArgValueCompleter::new(complete::tasks))]
+    pub(super) id: Option<String>,
     /// At most so many
     #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) limit: u64,

@@ -101,6 +101,7 @@ fn listed(typed: &OsStr, state: Option<State>) -> Vec<CompletionCandidate> {
     let query = TaskQuery {
         state: state.map(|state| state.as_str().to_owned()),
         limit: Some(TASKS),
+        id_prefix: Some(typed.clone()).filter(|typed| !typed.is_empty()),
         ..TaskQuery::default()
     };
     let found: Option<api::TaskPage> = ask(async |client: Client| client.tasks(&query).await);

@@ -38,6 +38,7 @@ async fn pages(list: &List, session: &mut Session<'_>) -> Result<(), CtlError> {
     let mut query = TaskQuery {
         queue: list.queue.clone(),
         state: list.state.map(|name| name.state().as_str().to_owned()),
+        id_prefix: list.id.clone(),
         ..TaskQuery::default()
     };
     // The widths of the first page's columns; the pages after it go on below.

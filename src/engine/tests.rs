@@ -13,7 +13,9 @@ use super::{
 use crate::{
     backend::{Backend, ClaimRequest, Failure, PageQuery, conformance},
     store::DropLimits,
-    task::{LeaseKind, Millis, NewTask, Options, Payload, QueueName, State, TaskId, Token},
+    task::{
+        EventKind, LeaseKind, Millis, NewTask, Options, Payload, QueueName, State, TaskId, Token,
+    },
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -133,6 +135,50 @@ fn a_close_is_quick_also_with_a_long_spool_delay() {
     run(async { submit(&*running.handle(), text("in the journal")).await });
     close(running);
     assert_eq!(names(&dir.path().join("tasks")).len(), 1);
+}
+
+#[test]
+fn what_happened_to_a_task_is_known_after_a_restart_as_far_as_the_journal_tells() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = || Settings {
+        spool_delay: Millis(0),
+        ..Settings::default()
+    };
+    let running = start(dir.path(), settings());
+    let backend = running.handle();
+    let fail = |error: &str| Failure {
+        error: error.to_owned(),
+        retry_in: Some(Millis(0)),
+        dead: false,
+    };
+    let id = run(async {
+        let id = submit(&*backend, text("a")).await;
+        for error in ["first", "second"] {
+            let (_, token) = claim(&*backend).await.unwrap();
+            backend.fail(id, token, fail(error)).await.unwrap();
+            if error == "first" {
+                backend.checkpoint().await.unwrap();
+            }
+        }
+        id
+    });
+    close(running);
+    let running = start(dir.path(), settings());
+    let view = run(running.handle().task(id)).unwrap();
+    close(running);
+    let history = view.history.unwrap();
+    let told: Vec<_> = history
+        .happenings
+        .iter()
+        .map(|one| (one.kind, one.at.is_some(), one.error.as_deref()))
+        .collect();
+    let expected = [
+        (EventKind::Submitted, true, None),
+        (EventKind::Claimed, true, None),
+        (EventKind::Failed, false, Some("second")),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(view.attempts, 2);
 }
 
 #[test]

@@ -169,7 +169,7 @@ pub(crate) async fn json<T: for<'a> Deserialize<'a>>(
     Ok(from_json::<Object<T>>(text(&bytes)?)?.0)
 }
 
-/// A body that is one JSON object, or empty.
+/// A body that is one JSON object, or null, or empty.
 pub(crate) async fn json_or_default<T: for<'a> Deserialize<'a> + Default>(
     request: Request,
     limits: &HttpLimits,
@@ -177,5 +177,8 @@ pub(crate) async fn json_or_default<T: for<'a> Deserialize<'a> + Default>(
     if request.body().is_end_stream() {
         return Ok(T::default());
     }
-    json(request, limits).await
+    MediaType::of(request.headers(), &[MediaType::Json])?;
+    let bytes = read(request, limits).await?;
+    let object = from_json::<Option<Object<T>>>(text(&bytes)?)?;
+    Ok(object.map_or_else(T::default, |object| object.0))
 }

@@ -1,4 +1,4 @@
-//! [`Exposition`]: numbers in Prometheus' text format, or in OpenMetrics.
+//! [`Exposition`]: numbers in Prometheus' text format, or in `OpenMetrics`.
 //!
 //! The formats: <https://prometheus.io/docs/instrumenting/exposition_formats/> and
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>. Written here and not by an exporter
@@ -16,7 +16,7 @@ use crate::backend::Distribution;
 pub(super) enum Format {
     /// Prometheus' text format, 0.0.4.
     Prometheus,
-    /// OpenMetrics 1.0.0.
+    /// `OpenMetrics` 1.0.0.
     OpenMetrics,
 }
 
@@ -28,7 +28,7 @@ impl Format {
         }
     }
 
-    /// What `Accept` prefers. OpenMetrics has to be named: what accepts anything gets the older format.
+    /// What `Accept` prefers. `OpenMetrics` has to be named: what accepts anything gets the older format.
     pub(super) fn accepted(accept: &str) -> Self {
         let weight = |wanted: &str| {
             let ranges = accept.split(',').filter_map(|range| {
@@ -210,6 +210,9 @@ impl Exposition {
     }
 }
 
+/// Below this, a whole number is exactly itself as a fraction too, and written faster: most of a scrape's are 0.
+const WHOLE: f64 = 9e15;
+
 /// A number as both formats write it.
 pub(super) trait Number {
     fn write(self, text: &mut String);
@@ -229,7 +232,8 @@ impl Number for u64 {
                 break;
             }
         }
-        text.extend(digits[at..].iter().map(|digit| char::from(*digit)));
+        // Digits are always text.
+        text.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
     }
 }
 
@@ -241,6 +245,9 @@ impl Number for bool {
 
 impl Number for f64 {
     fn write(self, text: &mut String) {
+        if self >= 0.0 && self < WHOLE && self.fract() == 0.0 {
+            return (self as u64).write(text);
+        }
         // Writing to a String can't fail.
         let _unfailing = write!(text, "{self}");
     }
@@ -338,6 +345,11 @@ took_seconds_count{a="b"} 6
         };
         for number in [0, 9, 10, 1_234_567_890, u64::MAX] {
             assert_eq!(write(number), number.to_string());
+        }
+        for number in [0.0, 1.5, -3.0, 1e300, 86_400.0] {
+            let mut text = String::new();
+            Number::write(number, &mut text);
+            assert_eq!(text.parse::<f64>().ok(), Some(number), "{text}");
         }
         assert_eq!(
             labels([("a", &"back\\slash \"quoted\"\nline")]),

@@ -206,6 +206,10 @@ pub(crate) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {
         .route("/api/v1/queues/{queue}", get(queues::queue::<B>))
         .route("/api/v1/workers", get(queues::workers::<B>))
         .route("/api/v1/history", get(queues::history::<B>))
+        .route(
+            "/api/v1/queues/{queue}/history",
+            get(queues::queue_history::<B>),
+        )
         .route("/api/v1/troubles", get(queues::troubles::<B>))
         .route("/api/v1/events", get(events::events::<B>))
         .route("/metrics", get(scrape::metrics::<B>))

@@ -76,12 +76,12 @@ pub(super) enum Submitted {
     paths(
         tasks::submit, tasks::list, task::show, task::reschedule, task::cancel, task::retry,
         claim::claim, lease::complete, lease::fail, lease::release, lease::extend,
-        queues::queues, queues::queue, queues::workers, queues::history, queues::troubles, events::events,
+        queues::queues, queues::queue, queues::workers, queues::history, queues::queue_history, queues::troubles, events::events,
         scrape::metrics, health::alive, health::ready,
         document, docs::show, pages::problem,
     ),
     components(schemas(
-        api::Problem, api::Event, api::Reset, schemas::TaskId, schemas::Token, schemas::QueueName, schemas::TaskState,
+        api::Problem, api::Event, api::Reset, schemas::TaskId, schemas::Token, schemas::QueueName, schemas::TaskState, schemas::Span,
         schemas::WorkerName, schemas::UniqueKey, schemas::Cursor, schemas::EventKind, schemas::EventId, schemas::SentEvent,
     )),
     tags(

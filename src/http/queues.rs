@@ -60,28 +60,42 @@ pub(crate) async fn workers<B: Backend>(State(http): Shared<B>, _: NoQuery) -> A
     })
 }
 
-/// What happened lately, for charts: of all queues together the last minute, hour or day; of one queue the last hour.
+/// What happened lately in all queues together, for charts: the last minute, hour or day.
 #[utoipa::path(
     get, path = "/api/v1/history", tag = "queues", operation_id = "history",
-    params(
-        ("span" = Option<String>, Query, description = "`minute` by seconds, `hour` by minutes (the default) or `day` by quarters of an hour"),
-        ("queue" = Option<String>, Query, description = "One queue, with the span `hour`; absent: all queues together"),
-    ),
+    params((
+        "span" = Option<schemas::Span>, Query,
+        description = "How far back: `minute` by seconds, `hour` by minutes (the default), `day` by quarters of an hour",
+    )),
+    responses(
+        (status = 200, description = "What happened", body = api::History),
+        (status = 400, description = "invalid-field"),
+    )
+)]
+pub(crate) async fn history<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+    let pairs = Pairs::of_query(request.uri().query(), &["span"])?;
+    let span = pairs.filled("span").map(Span::parse).transpose()?;
+    let view = http.backend.history(None, span.unwrap_or_default()).await?;
+    answer::ok(&view::history(None, &view))
+}
+
+/// What happened in one queue in the last hour, by minutes, for charts.
+#[utoipa::path(
+    get, path = "/api/v1/queues/{queue}/history", tag = "queues", operation_id = "queue_history",
+    params(("queue" = schemas::QueueName, Path, description = "The queue's name")),
     responses(
         (status = 200, description = "What happened", body = api::History),
         (status = 400, description = "invalid-field"),
         (status = 404, description = "no-such-queue"),
     )
 )]
-pub(crate) async fn history<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
-    let pairs = Pairs::of_query(request.uri().query(), &["span", "queue"])?;
-    let span = pairs.filled("span").map(Span::parse).transpose()?;
-    let queue = pairs.filled("queue").map(QueueName::parse).transpose()?;
-    let view = http
-        .backend
-        .history(queue.clone(), span.unwrap_or_default())
-        .await?;
-    answer::ok(&view::history(queue.as_ref(), &view))
+pub(crate) async fn queue_history<B: Backend>(
+    State(http): Shared<B>,
+    Path(name): Path<String>,
+) -> Answer {
+    let name = QueueName::parse(&name)?;
+    let view = http.backend.history(Some(name.clone()), Span::Hour).await?;
+    answer::ok(&view::history(Some(&name), &view))
 }
 
 /// What is not well, in words, and what to do next. The worst comes first; empty when all is well.

@@ -25,7 +25,7 @@ use crate::{
 const BYTES_OF_QUEUE: usize = 1100;
 const BYTES_OF_DAEMON: usize = 32 << 10;
 
-/// The daemon in numbers: in Prometheus' text format, or in OpenMetrics where `Accept` prefers that.
+/// The daemon in numbers: in Prometheus' text format, or in `OpenMetrics` where `Accept` prefers that.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", operation_id = "metrics",
     responses((
@@ -273,7 +273,7 @@ const STORED: [Stored; 7] = [
             "workqueue_disk_full",
             "Whether the disk is too full for new tasks.",
         ),
-        |status| status.disk_full as u64,
+        |status| u64::from(status.disk_full),
     ),
 ];
 
@@ -316,7 +316,7 @@ fn of_disk(out: &mut Exposition, status: &StatusView) {
 
 fn of_listeners(out: &mut Exposition, listeners: Listeners) {
     let now = Family::gauge("workqueue_event_listeners", "Open streams of events.");
-    out.plain(now, listeners.now as u64);
+    out.plain(now, listeners.now);
     let dropped = Family::counter(
         "workqueue_event_listeners_dropped",
         "Streams of events ended because their readers were too slow.",

@@ -68,9 +68,11 @@ impl Queues {
             draining: self.draining || shelf.draining,
             oldest_due: oldest_due(shelf, now),
             unasked: now.tick.since(shelf.asked),
+            // Where nothing has died since the start, there is no hour to add up.
             died_lately: shelf
                 .minutes
                 .as_ref()
+                .filter(|_| shelf.counters.died > 0)
                 .map_or(0, |minutes| minutes.died_lately(now)),
             counters: shelf.counters,
             submitted_rate: shelf.submitted_rate.per_second(now.tick),

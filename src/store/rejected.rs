@@ -46,7 +46,7 @@ pub fn reject<D: Disk>(disk: &D, path: &Path, reason: &str) -> DiskResult<PathBu
     text.push('\n');
     // A file in a queue's folder belongs to that queue: said here, so that it can go back there.
     if let Some(folder) = folder_of(path) {
-        text.push_str(&format!("{FROM}{folder}\n"));
+        text.extend([FROM, folder, "\n"]);
     }
     for number in 0..=MAX_NUMBER {
         let name = numbered(name, number);

@@ -165,8 +165,10 @@ impl Cursor {
         let mut parts = text.splitn(4, ',');
         let mut part = || parts.next().ok_or_else(wrong);
         let state = State::parse(part()?).map_err(|_| wrong())?;
-        let priority = Priority::parse(part()?).map_err(|_| wrong())?;
-        // A place outside of all times is a place too: before or after all tasks.
+        // A place outside of all priorities or times is a place too: before or after all tasks.
+        let number: i64 = part()?.parse().map_err(|_| wrong())?;
+        let number = number.clamp(i32::MIN.into(), i32::MAX.into());
+        let priority = Priority::new(number as i32);
         let secs: i64 = part()?.parse().map_err(|_| wrong())?;
         let exectime = ExecTime::new(secs.clamp(ExecTime::MIN.get(), ExecTime::MAX.get()))
             .map_err(|_| wrong())?;

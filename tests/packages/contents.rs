@@ -75,6 +75,9 @@ fn every_file_for_installation_is_listed() {
         "packaging/deb/prerm",
         "packaging/rpm/rpmlint.toml",
         "packaging/rpm/workqueue.spec",
+        // For the README, as the forge shows it.
+        "packaging/screenshots/overview-light.png",
+        "packaging/screenshots/queue-dark.png",
     ];
     let mut there = files_below("packaging");
     there.extend(files_below("systemd"));

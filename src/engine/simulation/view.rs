@@ -9,7 +9,7 @@ use super::{
 use crate::{
     backend::Answer,
     engine::{Engine, Response},
-    task::{Now, PageQuery, TaskId},
+    task::{EventKind, Happening, Now, PageQuery, State, TaskId},
 };
 
 /// All tasks, as the queue has them; their payloads are not looked at.
@@ -47,7 +47,22 @@ pub(super) fn facts(engine: &Engine, boot: u8) -> BTreeMap<TaskId, Facts> {
         };
         Some((id, facts))
     };
+    past_agrees(engine);
     ids.into_iter().filter_map(one).collect()
+}
+
+/// That what is kept of the past is of tasks that are there, and ends as their present says.
+fn past_agrees(engine: &Engine) {
+    for id in engine.past.ids() {
+        let entry = engine.queue.get(id).expect("a task that is there");
+        let history = engine.history_of(id).expect("its history");
+        let error = |happening: &Happening| happening.error.clone();
+        let last = history.happenings.iter().rev().find_map(error);
+        assert!(last.is_none() || last.as_ref() == entry.last_error());
+        let present = history.happenings.last().map(|last| last.kind);
+        let claimed = present == Some(EventKind::Claimed);
+        assert_eq!(claimed, entry.state == State::Leased, "{id}");
+    }
 }
 
 /// How many task files are not as they should be.

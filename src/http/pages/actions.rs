@@ -172,14 +172,15 @@ fn change<B>(http: &Http<B>, form: &Pairs) -> Result<Change, Problem> {
         None | Some("same") => None,
         Some(_) => Some(forms::when(form, (http.clock)().wall)?),
     };
-    if priority.is_none() && exectime.is_none() {
+    let queue = form.filled("queue").map(QueueName::parse).transpose()?;
+    if priority.is_none() && exectime.is_none() && queue.is_none() {
         return Err(Problem::invalid(
             "priority",
-            "nothing to change: give a priority or a time",
+            "nothing to change: give a priority, a time or a queue",
         ));
     }
     Ok(Change {
-        queue: None,
+        queue,
         priority,
         exectime,
     })

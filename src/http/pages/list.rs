@@ -29,6 +29,7 @@ async fn page<B: Backend>(http: &Http<B>, query: Option<&str>) -> Result<Body, P
     let place = Place {
         path: "/list",
         is_queue: false,
+        id: pairs.filled("id").unwrap_or_default(),
     };
     let live = query
         .queue

@@ -45,6 +45,7 @@ async fn page<B: Backend>(
     let place = Place {
         path: &path,
         is_queue: true,
+        id: pairs.filled("id").unwrap_or_default(),
     };
     let content = html! {
         (notice::of(&pairs))

@@ -102,14 +102,7 @@ pub(super) fn form(filled: &Filled<'_>, queue: Option<&QueueName>, back: &str) -
             input type="hidden" name="back" value=(back);
             (payload_field(filled))
             div class="row" {
-                label {
-                    "Queue"
-                    input name="queue" value=(queue.map_or_else(|| filled.value("queue"), QueueName::as_str))
-                        placeholder="default" maxlength="64" autocapitalize="none" autocomplete="off" spellcheck="false"
-                        aria-invalid=[filled.invalid("queue")] aria-describedby=(filled.describes("queue", "hint-queue"));
-                    (filled.complaint("queue"))
-                    small id="hint-queue" { "a new name makes a new queue" }
-                }
+                (queue_field(filled, queue, "default"))
                 (priority_field(filled, "100"))
             }
             (when_fields(filled, &["now", "in", "at"]))
@@ -133,6 +126,20 @@ fn payload_field(filled: &Filled<'_>) -> Markup {
                 label { input type="radio" name="kind" value=(value) checked[filled.chosen("kind", value, "text")]; (text) }
             }
             (filled.complaint("kind"))
+        }
+    }
+}
+
+/// The queue, filled in with `queue` where the page is a queue's; `blank` is what nothing means.
+pub(super) fn queue_field(filled: &Filled<'_>, queue: Option<&QueueName>, blank: &str) -> Markup {
+    html! {
+        label {
+            "Queue"
+            input name="queue" value=(queue.map_or_else(|| filled.value("queue"), QueueName::as_str))
+                placeholder=(blank) maxlength="64" autocapitalize="none" autocomplete="off" spellcheck="false"
+                aria-invalid=[filled.invalid("queue")] aria-describedby=(filled.describes("queue", "hint-queue"));
+            (filled.complaint("queue"))
+            small id="hint-queue" { "a new name makes a new queue" }
         }
     }
 }

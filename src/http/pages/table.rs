@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     backend::{Cursor, Page, PageQuery, TaskView},
-    task::{IdPrefix, QueueName, State},
+    task::{IdPrefix, QueueName, Refusal, State},
 };
 
 /// How many tasks a page shows: with long payloads still well below 60 KB.
@@ -30,6 +30,8 @@ pub(super) struct Place<'a> {
     pub(super) path: &'a str,
     /// Whether the page is one queue's, so that the queue isn't said in each row.
     pub(super) is_queue: bool,
+    /// The beginning of ids that is asked for, as it was filled in.
+    pub(super) id: &'a str,
 }
 
 /// What a query string asks of a page with a table; empty values (a form's) ask for nothing.
@@ -37,7 +39,7 @@ pub(super) fn query(
     query: Option<&str>,
     queue: Option<&QueueName>,
 ) -> Result<(PageQuery, Pairs), Problem> {
-    let mut known = vec!["state", "id_prefix", "limit", "after"];
+    let mut known = vec!["state", "id", "limit", "after"];
     known.extend(notice::KEYS);
     if queue.is_none() {
         known.push("queue");
@@ -55,7 +57,14 @@ pub(super) fn query(
     let query = PageQuery {
         queue: queue.cloned().or(named),
         state: pairs.filled("state").map(State::parse).transpose()?,
-        id_prefix: pairs.filled("id_prefix").map(IdPrefix::parse).transpose()?,
+        id_prefix: pairs
+            .filled("id")
+            .map(IdPrefix::parse)
+            .transpose()
+            .map_err(|refusal| match refusal {
+                Refusal::Invalid { reason, .. } => Problem::invalid("id", reason),
+                other => other.into(),
+            })?,
         limit,
         after: pairs.filled("after").map(Cursor::parse).transpose()?,
     };
@@ -163,7 +172,7 @@ pub(super) fn filter(place: &Place<'_>, query: &PageQuery) -> Markup {
                 }
             }
             label { "Id begins with"
-                input name="id_prefix" value=[query.id_prefix.map(|prefix| prefix.to_string())] maxlength="36" autocapitalize="none" autocomplete="off" spellcheck="false";
+                input name="id" value=(place.id) autocapitalize="none" autocomplete="off" spellcheck="false";
             }
             button class="plain" type="submit" { "Show" }
         }
@@ -178,12 +187,11 @@ fn address(place: &Place<'_>, query: &PageQuery, after: Option<&str>) -> String 
         .as_ref()
         .filter(|_| !place.is_queue)
         .map(QueueName::as_str);
-    let prefix = query.id_prefix.map(|prefix| prefix.to_string());
     let limit = (query.limit != PAGE).then(|| query.limit.to_string());
     let parts: Vec<String> = [
         ("queue", queue),
         ("state", state),
-        ("id_prefix", prefix.as_deref()),
+        ("id", Some(place.id).filter(|id| !id.is_empty())),
         ("limit", limit.as_deref()),
         ("after", after),
     ]

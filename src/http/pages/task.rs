@@ -221,12 +221,25 @@ fn actions(task: &TaskView, filled: &submit::Filled<'_>) -> Markup {
                     a class="button danger" href={ (path) "/cancel" } { "Cancel the task…" }
                 }
             }
+            @if task.state == TaskState::Dead {
+                details class="panel" open[filled.wrong.is_some()] {
+                    summary { "Move it to another queue" }
+                    form class="submit" method="post" action=(path) {
+                        input type="hidden" name="do" value="reschedule";
+                        (submit::queue_field(filled, None, "stays where it is"))
+                        button type="submit" { "Move" }
+                    }
+                }
+            }
             @if matches!(task.state, TaskState::Ready | TaskState::Scheduled) {
                 details class="panel" open[filled.wrong.is_some()] {
                     summary { "Give it another place" }
                     form class="submit" method="post" action=(path) {
                         input type="hidden" name="do" value="reschedule";
-                        (submit::priority_field(filled, "stays as it is"))
+                        div class="row" {
+                            (submit::priority_field(filled, "stays as it is"))
+                            (submit::queue_field(filled, None, "stays where it is"))
+                        }
                         (submit::when_fields(filled, &["same", "now", "in", "at"]))
                         button type="submit" { "Change" }
                     }

@@ -75,9 +75,10 @@ pub(super) fn length(millis: Millis) -> String {
 
 /// A point in time in UTC; the script shows it in the browser's zone.
 pub(super) fn moment(at: WallMillis) -> Markup {
-    match ExecTime::new(at.0.div_euclid(1000)) {
-        Ok(second) => civil(second),
-        Err(_) => html! { span class="quiet" { "unknown" } },
+    if let Ok(second) = ExecTime::new(at.0.div_euclid(1000)) {
+        civil(second)
+    } else {
+        html! { span class="quiet" { "unknown" } }
     }
 }
 
@@ -169,7 +170,7 @@ fn push_hidden(out: &mut String, character: char) {
     out.push_str("<span class=\"code\">");
     match picture {
         Some(picture) => out.push(picture),
-        None => out.push_str(&format!("U+{code:04X}")),
+        None => out.extend(format!("U+{code:04X}").chars()),
     }
     out.push_str("</span>");
 }
@@ -198,10 +199,7 @@ pub(super) fn indented(json: &str, room: usize) -> String {
             }
             '{' | '[' => {
                 out.push(character);
-                while characters
-                    .next_if(|next| next.is_ascii_whitespace())
-                    .is_some()
-                {}
+                while characters.next_if(char::is_ascii_whitespace).is_some() {}
                 if let Some(end) = characters.next_if(|next| matches!(next, '}' | ']')) {
                     out.push(end);
                 } else {

@@ -283,13 +283,13 @@ async fn the_history_is_shown_in_arrays_of_one_length() {
         (&got["wait"]["p99"][59], &got["run"]["p50"][59]),
         (&json!(1.5), &json!(null))
     );
-    let got = site.get("/api/v1/history?queue=default").await.json();
+    let got = site.get("/api/v1/queues/default/history").await.json();
     assert_eq!(got["queue"], "default");
     assert_eq!(got["span"], "hour");
     assert!(got.get("wait").is_none());
     for (query, field) in [
         ("span=week", "span"),
-        ("queue=A", "queue"),
+        ("queue=default", "queue"),
         ("since=1", "since"),
     ] {
         let got = site.get(&format!("/api/v1/history?{query}")).await;
