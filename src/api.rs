@@ -3,9 +3,14 @@
 //! Lengths of time are seconds (JSON numbers, fractions allowed), points in time are Unix seconds. This floor may not
 //! know who serves the API.
 
+mod events;
 mod history;
+mod original;
 pub mod schemas;
 mod troubles;
+
+pub use events::{Event, Reset};
+pub use original::{OriginalComplete, OriginalNext, OriginalProblem, OriginalStatus, OriginalTask};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -512,64 +517,6 @@ pub struct Workers {
     pub workers: Vec<Worker>,
 }
 
-/// One event of `GET /api/v1/events`: the `data` of a server-sent event whose `event` is its kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Event {
-    /// Its number since the daemon started, rising by one as long as somebody listens.
-    pub number: u64,
-    /// When, in Unix seconds.
-    pub at: f64,
-    /// `submitted`, `claimed`, `completed`, `failed`, `released`, `extended`, `expired`, `dead`, `cancelled`,
-    /// `rescheduled`, `moved`, `retried`, `paused`, `resumed`, `draining`, `undrained` or `rejected`.
-    #[schema(value_type = schemas::EventKind)]
-    pub kind: String,
-    /// To which task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<schemas::TaskId>)]
-    pub id: Option<String>,
-    /// In which queue.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<schemas::QueueName>)]
-    pub queue: Option<String>,
-    /// In which queue it was before, when it was moved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<schemas::QueueName>)]
-    pub moved_from: Option<String>,
-    /// The state that the task is in now; absent when it is gone, or when this is not about a task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<schemas::TaskState>)]
-    pub state: Option<String>,
-    /// By which worker.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<schemas::WorkerName>)]
-    pub worker: Option<String>,
-    /// Which attempt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt: Option<u32>,
-    /// The error, or the reason.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// What the worker gave as the result of a completed task, if it gave one of at most 65536 bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<serde_json::Value>)]
-    pub result: Option<Payload>,
-    /// How many bytes the result has, where it is too long to be told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result_bytes: Option<u64>,
-}
-
-/// The data of the event `reset` of `GET /api/v1/events`: something was missed, so the state is to be read anew.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Reset {
-    /// `reset`.
-    pub kind: String,
-    /// `restarted`: the daemon was started again; `forgotten`: what was missed is not kept any more; `unknown`: what the
-    /// client sent is not the id of an event.
-    pub reason: String,
-    /// The same in words.
-    pub detail: String,
-}
-
 /// An error: RFC 9457, `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
@@ -781,69 +728,6 @@ pub struct LogLevel {
     /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or directives like `info,workqueue::engine=debug`.
     #[schema(min_length = 1, example = "info")]
     pub level: String,
-}
-
-/// The answer to `GET /api/next`.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct OriginalNext {
-    /// `ok`.
-    pub status: String,
-    /// The task; null when none is due.
-    pub task: Option<OriginalTask>,
-}
-
-/// A task as the original's workers know it.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct OriginalTask {
-    /// Any JSON value, as it was submitted.
-    #[schema(value_type = serde_json::Value)]
-    pub payload: Payload,
-    /// A higher number is handed out first.
-    pub priority: i32,
-    /// Not handed out before this Unix second; 0: as soon as possible.
-    #[schema(minimum = -62_135_596_800_i64, maximum = 253_402_300_799_i64)]
-    pub exectime: i64,
-    /// Its UUID.
-    #[schema(value_type = schemas::TaskId)]
-    pub id: String,
-}
-
-/// An error of the original's API: an RFC 9457 document but for its `status`, which is the original's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct OriginalProblem {
-    /// `error`.
-    pub status: OriginalStatus,
-    /// A stable name for this kind of error: `/problems/NAME`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The kind in words.
-    pub title: String,
-    /// What is wrong in this case.
-    pub detail: String,
-    /// The field that is wrong, as the caller wrote it.
-    pub field: Option<String>,
-    /// The line of what is not JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<usize>,
-    /// The column of what is not JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub column: Option<usize>,
-}
-
-/// The word by which the original's workers know an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OriginalStatus {
-    /// It was not done.
-    Error,
-}
-
-/// What the original's worker sends to `POST /api/complete`; what else stands in it is not looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct OriginalComplete {
-    /// Which task.
-    #[schema(value_type = schemas::TaskId)]
-    pub id: String,
 }
 
 /// An answer that has nothing to tell.

@@ -11,6 +11,7 @@ mod common;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
+    fmt::Write as _,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -375,7 +376,7 @@ fn prometheus_takes_every_expression_of_the_dashboard() {
         let expression = target["expr"].as_str().expect("an expression");
         let expression = expression.replace("$__rate_interval", "5m");
         let expression = serde_json::to_string(&expression).expect("a string");
-        rules += &format!("  - record: panel:{number}\n    expr: {expression}\n");
+        writeln!(rules, "  - record: panel:{number}\n    expr: {expression}").expect("text");
     }
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), rules).expect("write");

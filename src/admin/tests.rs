@@ -174,3 +174,8 @@ async fn v1_is_here_too_and_the_admin_surface_is_not_on_tcp() {
     assert_eq!(tcp.get("/status").await.status, 404);
     assert_eq!(tcp.send("POST", "/shutdown", "", "").await.status, 404);
 }
+
+#[test]
+fn the_documents_of_the_admin_api_are_the_committed_ones() {
+    crate::http::tests::documents::hold("openapi-admin.json", &super::openapi_json());
+}

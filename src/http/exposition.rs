@@ -245,7 +245,7 @@ impl Number for bool {
 
 impl Number for f64 {
     fn write(self, text: &mut String) {
-        if self >= 0.0 && self < WHOLE && self.fract() == 0.0 {
+        if (0.0..WHOLE).contains(&self) && self.fract() == 0.0 {
             return (self as u64).write(text);
         }
         // Writing to a String can't fail.

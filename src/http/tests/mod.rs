@@ -1,7 +1,7 @@
 //! The transport against a backend that only remembers: what is parsed, what is rendered, what is told when it goes wrong.
 
 mod connections;
-mod documents;
+pub(crate) mod documents;
 pub(crate) mod fake;
 mod forms;
 mod pages;

@@ -56,7 +56,7 @@ async fn browser_form(site: &Site, path: &str, body: &str) -> Got {
     site.ask(request).await
 }
 
-fn goes_to<'a>(got: &'a Got) -> &'a str {
+fn goes_to(got: &Got) -> &str {
     assert_eq!(got.status, 303, "{got:?}");
     got.header(header::LOCATION)
 }
