@@ -350,20 +350,7 @@ impl Oracle {
                 ..
             } => {
                 needs(&[Stage::Waiting, Stage::Dead])?;
-                if facts.queue == *queue {
-                    return Err("it is there already".to_owned());
-                }
-                if stage == Stage::Dead
-                    && (*priority, *exectime) != (facts.priority, facts.exectime)
-                {
-                    return Err("a dead task has no place in the order".to_owned());
-                }
-                facts.queue = queue.clone();
-                facts.priority = *priority;
-                facts.exectime = *exectime;
-                if stage == Stage::Waiting {
-                    self.key_is_free(id, &facts)?;
-                }
+                self.moved(id, &mut facts, queue, (*priority, *exectime))?;
             }
             Record::Retried { .. } => {
                 needs(&[Stage::Dead])?;
@@ -374,6 +361,31 @@ impl Oracle {
             other => return Err(format!("a record that is not known here: {other:?}")),
         }
         Ok(Some(facts))
+    }
+
+    /// A task comes to another queue; one that waits may have another place in the order there.
+    fn moved(
+        &self,
+        id: TaskId,
+        facts: &mut Facts,
+        queue: &QueueName,
+        place: (Priority, ExecTime),
+    ) -> Held {
+        if facts.queue == *queue {
+            return Err("it is there already".to_owned());
+        }
+        let is_dead = facts.stage == Stage::Dead;
+        if is_dead && place != (facts.priority, facts.exectime) {
+            return Err("a dead task has no place in the order".to_owned());
+        }
+        facts.queue = queue.clone();
+        (facts.priority, facts.exectime) = place;
+        // A dead task does not hold its key.
+        if is_dead {
+            Ok(())
+        } else {
+            self.key_is_free(id, facts)
+        }
     }
 
     fn switch(&mut self, seq: u64, paused: bool, queue: Option<&QueueName>, on: bool) {
