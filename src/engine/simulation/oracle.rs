@@ -350,7 +350,7 @@ impl Oracle {
                 ..
             } => {
                 needs(&[Stage::Waiting, Stage::Dead])?;
-                self.moved(id, &mut facts, (queue, *priority, *exectime))?;
+                self.moved(id, &mut facts, queue, (*priority, *exectime))?;
             }
             Record::Retried { .. } => {
                 needs(&[Stage::Dead])?;
@@ -363,23 +363,24 @@ impl Oracle {
         Ok(Some(facts))
     }
 
-    /// Puts a task into another queue, where it may have a new place.
+    /// A task comes to another queue; one that waits may have another place in the order there.
     fn moved(
         &self,
         id: TaskId,
         facts: &mut Facts,
-        (queue, priority, exectime): (&QueueName, Priority, ExecTime),
+        queue: &QueueName,
+        place: (Priority, ExecTime),
     ) -> Held {
         if facts.queue == *queue {
             return Err("it is there already".to_owned());
         }
         let is_dead = facts.stage == Stage::Dead;
-        if is_dead && (priority, exectime) != (facts.priority, facts.exectime) {
+        if is_dead && place != (facts.priority, facts.exectime) {
             return Err("a dead task has no place in the order".to_owned());
         }
         facts.queue = queue.clone();
-        facts.priority = priority;
-        facts.exectime = exectime;
+        (facts.priority, facts.exectime) = place;
+        // A dead task does not hold its key.
         if is_dead {
             Ok(())
         } else {
