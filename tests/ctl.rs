@@ -483,7 +483,7 @@ fn shell(program: &str, args: &[&str], daemon: &Daemon) -> Option<String> {
     match output {
         Ok(output) => Some(common::out(&output) + &String::from_utf8_lossy(&output.stderr)),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("{program} is not installed: its completions are not tried");
+            common::package::skipped(&format!("the completions of {program}, which is not here"));
             None
         }
         Err(cause) => panic!("{program}: {cause}"),

@@ -363,26 +363,29 @@ impl Oracle {
         Ok(Some(facts))
     }
 
-    /// A task is in another queue, with its place in the order; a dead one has none to change.
+    /// A task comes to another queue; one that waits may have another place in the order there.
     fn moved(
         &self,
         id: TaskId,
         facts: &mut Facts,
         queue: &QueueName,
         place: (Priority, ExecTime),
-    ) -> Held<()> {
+    ) -> Held {
         if facts.queue == *queue {
             return Err("it is there already".to_owned());
         }
-        if facts.stage == Stage::Dead && place != (facts.priority, facts.exectime) {
+        let is_dead = facts.stage == Stage::Dead;
+        if is_dead && place != (facts.priority, facts.exectime) {
             return Err("a dead task has no place in the order".to_owned());
         }
         facts.queue = queue.clone();
         (facts.priority, facts.exectime) = place;
-        if facts.stage == Stage::Waiting {
-            self.key_is_free(id, facts)?;
+        // A dead task does not hold its key.
+        if is_dead {
+            Ok(())
+        } else {
+            self.key_is_free(id, facts)
         }
-        Ok(())
     }
 
     fn switch(&mut self, seq: u64, paused: bool, queue: Option<&QueueName>, on: bool) {
