@@ -3,12 +3,17 @@
 //! Lengths of time are seconds (JSON numbers, fractions allowed), points in time are Unix seconds. This floor may not
 //! know who serves the API.
 
+mod admin;
 mod events;
 mod history;
 mod original;
 pub mod schemas;
 mod troubles;
 
+pub use admin::{
+    Config, Count, Done, Lease, Leases, LogLevel, Purge, QueueChoice, Rejected, RejectedFile,
+    RejectedName, Setting, Status,
+};
 pub use events::{Event, Reset};
 pub use original::{OriginalComplete, OriginalNext, OriginalProblem, OriginalStatus, OriginalTask};
 
@@ -541,200 +546,6 @@ pub struct Problem {
     /// How many tasks of this request were taken before the error (an `application/x-ndjson` stream).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<u64>,
-}
-
-/// `GET /status` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Status {
-    /// `ok`, `paused`, `draining`, `stopping`, `full` (the disk) or `failed`.
-    pub status: String,
-    /// Why writes have stopped, when they have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fault: Option<String>,
-    /// The daemon's version.
-    pub version: String,
-    /// Its process id.
-    pub pid: u32,
-    /// When it started, in Unix seconds.
-    pub started: f64,
-    /// Seconds since.
-    pub uptime: f64,
-    /// Its data directory.
-    pub data_dir: String,
-    /// Where it listens.
-    pub listen: Vec<String>,
-    /// Its admin socket.
-    pub admin_socket: Option<String>,
-    /// `sync`, `interval` or `none`.
-    pub durability: String,
-    /// Due tasks that wait for a worker.
-    pub ready: u64,
-    /// Tasks whose exectime is in the future.
-    pub scheduled: u64,
-    /// Tasks that workers hold.
-    pub leased: u64,
-    /// Tasks that are out of attempts.
-    pub dead: u64,
-    /// How many queues there are.
-    pub queues: u64,
-    /// Whether all queues are paused.
-    pub paused: bool,
-    /// Whether nothing new is taken anywhere.
-    pub draining: bool,
-    /// Claims that wait.
-    pub waiting_claims: u64,
-    /// What happened since the daemon started.
-    pub totals: Totals,
-    /// Seconds that the oldest file change has been waiting.
-    pub spool_lag_seconds: f64,
-    /// Files that are to be written or removed.
-    pub spool_pending: u64,
-    /// File changes that failed and are tried again.
-    pub spool_failures: u64,
-    /// Bytes in the journal since the last checkpoint.
-    pub journal_bytes: u64,
-    /// Syncs of the journal since the start.
-    pub journal_syncs: u64,
-    /// Records written to the journal since the start.
-    pub journal_records: u64,
-    /// Files rejected since the start.
-    pub rejected: u64,
-    /// Bytes free on the disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk_free: Option<u64>,
-    /// Bytes of the disk in all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk_size: Option<u64>,
-    /// What is not well, the worst first.
-    #[serde(default)]
-    pub troubles: Vec<Trouble>,
-}
-
-/// One lease of `GET /leases` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Lease {
-    /// Which task.
-    #[schema(value_type = schemas::TaskId)]
-    pub id: String,
-    /// In which queue.
-    #[schema(value_type = schemas::QueueName)]
-    pub queue: String,
-    /// To whom.
-    #[schema(value_type = Option<schemas::WorkerName>)]
-    pub worker: Option<String>,
-    /// `v1`, or `legacy` for the original's API.
-    pub kind: String,
-    /// Which attempt.
-    pub attempt: u32,
-    /// Since when, in Unix seconds.
-    pub since: f64,
-    /// Until when, in Unix seconds.
-    pub expires: f64,
-}
-
-/// `GET /leases` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Leases {
-    /// In no promised order.
-    pub leases: Vec<Lease>,
-}
-
-/// One file of `GET /rejected` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct RejectedFile {
-    /// Its name, odd bytes escaped.
-    pub name: String,
-    /// Why it could not be taken in.
-    pub reason: String,
-    /// Its size in bytes.
-    pub size: u64,
-    /// When it was last written, in Unix seconds.
-    pub modified: f64,
-    /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
-    pub moved: bool,
-    /// How it begins, as far as that is text.
-    #[serde(default)]
-    pub beginning: String,
-}
-
-/// `GET /rejected` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Rejected {
-    /// Newest first.
-    pub rejected: Vec<RejectedFile>,
-}
-
-/// `POST /rejected/retry` and `/rejected/discard` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RejectedName {
-    /// The file's name, as the list shows it.
-    pub name: String,
-}
-
-/// One setting of `GET /config` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Setting {
-    /// Its name in the file.
-    pub key: String,
-    /// Its value; secrets hidden.
-    pub value: String,
-    /// `default`, `flag --NAME`, `environment NAME` or `FILE:LINE`.
-    pub source: String,
-}
-
-/// `GET /config` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Config {
-    /// All settings, by key.
-    pub settings: Vec<Setting>,
-}
-
-/// `POST /pause`, `/resume`, `/drain`, `/undrain`, `/retry-dead` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct QueueChoice {
-    /// One queue; absent: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<schemas::QueueName>)]
-    pub queue: Option<String>,
-}
-
-/// `POST /purge` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Purge {
-    /// One queue; absent: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<schemas::QueueName>)]
-    pub queue: Option<String>,
-    /// `dead` (the default), `ready` or `scheduled`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<schemas::Purgeable>)]
-    pub state: Option<String>,
-}
-
-/// How many tasks a purge or a retry of all dead tasks has met.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Count {
-    /// How many.
-    pub count: u64,
-}
-
-/// `POST /log-level` on the admin socket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct LogLevel {
-    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or directives like `info,workqueue::engine=debug`.
-    #[schema(min_length = 1, example = "info")]
-    pub level: String,
-}
-
-/// An answer that has nothing to tell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Done {
-    /// `ok`.
-    pub status: String,
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ fn is_caught(defect: Defect) {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     plant(Some(defect));
-    let caught = (0..1500).find_map(|seed| Some((seed, run(seed, false).err()?)));
+    let caught = (0..6000).find_map(|seed| Some((seed, run(seed, false).err()?)));
     plant(None);
     std::panic::set_hook(quiet);
     let Some((seed, missed)) = caught else {
