@@ -153,7 +153,7 @@ impl BackoffObject {
 /// an exectime.
 const MOST_SECONDS: f64 = 250_000_000_000.0;
 
-/// Seconds as JSON has them, to milliseconds: zero or more, at most [`MOST_SECONDS`].
+/// Seconds as JSON has them, to milliseconds: zero or more, at most `MOST_SECONDS`.
 pub fn seconds(field: &str, secs: f64) -> Result<Millis, Refusal> {
     if secs.is_finite() && (0.0..=MOST_SECONDS).contains(&secs) {
         // Rounded up: a length is never cut short by its unit.
