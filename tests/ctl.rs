@@ -319,27 +319,24 @@ fn events_go_on_through_a_restart_when_they_are_followed() {
     let mut notes = BufReader::new(events.stderr.take().unwrap()).lines();
     let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
     // That it listens shows by the first event that it tells.
-    let first = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| lines.next().unwrap().unwrap());
-        while !reader.is_finished() {
-            ok(&daemon, &["submit", "-q", "before", "x"]);
-        }
-        reader.join().unwrap()
-    });
-    assert_eq!(first, "submitted before");
+    let mut heard = |queue: &str, daemon: &Daemon| {
+        let told = format!("submitted {queue}");
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| lines.any(|line| line.unwrap() == told));
+            while !reader.is_finished() {
+                ok(daemon, &["submit", "-q", queue, "x"]);
+            }
+            assert!(reader.join().unwrap());
+        });
+    };
+    heard("before", &daemon);
     daemon.stop();
-    assert!(
-        notes
-            .next()
-            .unwrap()
-            .unwrap()
-            .contains("the stream has ended")
-    );
+    let ended = notes.next().unwrap().unwrap();
+    assert!(ended.contains("the stream has ended"), "{ended}");
     daemon.restart();
     // Either comes first: that it listens again, or that something may have been missed.
     assert!(notes.any(|note| note.unwrap() == "listening again"));
-    ok(&daemon, &["submit", "-q", "after", "x"]);
-    assert!(lines.any(|line| line.unwrap() == "submitted after"));
+    heard("after", &daemon);
     events.kill().unwrap();
     events.wait().unwrap();
 }

@@ -131,6 +131,7 @@ pub struct Rejected {
 #[serde(deny_unknown_fields)]
 pub struct RejectedName {
     /// The file's name, as the list shows it.
+    #[schema(min_length = 1)]
     pub name: String,
 }
 

@@ -18,7 +18,7 @@ use super::{Answer, Pairs, Problem, Shared, answer, view};
 use crate::{
     api::{self, schemas},
     backend::{Backend, Event, EventId, EventKind, EventStream, Lost, TooSlow},
-    task::{QueueName, State as TaskState},
+    task::{QueueName, Refusal, State as TaskState},
 };
 
 /// How long a client waits before it comes back after a broken connection, in milliseconds.
@@ -61,10 +61,15 @@ const LOOKS: u32 = 256;
         (status = 200, description = "Server-sent events", body = schemas::SentEvent, content_type = "text/event-stream",
             example = ": listening\nretry: 2000\nid: 5f3a9c01-41\n\nid: 5f3a9c01-42\nevent: claimed\ndata: {\"number\":42,\"at\":1800000000.25,\"kind\":\"claimed\",\"id\":\"0198c0de-7c1e-7000-8000-000000000001\",\"queue\":\"default\",\"state\":\"leased\",\"worker\":\"host:4711\",\"attempt\":1}\n\n"),
         (status = 400, description = "invalid-field, malformed-text"),
+        (status = 503, description = "stopping"),
     )
 )]
 pub(crate) async fn events<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
     let wanted = Wanted::parse(request.uri().query(), request.headers())?;
+    // A stream that begins now would end at once, and whoever comes back to it would think that it listens.
+    if wanted.follow && http.stop.is_cancelled() {
+        return Err(Refusal::Stopping.into());
+    }
     let events = http.backend.events(wanted.after);
     let listener = Listener {
         greeting: Some(greeting(&events, wanted.is_odd)?),

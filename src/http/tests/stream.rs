@@ -323,3 +323,13 @@ async fn a_listener_that_is_too_slow_is_told_so_and_its_stream_ends() {
     let metrics = site.get("/metrics").await.body;
     assert!(metrics.contains("workqueue_event_listeners_dropped_total 1"));
 }
+
+#[tokio::test]
+async fn whoever_would_follow_a_daemon_that_stops_is_told_to_come_again() {
+    let site = Site::new();
+    site.http.stop.cancel();
+    let got = site.get("/api/v1/events").await;
+    assert_eq!(got.problem(), (503, "stopping".to_owned()));
+    let got = site.get("/api/v1/events?follow=false").await;
+    assert_eq!(got.status, 200);
+}
