@@ -137,7 +137,11 @@ pub(super) async fn retry_dead<B: Backend, C: Control>(
 #[utoipa::path(
     post, path = "/rejected/retry", tag = "admin", operation_id = "retry_rejected",
     request_body = api::RejectedName,
-    responses((status = 200, description = "Done", body = api::Done))
+    responses(
+        (status = 200, description = "Done", body = api::Done),
+        (status = 404, description = "no-such-file"),
+        (status = 409, description = "file-in-use"),
+    )
 )]
 pub(super) async fn retry_rejected<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
@@ -156,7 +160,10 @@ pub(super) async fn retry_rejected<B: Backend, C: Control>(
 #[utoipa::path(
     post, path = "/rejected/discard", tag = "admin", operation_id = "discard_rejected",
     request_body = api::RejectedName,
-    responses((status = 200, description = "Done", body = api::Done))
+    responses(
+        (status = 200, description = "Done", body = api::Done),
+        (status = 404, description = "no-such-file"),
+    )
 )]
 pub(super) async fn discard_rejected<B: Backend, C: Control>(
     State(admin): Shared<B, C>,

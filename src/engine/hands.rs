@@ -423,12 +423,8 @@ fn settle_rejected(disk: &RealDisk, name: &str, how: Settlement) -> Result<(), E
             tracing::info!(file = name, how = ?how, "a rejected file was settled");
             Ok(())
         }
-        Ok(false) => Err(Refusal::invalid("name", "no rejected file is called so").into()),
-        Err(error) if error.is_taken() => Err(Refusal::invalid(
-            "name",
-            "a file of this name lies in the task directory: rename one of them",
-        )
-        .into()),
+        Ok(false) => Err(Refusal::NoSuchFile(name.to_owned()).into()),
+        Err(error) if error.is_taken() => Err(Refusal::FileInUse(name.to_owned()).into()),
         Err(error) => Err(Error::Fault(Fault(text(&error)))),
     }
 }

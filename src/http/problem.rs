@@ -62,6 +62,8 @@ kinds! {
         "The task was completed or cancelled, or never existed.";
     NO_SUCH_QUEUE = "no-such-queue", NOT_FOUND, "No such queue", None,
         "A queue exists from its first task on.";
+    NO_SUCH_FILE = "no-such-file", NOT_FOUND, "No such rejected file", None,
+        "It was settled already, or never rejected. The list of rejected files has those that are.";
     METHOD_NOT_ALLOWED = "method-not-allowed", METHOD_NOT_ALLOWED, "The method is not allowed here", None,
         "The header `Allow` lists those that are.";
     REQUEST_TIMEOUT = "request-timeout", REQUEST_TIMEOUT, "The body did not come in time", None,
@@ -76,6 +78,8 @@ kinds! {
         "A task with this id and other content exists. Take a new id for new content.";
     UNIQUE_KEY_IN_USE = "unique-key-in-use", CONFLICT, "The unique key is in use", None,
         "Another unfinished task of the queue holds the key.";
+    FILE_IN_USE = "file-in-use", CONFLICT, "A file of this name is there", None,
+        "The rejected file can't go back into the task directory, where another has its name. Rename one of them.";
     TOO_LARGE = "too-large", PAYLOAD_TOO_LARGE, "Too large", None,
         "The detail names the part that is too large and its limit. Keep big data elsewhere and submit its address.";
     MISDIRECTED = "wrong-host", MISDIRECTED_REQUEST, "Not a name of this server", None,
@@ -226,6 +230,8 @@ impl From<Refusal> for Problem {
             Refusal::Malformed { .. } => &MALFORMED_JSON,
             Refusal::NoSuchTask(_) => &NO_SUCH_TASK,
             Refusal::NoSuchQueue(_) => &NO_SUCH_QUEUE,
+            Refusal::NoSuchFile(_) => &NO_SUCH_FILE,
+            Refusal::FileInUse(_) => &FILE_IN_USE,
             Refusal::StaleToken(_) => &STALE_TOKEN,
             Refusal::Leased(_) => &LEASED,
             Refusal::WrongState { .. } => &WRONG_STATE,

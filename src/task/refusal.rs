@@ -31,6 +31,12 @@ pub enum Refusal {
     /// No queue has this name.
     #[error("no queue {0}")]
     NoSuchQueue(QueueName),
+    /// No rejected file has this name.
+    #[error("no rejected file is called {0:?}")]
+    NoSuchFile(String),
+    /// A rejected file can't go back: the task directory has one of its name.
+    #[error("a file called {0:?} lies in the task directory; rename one of them")]
+    FileInUse(String),
     /// The token is not that of the task's current lease: it expired, ended, or was another's.
     #[error("task {0}: the token is not that of its current lease")]
     StaleToken(TaskId),

@@ -29,6 +29,8 @@ async fn every_refusal_has_its_status_and_name() {
         ),
         (Refusal::NoSuchTask(id), 404, "no-such-task"),
         (Refusal::NoSuchQueue(queue.clone()), 404, "no-such-queue"),
+        (Refusal::NoSuchFile("a".into()), 404, "no-such-file"),
+        (Refusal::FileInUse("a".into()), 409, "file-in-use"),
         (Refusal::StaleToken(id), 409, "stale-token"),
         (Refusal::Leased(id), 409, "leased"),
         (
