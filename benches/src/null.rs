@@ -13,9 +13,9 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use workqueue::{
     backend::{
-        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventStream, Failure, Fault,
-        Health, LeaseView, Page, PageQuery, QueueView, RejectedView, StatusView, SubmitOutcome,
-        TaskView, WorkerView,
+        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
+        Failure, Fault, Health, HistoryView, LeaseView, Listeners, Page, PageQuery, QueueView,
+        RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     engine::clock,
     http::{self, Http, HttpLimits},
@@ -31,6 +31,7 @@ use crate::account::write_payload;
 struct Null {
     next: AtomicU64,
     payload: Payload,
+    events: Arc<EventLog>,
 }
 
 impl Null {
@@ -60,6 +61,7 @@ impl Backend for Null {
                 attempts: 0,
                 lease: None,
                 last_error: None,
+                history: None,
                 payload: task.payload,
             },
             created: true,
@@ -87,6 +89,7 @@ impl Backend for Null {
                     expires: WallMillis(wall.0 + 60_000),
                 }),
                 last_error: None,
+                history: None,
                 payload: self.payload.clone(),
             };
             (view, Token(u128::from_be_bytes(*id.as_bytes())))
@@ -147,8 +150,16 @@ impl Backend for Null {
         nothing()
     }
 
-    fn events(&self) -> EventStream {
-        EventStream::new(tokio::sync::broadcast::channel(1).1)
+    async fn history(&self, _: Option<QueueName>, _: Span) -> Answer<HistoryView> {
+        nothing()
+    }
+
+    fn events(&self, after: Option<EventId>) -> EventStream {
+        self.events.listen(after)
+    }
+
+    fn listeners(&self) -> Listeners {
+        self.events.listeners()
     }
 
     fn health(&self) -> Health {
@@ -182,6 +193,10 @@ impl Backend for Null {
         nothing()
     }
 
+    async fn settle_rejected(&self, _: String, _: Settlement) -> Answer<()> {
+        nothing()
+    }
+
     async fn rescan(&self) -> Answer<()> {
         nothing()
     }
@@ -198,6 +213,7 @@ pub fn serve() -> anyhow::Result<()> {
     let null = Null {
         next: AtomicU64::new(1),
         payload: Payload::from_text(&String::from_utf8(text)?),
+        events: Arc::new(EventLog::new(0)),
     };
     let stop = CancellationToken::new();
     let http = Http::new(
