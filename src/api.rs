@@ -62,6 +62,13 @@ pub struct Task {
     /// The wait between attempts, where the task asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
+    /// The trace that its submitter was in (W3C Trace Context).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::TraceParent>)]
+    pub traceparent: Option<String>,
+    /// What tracing systems added to `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tracestate: Option<String>,
     /// Who holds it, when it is leased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schemas::WorkerName>)]
@@ -84,6 +91,14 @@ pub struct Task {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub history_left_out: Option<u64>,
+}
+
+impl Task {
+    /// The id of its trace, as logs have it.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<&str> {
+        self.traceparent.as_deref()?.split('-').nth(1)
+    }
 }
 
 /// One thing that happened to a task. A lease that was made longer is none.
@@ -173,6 +188,14 @@ pub struct NewTask {
     /// The wait between attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
+    /// The trace that it is part of (W3C Trace Context). Default: the request's header of this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::TraceParent>)]
+    pub traceparent: Option<String>,
+    /// What tracing systems add to `traceparent`, which it needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schemas::TraceState>)]
+    pub tracestate: Option<String>,
 }
 
 impl NewTask {
@@ -190,6 +213,8 @@ impl NewTask {
             max_attempts: None,
             lease: None,
             backoff: None,
+            traceparent: None,
+            tracestate: None,
         }
     }
 }

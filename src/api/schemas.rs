@@ -14,6 +14,23 @@ use utoipa::ToSchema;
 )]
 pub struct QueueName(String);
 
+/// Version, trace, parent span and flags, as W3C Trace Context writes them.
+#[derive(Serialize, ToSchema)]
+#[schema(
+    example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    pattern = "^00-[0-9a-f]{31}[1-9a-f]-[0-9a-f]{15}[1-9a-f]-[0-9a-f]{2}$"
+)]
+pub struct TraceParent(String);
+
+/// A list of at most 32 `KEY=VALUE`, separated by commas.
+#[derive(Serialize, ToSchema)]
+#[schema(
+    example = "congo=t61rcWkgMzE",
+    pattern = "^[a-z][a-z0-9_-]{0,63}=[0-9A-Za-z]{1,128}$",
+    max_length = 512
+)]
+pub struct TraceState(String);
+
 /// The state of a task.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

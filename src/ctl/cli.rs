@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::{complete, shape::Template};
-use crate::task::{EventKind, Millis, Options, Priority, QueueName, State, TaskId};
+use crate::task::{EventKind, Millis, Options, Priority, QueueName, State, TaskId, Trace};
 
 /// See and lead the work queue of this machine.
 ///
@@ -165,7 +165,7 @@ pub(super) struct Submit {
     pub(super) file: Option<PathBuf>,
     /// Submit many: each line of FILE is a task object as the API takes it; "-" is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["payload", "json_payload", "file", "queue", "priority",
-        "delay", "at", "id", "unique_key", "max_attempts", "lease", "wait"])]
+        "delay", "at", "id", "unique_key", "max_attempts", "lease", "traceparent", "wait"])]
     pub(super) ndjson: Option<PathBuf>,
     /// Into which queue [default: default]
     #[arg(long, short, value_name = "NAME", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
@@ -191,6 +191,9 @@ pub(super) struct Submit {
     /// How long its claims last without a sign of life [default: 60s]
     #[arg(long, value_name = "TIME", value_parser = length)]
     pub(super) lease: Option<Millis>,
+    /// The trace that it is part of (W3C Trace Context) [default: the environment's TRACEPARENT, if that is well formed]
+    #[arg(long, value_name = "TRACEPARENT", value_parser = traceparent)]
+    pub(super) traceparent: Option<String>,
     /// Wait until the task ends; prints its result
     #[arg(long, short)]
     pub(super) wait: bool,
@@ -395,6 +398,12 @@ fn id(text: &str) -> Result<String, String> {
 fn priority(text: &str) -> Result<i32, String> {
     Priority::parse(text)
         .map(Priority::get)
+        .map_err(|refusal| refusal.to_string())
+}
+
+fn traceparent(text: &str) -> Result<String, String> {
+    Trace::parse(text)
+        .map(|trace| trace.parent())
         .map_err(|refusal| refusal.to_string())
 }
 

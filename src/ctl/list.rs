@@ -191,6 +191,8 @@ fn description(task: &api::Task, now: f64, zone: &TimeZone) -> String {
         ("unique key", task.unique_key.clone()),
         ("lease", task.lease.map(when::length)),
         ("backoff", backoff),
+        ("traceparent", task.traceparent.clone()),
+        ("tracestate", task.tracestate.clone()),
         ("payload", Some(task.payload.to_display())),
     ];
     lines

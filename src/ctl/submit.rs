@@ -12,7 +12,7 @@ use super::{cli::Submit, error::CtlError, progress::Progress, session::Session, 
 use crate::{
     api,
     client::{ClientError, Content, Feed},
-    task::{Millis, Payload},
+    task::{Millis, Payload, Trace},
 };
 
 /// How much of a stream is read at once.
@@ -60,7 +60,13 @@ fn task(submit: Submit, session: &mut Session<'_>) -> Result<api::NewTask, CtlEr
         Some(text) => Some(moment(text, session)?),
     };
     let payload = payload(&submit, session)?;
+    let trace = match &submit.traceparent {
+        Some(parent) => Trace::parse(parent).ok(),
+        None => trace_of_environment(),
+    };
     Ok(api::NewTask {
+        traceparent: trace.as_ref().map(Trace::parent),
+        tracestate: trace.as_ref().and_then(Trace::state).map(str::to_owned),
         queue: submit.queue,
         priority: submit.priority,
         exectime,
@@ -71,6 +77,14 @@ fn task(submit: Submit, session: &mut Session<'_>) -> Result<api::NewTask, CtlEr
         lease: submit.lease.map(Millis::as_secs_f64),
         ..api::NewTask::of(payload)
     })
+}
+
+/// The trace that this command was started in. Nobody asked for it by name, so what is malformed is passed over, as the
+/// recommendation wants it.
+fn trace_of_environment() -> Option<Trace> {
+    let trace = Trace::parse(&std::env::var("TRACEPARENT").ok()?).ok()?;
+    let state = std::env::var("TRACESTATE").unwrap_or_default();
+    Some(trace.clone().with_state(&state).unwrap_or(trace))
 }
 
 /// What `--at` says, in Unix seconds; tells what is to be told about it.

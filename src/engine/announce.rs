@@ -13,18 +13,18 @@ use crate::{
 
 /// Logs what belongs to a task's ordinary life.
 macro_rules! life {
-    ($entry:expr, $id:expr, $($fields:tt)*) => {
-        tracing::info!(target: LIFE, message_id = $entry.id, task_id = %$id, $($fields)*, "{}", $entry.line)
+    ($entry:expr, $id:expr, $trace:expr, $($fields:tt)*) => {
+        tracing::info!(target: LIFE, message_id = $entry.id, task_id = %$id, trace_id = $trace, $($fields)*, "{}", $entry.line)
     };
 }
 
 /// Logs what somebody may have to look at: a warning when nothing more happens by itself.
 macro_rules! trouble {
-    ($is_dead:expr, $entry:expr, $id:expr, $($fields:tt)*) => {
+    ($is_dead:expr, $entry:expr, $id:expr, $trace:expr, $($fields:tt)*) => {
         if $is_dead {
-            tracing::warn!(message_id = $entry.id, task_id = %$id, $($fields)*, "{}", $entry.line);
+            tracing::warn!(message_id = $entry.id, task_id = %$id, trace_id = $trace, $($fields)*, "{}", $entry.line);
         } else {
-            tracing::info!(message_id = $entry.id, task_id = %$id, $($fields)*, "{}", $entry.line);
+            tracing::info!(message_id = $entry.id, task_id = %$id, trace_id = $trace, $($fields)*, "{}", $entry.line);
         }
     };
 }
@@ -152,24 +152,7 @@ impl Engine {
 
     fn log(&self, now: Now, record: &Record, kind: EventKind, worker: Option<&WorkerName>) {
         let Some(id) = record.id() else {
-            let queue = match record {
-                Record::Paused {
-                    queue: Some(queue), ..
-                }
-                | Record::Draining {
-                    queue: Some(queue), ..
-                } => queue.as_str(),
-                _ => "all",
-            };
-            let entry = catalog::QUEUE_CHANGED;
-            tracing::info!(
-                message_id = entry.id,
-                queue,
-                change = kind.as_str(),
-                "{}",
-                entry.line
-            );
-            return;
+            return log_switch(record, kind);
         };
         let worker = worker.map_or("", WorkerName::as_str);
         let entry = self.queue.get(id);
@@ -182,6 +165,13 @@ impl Engine {
             u64::try_from(now.wall.0 - lease.at.0).unwrap_or(0) * 1000
         });
         let attempt = entry.map_or(0, |entry| entry.attempts);
+        let options = match record {
+            Record::Submitted(task) => Some(&task.options),
+            _ => entry.and_then(|entry| entry.options()),
+        };
+        let trace = options
+            .and_then(|options| options.trace.as_ref())
+            .map(|trace| tracing::field::display(trace.id()));
         match record {
             Record::Failed { error, then, .. } => {
                 let is_dead = matches!(then, Then::Dead);
@@ -190,7 +180,7 @@ impl Engine {
                 } else {
                     catalog::ATTEMPT_FAILED
                 };
-                trouble!(is_dead, said, id, queue, worker, attempt, duration_usec, error = %error);
+                trouble!(is_dead, said, id, trace, queue, worker, attempt, duration_usec, error = %error);
             }
             Record::Expired { then, .. } => {
                 let is_dead = matches!(then, Then::Dead);
@@ -203,6 +193,7 @@ impl Engine {
                     is_dead,
                     said,
                     id,
+                    trace,
                     queue,
                     worker,
                     attempt,
@@ -210,11 +201,12 @@ impl Engine {
                     error = "the lease expired"
                 );
             }
-            Record::Submitted(_) => life!(catalog::TASK_SUBMITTED, id, queue),
+            Record::Submitted(_) => life!(catalog::TASK_SUBMITTED, id, trace, queue),
             Record::Claimed(_) => {
                 life!(
                     catalog::TASK_CLAIMED,
                     id,
+                    trace,
                     queue,
                     worker,
                     attempt = attempt + 1
@@ -224,26 +216,60 @@ impl Engine {
                 life!(
                     catalog::TASK_COMPLETED,
                     id,
+                    trace,
                     queue,
                     worker,
                     attempt,
                     duration_usec
                 );
             }
-            Record::Released { .. } => life!(catalog::TASK_RELEASED, id, queue, worker),
-            Record::Cancelled { .. } => life!(catalog::TASK_CANCELLED, id, queue),
+            Record::Released { .. } => life!(catalog::TASK_RELEASED, id, trace, queue, worker),
+            Record::Cancelled { .. } => life!(catalog::TASK_CANCELLED, id, trace, queue),
             Record::Moved { queue, .. } => {
                 let queue = queue.as_str();
-                life!(catalog::TASK_CHANGED, id, queue, change = kind.as_str());
+                life!(
+                    catalog::TASK_CHANGED,
+                    id,
+                    trace,
+                    queue,
+                    change = kind.as_str()
+                );
             }
             Record::Rescheduled { .. } | Record::Retried { .. } => {
-                life!(catalog::TASK_CHANGED, id, queue, change = kind.as_str());
+                life!(
+                    catalog::TASK_CHANGED,
+                    id,
+                    trace,
+                    queue,
+                    change = kind.as_str()
+                );
             }
             _ => {
-                tracing::debug!(task_id = %id, queue, worker, attempt, change = kind.as_str(), "a task has changed");
+                tracing::debug!(task_id = %id, trace_id = trace, queue, worker, attempt, change = kind.as_str(), "a task has changed");
             }
         }
     }
+}
+
+/// Logs what was done to a queue, or to all.
+fn log_switch(record: &Record, kind: EventKind) {
+    let queue = match record {
+        Record::Paused {
+            queue: Some(queue), ..
+        }
+        | Record::Draining {
+            queue: Some(queue), ..
+        } => queue.as_str(),
+        _ => "all",
+    };
+    let entry = catalog::QUEUE_CHANGED;
+    tracing::info!(
+        message_id = entry.id,
+        queue,
+        change = kind.as_str(),
+        "{}",
+        entry.line
+    );
 }
 
 fn kind_of(record: &Record) -> Option<EventKind> {

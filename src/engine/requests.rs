@@ -18,7 +18,7 @@ use crate::{
 
 /// How many tasks a purge or a retry of all meets in one step: more take their turn after other work.
 const SOME: usize = 1000;
-/// Bytes of a submitted task's record beside its payload, unique key and queue, at most.
+/// Bytes of a submitted task's record beside its payload, unique key, trace state and queue, at most.
 const RECORD_BYTES: u64 = 256;
 /// Bytes of a failure's record beside its text.
 const END_BYTES: u64 = 128;
@@ -432,5 +432,7 @@ const fn needs_room(request: &Request) -> bool {
 /// Bytes that the record of a new task takes at most.
 pub(super) fn bytes_of(task: &NewTask) -> u64 {
     let key = task.options.unique_key.as_ref().map_or(0, |key| key.len());
-    (task.payload.len() + key + task.queue.as_str().len()) as u64 + RECORD_BYTES
+    let trace = task.options.trace.as_ref();
+    let state = trace.and_then(|trace| trace.state()).map_or(0, str::len);
+    (task.payload.len() + key + state + task.queue.as_str().len()) as u64 + RECORD_BYTES
 }

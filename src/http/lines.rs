@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api,
     backend::{Backend, Error},
-    task::{NewTask, Refusal},
+    task::{NewTask, Refusal, Trace},
 };
 
 /// How many tasks go to the backend at once: enough that they share a sync, few enough to be little memory.
@@ -30,9 +30,10 @@ const PIECE_BYTES: usize = 256 << 10;
 const LINE_SLACK: usize = 64 << 10;
 
 /// Takes the tasks of `body` as they come.
-pub(crate) async fn submit<B: Backend>(http: &Http<B>, body: Body) -> Answer {
+pub(crate) async fn submit<B: Backend>(http: &Http<B>, trace: Option<Trace>, body: Body) -> Answer {
     let mut stream = Stream {
         http,
+        trace,
         piece: Vec::new(),
         piece_bytes: 0,
         line: 0,
@@ -93,6 +94,8 @@ impl Source {
 
 struct Stream<'a, B> {
     http: &'a Http<B>,
+    /// That of tasks that name none.
+    trace: Option<Trace>,
     /// Tasks that were read and are not yet submitted, each with its line.
     piece: Vec<(usize, NewTask)>,
     piece_bytes: usize,
@@ -149,7 +152,7 @@ impl<B: Backend> Stream<'_, B> {
                 if text.trim().is_empty() {
                     Ok(None)
                 } else {
-                    Ok(Some(tasks::parse(self.http, text)?))
+                    Ok(Some(tasks::parse(self.http, self.trace.as_ref(), text)?))
                 }
             })
         };

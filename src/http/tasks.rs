@@ -4,7 +4,7 @@
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{self, schemas},
     backend::{Backend, Cursor, PageQuery},
-    task::{IdPrefix, NewTask, QueueName, Refusal, State as TaskState, TaskObject},
+    task::{IdPrefix, NewTask, QueueName, Refusal, State as TaskState, TaskObject, Trace},
 };
 
 /// How many tasks a page has that names no limit.
@@ -28,8 +28,15 @@ const MAX_PAGE: usize = 1000;
 /// Submit one task, an array of tasks (all or none), or a stream of them.
 ///
 /// A stream (`application/x-ndjson`, one task object a line) is taken in pieces as it comes; its answer is an `Accepted`.
+///
+/// The headers `traceparent` and `tracestate` (W3C Trace Context) are carried with the tasks that name none themselves, and
+/// handed to whoever does them. Malformed ones are passed over.
 #[utoipa::path(
     post, path = "/api/v1/tasks", tag = "tasks", operation_id = "submit",
+    params(
+        ("traceparent" = Option<String>, Header, description = "The trace that this request is part of"),
+        ("tracestate" = Option<String>, Header, description = "What tracing systems add to it"),
+    ),
     request_body(content(
         (openapi::NewTasks = "application/json"),
         (String = "application/x-ndjson"),
@@ -49,26 +56,63 @@ const MAX_PAGE: usize = 1000;
 )]
 pub(crate) async fn submit<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
     match MediaType::of(request.headers(), &[MediaType::Json, MediaType::Lines])? {
-        MediaType::Lines => lines::submit(&http, request.into_body()).await,
+        MediaType::Lines => {
+            let trace = trace_of(request.headers());
+            lines::submit(&http, trace, request.into_body()).await
+        }
         MediaType::Json | MediaType::Form => {
+            let trace = trace_of(request.headers());
             let bytes = body::read(request, &http.limits).await?;
             let text = body::text(&bytes)?;
             if text.trim_start().starts_with('[') {
-                submit_array(&http, text).await
+                submit_array(&http, trace.as_ref(), text).await
             } else {
-                submit_one(&http, text).await
+                submit_one(&http, trace.as_ref(), text).await
             }
         }
     }
 }
 
-/// One task, as `text` has it.
-pub(crate) fn parse<B>(http: &Http<B>, text: &str) -> Result<NewTask, Refusal> {
-    TaskObject::parse(text)?.check((http.clock)().wall, http.limits.max_payload)
+/// The trace that a request's headers say it is in. What is malformed there is passed over, as the recommendation wants it:
+/// whoever stands in between may have added it, and the task is none the worse.
+fn trace_of(headers: &HeaderMap) -> Option<Trace> {
+    let mut parents = headers.get_all("traceparent").iter();
+    let parent = parents.next()?;
+    if parents.next().is_some() {
+        return None;
+    }
+    let trace = Trace::parse(parent.to_str().ok()?.trim()).ok()?;
+    let states: Result<Vec<&str>, _> = headers
+        .get_all("tracestate")
+        .iter()
+        .map(HeaderValue::to_str)
+        .collect();
+    let with_state = states.ok().and_then(|states| {
+        let state = states.join(",");
+        trace.clone().with_state(&state).ok()
+    });
+    Some(with_state.unwrap_or(trace))
 }
 
-async fn submit_one<B: Backend>(http: &Http<B>, text: &str) -> Answer {
-    let task = parse(http, text)?;
+/// One task, as `text` has it; `trace` is for one that names none.
+pub(crate) fn parse<B>(
+    http: &Http<B>,
+    trace: Option<&Trace>,
+    text: &str,
+) -> Result<NewTask, Refusal> {
+    let task = TaskObject::parse(text)?.check((http.clock)().wall, http.limits.max_payload)?;
+    Ok(traced(task, trace))
+}
+
+fn traced(mut task: NewTask, trace: Option<&Trace>) -> NewTask {
+    if let (None, Some(trace)) = (&task.options.trace, trace) {
+        task.options.trace = Some(Box::new(trace.clone()));
+    }
+    task
+}
+
+async fn submit_one<B: Backend>(http: &Http<B>, trace: Option<&Trace>, text: &str) -> Answer {
+    let task = parse(http, trace, text)?;
     let outcomes = http.backend.submit(vec![task]).await?;
     let Some(outcome) = outcomes.first() else {
         return Err(super::problem::INTERNAL.problem("the task has no outcome"));
@@ -83,7 +127,7 @@ async fn submit_one<B: Backend>(http: &Http<B>, text: &str) -> Answer {
     Ok(response)
 }
 
-async fn submit_array<B: Backend>(http: &Http<B>, text: &str) -> Answer {
+async fn submit_array<B: Backend>(http: &Http<B>, trace: Option<&Trace>, text: &str) -> Answer {
     let objects = TaskObject::parse_array(text)?;
     if objects.is_empty() {
         return Err(Problem::invalid("body", "an array of no tasks"));
@@ -95,6 +139,7 @@ async fn submit_array<B: Backend>(http: &Http<B>, text: &str) -> Answer {
         .map(|(index, object)| {
             object
                 .check(wall, http.limits.max_payload)
+                .map(|task| traced(task, trace))
                 .map_err(|refusal| refusal.within(&format!("[{index}]")))
         })
         .collect::<Result<Vec<_>, _>>()?;

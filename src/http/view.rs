@@ -57,6 +57,14 @@ pub(crate) fn write_task_fields(out: &mut Vec<u8>, view: &TaskView) -> serde_jso
         out.extend_from_slice(br#","backoff":"#);
         write(out, &backoff(wait))?;
     }
+    if let Some(trace) = &view.options.trace {
+        // Hexadecimal digits need no escapes; a state is printable ASCII, and may have quotes.
+        write!(out, r#","traceparent":"{}""#, trace.parent()).map_err(io)?;
+        if let Some(state) = trace.state() {
+            out.extend_from_slice(br#","tracestate":"#);
+            write(out, state)?;
+        }
+    }
     if let Some(lease) = &view.lease {
         if let Some(worker) = &lease.worker {
             out.extend_from_slice(br#","worker":"#);

@@ -40,7 +40,7 @@ impl Queues {
     /// Whether all of these tasks can be taken. `make_id` gives an id for a task without one; `payload_of` the payload of
     /// a task that is there already; `source` is the dropped file that they come from.
     ///
-    /// The same id with the same content (queue, priority, payload and options) is that task again; the exectime does not
+    /// The same id with the same content (queue, priority, payload and options but the trace) is that task again; the exectime does not
     /// count, because retries move it and a delay is counted from each request anew.
     pub fn decide_submit(
         &self,
@@ -98,7 +98,7 @@ impl Queues {
             if let Some(there) = batch.ids.get(&id) {
                 let same = there.queue == task.queue
                     && there.priority == task.priority
-                    && there.options == task.options
+                    && there.options.ask_the_same(&task.options)
                     && there.payload.same_value(&task.payload);
                 return if same {
                     Ok(Verdict::Existing(id))
@@ -134,11 +134,11 @@ impl Queues {
     }
 
     fn same(&self, entry: &Entry, task: &NewTask) -> bool {
-        let options = entry.options().map_or_else(
-            || task.options.is_default(),
-            |options| *options == task.options,
-        );
-        options && *self.queue_of(entry) == task.queue && entry.priority == task.priority
+        let none = Options::default();
+        let options = entry.options().unwrap_or(&none);
+        options.ask_the_same(&task.options)
+            && *self.queue_of(entry) == task.queue
+            && entry.priority == task.priority
     }
 
     /// The unfinished task of a queue that holds a unique key.

@@ -22,7 +22,7 @@ use self::{
 use super::{Grant, Limits, Queues, Verdict};
 use crate::task::{
     Backoff, Change, ExecTime, Failure, IdSource, LeaseKind, Millis, NewTask, Now, Options,
-    Payload, Priority, QueueName, Record, Refusal, State, TaskId, Tick, Token, WallMillis,
+    Payload, Priority, QueueName, Record, Refusal, State, TaskId, Tick, Token, Trace, WallMillis,
     WorkerName,
 };
 
@@ -211,7 +211,13 @@ impl Model {
                 max_attempts: chance.one_in(2).then_some(1 + chance.below(3) as u32),
                 lease: Self::length(&mut chance),
                 backoff: chance.one_in(2).then_some(backoff),
+                trace: None,
             };
+            if chance.one_in(3) {
+                let parent = format!("00-{:032x}-{:016x}-01", chance.number() | 1, 1);
+                let trace = Trace::parse(&parent).unwrap();
+                task.options.trace = Some(Box::new(trace));
+            }
         }
         task.exectime = self.exectime();
         task

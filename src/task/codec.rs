@@ -23,7 +23,8 @@
 //! | 15 | opened | queue |
 //! | 16 | moved | id, queue, priority (4), exectime |
 //!
-//! `options`: unique key?, max attempts? (varint), lease? (8), backoff? (base 8, max 8). `then`: 0 and exectime, or 1 for
+//! `options`: unique key?, max attempts? (varint), lease? (8), one byte of which bit 0 says that a backoff follows (base 8, max 8)
+//! and bit 1 that a trace does (trace id 16, parent id 8, flags 1, state?). `then`: 0 and exectime, or 1 for
 //! dead. `lease`: token, kind, worker?, at, length (8), expires (8). `source`: path as bytes, inode (8), modified (16),
 //! size (8).
 //!
@@ -33,9 +34,13 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc};
 
 use super::{
     Backoff, Claimed, ExecTime, LeaseKind, Millis, Options, Payload, Priority, QueueName, Record,
-    Restored, RestoredLease, Source, State, Submitted, TaskId, Then, Tick, Token, WallMillis,
-    WorkerName,
+    Restored, RestoredLease, Source, State, Submitted, TaskId, Then, Tick, Token, Trace,
+    WallMillis, WorkerName,
 };
+
+/// What follows the lease that a task asks for.
+const HAS_BACKOFF: u8 = 1;
+const HAS_TRACE: u8 = 2;
 
 /// Why bytes are not a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -231,9 +236,18 @@ impl Writer<'_> {
         self.optional(options.unique_key.as_deref(), Self::text)
             .optional(options.max_attempts, |w, count| w.varint(count.into()))
             .optional(options.lease, |w, lease| w.fixed(lease.0))
-            .optional(options.backoff, |w, backoff| {
-                w.fixed(backoff.base.0).fixed(backoff.max.0)
-            })
+            .byte(
+                (u8::from(options.backoff.is_some()) * HAS_BACKOFF)
+                    | (u8::from(options.trace.is_some()) * HAS_TRACE),
+            );
+        if let Some(backoff) = options.backoff {
+            self.fixed(backoff.base.0).fixed(backoff.max.0);
+        }
+        if let Some(trace) = &options.trace {
+            self.raw(&trace.to_bytes())
+                .optional(trace.state(), Self::text);
+        }
+        self
     }
 
     fn source(&mut self, source: &Source) -> &mut Self {
@@ -401,17 +415,31 @@ impl<'a> Reader<'a> {
     }
 
     fn options(&mut self) -> Result<Options> {
-        let options = Options {
+        let mut options = Options {
             unique_key: self.optional(Self::text)?.map(Into::into),
             max_attempts: self.optional(|r| r.small("max attempts"))?,
             lease: self.optional(Self::millis)?,
-            backoff: self.optional(|r| {
-                Ok(Backoff {
-                    base: r.millis()?,
-                    max: r.millis()?,
-                })
-            })?,
+            backoff: None,
+            trace: None,
         };
+        let follows = self.byte()?;
+        if follows & !(HAS_BACKOFF | HAS_TRACE) != 0 {
+            return Err(CodecError::Unknown {
+                what: "mark of what else a task asks for",
+                value: follows,
+            });
+        }
+        if follows & HAS_BACKOFF != 0 {
+            options.backoff = Some(Backoff {
+                base: self.millis()?,
+                max: self.millis()?,
+            });
+        }
+        if follows & HAS_TRACE != 0 {
+            let (ids, state) = (self.array()?, self.optional(Self::text)?);
+            let trace = Trace::from_bytes(ids, state).ok_or(CodecError::Invalid("a trace"))?;
+            options.trace = Some(Box::new(trace));
+        }
         options
             .check()
             .map_err(|_| CodecError::Invalid("the options of a task"))?;

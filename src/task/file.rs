@@ -76,6 +76,10 @@ struct OptionsObject<'a> {
     lease: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backoff: Option<BackoffObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracestate: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,6 +99,8 @@ impl<'a> From<&'a Options> for OptionsObject<'a> {
             max_attempts: options.max_attempts,
             lease: options.lease.map(super::Millis::as_secs_f64),
             backoff: options.backoff.map(backoff),
+            traceparent: options.trace.as_ref().map(|trace| trace.parent()),
+            tracestate: options.trace.as_ref().and_then(|trace| trace.state()),
         }
     }
 }
@@ -210,6 +216,10 @@ fn patient(text: &str) -> Result<String, Refusal> {
         lease: Option<&'a RawValue>,
         #[serde(borrow, default)]
         backoff: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        traceparent: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        tracestate: Option<&'a RawValue>,
     }
     let Object(known): Object<Known<'_>> = from_json(text)?;
     let fields = [
@@ -223,6 +233,8 @@ fn patient(text: &str) -> Result<String, Refusal> {
         ("max_attempts", known.max_attempts),
         ("lease", known.lease),
         ("backoff", known.backoff),
+        ("traceparent", known.traceparent),
+        ("tracestate", known.tracestate),
     ];
     let mut out = String::with_capacity(text.len());
     for (field, value) in fields {
@@ -255,7 +267,7 @@ fn whole(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::Millis;
+    use crate::task::{Millis, Trace};
 
     const NAME: &str = "2026-11-24T20:10:48_00000005_b3f0c0de-1111-4222-8333-444455556666.json";
 
@@ -301,10 +313,17 @@ mod tests {
         file.options = Options {
             lease: Some(Millis(1500)),
             unique_key: Some("k".into()),
+            trace: Some(Box::new(
+                Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+                    .and_then(|trace| trace.with_state("a=1"))
+                    .unwrap(),
+            )),
             ..Options::default()
         };
         assert!(
-            text(&file).ends_with(",\"unique_key\":\"k\",\"lease\":1.5}\n"),
+            text(&file).ends_with(
+                ",\"unique_key\":\"k\",\"lease\":1.5,\"traceparent\":\"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\",\"tracestate\":\"a=1\"}\n"
+            ),
             "{}",
             text(&file)
         );

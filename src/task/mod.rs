@@ -21,6 +21,7 @@ mod record;
 mod refusal;
 mod state;
 mod time;
+mod trace;
 mod view;
 mod whole;
 mod worker_name;
@@ -41,6 +42,7 @@ pub use record::{Claimed, LeaseKind, Record, Restored, RestoredLease, Source, Su
 pub use refusal::Refusal;
 pub use state::State;
 pub use time::{Millis, Now, Tick, WallMillis};
+pub use trace::Trace;
 pub use view::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Event, EventKind,
     EventResult, Failure, Health, LeaseView, Page, PageQuery, QueueView, RejectedView, Settlement,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
 use super::{
-    Backoff, ExecTime, Millis, Options, Payload, Priority, QueueName, Refusal, TaskId, WallMillis,
-    whole::whole_or_null,
+    Backoff, ExecTime, Millis, Options, Payload, Priority, QueueName, Refusal, TaskId, Trace,
+    WallMillis, whole::whole_or_null,
 };
 
 /// A task as its submitter writes it: only `payload` is required, and a field that is not listed here is refused by name.
@@ -28,6 +28,8 @@ pub struct TaskObject<'a> {
     max_attempts: Option<u32>,
     lease: Option<f64>,
     backoff: Option<BackoffObject>,
+    traceparent: Option<String>,
+    tracestate: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,6 +110,8 @@ impl<'a> TaskObject<'a> {
             max_attempts: self.max_attempts,
             lease: self.lease.map(|secs| seconds("lease", secs)).transpose()?,
             backoff,
+            trace: Trace::of_fields(self.traceparent.as_deref(), self.tracestate.as_deref())?
+                .map(Box::new),
         };
         options.check()?;
         Ok(NewTask {

@@ -1,6 +1,6 @@
 //! [`Options`]: what a task may ask for beyond its place in the order.
 
-use super::{Millis, Refusal};
+use super::{Millis, Refusal, Trace};
 
 /// How attempts, leases and retries of one task go. Most tasks leave all of it alone; then it takes no memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +13,8 @@ pub struct Options {
     pub lease: Option<Millis>,
     /// How long to wait before an attempt after a failed one. `None`: the configured default.
     pub backoff: Option<Backoff>,
+    /// The trace that the submitter was in. Whoever submits again from another span asks for the same.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Options {
@@ -31,6 +33,22 @@ impl Options {
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether both ask for the same: all but where they came from.
+    #[must_use]
+    pub fn ask_the_same(&self, other: &Self) -> bool {
+        let Self {
+            unique_key,
+            max_attempts,
+            lease,
+            backoff,
+            trace: _,
+        } = self;
+        *unique_key == other.unique_key
+            && *max_attempts == other.max_attempts
+            && *lease == other.lease
+            && *backoff == other.backoff
     }
 
     /// Checks every range.

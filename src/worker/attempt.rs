@@ -66,13 +66,13 @@ impl Shared {
                 result,
             }),
             Some(Outcome::Failed(failure)) => {
-                tracing::warn!(message_id = catalog::TASK_FAILED.id, task_id = %id, queue = %task.task.queue, attempt = task.attempt, duration_usec = begin.elapsed().as_micros() as u64, error = %failure.error, "{}", catalog::TASK_FAILED.line);
+                tracing::warn!(message_id = catalog::TASK_FAILED.id, task_id = %id, trace_id = task.task.trace_id(), queue = %task.task.queue, attempt = task.attempt, duration_usec = begin.elapsed().as_micros() as u64, error = %failure.error, "{}", catalog::TASK_FAILED.line);
                 self.report(&task, Some(failure)).await;
                 Ended::Failed
             }
             Some(Outcome::Released | Outcome::Stopped) => self.release(task).await,
             None => {
-                tracing::warn!(message_id = catalog::LEASE_LOST.id, task_id = %id, queue = %task.task.queue, "{}", catalog::LEASE_LOST.line);
+                tracing::warn!(message_id = catalog::LEASE_LOST.id, task_id = %id, trace_id = task.task.trace_id(), queue = %task.task.queue, "{}", catalog::LEASE_LOST.line);
                 Ended::Lost
             }
         }
@@ -80,7 +80,7 @@ impl Shared {
 
     /// Gives a task back.
     pub(super) async fn release(&self, task: api::ClaimedTask) -> Ended {
-        tracing::info!(task_id = %task.task.id, queue = %task.task.queue, "task released");
+        tracing::info!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, "task released");
         self.report(&task, None).await;
         Ended::Released
     }

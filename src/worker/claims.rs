@@ -321,7 +321,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             self.running
                 .spawn(async move { shared.release(task).await });
         } else {
-            tracing::debug!(task_id = %task.task.id, queue = %task.task.queue, attempt = task.attempt, "task claimed");
+            tracing::debug!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, attempt = task.attempt, "task claimed");
             self.running
                 .spawn(async move { shared.attempt(task).await });
         }

@@ -12,7 +12,7 @@ use crate::{
     task::{
         Area, Backoff, Change, ClaimRequest, Completion, ExecTime, Failure, FileName, IdPrefix,
         LeaseKind, Location, Millis, NewTask, Options, PageQuery, Payload, Priority, QueueName,
-        State, TaskId, Token, WorkerName,
+        State, TaskId, Token, Trace, WorkerName,
     },
 };
 
@@ -115,6 +115,10 @@ fn options(world: &mut World) -> Options {
         backoff: chance.one_in(3).then(|| Backoff {
             base: Millis(chance.pick(&[0, 700])),
             max: Millis(2000),
+        }),
+        trace: chance.one_in(3).then(|| {
+            let parent = format!("00-{:032x}-{:016x}-01", 1 + chance.below(9), 7);
+            Box::new(Trace::parse(&parent).unwrap())
         }),
     }
 }

@@ -154,6 +154,9 @@ fn facts(task: &TaskView, now: WallMillis, data_dir: Option<&str>) -> Markup {
                         dd { (words::length(backoff.base)) ", doubled each time up to " (words::length(backoff.max)) }
                     }
                 }
+                @if let Some(trace) = &options.trace {
+                    div class="long" { dt { "Trace" } dd { code { (trace.id()) } } }
+                }
                 div class="long" { dt { "File" } dd { code { (file(task, data_dir)) } } }
             }
         }

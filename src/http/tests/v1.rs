@@ -1,6 +1,9 @@
 //! The v1 API when all goes well, and the original's.
 
-use axum::http::header;
+use axum::{
+    body::Body,
+    http::{Request, header},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -366,4 +369,67 @@ async fn what_a_query_asks_for_and_is_not_looked_at_is_refused_by_its_name() {
         (got.status.as_u16(), got.json()["field"].clone()),
         (400, "id_prefix".into())
     );
+}
+
+#[tokio::test]
+async fn a_trace_comes_by_header_or_field_and_is_shown() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const OTHER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let site = Site::new();
+    let submit = async |headers: &[(&str, &str)], content_type: &str, body: &str| {
+        let mut request = Request::post("/api/v1/tasks").header("content-type", content_type);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Body::from(body.to_owned());
+        site.ask(request.body(body).unwrap()).await
+    };
+    let parent = ("traceparent", PARENT);
+    let one = r#"{"payload":1}"#;
+    let json = "application/json";
+    let got = submit(
+        &[parent, ("tracestate", "a=1"), ("tracestate", "b=2")],
+        json,
+        one,
+    )
+    .await;
+    assert_eq!(got.json()["traceparent"], PARENT);
+    assert_eq!(got.json()["tracestate"], "a=1,b=2");
+    // The state is not passed on when it is malformed; the parent is.
+    let got = submit(&[parent, ("tracestate", "A")], json, one).await;
+    assert_eq!(got.json()["traceparent"], PARENT);
+    assert_eq!(got.json().get("tracestate"), None);
+    for malformed in [
+        &[("traceparent", "00-1-2-3")][..],
+        &[parent, parent],
+        &[("tracestate", "a=1")],
+    ] {
+        let got = submit(malformed, json, one).await;
+        assert_eq!(got.status, 201);
+        assert_eq!(got.json().get("traceparent"), None, "{malformed:?}");
+    }
+    // What the task says itself goes before the header.
+    let two = format!(r#"[{one},{{"payload":2,"traceparent":"{OTHER}","tracestate":"c=\"3\""}}]"#);
+    let got = submit(&[parent], json, &two).await.json();
+    assert_eq!(got[0]["traceparent"], PARENT);
+    assert_eq!(got[1]["traceparent"], OTHER);
+    assert_eq!(got[1]["tracestate"], "c=\"3\"");
+    for (body, field) in [
+        (r#"{"payload":1,"traceparent":"x"}"#, "traceparent"),
+        (r#"{"payload":1,"tracestate":"a=1"}"#, "tracestate"),
+    ] {
+        let got = submit(&[parent], json, body).await;
+        assert_eq!(got.problem(), (400, "invalid-field".to_owned()));
+        assert_eq!(got.json()["field"], field);
+    }
+    let lines = submit(&[parent], "application/x-ndjson", one).await;
+    assert_eq!(lines.status, 201);
+    let claimed = site.post("/api/v1/claim", r#"{"max":9}"#).await.json();
+    let traces: Vec<&Value> = claimed["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| &task["traceparent"])
+        .collect();
+    assert!(traces.contains(&&json!(PARENT)), "{traces:?}");
 }

@@ -169,7 +169,7 @@ impl Reference {
         if let Some(there) = task.id.and_then(|id| self.get(id)) {
             let same = there.queue == task.queue
                 && there.priority == task.priority
-                && there.options == task.options
+                && there.options.ask_the_same(&task.options)
                 && there.payload.same_value(&task.payload);
             return if same {
                 Ok((false, there.id))

@@ -38,9 +38,8 @@ fn queue() -> QueueName {
     QueueName::parse("q").unwrap()
 }
 
-#[test]
-fn a_submitted_task_is_written_as_the_docs_say() {
-    let mut task = Submitted {
+fn submitted() -> Submitted {
+    Submitted {
         id: id(),
         made_here: true,
         queue: queue(),
@@ -49,7 +48,12 @@ fn a_submitted_task_is_written_as_the_docs_say() {
         options: Options::default(),
         payload: Payload::from_text("hi"),
         source: None,
-    };
+    }
+}
+
+#[test]
+fn a_submitted_task_is_written_as_the_docs_say() {
+    let mut task = submitted();
     is(
         &Record::Submitted(Arc::new(task.clone())),
         "01 ID 01        | tag, id, made here
@@ -68,6 +72,7 @@ fn a_submitted_task_is_written_as_the_docs_say() {
             base: Millis(6),
             max: Millis(7),
         }),
+        trace: None,
     };
     task.made_here = false;
     task.source = Some(Source {
@@ -86,6 +91,30 @@ fn a_submitted_task_is_written_as_the_docs_say() {
          04 22686922
          01 07 7461736b732f61 0800000000000000
          ffffffffffffffffffffffffffffffff 0900000000000000",
+    );
+}
+
+#[test]
+fn a_trace_stands_behind_the_backoff() {
+    let mut task = submitted();
+    let trace = Trace::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+    task.options.trace = Some(Box::new(trace.clone()));
+    let with = |task: &Submitted, options: &str| {
+        is(
+            &Record::Submitted(Arc::new(task.clone())),
+            &format!("01 ID 01 01 71 feffffff 0201000000000000 00 00 00 {options} 04 22686922 00"),
+        );
+    };
+    let ids = "4bf92f3577b34da6a3ce929d0e0e4736 00f067aa0ba902b7 01";
+    with(&task, &format!("02 {ids} 00"));
+    task.options.trace = Some(Box::new(trace.with_state("a=1").unwrap()));
+    task.options.backoff = Some(Backoff {
+        base: Millis(6),
+        max: Millis(7),
+    });
+    with(
+        &task,
+        &format!("03 0600000000000000 0700000000000000 {ids} 01 03 613d31"),
     );
 }
 

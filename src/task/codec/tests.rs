@@ -14,13 +14,28 @@ fn options() -> impl Strategy<Value = Options> {
         proptest::option::of(1..=Options::MAX_ATTEMPTS),
         proptest::option::of((100..604_800_000_u64).prop_map(Millis)),
         proptest::option::of(backoff),
+        proptest::option::of(trace().prop_map(Box::new)),
     )
-        .prop_map(|(unique_key, max_attempts, lease, backoff)| Options {
-            unique_key,
-            max_attempts,
-            lease,
-            backoff,
-        })
+        .prop_map(
+            |(unique_key, max_attempts, lease, backoff, trace)| Options {
+                unique_key,
+                max_attempts,
+                lease,
+                backoff,
+                trace,
+            },
+        )
+}
+
+fn trace() -> impl Strategy<Value = Trace> {
+    let ids = (1..u128::MAX, 1..u64::MAX, any::<u8>());
+    let state = proptest::option::of("[a-z]{1,9}=[!-+]{1,9}");
+    (ids, state).prop_map(|((id, parent, flags), state)| {
+        let parent = format!("00-{id:032x}-{parent:016x}-{flags:02x}");
+        Trace::of_fields(Some(&parent), state.as_deref())
+            .unwrap()
+            .unwrap()
+    })
 }
 
 fn id() -> impl Strategy<Value = TaskId> {

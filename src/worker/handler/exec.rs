@@ -119,6 +119,18 @@ impl Exec {
             .env("WORKQUEUE_QUEUE", &task.task.queue)
             .env("WORKQUEUE_ATTEMPT", task.attempt.to_string())
             .env("WORKQUEUE_PRIORITY", task.task.priority.to_string())
+            .envs(
+                task.task
+                    .traceparent
+                    .iter()
+                    .map(|parent| ("TRACEPARENT", parent)),
+            )
+            .envs(
+                task.task
+                    .tracestate
+                    .iter()
+                    .map(|state| ("TRACESTATE", state)),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -48,7 +48,7 @@ impl Http {
     }
 
     async fn post(&self, task: &api::ClaimedTask) -> Outcome {
-        let request = Request::post(self.config.url.clone())
+        let mut request = Request::post(self.config.url.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .header(
                 header::USER_AGENT,
@@ -57,10 +57,18 @@ impl Http {
             .header("Workqueue-Task-Id", &task.task.id)
             .header("Workqueue-Queue", &task.task.queue)
             .header("Workqueue-Attempt", task.attempt)
-            .header("Workqueue-Priority", task.task.priority)
-            .body(Full::new(Bytes::copy_from_slice(
-                task.task.payload.as_json().as_bytes(),
-            )));
+            .header("Workqueue-Priority", task.task.priority);
+        for (name, value) in [
+            ("traceparent", &task.task.traceparent),
+            ("tracestate", &task.task.tracestate),
+        ] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
+        let request = request.body(Full::new(Bytes::copy_from_slice(
+            task.task.payload.as_json().as_bytes(),
+        )));
         let request = match request {
             Ok(request) => request,
             Err(error) => return Outcome::failed(format!("cannot be posted: {error}")),

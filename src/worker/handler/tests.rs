@@ -11,9 +11,11 @@ use crate::{
     worker::{ExecConfig, HttpConfig, LogConfig},
 };
 
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 fn task(payload: &str) -> api::ClaimedTask {
     let text = format!(
-        r#"{{"id":"t1","queue":"emails","state":"leased","payload":{payload},"priority":-3,"exectime":0,"attempts":2,"max_attempts":5,"attempt":2,"token":"k1"}}"#
+        r#"{{"id":"t1","queue":"emails","state":"leased","payload":{payload},"priority":-3,"exectime":0,"attempts":2,"max_attempts":5,"traceparent":"{PARENT}","tracestate":"a=1","attempt":2,"token":"k1"}}"#
     );
     serde_json::from_str(&text).unwrap()
 }
@@ -120,6 +122,8 @@ async fn the_environment_is_the_tasks_and_little_else() {
         "WORKQUEUE_QUEUE=emails",
         "WORKQUEUE_ATTEMPT=2",
         "WORKQUEUE_PRIORITY=-3",
+        "TRACEPARENT=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "TRACESTATE=a=1",
         "GREETING=hi",
         "PATH=",
     ] {
@@ -277,6 +281,8 @@ async fn a_post_carries_the_task_and_2xx_completes() {
                 "workqueue-queue",
                 "workqueue-attempt",
                 "workqueue-priority",
+                "traceparent",
+                "tracestate",
                 "content-type",
             ];
             let values = names.map(|name| headers[name].to_str().unwrap().to_owned());
@@ -287,7 +293,8 @@ async fn a_post_carries_the_task_and_2xx_completes() {
     let handler = http_handler(router, Millis(10_000)).await;
     assert_eq!(run(&handler, "{\"a\": 1}").await, Outcome::Completed(None));
     let (values, body) = posts.recv().await.unwrap();
-    assert_eq!(values, ["t1", "emails", "2", "-3", "application/json"]);
+    let wanted = ["t1", "emails", "2", "-3", PARENT, "a=1", "application/json"];
+    assert_eq!(values, wanted);
     assert_eq!(body, "{\"a\": 1}");
 }
 
