@@ -123,6 +123,9 @@ impl Engine {
             }
         };
         Some(match record {
+            Record::Submitted(task) if task.past.as_ref().is_some_and(|past| past.dead) => {
+                State::Dead
+            }
             Record::Submitted(task) => waits(task.exectime),
             Record::Claimed(_) | Record::Extended { .. } => State::Leased,
             Record::Failed { then, .. } | Record::Expired { then, .. } => match then {

@@ -362,6 +362,8 @@ impl Engine {
             options: entry.options().cloned().unwrap_or_default(),
             payload: self.bodies.get(id)?.clone(),
             source: self.files.source_of(id).cloned(),
+            // A checkpoint tells that by another record.
+            past: None,
         })
     }
 

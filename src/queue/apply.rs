@@ -103,11 +103,17 @@ impl Queues {
     fn submitted(&mut self, task: &Submitted) {
         self.remove(task.id);
         let shelf = self.open(&task.queue);
+        let past = task.past.as_deref();
         let extra = Extra {
             options: task.options.clone(),
-            last_error: None,
+            last_error: past.and_then(|past| past.last_error.clone()),
         };
-        let entry = Entry::new(State::Ready, task.priority, task.exectime, shelf, extra);
+        let state = match past {
+            Some(past) if past.dead => State::Dead,
+            _ => State::Ready,
+        };
+        let mut entry = Entry::new(state, task.priority, task.exectime, shelf, extra);
+        entry.attempts = past.map_or(0, |past| past.attempts);
         self.insert(task.id, entry);
         self.note(shelf, Happened::Submitted);
         let tick = self.now.tick;

@@ -108,7 +108,10 @@ impl Queues {
             }
         }
         let shelf = self.names.get(&task.queue).copied();
-        if let Some(key) = &task.options.unique_key {
+        // A dead task holds no key.
+        if let Some(key) = &task.options.unique_key
+            && !task.is_dead()
+        {
             let held = shelf.and_then(|shelf| self.keys.get(&(shelf, key.clone())).copied());
             let held = held.or_else(|| batch.keys.get(&(task.queue.clone(), key.clone())).copied());
             if let Some(id) = held {
@@ -130,6 +133,7 @@ impl Queues {
             options: task.options,
             payload: task.payload,
             source: source.cloned(),
+            past: task.past,
         })))
     }
 
@@ -455,10 +459,9 @@ impl Batch {
         if !new.made_here {
             self.ids.insert(new.id, Arc::clone(new));
         }
-        if let Options {
-            unique_key: Some(key),
-            ..
-        } = &new.options
+        let dead = new.past.as_ref().is_some_and(|past| past.dead);
+        if let Some(key) = &new.options.unique_key
+            && !dead
         {
             self.keys.insert((new.queue.clone(), key.clone()), new.id);
         }

@@ -221,6 +221,7 @@ mod tests {
                     options: new.options,
                     payload: new.payload,
                     source: None,
+                    past: None,
                 }
                 .into(),
             ));

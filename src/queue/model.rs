@@ -21,7 +21,7 @@ use self::{
 };
 use super::{Grant, Limits, Queues, Verdict};
 use crate::task::{
-    Backoff, Change, ExecTime, Failure, IdSource, LeaseKind, Millis, NewTask, Now, Options,
+    Backoff, Change, ExecTime, Failure, IdSource, LeaseKind, Millis, NewTask, Now, Options, Past,
     Payload, Priority, QueueName, Record, Refusal, State, TaskId, Tick, Token, Trace, WallMillis,
     WorkerName,
 };
@@ -220,6 +220,13 @@ impl Model {
             }
         }
         task.exectime = self.exectime();
+        if Chance(self.chance.number()).one_in(12) {
+            task.past = Some(Box::new(Past {
+                attempts: self.chance.below(4) as u32,
+                dead: self.chance.one_in(2),
+                last_error: self.chance.one_in(2).then(|| "long ago".into()),
+            }));
+        }
         task
     }
 

@@ -6,7 +6,7 @@
 //!
 //! | tag | record | fields |
 //! |---|---|---|
-//! | 1 | submitted | id, made here (0/1), queue, priority (4), exectime, options, payload, source? |
+//! | 1 | submitted | id, how it came (0, 1 with an id made here, 2 imported), queue, priority (4), exectime, options, payload, source?, and where it was imported: attempts (varint), dead (0/1), last error? |
 //! | 2 | claimed | id, token, kind (0 legacy, 1 v1), worker?, at, length (8), expires (8) |
 //! | 3 | completed | id, result?, at |
 //! | 4 | failed | id, error, then |
@@ -33,14 +33,16 @@
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc};
 
 use super::{
-    Backoff, Claimed, ExecTime, LeaseKind, Millis, Options, Payload, Priority, QueueName, Record,
-    Restored, RestoredLease, Source, State, Submitted, TaskId, Then, Tick, Token, Trace,
+    Backoff, Claimed, ExecTime, LeaseKind, Millis, Options, Past, Payload, Priority, QueueName,
+    Record, Restored, RestoredLease, Source, State, Submitted, TaskId, Then, Tick, Token, Trace,
     WallMillis, WorkerName,
 };
 
 /// What follows the lease that a task asks for.
 const HAS_BACKOFF: u8 = 1;
 const HAS_TRACE: u8 = 2;
+/// How a task came: its id is the importer's.
+const IMPORTED: u8 = 2;
 
 /// Why bytes are not a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,12 +72,20 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
         Record::Submitted(task) => {
             w.tag(1)
                 .id(task.id)
-                .byte(u8::from(task.made_here))
+                .byte(match &task.past {
+                    None => u8::from(task.made_here),
+                    Some(_) => IMPORTED,
+                })
                 .text(task.queue.as_str());
             w.place(task.priority, task.exectime)
                 .options(&task.options)
                 .text(task.payload.as_json());
             w.optional(task.source.as_ref(), |w, source| w.source(source));
+            if let Some(past) = &task.past {
+                w.varint(past.attempts.into())
+                    .byte(u8::from(past.dead))
+                    .optional(past.last_error.as_deref(), Writer::text);
+            }
         }
         Record::Claimed(claimed) => {
             w.tag(2)
@@ -457,12 +467,30 @@ impl<'a> Reader<'a> {
 
     fn submitted(&mut self) -> Result<Submitted> {
         let id = self.id()?;
-        let made_here = self.flag("mark of an id made here")?;
+        let (made_here, imported) = match self.byte()? {
+            came @ (0 | 1) => (came == 1, false),
+            IMPORTED => (false, true),
+            value => {
+                return Err(CodecError::Unknown {
+                    what: "mark of how a task came",
+                    value,
+                });
+            }
+        };
         let queue = self.queue()?;
         let (priority, exectime) = self.place()?;
         let options = self.options()?;
         let payload = self.payload()?;
         let source = self.optional(Self::source)?;
+        let past = if imported {
+            Some(Box::new(Past {
+                attempts: self.small("attempts")?,
+                dead: self.flag("mark of a dead task")?,
+                last_error: self.optional(Self::text)?.map(Into::into),
+            }))
+        } else {
+            None
+        };
         Ok(Submitted {
             id,
             made_here,
@@ -472,6 +500,7 @@ impl<'a> Reader<'a> {
             options,
             payload,
             source,
+            past,
         })
     }
 

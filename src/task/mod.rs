@@ -38,7 +38,9 @@ pub use options::{Backoff, Options};
 pub use payload::Payload;
 pub use priority::Priority;
 pub use queue_name::QueueName;
-pub use record::{Claimed, LeaseKind, Record, Restored, RestoredLease, Source, Submitted, Then};
+pub use record::{
+    Claimed, LeaseKind, Past, Record, Restored, RestoredLease, Source, Submitted, Then,
+};
 pub use refusal::Refusal;
 pub use state::State;
 pub use time::{Millis, Now, Tick, WallMillis};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
 use super::{
-    Backoff, ExecTime, Millis, Options, Payload, Priority, QueueName, Refusal, TaskId, Trace,
+    Backoff, ExecTime, Millis, Options, Past, Payload, Priority, QueueName, Refusal, TaskId, Trace,
     WallMillis, whole::whole_or_null,
 };
 
@@ -54,9 +54,17 @@ pub struct NewTask {
     pub options: Options,
     /// What is to be done.
     pub payload: Payload,
+    /// What it went through elsewhere, where it is imported.
+    pub past: Option<Box<Past>>,
 }
 
 impl NewTask {
+    /// Whether it is to be dead from its beginning.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.past.as_ref().is_some_and(|past| past.dead)
+    }
+
     /// A task with nothing but a payload.
     #[must_use]
     pub fn of(payload: Payload) -> Self {
@@ -67,6 +75,7 @@ impl NewTask {
             exectime: ExecTime::ASAP,
             options: Options::default(),
             payload,
+            past: None,
         }
     }
 }
@@ -124,6 +133,7 @@ impl<'a> TaskObject<'a> {
             exectime,
             options,
             payload: Payload::from_raw(self.payload),
+            past: None,
         })
     }
 

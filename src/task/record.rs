@@ -134,6 +134,19 @@ pub struct Submitted {
     pub payload: Payload,
     /// The file it came in, where it was dropped into the task directory.
     pub source: Option<Source>,
+    /// What it went through elsewhere, where it was imported.
+    pub past: Option<Box<Past>>,
+}
+
+/// What an imported task went through where it was exported.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Past {
+    /// Attempts that counted.
+    pub attempts: u32,
+    /// Whether it was out of attempts.
+    pub dead: bool,
+    /// Why the last attempt failed.
+    pub last_error: Option<Arc<str>>,
 }
 
 /// The identity of a dropped file, by which a restart knows that it was taken already.

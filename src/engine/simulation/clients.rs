@@ -11,8 +11,8 @@ use crate::{
     engine::{Input, Request, Response, Ticket},
     task::{
         Area, Backoff, Change, ClaimRequest, Completion, ExecTime, Failure, FileName, IdPrefix,
-        LeaseKind, Location, Millis, NewTask, Options, PageQuery, Payload, Priority, QueueName,
-        State, TaskId, Token, Trace, WorkerName,
+        LeaseKind, Location, Millis, NewTask, Options, PageQuery, Past, Payload, Priority,
+        QueueName, State, TaskId, Token, Trace, WorkerName,
     },
 };
 
@@ -123,6 +123,16 @@ fn options(world: &mut World) -> Options {
     }
 }
 
+fn past(world: &mut World) -> Option<Box<Past>> {
+    world.chance.one_in(12).then(|| {
+        Box::new(Past {
+            attempts: world.chance.below(3) as u32,
+            dead: world.chance.one_in(2),
+            last_error: world.chance.one_in(2).then(|| "long ago".into()),
+        })
+    })
+}
+
 fn new_task(world: &mut World) -> NewTask {
     let task = NewTask {
         id: world.chance.one_in(5).then(|| id(world)),
@@ -131,6 +141,7 @@ fn new_task(world: &mut World) -> NewTask {
         exectime: exectime(world),
         options: options(world),
         payload: payload(world),
+        past: past(world),
     };
     world.oracle.offer(&task, false);
     if task.id.is_some() {

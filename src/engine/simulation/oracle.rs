@@ -70,15 +70,20 @@ pub(super) struct Facts {
 
 impl Facts {
     fn new(task: &NewTask) -> Self {
+        let past = task.past.as_deref();
         Self {
             queue: task.queue.clone(),
             priority: task.priority,
             exectime: task.exectime,
             options: task.options.clone(),
-            attempts: 0,
-            stage: Stage::Waiting,
+            attempts: past.map_or(0, |past| past.attempts),
+            stage: if task.is_dead() {
+                Stage::Dead
+            } else {
+                Stage::Waiting
+            },
             lease: None,
-            error: None,
+            error: past.and_then(|past| past.last_error.clone()),
             payload: Some(task.payload.clone()),
         }
     }
@@ -251,6 +256,9 @@ impl Oracle {
         let Some(key) = &facts.options.unique_key else {
             return Ok(());
         };
+        if facts.stage == Stage::Dead {
+            return Ok(());
+        }
         let holder = self.latest.iter().find(|(other, there)| {
             **other != id
                 && there.queue == facts.queue

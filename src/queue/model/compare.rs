@@ -343,7 +343,11 @@ pub(super) fn from_checkpoint(live: &Queues, limits: &Limits) -> Queues {
         .filter(|id| !in_snapshot.contains(id))
     {
         let location = live.location(id).unwrap();
-        assert_eq!(location.area, Area::Tasks, "a name does not hold {id}");
+        let state = match location.area {
+            Area::Tasks => State::Ready,
+            Area::Dead => State::Dead,
+            Area::Done => panic!("a task in done/: {id}"),
+        };
         queues.apply(&Record::Restored(Box::new(Restored {
             id: location.name.id,
             queue: location.queue,
@@ -351,7 +355,7 @@ pub(super) fn from_checkpoint(live: &Queues, limits: &Limits) -> Queues {
             exectime: location.name.exectime,
             options: Options::default(),
             attempts: 0,
-            state: State::Ready,
+            state,
             lease: None,
             last_error: None,
         })));

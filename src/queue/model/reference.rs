@@ -177,7 +177,12 @@ impl Reference {
                 Err(Refusal::IdInUse(there.id))
             };
         }
-        if let Some(holder) = self.key_holder(&task.queue, task.options.unique_key.as_deref()) {
+        let key = task
+            .options
+            .unique_key
+            .as_deref()
+            .filter(|_| !task.is_dead());
+        if let Some(holder) = self.key_holder(&task.queue, key) {
             return Ok((false, holder));
         }
         if self.draining {
@@ -199,17 +204,23 @@ impl Reference {
         self.tasks.push(Kept {
             id,
             queue: task.queue.clone(),
-            state: State::Ready,
+            state: if task.is_dead() {
+                State::Dead
+            } else {
+                State::Ready
+            },
             priority: task.priority,
             exectime: task.exectime,
-            attempts: 0,
+            attempts: task.past.as_ref().map_or(0, |past| past.attempts),
             options: task.options.clone(),
             payload: task.payload.clone(),
             lease: None,
-            error: None,
+            error: task.past.as_ref().and_then(|past| past.last_error.clone()),
         });
         self.counters(&task.queue).submitted += 1;
-        self.wait(self.tasks.len() - 1);
+        if !task.is_dead() {
+            self.wait(self.tasks.len() - 1);
+        }
         Ok((true, id))
     }
 

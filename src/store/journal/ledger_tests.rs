@@ -29,6 +29,7 @@ fn submitted(number: u64, payload: usize) -> Record {
         options: Options::default(),
         payload: Payload::from_json(&format!("\"{}\"", "x".repeat(payload))).unwrap(),
         source: None,
+        past: None,
     }))
 }
 

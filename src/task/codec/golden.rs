@@ -48,6 +48,7 @@ fn submitted() -> Submitted {
         options: Options::default(),
         payload: Payload::from_text("hi"),
         source: None,
+        past: None,
     }
 }
 
@@ -91,6 +92,22 @@ fn a_submitted_task_is_written_as_the_docs_say() {
          04 22686922
          01 07 7461736b732f61 0800000000000000
          ffffffffffffffffffffffffffffffff 0900000000000000",
+    );
+}
+
+#[test]
+fn what_an_imported_task_went_through_stands_at_its_end() {
+    let mut task = submitted();
+    task.made_here = false;
+    task.past = Some(Box::new(Past {
+        attempts: 300,
+        dead: true,
+        last_error: Some("no".into()),
+    }));
+    is(
+        &Record::Submitted(Arc::new(task)),
+        "01 ID 02 01 71 feffffff 0201000000000000 00 00 00 00 04 22686922 00
+         ac02 01 01 02 6e6f",
     );
 }
 

@@ -83,19 +83,28 @@ fn submitted() -> impl Strategy<Value = Record> {
         options(),
         any::<String>(),
         proptest::option::of(source()),
+        proptest::option::of((0..9_u32, any::<bool>(), proptest::option::of("[a-z]{1,9}"))),
     )
         .prop_map(
-            |(id, made_here, queue, (priority, exectime), options, text, source)| {
+            |(id, made_here, queue, (priority, exectime), options, text, source, past)| {
+                let past = past.map(|(attempts, dead, error)| {
+                    Box::new(Past {
+                        attempts,
+                        dead,
+                        last_error: error.as_deref().map(Into::into),
+                    })
+                });
                 let payload = Payload::from_text(&text);
                 Record::Submitted(Arc::new(Submitted {
                     id,
-                    made_here,
+                    made_here: made_here && past.is_none(),
                     queue,
                     priority,
                     exectime,
                     options,
                     payload,
                     source,
+                    past,
                 }))
             },
         )
