@@ -5,6 +5,7 @@
 
 mod admin;
 mod events;
+pub mod export;
 mod history;
 mod original;
 pub mod schemas;

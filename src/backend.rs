@@ -16,9 +16,9 @@ pub use events::{
 
 pub use crate::task::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Distribution,
-    Event, EventKind, EventResult, Failure, Happening, Health, HistorySlot, HistoryView, LeaseView,
-    Page, PageQuery, Quantiles, QueueView, RejectedView, Settlement, Span, StatusView,
-    SubmitOutcome, TaskHistory, TaskView, WorkerView,
+    Event, EventKind, EventResult, ExportHead, ExportPiece, Failure, Happening, Health,
+    HistorySlot, HistoryView, LeaseView, Page, PageQuery, Quantiles, QueueView, RejectedView,
+    Settlement, Span, StatusView, SubmitOutcome, TaskHistory, TaskView, WorkerView,
 };
 use crate::task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis};
 
@@ -138,4 +138,11 @@ pub trait Backend: Send + Sync + 'static {
     fn rescan(&self) -> impl Future<Output = Answer<()>> + Send;
     /// Writes a checkpoint now. Ready when it is durable.
     fn checkpoint(&self) -> impl Future<Output = Answer<()>> + Send;
+
+    /// Begins an export of all tasks as they are now. One at a time: another is refused meanwhile.
+    fn export(&self) -> impl Future<Output = Answer<ExportHead>> + Send;
+    /// The next piece of an export.
+    fn export_next(&self, number: u64) -> impl Future<Output = Answer<ExportPiece>> + Send;
+    /// Nobody reads this export any more. Needless after its end.
+    fn export_end(&self, number: u64);
 }

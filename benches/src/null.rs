@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use workqueue::{
     backend::{
-        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
+        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream, ExportHead, ExportPiece,
         Failure, Fault, Health, HistoryView, LeaseView, Listeners, Page, PageQuery, QueueView,
         RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
@@ -204,6 +204,16 @@ impl Backend for Null {
     async fn checkpoint(&self) -> Answer<()> {
         nothing()
     }
+
+    async fn export(&self) -> Answer<ExportHead> {
+        nothing()
+    }
+
+    async fn export_next(&self, _: u64) -> Answer<ExportPiece> {
+        nothing()
+    }
+
+    fn export_end(&self, _: u64) {}
 }
 
 /// Serves it on a free port, which is printed, until the process is ended. The runtime is the daemon's.

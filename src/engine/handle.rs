@@ -16,8 +16,8 @@ use super::{
 use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
-        Failure, Fault, Health, HistoryView, Listeners, Page, PageQuery, QueueView, RejectedView,
-        Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
+        ExportHead, ExportPiece, Failure, Fault, Health, HistoryView, Listeners, Page, PageQuery,
+        QueueView, RejectedView, Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     store::LiveDropLimits,
     task::{Millis, NewTask, Payload, QueueName, Refusal, Span, State, TaskId, Token, WallMillis},
@@ -119,7 +119,7 @@ impl Handle {
 
     async fn ask(&self, request: Request) -> Answer<Response> {
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
-        let claims = matches!(request, Request::Claim(_));
+        let claims = matches!(request, Request::Claim(_) | Request::ExportBegin);
         let (caller, answer) = oneshot::channel();
         match self.mailbox.ask(Post::Request(ticket, request, caller)) {
             Ok(()) => {}
@@ -201,8 +201,10 @@ impl Drop for Asked<'_> {
 
 /// What is to be given back of an answer that nobody took.
 pub(super) fn undelivered(answer: Answer<Response>) -> Option<Input> {
-    let Ok(Response::Claimed(ClaimAnswer { tasks, .. })) = answer else {
-        return None;
+    let tasks = match answer {
+        Ok(Response::Claimed(ClaimAnswer { tasks, .. })) => tasks,
+        Ok(Response::ExportBegun(head)) => return Some(Input::ExportEnded(head.number)),
+        _ => return None,
     };
     let held: Vec<_> = tasks
         .into_iter()
@@ -357,5 +359,27 @@ impl Backend for Handle {
 
     async fn checkpoint(&self) -> Answer<()> {
         self.ask_done(Request::Checkpoint).await
+    }
+
+    async fn export(&self) -> Answer<ExportHead> {
+        match self.ask(Request::ExportBegin).await? {
+            Response::ExportBegun(head) => Ok(*head),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn export_next(&self, number: u64) -> Answer<ExportPiece> {
+        match self.ask(Request::ExportNext(number)).await? {
+            Response::Exported(piece) => Ok(piece),
+            _ => Err(odd()),
+        }
+    }
+
+    fn export_end(&self, number: u64) {
+        let input = Post::Input(Input::ExportEnded(number));
+        if let Err(Refused::Full(input)) = self.mailbox.ask(input) {
+            let mailbox = Arc::clone(&self.mailbox);
+            tokio::task::spawn_blocking(move || post(&mailbox, *input));
+        }
     }
 }

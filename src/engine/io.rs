@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use crate::{
-    backend::Error,
+    backend::{Error, ExportHead, ExportPiece},
     store::{Checkpoint, FileOp, Group, LoadError, NewSegment, Seq, Sighting},
     task::{
         Change, ClaimAnswer, ClaimRequest, Event, Failure, HistoryView, Location, Millis, NewTask,
@@ -67,6 +67,10 @@ pub enum Request {
     Rescan,
     /// Write a checkpoint.
     Checkpoint,
+    /// Begin an export.
+    ExportBegin,
+    /// Show the next piece of an export.
+    ExportNext(u64),
 }
 
 /// What callers are told.
@@ -96,6 +100,10 @@ pub enum Response {
     Count(u64),
     /// Rejected files.
     Rejected(Vec<RejectedView>),
+    /// An export has begun.
+    ExportBegun(Box<ExportHead>),
+    /// A piece of an export.
+    Exported(ExportPiece),
 }
 
 /// Why a change of a file, a checkpoint or a new segment could not be made.
@@ -114,6 +122,8 @@ pub enum Input {
     Request(Ticket, Request),
     /// Somebody who asked is gone.
     Withdrawn(Ticket),
+    /// Nobody reads this export any more.
+    ExportEnded(u64),
     /// Tasks were handed to somebody who was gone.
     Undelivered(Vec<(TaskId, Token)>),
     /// No more inputs wait: what has gathered may be written. Also: time has passed.

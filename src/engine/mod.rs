@@ -18,6 +18,7 @@ mod clock_watch;
 mod desk;
 pub mod driver;
 mod drops;
+mod export;
 mod files;
 mod full;
 mod handle;
@@ -216,6 +217,7 @@ pub struct Engine {
     /// Whether as many file changes waited as may, when that was last looked at.
     crowded: bool,
     listening: bool,
+    export: Option<export::Export>,
     /// What the worker had to say of the task that is completed next, for listeners: the record has it only where it is kept.
     told: Option<Payload>,
     syncs: u64,
@@ -249,6 +251,7 @@ impl Engine {
                 self.request(now, ticket, request, out);
             }
             Input::Withdrawn(ticket) => self.withdrawn(ticket),
+            Input::ExportEnded(number) => self.end_export(number),
             Input::Undelivered(tasks) => self.undelivered(now, tasks),
             Input::Flush => self.flush(now, out),
             Input::Written(seq) => self.written(now, seq, out),
@@ -375,6 +378,7 @@ impl Engine {
         for record in unit {
             if keeps_file(record) {
                 self.announce(now, record);
+                self.keep_for_export(record);
                 self.queue.apply(record);
             } else {
                 self.make_true(now, record, seq);
@@ -390,6 +394,7 @@ impl Engine {
         let before = id.and_then(|id| self.queue.location(id));
         let done = self.keep_done(record);
         self.announce(now, record);
+        self.keep_for_export(record);
         self.queue.apply(record);
         let Some(id) = id else { return };
         if let Record::Submitted(task) = record {
@@ -397,6 +402,7 @@ impl Engine {
                 self.ids.advance_past(id);
             }
             self.bodies.insert(id, task.payload.clone());
+            self.pass_over_in_export(id);
             let reused = !self.files.is_settled(id);
             self.note_new(id, before, task.source.as_ref(), seq, now);
             self.files.note_payload(id, task.payload.len());

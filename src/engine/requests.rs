@@ -18,6 +18,8 @@ use crate::{
 
 /// How many tasks a purge or a retry of all meets in one step: more take their turn after other work.
 const SOME: usize = 1000;
+/// The same where each may have to be read from its file.
+const SOME_READ: usize = 64;
 /// Bytes of a submitted task's record beside its payload, unique key, trace state and queue, at most.
 const RECORD_BYTES: u64 = 256;
 /// Bytes of a failure's record beside its text.
@@ -65,6 +67,10 @@ impl Engine {
         let outcome = match request {
             Request::Submit(tasks) => return self.submit_in_turn(now, ticket, tasks, out),
             Request::Claim(claim) => return self.claim(now, ticket, claim, out),
+            Request::ExportNext(number) => {
+                return self.go_on_exporting(now, ticket, number, tries, out);
+            }
+            Request::ExportBegin => self.begin_export(now),
             Request::Tasks(query) => return self.page(now, ticket, query, tries, out),
             Request::Rejected(limit) => return out.push(Output::ListRejected(ticket, limit)),
             Request::SettleRejected(name, how) => {
@@ -127,6 +133,19 @@ impl Engine {
             Request::Complete(id, ..) if self.settings.retain_done > Millis(0) => vec![*id],
             Request::Claim(claim) if self.settings.retain_done > Millis(0) => {
                 claim.complete.iter().map(|one| one.id).collect()
+            }
+            Request::Complete(id, ..) | Request::Cancel(id) if self.export_needs(*id) => vec![*id],
+            Request::Claim(claim) if self.export.is_some() => {
+                let ids = claim.complete.iter().map(|one| one.id);
+                ids.filter(|id| self.export_needs(*id)).collect()
+            }
+            Request::PurgeSome(queue, state) if self.export.is_some() => {
+                let ids = self
+                    .queue
+                    .some_in(queue.as_ref(), *state, self.purged_at_once());
+                // What is wrong with the request is told when it is done.
+                let ids = ids.unwrap_or_default().into_iter();
+                ids.filter(|id| self.export_needs(*id)).collect()
             }
             _ => Vec::new(),
         }
@@ -348,12 +367,21 @@ impl Engine {
                 "leased tasks can't be purged: their workers hold them",
             ));
         }
-        let ids = self.queue.some_in(queue, state, SOME)?;
+        let ids = self.queue.some_in(queue, state, self.purged_at_once())?;
         let count = ids.len() as u64;
         for id in ids {
             self.commit(now, &[Record::Cancelled { id }]);
         }
         Ok(Response::Count(count))
+    }
+
+    /// How many tasks a purge meets in one step: fewer where an export may have to read them first.
+    const fn purged_at_once(&self) -> usize {
+        if self.export.is_some() {
+            SOME_READ
+        } else {
+            SOME
+        }
     }
 
     fn shown(&self, now: Now, id: TaskId) -> Outcome {

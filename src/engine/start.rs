@@ -84,6 +84,7 @@ impl Loader {
             scans: VecDeque::new(),
             crowded: false,
             listening: false,
+            export: None,
             told: None,
             syncs: 0,
             records: 0,

@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer, Http, answer, body,
+    import::Import,
     problem::{self, Problem},
     tasks,
 };
 use crate::{
     api,
-    backend::{Backend, Error},
-    task::{NewTask, Refusal, Trace},
+    backend::{Backend, Error, SubmitOutcome},
+    task::{NewTask, QueueName, Refusal, Trace},
 };
 
 /// How many tasks go to the backend at once: enough that they share a sync, few enough to be little memory.
@@ -31,9 +32,18 @@ const LINE_SLACK: usize = 64 << 10;
 
 /// Takes the tasks of `body` as they come.
 pub(crate) async fn submit<B: Backend>(http: &Http<B>, trace: Option<Trace>, body: Body) -> Answer {
+    take(http, Reads::Tasks(trace), body).await
+}
+
+/// Takes back what an export wrote.
+pub(crate) async fn import<B: Backend>(http: &Http<B>, body: Body) -> Answer {
+    take(http, Reads::Export(Import::default()), body).await
+}
+
+async fn take<B: Backend>(http: &Http<B>, reads: Reads, body: Body) -> Answer {
     let mut stream = Stream {
         http,
-        trace,
+        reads,
         piece: Vec::new(),
         piece_bytes: 0,
         line: 0,
@@ -92,10 +102,17 @@ impl Source {
     }
 }
 
+/// What the lines are.
+enum Reads {
+    /// Task objects; the trace is that of tasks that name none.
+    Tasks(Option<Trace>),
+    /// An export.
+    Export(Import),
+}
+
 struct Stream<'a, B> {
     http: &'a Http<B>,
-    /// That of tasks that name none.
-    trace: Option<Trace>,
+    reads: Reads,
     /// Tasks that were read and are not yet submitted, each with its line.
     piece: Vec<(usize, NewTask)>,
     piece_bytes: usize,
@@ -139,7 +156,13 @@ impl<B: Backend> Stream<'_, B> {
         if !rest.is_empty() {
             self.take(&rest, most).await?;
         }
-        self.flush().await
+        self.flush().await?;
+        match &self.reads {
+            Reads::Export(import) => import
+                .ended()
+                .map_err(|problem| problem.in_stream(self.line.max(1), self.accepted)),
+            Reads::Tasks(_) => Ok(()),
+        }
     }
 
     /// One line: a task, or nothing but space.
@@ -150,20 +173,40 @@ impl<B: Backend> Stream<'_, B> {
         } else {
             body::text(line).and_then(|text| {
                 if text.trim().is_empty() {
-                    Ok(None)
-                } else {
-                    Ok(Some(tasks::parse(self.http, self.trace.as_ref(), text)?))
+                    return Ok(None);
+                }
+                match &mut self.reads {
+                    Reads::Tasks(trace) => Ok(Some(tasks::parse(self.http, trace.as_ref(), text)?)),
+                    Reads::Export(import) => Ok(import.line(self.http, text)?),
                 }
             })
         };
         if let Some(task) = self.settle(parsed).await? {
+            let queue = task.queue.clone();
             self.piece.push((self.line, task));
             self.piece_bytes += line.len();
             if self.piece.len() >= PIECE_TASKS || self.piece_bytes >= PIECE_BYTES {
                 self.flush().await?;
             }
+            self.pause_what_was_paused(&queue).await?;
         }
         Ok(())
+    }
+
+    /// A queue that was paused when it was exported is so from its first task on.
+    async fn pause_what_was_paused(&mut self, queue: &QueueName) -> Result<(), Problem> {
+        let Reads::Export(import) = &mut self.reads else {
+            return Ok(());
+        };
+        let Some(pause) = import.pauses(queue) else {
+            return Ok(());
+        };
+        if pause.is_some() {
+            // It exists only when its first task is there.
+            self.flush().await?;
+        }
+        let paused = self.http.backend.pause(pause, true).await;
+        self.settle(paused.map_err(Problem::from)).await
     }
 
     /// `result`, or its problem after the tasks before it are durable: told with the line and their number.
@@ -186,11 +229,7 @@ impl<B: Backend> Stream<'_, B> {
         }
         let tasks = piece.iter().map(|(_, task)| task.clone()).collect();
         match self.http.backend.submit(tasks).await {
-            Ok(outcomes) => {
-                self.accepted += outcomes.len() as u64;
-                self.created += outcomes.iter().filter(|outcome| outcome.created).count() as u64;
-                Ok(())
-            }
+            Ok(outcomes) => self.count(&piece, &outcomes),
             // The piece was refused whole: one by one, the tasks before the wrong one are taken, and it gets named.
             Err(Error::Refused(_)) => self.submit_each(piece).await,
             Err(error) => {
@@ -201,15 +240,32 @@ impl<B: Backend> Stream<'_, B> {
     }
 
     async fn submit_each(&mut self, piece: Vec<(usize, NewTask)>) -> Result<(), Problem> {
-        for (line, task) in piece {
+        for one in piece {
             let outcomes = self
                 .http
                 .backend
-                .submit(vec![task])
+                .submit(vec![one.1.clone()])
                 .await
-                .map_err(|error| Problem::from(error).in_stream(line, self.accepted))?;
-            self.accepted += outcomes.len() as u64;
-            self.created += outcomes.iter().filter(|outcome| outcome.created).count() as u64;
+                .map_err(|error| Problem::from(error).in_stream(one.0, self.accepted))?;
+            self.count(&[one], &outcomes)?;
+        }
+        Ok(())
+    }
+
+    fn count(
+        &mut self,
+        piece: &[(usize, NewTask)],
+        outcomes: &[SubmitOutcome],
+    ) -> Result<(), Problem> {
+        for ((line, task), outcome) in piece.iter().zip(outcomes) {
+            // Who submits gets the task that holds the key; a task that comes back from elsewhere would be lost.
+            let other = task.id.is_some_and(|id| id != outcome.task.id);
+            if other && matches!(self.reads, Reads::Export(_)) {
+                let refusal = Refusal::UniqueKeyInUse(outcome.task.id);
+                return Err(Problem::from(refusal).in_stream(*line, self.accepted));
+            }
+            self.accepted += 1;
+            self.created += u64::from(outcome.created);
         }
         Ok(())
     }

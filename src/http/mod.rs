@@ -12,9 +12,11 @@ mod body;
 mod claim;
 mod docs;
 mod events;
+mod export;
 mod exposition;
 mod guard;
 mod health;
+mod import;
 mod lease;
 mod lines;
 mod openapi;
@@ -202,6 +204,8 @@ pub(crate) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {
         .route("/api/v1/tasks/{id}/extend", post(lease::extend::<B>))
         .route("/api/v1/tasks/{id}/retry", post(task::retry::<B>))
         .route("/api/v1/claim", post(claim::claim::<B>))
+        .route("/api/v1/export", get(export::export::<B>))
+        .route("/api/v1/import", post(import::import::<B>))
         .route("/api/v1/queues", get(queues::queues::<B>))
         .route("/api/v1/queues/{queue}", get(queues::queue::<B>))
         .route("/api/v1/workers", get(queues::workers::<B>))

@@ -25,8 +25,8 @@ use utoipa::{
 };
 
 use super::{
-    answer, claim, docs, events, health, lease, original, pages, problem, queues, scrape, task,
-    tasks,
+    answer, claim, docs, events, export, health, import, lease, original, pages, problem, queues,
+    scrape, task, tasks,
 };
 use crate::api::{self, schemas};
 
@@ -77,12 +77,14 @@ pub(super) enum Submitted {
         tasks::submit, tasks::list, task::show, task::reschedule, task::cancel, task::retry,
         claim::claim, lease::complete, lease::fail, lease::release, lease::extend,
         queues::queues, queues::queue, queues::workers, queues::history, queues::queue_history, queues::troubles, events::events,
+        export::export, import::import,
         scrape::metrics, health::alive, health::ready,
         document, docs::show, pages::problem,
     ),
     components(schemas(
         api::Problem, api::Event, api::Reset, schemas::TaskId, schemas::Token, schemas::QueueName, schemas::TaskState, schemas::Span,
         schemas::WorkerName, schemas::UniqueKey, schemas::Cursor, schemas::EventKind, schemas::EventId, schemas::SentEvent,
+        api::export::ExportBegin, api::export::ExportTask, api::export::ExportEnd, api::export::ExportFailed,
     )),
     tags(
         (name = "tasks", description = "Submitting, seeing and changing tasks"),

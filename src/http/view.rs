@@ -120,7 +120,7 @@ pub(crate) fn write_array<T>(
     Ok(())
 }
 
-fn backoff(wait: Backoff) -> api::Backoff {
+pub(crate) fn backoff(wait: Backoff) -> api::Backoff {
     api::Backoff {
         base: wait.base.as_secs_f64(),
         max: Some(wait.max.as_secs_f64()),

@@ -219,6 +219,19 @@ impl Queues {
         &self.shelves[entry.shelf as usize].name
     }
 
+    /// The tasks in `most` places from place `from` on, and the place to go on from, if there is more. A task keeps its
+    /// place for life; a later one may come to have it.
+    #[must_use]
+    pub fn walk(&self, from: u32, most: u32) -> (Vec<TaskId>, Option<u32>) {
+        self.tasks.walk(from, most)
+    }
+
+    /// A task's place in [`Queues::walk`].
+    #[must_use]
+    pub fn place(&self, id: TaskId) -> Option<u32> {
+        self.tasks.place(id)
+    }
+
     /// Where the task's file is to be.
     #[must_use]
     pub fn location(&self, id: TaskId) -> Option<Location> {

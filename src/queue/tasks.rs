@@ -96,6 +96,18 @@ impl Tasks {
         slot.take().map(|(_, entry)| entry)
     }
 
+    /// The tasks in `most` places from `from` on, and the place to go on from, if there is more.
+    pub(super) fn walk(&self, from: Place, most: u32) -> (Vec<TaskId>, Option<Place>) {
+        let end = self
+            .chunks
+            .last()
+            .map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
+            as Place;
+        let to = from.saturating_add(most).min(end);
+        let ids = (from..to).filter_map(|place| id_at(&self.chunks, place));
+        (ids.collect(), (to < end).then_some(to))
+    }
+
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (TaskId, &Entry)> + '_ {
         let slots = self.chunks.iter().flatten().flatten();

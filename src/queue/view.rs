@@ -188,6 +188,13 @@ impl Queues {
 
     /// The records that rebuild what file names cannot hold.
     pub fn snapshot(&self) -> impl Iterator<Item = Record> + '_ {
+        let special = self.special.iter();
+        self.switched()
+            .chain(special.filter_map(|id| self.restored_record(*id)))
+    }
+
+    /// What is paused or draining.
+    pub fn switched(&self) -> impl Iterator<Item = Record> + '_ {
         let all = [(self.paused, true), (self.draining, false)]
             .into_iter()
             .filter(|(on, _)| *on);
@@ -198,11 +205,7 @@ impl Queues {
                 .filter(|(on, _)| *on);
             flags.map(|(on, pause)| switch(Some(shelf.name.clone()), pause, on))
         });
-        all.chain(each).chain(
-            self.special
-                .iter()
-                .filter_map(|id| self.restored_record(*id)),
-        )
+        all.chain(each)
     }
 
     fn restored_record(&self, id: TaskId) -> Option<Record> {

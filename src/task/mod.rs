@@ -47,8 +47,8 @@ pub use time::{Millis, Now, Tick, WallMillis};
 pub use trace::Trace;
 pub use view::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Event, EventKind,
-    EventResult, Failure, Health, LeaseView, Page, PageQuery, QueueView, RejectedView, Settlement,
-    StatusView, SubmitOutcome, TaskView, WorkerView,
+    EventResult, ExportHead, ExportPiece, Failure, Health, LeaseView, Page, PageQuery, QueueView,
+    RejectedView, Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
 };
 pub use whole::{whole, whole_or_null};
 pub use worker_name::WorkerName;

@@ -31,6 +31,12 @@ impl Payload {
         serde_json::from_str::<&RawValue>(text).map(Self::from_raw)
     }
 
+    /// Nothing.
+    #[must_use]
+    pub fn null() -> Self {
+        Self("null".into())
+    }
+
     /// Takes text that is known to be JSON: it was checked before it was journalled.
     pub(super) fn trusted(text: &str) -> Self {
         Self(text.into())

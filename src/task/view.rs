@@ -4,8 +4,8 @@
 use std::{fmt, sync::Arc};
 
 use super::{
-    Distribution, ExecTime, IdPrefix, LeaseKind, Millis, Options, Payload, Priority, QueueName,
-    Refusal, State, TaskHistory, TaskId, Token, WallMillis, WorkerName,
+    Distribution, ExecTime, IdPrefix, LeaseKind, Millis, NewTask, Options, Payload, Priority,
+    QueueName, Refusal, State, TaskHistory, TaskId, Token, WallMillis, WorkerName,
 };
 
 /// What became of one submitted task.
@@ -508,4 +508,35 @@ impl Event {
         };
         size_of::<Self>() + self.error.as_deref().map_or(0, str::len) + result
     }
+}
+
+/// The beginning of an export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportHead {
+    /// Names the export.
+    pub number: u64,
+    /// The moment that it shows.
+    pub at: WallMillis,
+    /// How many tasks there were.
+    pub tasks: u64,
+    /// Queues that were paused; `None` stands for all.
+    pub paused: Vec<Option<QueueName>>,
+    /// Queues that took nothing new; `None` stands for all.
+    pub draining: Vec<Option<QueueName>>,
+}
+
+/// What comes next of an export.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ExportPiece {
+    /// Tasks, each with its id, in no order; there may be none yet.
+    Tasks(Vec<NewTask>),
+    /// That was all.
+    End {
+        /// How many tasks it has.
+        tasks: u64,
+        /// Of how many the payload could not be had: somebody removed their files meanwhile.
+        left_out: u64,
+    },
+    /// More has changed meanwhile than is kept for it.
+    GivenUp,
 }

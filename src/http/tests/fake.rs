@@ -1,8 +1,11 @@
 //! A backend that keeps tasks in a list, refuses what it is told to refuse, and tells what it was asked.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -10,9 +13,9 @@ use tokio::sync::Notify;
 use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Counters, Cursor, DiskSpace,
-        Distribution, Error, EventId, EventLog, EventStream, Failure, Fault, Health, HistorySlot,
-        HistoryView, LeaseView, Listeners, Page, PageQuery, Quantiles, QueueView, RejectedView,
-        Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
+        Distribution, Error, EventId, EventLog, EventStream, ExportHead, ExportPiece, Failure,
+        Fault, Health, HistorySlot, HistoryView, LeaseView, Listeners, Page, PageQuery, Quantiles,
+        QueueView, RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     task::{
         ExecTime, IdSource, Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token,
@@ -43,6 +46,8 @@ pub(crate) struct FakeBackend {
     /// A call of `submit` has taken something.
     pub(crate) taken: Notify,
     pub(crate) events: Arc<EventLog>,
+    /// What an export has.
+    pub(crate) pieces: Mutex<VecDeque<ExportPiece>>,
 }
 
 fn lengths(micros: &[u64]) -> Distribution {
@@ -76,6 +81,7 @@ impl Default for FakeBackend {
             wake: Notify::new(),
             taken: Notify::new(),
             events: Arc::new(EventLog::new(0x5f3a_9c01)),
+            pieces: Mutex::default(),
         }
     }
 }
@@ -496,5 +502,33 @@ impl Backend for FakeBackend {
 
     async fn checkpoint(&self) -> Answer<()> {
         self.ask("checkpoint".to_owned())
+    }
+
+    async fn export(&self) -> Answer<ExportHead> {
+        self.ask("export".to_owned())?;
+        Ok(ExportHead {
+            number: 7,
+            at: WALL,
+            tasks: 2,
+            paused: vec![Some(QueueName::default())],
+            draining: vec![None],
+        })
+    }
+
+    async fn export_next(&self, number: u64) -> Answer<ExportPiece> {
+        self.ask(format!("export_next {number}"))?;
+        Ok(self
+            .pieces
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or(ExportPiece::GivenUp))
+    }
+
+    fn export_end(&self, number: u64) {
+        self.asked
+            .lock()
+            .unwrap()
+            .push(format!("export_end {number}"));
     }
 }
