@@ -47,7 +47,7 @@ pub use v1::{Submitted, TaskQuery};
 
 pub(crate) use transport::Transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -78,8 +78,14 @@ pub struct Client {
 impl Client {
     /// A client for `endpoint`. Nothing is connected yet.
     pub fn new(endpoint: Endpoint) -> Result<Self, ClientError> {
+        Self::trusting(endpoint, None)
+    }
+
+    /// A client for `endpoint`, whose certificate must come from an authority in the file `authority` (PEM); where none is
+    /// named, from one that the machine trusts.
+    pub fn trusting(endpoint: Endpoint, authority: Option<&Path>) -> Result<Self, ClientError> {
         Ok(Self {
-            transport: Transport::for_endpoint(&endpoint)?,
+            transport: Transport::for_endpoint(&endpoint, authority)?,
             endpoint: Arc::new(endpoint),
             bearer: None,
         })

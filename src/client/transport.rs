@@ -1,6 +1,6 @@
 //! [`Transport`]: kept connections over TCP, TLS or a Unix socket.
 
-use std::{io, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,6 +12,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use hyperlocal::UnixConnector;
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 
 use super::{CONNECT_TIMEOUT, ClientError, Endpoint};
 
@@ -30,15 +35,19 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    pub(super) fn for_endpoint(endpoint: &Endpoint) -> Result<Self, ClientError> {
+    pub(super) fn for_endpoint(
+        endpoint: &Endpoint,
+        authority: Option<&Path>,
+    ) -> Result<Self, ClientError> {
         match endpoint {
             Endpoint::Unix(_) => Ok(Self::Unix(builder().build(UnixConnector))),
-            Endpoint::Http(_) => Self::for_http(endpoint.is_tls()),
+            Endpoint::Http(_) => Self::for_http(endpoint.is_tls(), authority),
         }
     }
 
-    /// For any `http://` address, or with `tls` for any `https://` one, checked against the machine's certificates.
-    pub(crate) fn for_http(tls: bool) -> Result<Self, ClientError> {
+    /// For any `http://` address, or with `tls` for any `https://` one, checked against the certificates in the file
+    /// `authority`, or where none is named against the machine's.
+    pub(crate) fn for_http(tls: bool, authority: Option<&Path>) -> Result<Self, ClientError> {
         let mut http = HttpConnector::new();
         http.set_connect_timeout(Some(CONNECT_TIMEOUT.as_duration()));
         http.set_nodelay(true);
@@ -46,9 +55,13 @@ impl Transport {
             return Ok(Self::Plain(builder().build(http)));
         }
         http.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| ClientError::Tls(error.to_string()))?
+        let builder = match authority {
+            Some(file) => HttpsConnectorBuilder::new().with_tls_config(trusting(file)?),
+            None => HttpsConnectorBuilder::new()
+                .with_native_roots()
+                .map_err(|error| ClientError::Tls(error.to_string()))?,
+        };
+        let connector = builder
             .https_only()
             .enable_http1()
             .wrap_connector(http);
@@ -72,6 +85,26 @@ impl Transport {
             Self::Unix(pool) => pool.request(request).await,
         }
     }
+}
+
+/// What trusts the certificates in `file` and no others.
+fn trusting(file: &Path) -> Result<ClientConfig, ClientError> {
+    let wrong = |reason: String| ClientError::Tls(format!("{}: {reason}", file.display()));
+    let text = std::fs::read(file).map_err(|cause| wrong(cause.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for one in CertificateDer::pem_slice_iter(&text) {
+        let one = one.map_err(|error| wrong(format!("is not PEM: {error}")))?;
+        roots.add(one).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("has no certificate in PEM".to_owned()));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok(builder
+        .with_root_certificates(roots)
+        .with_no_client_auth())
 }
 
 fn builder() -> hyper_util::client::legacy::Builder {

@@ -24,9 +24,10 @@ pub(super) enum Kind {
 }
 
 /// Every setting, by its name in the file. `table.key` stands in `[table]`.
-pub(super) const KEYS: [(&str, Kind); 26] = [
+pub(super) const KEYS: [(&str, Kind); 39] = [
     ("admin_group", Kind::Text),
     ("admin_socket", Kind::Text),
+    ("body_timeout", Kind::Length),
     ("checkpoint_bytes", Kind::Size),
     ("data_dir", Kind::Text),
     ("defaults.backoff.base", Kind::Length),
@@ -35,6 +36,7 @@ pub(super) const KEYS: [(&str, Kind); 26] = [
     ("defaults.max_attempts", Kind::Number),
     ("durability", Kind::Text),
     ("header_timeout", Kind::Length),
+    ("idle_timeout", Kind::Length),
     ("insecure", Kind::Bool),
     ("journal_segment", Kind::Size),
     ("legacy_lease", Kind::Length),
@@ -42,19 +44,30 @@ pub(super) const KEYS: [(&str, Kind); 26] = [
     ("log_format", Kind::Text),
     ("log_level", Kind::Text),
     ("max_body", Kind::Size),
+    ("max_connections", Kind::Number),
+    ("max_connections_per_address", Kind::Number),
+    ("max_head", Kind::Size),
+    ("max_headers", Kind::Number),
     ("max_payload", Kind::Size),
     ("max_queues", Kind::Number),
+    ("max_url", Kind::Size),
     ("max_wait", Kind::Length),
     ("payload_cache", Kind::Size),
+    ("request_burst", Kind::Number),
+    ("request_rate", Kind::Number),
     ("rescan_every", Kind::Length),
     ("retention.done", Kind::Length),
     ("spool_delay", Kind::Length),
     ("sync_interval", Kind::Length),
+    ("tls.certificate", Kind::Text),
+    ("tls.client_ca", Kind::Text),
+    ("tls.handshake_timeout", Kind::Length),
+    ("tls.key", Kind::Text),
     ("with_worker", Kind::Bool),
 ];
 
 /// The tables that settings stand in.
-const TABLES: [&str; 3] = ["defaults", "defaults.backoff", "retention"];
+const TABLES: [&str; 4] = ["defaults", "defaults.backoff", "retention", "tls"];
 
 /// A value as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,9 +227,8 @@ impl File<'_> {
 /// The setting that was probably meant: at most a third of the letters differ, or it is the same key in a table.
 fn nearest(key: &str) -> Option<&'static str> {
     let last = |name: &str| name.rsplit('.').next() == key.rsplit('.').next();
-    let tables = ["defaults", "defaults.backoff", "retention"];
     let names = || {
-        tables
+        TABLES
             .into_iter()
             .chain(KEYS.into_iter().map(|(name, _)| name))
     };

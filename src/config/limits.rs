@@ -67,6 +67,39 @@ pub const HEADER_TIMEOUT: Millis = Millis::from_secs(30);
 /// Below a second an honest client on a busy machine would be cut off.
 pub const HEADER_TIMEOUTS: RangeInclusive<Millis> = Millis::from_secs(1)..=Millis::from_secs(600);
 
+/// How many connections there may be: more than one machine's workers need; each costs some kilobytes and a descriptor.
+pub const MAX_CONNECTIONS: u64 = 16_384;
+/// The kernel's own bound on descriptors (`fs.nr_open`) is of the size of the upper end.
+pub const MAX_CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=1_000_000;
+/// How long a kept connection may be idle: longer than the usual proxies and clients keep theirs (60 s), so that they close first.
+pub const IDLE_TIMEOUT: Millis = Millis::from_secs(75);
+/// Up to a day, for clients that reconnect badly.
+pub const IDLE_TIMEOUTS: RangeInclusive<Millis> = Millis::from_secs(1)..=Millis::from_secs(86_400);
+/// How long a body may be silent, as for a head.
+pub const BODY_TIMEOUT: Millis = Millis::from_secs(30);
+/// How long a handshake of TLS may take: two round trips and some arithmetic.
+pub const HANDSHAKE_TIMEOUT: Millis = Millis::from_secs(10);
+/// The longest head of a request: many times what browsers and programs send.
+pub const MAX_HEAD: u64 = 64 * KIB;
+/// Below 8 KiB ordinary cookies would not pass; the head is held in memory, once for each connection.
+pub const MAX_HEADS: RangeInclusive<u64> = 8 * KIB..=MIB;
+/// The most header fields of a request: several times what browsers send behind several proxies.
+pub const MAX_HEADERS: u64 = 100;
+/// Below ten ordinary clients would not pass.
+pub const MAX_HEADERS_RANGE: RangeInclusive<u64> = 10..=1000;
+/// The longest path and query: that of the usual servers.
+pub const MAX_URL: u64 = 8 * KIB;
+/// The upper end is what the parser takes.
+pub const MAX_URLS: RangeInclusive<u64> = 256..=60 * KIB;
+/// Requests a second from one address: any number, since workers behind one proxy have one address.
+pub const REQUEST_RATE: u64 = 0;
+/// Zero is any number.
+pub const REQUEST_RATES: RangeInclusive<u64> = 0..=1_000_000;
+/// Requests at once from one address, where there is a rate: a page and its parts, many times.
+pub const REQUEST_BURST: u64 = 200;
+/// One is needed for any to pass.
+pub const REQUEST_BURSTS: RangeInclusive<u64> = 1..=1_000_000;
+
 /// The length of a journal segment: small enough to be given back soon, large enough that new ones are rare.
 pub const JOURNAL_SEGMENT: u64 = 4 * MIB;
 /// Below 64 KiB every second record would open a file.

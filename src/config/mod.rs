@@ -8,6 +8,7 @@
 //! - [`Flags`], [`Surroundings`]: what the process was started with
 //! - [`Settings`]: what comes out
 
+mod connections;
 mod error;
 pub mod exit;
 mod flags;
@@ -21,10 +22,10 @@ mod tests;
 
 use std::{
     fs, io,
-    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
+pub use connections::{Connections, Listen, TlsSettings};
 pub use error::{ConfigError, Origin};
 pub use flags::{Flags, command};
 pub use surroundings::Surroundings;
@@ -67,7 +68,9 @@ pub struct Settings {
     /// Where tasks are kept. Absolute.
     pub data_dir: PathBuf,
     /// Where HTTP is served; empty: not on TCP. Port 0 stands for one that is free.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
+    /// Certificate and key, where TLS is spoken.
+    pub tls: Option<TlsSettings>,
     /// The Unix socket of the admin API. Absolute.
     pub admin_socket: PathBuf,
     /// The group that may use it. It need not exist.
@@ -94,8 +97,8 @@ pub struct Settings {
     pub max_body: u64,
     /// The longest that a claim may wait.
     pub max_wait: Millis,
-    /// How long a client may take over a request's head.
-    pub header_timeout: Millis,
+    /// What connections are held to.
+    pub connections: Connections,
     /// The length of a journal segment in bytes.
     pub journal_segment: u64,
     /// Bytes of journal after which a checkpoint is written.
@@ -157,11 +160,13 @@ impl Settings {
             limits::SYNC_INTERVAL,
             limits::SYNC_INTERVALS,
         )?;
+        let listen = listen(&mut from, insecure)?;
         let (max_payload, max_body) = bodies(&mut from)?;
         let (journal_segment, checkpoint_bytes) = journal(&mut from)?;
         let mut settings = Self {
             data_dir,
-            listen: listen(&mut from, insecure)?,
+            tls: connections::tls(&mut from, surroundings, &listen)?,
+            listen,
             admin_socket,
             admin_group: from.word("admin_group", limits::ADMIN_GROUP, group)?,
             insecure,
@@ -187,13 +192,7 @@ impl Settings {
             max_wait: from
                 .length("max_wait", limits::MAX_WAIT, limits::MAX_WAITS)?
                 .0,
-            header_timeout: from
-                .length(
-                    "header_timeout",
-                    limits::HEADER_TIMEOUT,
-                    limits::HEADER_TIMEOUTS,
-                )?
-                .0,
+            connections: Connections::read(&mut from)?,
             journal_segment,
             checkpoint_bytes,
             payload_cache: from
@@ -272,32 +271,23 @@ fn defaults(from: &mut Reader) -> Result<TaskDefaults, ConfigError> {
     })
 }
 
-fn listen(from: &mut Reader, insecure: bool) -> Result<Vec<SocketAddr>, ConfigError> {
-    let (listen, origin) = from.list("listen", vec![limits::LISTEN.to_string()], address)?;
+fn listen(from: &mut Reader, insecure: bool) -> Result<Vec<Listen>, ConfigError> {
+    let (listen, origin) = from.list("listen", vec![limits::LISTEN.to_string()], Listen::parse)?;
     if listen.len() > limits::MAX_LISTEN {
         let reason = format!("more than {} addresses", limits::MAX_LISTEN);
         return Err(invalid("listen", origin, reason));
     }
-    match listen.iter().find(|address| !address.ip().is_loopback()) {
-        Some(address) if !insecure => Err(invalid(
+    match listen.iter().find(|one| !one.address.ip().is_loopback()) {
+        Some(one) if !insecure => Err(invalid(
             "listen",
             origin,
             format!(
-                "{address} can be reached from other machines, and there is no access control; \
+                "{one} can be reached from other machines, and there is no access control; \
                  listen on 127.0.0.1, or set insecure = true if that is what you want"
             ),
         )),
         _ => Ok(listen),
     }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let numeric = text
-        .strip_prefix("localhost:")
-        .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
-    numeric.parse().map_err(|_| {
-        format!("{text:?} is no address; write ADDRESS:PORT, like 127.0.0.1:5000 or [::1]:5000")
-    })
 }
 
 fn group(text: &str) -> Result<String, String> {

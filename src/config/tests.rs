@@ -379,7 +379,7 @@ fn every_wrong_value_names_its_line_its_key_and_what_would_be_right() {
         ),
         (
             "listen = [\"5000\"]",
-            "q.toml:1: listen: \"5000\" is no address; write ADDRESS:PORT, like 127.0.0.1:5000 or [::1]:5000",
+            "q.toml:1: listen: \"5000\" is no address; write ADDRESS:PORT, like 127.0.0.1:5000 or [::1]:5000, and https:// before it for TLS",
         ),
         (
             "durability = \"maybe\"",
@@ -436,7 +436,7 @@ fn addresses_that_others_reach_are_refused_unless_that_is_wanted() {
         load("listen = [\"[::1]:0\", \"localhost:80\"]\n")
             .unwrap()
             .listen,
-        ["[::1]:0".parse().unwrap(), "127.0.0.1:80".parse().unwrap()]
+        ["[::1]:0", "127.0.0.1:80"].map(|text| Listen::parse(text).unwrap())
     );
 }
 

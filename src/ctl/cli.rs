@@ -19,7 +19,7 @@ use crate::task::{EventKind, Millis, Options, Priority, QueueName, State, TaskId
     reason = "these docs are also the help text, which shows backticks as they are"
 )]
 pub(super) struct Cli {
-    /// Speak to the daemon at URL: http://HOST:PORT, or unix:PATH
+    /// Speak to the daemon at URL: http://HOST:PORT, https://HOST or unix:PATH
     #[arg(
         long,
         short,
@@ -29,6 +29,9 @@ pub(super) struct Cli {
         help_heading = GLOBAL
     )]
     pub(super) url: Option<String>,
+    /// Trust the certificates in FILE (PEM) and no others, where the URL begins with https://
+    #[arg(long, global = true, value_name = "FILE", env = "WORKQUEUE_CA_FILE", hide_env = true, help_heading = GLOBAL)]
+    pub(super) ca_file: Option<PathBuf>,
     /// Speak to the daemon at this Unix socket
     #[arg(long, short, global = true, value_name = "PATH", help_heading = GLOBAL)]
     pub(super) socket: Option<PathBuf>,
@@ -54,7 +57,7 @@ Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining
 arguments, 69 no daemon answers, 70 the answer is not understood, 74 a file can't be read or written. submit --wait: 0 \
 completed, 3 dead, 4 cancelled, 5 ended while the connection was down and how is not known, 124 not ended in time.
 
-Environment: WORKQUEUE_URL stands for --url, WORKQUEUE_ADMIN_SOCKET for --socket. NO_COLOR turns colours off. PAGER is what long \
+Environment: WORKQUEUE_URL stands for --url, WORKQUEUE_ADMIN_SOCKET for --socket, WORKQUEUE_CA_FILE for --ca-file. NO_COLOR turns colours off. PAGER is what long \
 lists on a terminal are shown with (default: less); PAGER=cat shows them without.
 
 Try: workqueuectl submit hello; workqueuectl list; workqueuectl status";

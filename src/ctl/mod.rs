@@ -142,7 +142,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CtlError> {
         verb => {
             let endpoint = endpoint::choose(cli.url.as_deref(), cli.socket, &console.surroundings)?;
             let mut session = Session {
-                client: Client::new(endpoint)?,
+                client: Client::trusting(endpoint, cli.ca_file.as_deref())?,
                 shape,
                 console,
                 zone: TimeZone::system(),

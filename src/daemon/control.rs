@@ -19,22 +19,36 @@ use crate::{
 };
 
 /// Settings that a reload changes while the daemon runs; the others wait for the next start, and are named in the log.
-const LIVE: [&str; 15] = [
+const LIVE: [&str; 29] = [
+    "body_timeout",
     "checkpoint_bytes",
     "defaults.backoff.base",
     "defaults.backoff.max",
     "defaults.lease",
     "defaults.max_attempts",
+    "header_timeout",
+    "idle_timeout",
     "insecure",
     "legacy_lease",
     "log_level",
     "max_body",
+    "max_connections",
+    "max_connections_per_address",
+    "max_head",
+    "max_headers",
     "max_payload",
     "max_queues",
+    "max_url",
     "max_wait",
     "payload_cache",
+    "request_burst",
+    "request_rate",
     "retention.done",
     "spool_delay",
+    "tls.certificate",
+    "tls.client_ca",
+    "tls.handshake_timeout",
+    "tls.key",
 ];
 
 /// Has the engine and the transports hold themselves to new settings; the error says why that can't be done now.

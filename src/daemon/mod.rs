@@ -3,6 +3,7 @@
 //! It decides nothing: what a setting means is `config`'s, what a request means the transports', what a task does the
 //! queue's. It knows who starts first and who stops last.
 
+mod connections;
 mod control;
 mod files;
 mod signs;
@@ -12,7 +13,6 @@ mod stop;
 use std::{
     error::Error,
     io::{self, Write as _},
-    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -24,15 +24,15 @@ use clap::Parser as _;
 use tokio::{runtime::Runtime, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::control::Controls;
+use self::{connections::Doors, control::Controls};
 use crate::{
     admin,
-    config::{Durability, Flags, Settings, Surroundings, exit},
+    config::{Durability, Flags, Listen, Settings, Surroundings, exit},
     engine::{
         self, Handle, clock,
         driver::{self, OpenError, Opening, Running},
     },
-    http::{self, Http, HttpLimits},
+    http::{self, Http, HttpLimits, Tls},
     queue,
     store::{DataDirError, DropLimits, LockError, RecoverError},
     systemd::{catalog, logging, notify},
@@ -123,6 +123,9 @@ fn start(flags: &Flags) -> Result<(), Failure> {
     let settings = Settings::load(flags, &surroundings)
         .map_err(|error| Failure::new(error.exit_code(), error.to_string()).because(&error))?;
     if flags.check_config {
+        if let Some(files) = connections::tls_files(&settings) {
+            Tls::check(&files).map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+        }
         return print_settings(&settings);
     }
     let log = logging::init(&settings.log_level, settings.log_format)
@@ -252,36 +255,32 @@ async fn serve(
     let handle = running.handle();
     let stop = CancellationToken::new();
     let mut servers = JoinSet::new();
-    let routers = Arc::new(Routers::new(settings, &handle, &stop, &controls));
+    let doors = Arc::new(Doors::open(settings)?);
+    let routers = Arc::new(Routers::new(settings, &handle, &stop, &controls, &doors));
     controls.serving(&addresses, {
         let (routers, handle, stop) = (Arc::clone(&routers), Arc::clone(&handle), stop.clone());
+        let doors = Arc::clone(&doors);
         // They hold each other as long as the process lives, which is as long as each is needed.
         let controls = Arc::clone(&controls);
         Box::new(move |settings| {
+            // First, since it may refuse: then nothing has changed.
+            doors.renew_certificate(settings)?;
             if !handle.set_live(live(settings)) {
                 return Err("the engine has no time just now: try again".to_owned());
             }
-            routers.renew(settings, &handle, &stop, &controls);
+            doors.set_bounds(settings);
+            routers.renew(settings, &handle, &stop, &controls, &doors);
             Ok(())
         })
     });
-    for listener in sockets.http {
-        servers.spawn(http::serve_tcp(
-            listener,
-            routers.pages.subscribe(),
-            stop.clone(),
-            settings.header_timeout,
-        ));
+    for (listener, tls) in sockets.http {
+        let serving = doors.pages(routers.pages.subscribe(), &stop);
+        servers.spawn(http::serve_tcp(listener, serving, doors.tls_for(tls)));
     }
     for listener in sockets.admin {
         let admit = sockets::admission(&settings.admin_group);
-        servers.spawn(http::serve_unix(
-            listener,
-            routers.admin.subscribe(),
-            stop.clone(),
-            settings.header_timeout,
-            admit,
-        ));
+        let serving = doors.admin(routers.admin.subscribe(), &stop);
+        servers.spawn(http::serve_unix(listener, serving, admit));
     }
     let signals = stop::Signals::listen(Arc::clone(&controls)).map_err(|cause| {
         Failure::new(exit::SOFTWARE, format!("can't listen to signals: {cause}"))
@@ -340,8 +339,9 @@ impl Routers {
         handle: &Arc<Handle>,
         stop: &CancellationToken,
         controls: &Arc<Controls>,
+        doors: &Doors,
     ) -> Self {
-        let (pages, admin) = routers(settings, handle, stop, controls);
+        let (pages, admin) = routers(settings, handle, stop, controls, doors);
         Self {
             pages: watch::Sender::new(pages),
             admin: watch::Sender::new(admin),
@@ -354,8 +354,9 @@ impl Routers {
         handle: &Arc<Handle>,
         stop: &CancellationToken,
         controls: &Arc<Controls>,
+        doors: &Doors,
     ) {
-        let (pages, admin) = routers(settings, handle, stop, controls);
+        let (pages, admin) = routers(settings, handle, stop, controls, doors);
         drop(self.pages.send_replace(pages));
         drop(self.admin.send_replace(admin));
     }
@@ -367,8 +368,10 @@ fn routers(
     handle: &Arc<Handle>,
     stop: &CancellationToken,
     controls: &Arc<Controls>,
+    doors: &Doors,
 ) -> (Router, Router) {
     let mut http = http_state(settings, handle, stop);
+    http.tally = doors.tally();
     http.about = Some(Arc::clone(controls) as Arc<dyn http::About>);
     (
         http::router(http.clone()),
@@ -382,6 +385,7 @@ fn http_state(settings: &Settings, handle: &Arc<Handle>, stop: &CancellationToke
         max_payload: usize::try_from(settings.max_payload).unwrap_or(usize::MAX),
         max_wait: settings.max_wait,
         legacy_lease: settings.legacy_lease,
+        body_timeout: settings.connections.body_timeout,
         ..HttpLimits::default()
     };
     Http::new(
@@ -438,16 +442,17 @@ async fn finish(what: &'static str, controls: &Controls, task: tokio::task::Join
 /// Where the daemon is reached.
 #[derive(Debug, Clone, Default)]
 struct Addresses {
-    http: Vec<SocketAddr>,
+    http: Vec<Listen>,
     admin: Option<PathBuf>,
 }
 
+fn url(one: Listen) -> String {
+    let scheme = if one.tls { "https" } else { "http" };
+    format!("{scheme}://{}/", one.address)
+}
+
 fn ready_text(addresses: &Addresses) -> String {
-    let http: Vec<String> = addresses
-        .http
-        .iter()
-        .map(|address| format!("http://{address}/"))
-        .collect();
+    let http: Vec<String> = addresses.http.iter().map(|one| url(*one)).collect();
     if http.is_empty() {
         "serving the admin socket".to_owned()
     } else {
@@ -469,8 +474,8 @@ fn write_places(
     addresses: &Addresses,
 ) -> io::Result<()> {
     writeln!(out, "workqueued {} is ready", env!("CARGO_PKG_VERSION"))?;
-    for address in &addresses.http {
-        writeln!(out, "  page       http://{address}/")?;
+    for one in &addresses.http {
+        writeln!(out, "  page       {}", url(*one))?;
     }
     if let Some(socket) = &addresses.admin {
         writeln!(out, "  socket     {}", socket.display())?;
@@ -482,10 +487,7 @@ fn write_places(
     )?;
     let hello = "-H 'Content-Type: application/json' -d '{\"payload\":\"hello\"}'";
     match (addresses.http.first(), &addresses.admin) {
-        (Some(address), _) => writeln!(
-            out,
-            "  try        curl {hello} http://{address}/api/v1/tasks"
-        )?,
+        (Some(one), _) => writeln!(out, "  try        curl {hello} {}api/v1/tasks", url(*one))?,
         (None, Some(socket)) => {
             let socket = socket.display();
             writeln!(

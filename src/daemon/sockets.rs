@@ -11,14 +11,15 @@ use tokio::net::{TcpListener, UnixListener, unix::UCred};
 
 use super::{Addresses, Failure, control::tried};
 use crate::{
-    config::{Settings, exit},
+    config::{Listen, Settings, exit},
     systemd::listen,
 };
 
 /// Open sockets.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    pub(super) http: Vec<TcpListener>,
+    /// Each with whether TLS is spoken on it.
+    pub(super) http: Vec<(TcpListener, bool)>,
     pub(super) admin: Vec<UnixListener>,
     /// Whether the admin socket's file was made here.
     pub(super) own_admin: bool,
@@ -30,7 +31,10 @@ impl Sockets {
         let http = self
             .http
             .iter()
-            .filter_map(|listener| listener.local_addr().ok())
+            .filter_map(|(listener, tls)| {
+                let address = listener.local_addr().ok()?;
+                Some(Listen { address, tls: *tls })
+            })
             .collect();
         Addresses {
             http,
@@ -47,7 +51,14 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     };
     let mut http = Vec::new();
     let mut admin = Vec::new();
-    for listener in passed.http {
+    if !passed.https.is_empty() && settings.tls.is_none() {
+        let text =
+            "the socket unit passes a descriptor named \"https\", and there is no tls.certificate";
+        return Err(Failure::new(exit::CONFIG, text));
+    }
+    let plain = passed.http.into_iter().map(|listener| (listener, false));
+    let secure = passed.https.into_iter().map(|listener| (listener, true));
+    for (listener, tls) in plain.chain(secure) {
         let address = listener.local_addr().map_err(odd)?;
         if !address.ip().is_loopback() && !settings.insecure {
             let text = format!(
@@ -56,14 +67,14 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
             );
             return Err(Failure::new(exit::CONFIG, text));
         }
-        http.push(TcpListener::from_std(listener).map_err(odd)?);
+        http.push((TcpListener::from_std(listener).map_err(odd)?, tls));
     }
     for listener in passed.admin {
         admin.push(UnixListener::from_std(listener).map_err(odd)?);
     }
     if http.is_empty() {
-        for address in &settings.listen {
-            http.push(tcp(*address)?);
+        for one in &settings.listen {
+            http.push((tcp(one.address)?, one.tls));
         }
     }
     let own_admin = admin.is_empty();

@@ -10,10 +10,12 @@ mod about;
 mod answer;
 mod body;
 mod claim;
+mod connection;
 mod docs;
 mod events;
 mod export;
 mod exposition;
+mod gate;
 mod guard;
 mod health;
 mod import;
@@ -27,6 +29,7 @@ mod patience;
 mod problem;
 mod process;
 mod queues;
+mod rates;
 mod scrape;
 mod serve;
 mod task;
@@ -34,6 +37,7 @@ mod tasks;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timing;
+mod tls;
 mod view;
 
 use std::{fmt, sync::Arc};
@@ -45,9 +49,12 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 
 pub use about::{About, Facts};
+pub use connection::ClientName;
+pub use gate::{Bounds, Gate, Tally};
 pub use openapi::openapi_json;
-pub use serve::{Routed, serve_tcp, serve_unix};
+pub use serve::{Routed, Serving, serve_tcp, serve_unix};
 pub use timing::Times;
+pub use tls::{Tls, TlsError, TlsFiles};
 
 pub(crate) use answer::{Answer, json as json_answer, nothing_to_tell, ok};
 pub(crate) use body::{json, json_or_default};
@@ -88,6 +95,8 @@ pub struct Http<B> {
     pub about: Option<Arc<dyn About>>,
     /// How long requests took.
     pub times: Arc<Times>,
+    /// What happened to connections.
+    pub tally: Arc<Tally>,
 }
 
 impl<B> Http<B> {
@@ -102,6 +111,7 @@ impl<B> Http<B> {
             hosts: None,
             about: None,
             times: Arc::default(),
+            tally: Arc::default(),
         }
     }
 }
@@ -117,6 +127,7 @@ impl<B> Clone for Http<B> {
             hosts: self.hosts.clone(),
             about: self.about.clone(),
             times: Arc::clone(&self.times),
+            tally: Arc::clone(&self.tally),
         }
     }
 }
@@ -142,8 +153,6 @@ pub struct HttpLimits {
     pub max_wait: Millis,
     /// The lease that the original's `GET /api/next` gives.
     pub legacy_lease: Millis,
-    /// How long a connection may take for a request's head, idle time before it included.
-    pub header_timeout: Millis,
     /// How long a body may be silent.
     pub body_timeout: Millis,
     /// How often a silent stream of events sends a comment, so that both ends know of each other.
@@ -157,7 +166,6 @@ impl Default for HttpLimits {
             max_payload: 1 << 20,
             max_wait: Millis::from_secs(300),
             legacy_lease: Millis::from_secs(60),
-            header_timeout: Millis::from_secs(30),
             body_timeout: Millis::from_secs(30),
             heartbeat: Millis::from_secs(15),
         }

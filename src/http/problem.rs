@@ -50,6 +50,8 @@ kinds! {
         "The members `line` and `column` point at the first byte that is wrong. Nothing has changed.";
     MALFORMED_TEXT = "malformed-text", BAD_REQUEST, "The request is not UTF-8 text", None,
         "Bodies and addresses are UTF-8.";
+    MALFORMED_REQUEST = "malformed-request", BAD_REQUEST, "The request is not HTTP", None,
+        "The head of the request is malformed, or says in two ways where its body ends. The connection is closed.";
     UNREADABLE_BODY = "unreadable-body", BAD_REQUEST, "The body could not be read to its end", None,
         "The transfer broke off. Send the request again.";
     UNAUTHORIZED = "unauthorized", UNAUTHORIZED, "A token is needed", None,
@@ -68,6 +70,8 @@ kinds! {
         "The header `Allow` lists those that are.";
     REQUEST_TIMEOUT = "request-timeout", REQUEST_TIMEOUT, "The body did not come in time", None,
         "No byte of the body came for too long. Send the request again.";
+    HEAD_TIMEOUT = "head-timeout", REQUEST_TIMEOUT, "The head did not come in time", None,
+        "The head of the request took longer than the setting `header_timeout` allows. The connection is closed.";
     STALE_TOKEN = "stale-token", CONFLICT, "The lease has ended", None,
         "The token is not that of the task's current lease. Drop this attempt: another one has begun or will begin.";
     LEASED = "leased", CONFLICT, "The task is leased", None,
@@ -82,12 +86,22 @@ kinds! {
         "The rejected file can't go back into the task directory, where another has its name. Rename one of them.";
     TOO_LARGE = "too-large", PAYLOAD_TOO_LARGE, "Too large", None,
         "The detail names the part that is too large and its limit. Keep big data elsewhere and submit its address.";
+    URL_TOO_LONG = "url-too-long", URI_TOO_LONG, "The address is too long", None,
+        "The path and the query are longer than the setting `max_url` allows. Send data in the body.";
     MISDIRECTED = "wrong-host", MISDIRECTED_REQUEST, "Not a name of this server", None,
         "The header `Host` names another server. Use an address, `localhost`, or a configured name.";
     UNSUPPORTED_MEDIA_TYPE = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The body is of another type", None,
         "The detail lists the content types that are understood here.";
+    TOO_MANY_REQUESTS = "too-many-requests", TOO_MANY_REQUESTS, "Too many requests", Some(1),
+        "This address sends more requests than the setting `request_rate` allows. The header `Retry-After` says when to go on.";
+    TOO_MANY_FROM_ADDRESS = "too-many-from-address", TOO_MANY_REQUESTS, "Too many connections from one address", Some(5),
+        "This address has as many connections as the setting `max_connections_per_address` allows. Close some, or keep them and send several requests on each.";
+    HEAD_TOO_LARGE = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The head is too large", None,
+        "The head of the request is longer than the setting `max_head` allows, or has more fields than `max_headers`.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "A defect of the daemon", None,
         "The daemon's log tells more. Whether the request was done is not known.";
+    TOO_MANY_CONNECTIONS = "too-many-connections", SERVICE_UNAVAILABLE, "Too many connections", Some(5),
+        "The daemon has as many connections as the setting `max_connections` allows. Nothing has been read of the request. Try again soon.";
     DRAINING = "draining", SERVICE_UNAVAILABLE, "No new tasks are taken", Some(30),
         "The queue or the daemon is draining. Submit again when that is over.";
     BUSY = "busy", SERVICE_UNAVAILABLE, "Too many requests wait", Some(1),
@@ -177,6 +191,28 @@ impl Problem {
             );
         }
         response
+    }
+
+    /// The same with another time after which to ask again, in seconds.
+    pub(crate) fn after(mut self, secs: u64) -> Self {
+        self.retry_after = Some(u16::try_from(secs).unwrap_or(u16::MAX));
+        self
+    }
+
+    /// The whole answer as it goes over a connection on which HTTP/1.1 has not begun or is at its end.
+    pub(crate) fn on_the_wire(&self) -> Vec<u8> {
+        // A document of strings and numbers always has a JSON form.
+        let body = serde_json::to_vec(&*self.document).unwrap_or_default();
+        let retry = self
+            .retry_after
+            .map_or_else(String::new, |secs| format!("retry-after: {secs}\r\n"));
+        let head = format!(
+            "HTTP/1.1 {}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\nx-content-type-options: nosniff\r\n\
+             cache-control: no-store\r\n{retry}connection: close\r\n\r\n",
+            self.status(),
+            body.len()
+        );
+        [head.into_bytes(), body].concat()
     }
 
     /// The document as the original's clients expect it: the member `status` is the word `error`.

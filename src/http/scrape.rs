@@ -4,6 +4,8 @@
 //! behind. Names: <https://prometheus.io/docs/practices/naming/>. Labels are bounded: queues by the setting `max_queues`,
 //! states, outcomes, routes, methods and classes of statuses by the code.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use axum::{
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
@@ -12,6 +14,7 @@ use axum::{
 use super::{
     Answer, Http, Shared, answer,
     exposition::{Exposition, Family, Format, labels},
+    gate::Tally,
     process,
     timing::Times,
 };
@@ -64,6 +67,7 @@ fn written<B: Backend>(
     of_tasks(&mut out, status);
     of_disk(&mut out, status);
     of_listeners(&mut out, http.backend.listeners());
+    of_connections(&mut out, &http.tally);
     of_requests(&mut out, &http.times);
     of_log(&mut out);
     of_process(&mut out);
@@ -322,6 +326,64 @@ fn of_listeners(out: &mut Exposition, listeners: Listeners) {
         "Streams of events ended because their readers were too slow.",
     );
     out.plain(dropped, listeners.dropped);
+}
+
+fn of_connections(out: &mut Exposition, tally: &Tally) {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let open = Family::gauge("workqueue_connections", "Open connections.");
+    out.plain(open, of(&tally.open));
+    let counted = [
+        (
+            Family::counter("workqueue_connections_accepted", "Connections let in."),
+            &tally.accepted,
+        ),
+        (
+            Family::counter(
+                "workqueue_accept_errors",
+                "Times that accepting failed for want of descriptors or memory.",
+            ),
+            &tally.accept_errors,
+        ),
+        (
+            Family::counter(
+                "workqueue_tls_handshakes_failed",
+                "Handshakes of TLS that failed or took too long.",
+            ),
+            &tally.handshakes_failed,
+        ),
+        (
+            Family::counter(
+                "workqueue_connections_timed_out",
+                "Connections closed because no request came, or its head too slowly.",
+            ),
+            &tally.timed_out,
+        ),
+        (
+            Family::counter(
+                "workqueue_heads_refused",
+                "Requests refused for their head: malformed, too long, too many fields.",
+            ),
+            &tally.heads_refused,
+        ),
+        (
+            Family::counter(
+                "workqueue_requests_over_rate",
+                "Requests refused because their address sent too many.",
+            ),
+            &tally.over_rate,
+        ),
+    ];
+    for (family, counter) in counted {
+        out.plain(family, of(counter));
+    }
+    let refused = Family::counter(
+        "workqueue_connections_refused",
+        "Connections turned away, by the limit that they were over: of all connections, or of those from one address.",
+    );
+    out.family(refused);
+    for (limit, counter) in [("all", &tally.over_all), ("address", &tally.over_address)] {
+        out.number(refused, &labels([("limit", &limit)]), of(counter));
+    }
 }
 
 fn of_requests(out: &mut Exposition, times: &Times) {

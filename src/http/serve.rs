@@ -1,6 +1,7 @@
 //! A router on listening sockets: accept, carry, stop.
 //!
-//! Knows connections, not requests. A connection costs one tokio task; a silent one is closed by the header timeout.
+//! Knows connections, not requests. A connection costs one tokio task; the [`Gate`] says how many there may be, and a
+//! silent one is closed (`patience`).
 //!
 //! # How it stops
 //!
@@ -9,83 +10,68 @@
 //! wait for the next daemon), and from then on each answer carries `Connection: close`: who is busy is gone after one more
 //! request. Connections that have brought none within `LAST_REQUESTS` are closed then.
 
-use std::{
-    convert::Infallible,
-    io,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    http::{HeaderValue, header},
-};
-use hyper::{
-    server::conn::http1,
-    service::{Service as _, service_fn},
-};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use axum::Router;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, UnixListener, unix::UCred},
-    sync::watch,
+    sync::{Semaphore, watch},
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::patience::Patient;
-use crate::task::Millis;
+use super::{
+    connection::{self, Link},
+    gate::{Gate, Over, Tally},
+    problem,
+    tls::Tls,
+};
 
-/// How long accepting rests after an error that the next call would meet again (no descriptors left): short enough to go
-/// on soon, long enough not to spin.
-const REST: Duration = Duration::from_millis(100);
-/// How long a connection without a request stays open after a stop: enough for a request that is on its way on one machine
-/// or one network, and short beside what a stop takes anyway.
-const LAST_REQUESTS: Duration = Duration::from_millis(500);
-
-/// How long a client may read nothing of an answer that is too long for the kernel's buffers.
-const READER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long accepting rests after an error that the next call would meet again (no descriptors left), unless a connection
+/// ends before: its descriptor is free then. Descriptors of other kinds give no sign, hence a time.
+const REST: Duration = Duration::from_secs(1);
+/// The least time between two lines of the log about the same trouble with accepting.
+const SAID: Duration = Duration::from_secs(10);
+/// How many of those who are turned away are told so at a time; further ones are just closed.
+const TOLD_AT_ONCE: usize = 64;
+/// How long one who is turned away may take to read why.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// The router of the moment: a reload of the settings sends another, which takes the next request of each connection.
 pub type Routed = watch::Receiver<Router>;
 
-/// Serves `router` on a TCP socket until `stop`, then until all connections have ended: requests in flight are answered,
-/// idle connections closed after `LAST_REQUESTS`. The caller bounds that time.
-pub async fn serve_tcp(
-    listener: TcpListener,
-    router: Routed,
-    stop: CancellationToken,
-    header_timeout: Millis,
-) {
+/// What is served, until when, and to how many.
+#[derive(Debug, Clone)]
+pub struct Serving {
+    /// The router of the moment.
+    pub router: Routed,
+    /// Cancelled when nothing new is to be accepted.
+    pub stop: CancellationToken,
+    /// Who may come in.
+    pub gate: Arc<Gate>,
+}
+
+/// Serves on a TCP socket until the stop, then until all connections have ended: requests in flight are answered, idle
+/// connections closed after `LAST_REQUESTS`. The caller bounds that time. With `tls` the listener speaks TLS only.
+pub async fn serve_tcp(listener: TcpListener, serving: Serving, tls: Option<Arc<Tls>>) {
     let accept = async move || {
         let (stream, peer) = listener.accept().await?;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "TCP_NODELAY could not be set");
         }
-        Ok(Some(stream))
+        Ok(Some((stream, Some(peer.ip()))))
     };
-    serve(accept, router, stop, header_timeout).await;
+    serve(accept, serving, tls).await;
 }
 
-/// Serves `router` on a Unix socket like [`serve_tcp`], to those peers that `admit` lets in by their credentials; the others'
+/// Serves on a Unix socket like [`serve_tcp`], to those peers that `admit` lets in by their credentials; the others'
 /// connections are closed without a word.
-pub async fn serve_unix(
-    listener: UnixListener,
-    router: Routed,
-    stop: CancellationToken,
-    header_timeout: Millis,
-    admit: impl Fn(UCred) -> bool,
-) {
+pub async fn serve_unix(listener: UnixListener, serving: Serving, admit: impl Fn(UCred) -> bool) {
     let accept = async move || {
         let (stream, _) = listener.accept().await?;
         match stream.peer_cred() {
-            Ok(peer) if admit(peer) => Ok(Some(stream)),
+            Ok(peer) if admit(peer) => Ok(Some((stream, None))),
             Ok(peer) => {
                 tracing::warn!(uid = peer.uid(), gid = peer.gid(), "a peer was turned away");
                 Ok(None)
@@ -96,43 +82,57 @@ pub async fn serve_unix(
             }
         }
     };
-    serve(accept, router, stop, header_timeout).await;
+    serve(accept, serving, None).await;
 }
 
 /// `accept` owns the listener: when it is dropped, nobody is accepted any more.
 async fn serve<S>(
-    accept: impl AsyncFn() -> io::Result<Option<S>>,
-    router: Routed,
-    stop: CancellationToken,
-    header_timeout: Millis,
+    accept: impl AsyncFn() -> io::Result<Option<(S, Option<IpAddr>)>>,
+    serving: Serving,
+    tls: Option<Arc<Tls>>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout.as_duration())
-        .keep_alive(true)
-        .pipeline_flush(true);
     let connections = TaskTracker::new();
-    let mut stopped = pin!(stop.cancelled());
+    let telling = Arc::new(Semaphore::new(TOLD_AT_ONCE));
+    let mut trouble = Trouble::default();
+    let mut stopped = pin!(serving.stop.cancelled());
     loop {
         let accepted = tokio::select! {
             accepted = accept() => accepted,
             () = &mut stopped => break,
         };
         match accepted {
-            Ok(Some(stream)) => {
-                let carried = carry(builder.clone(), stream, router.clone(), stop.clone());
-                connections.spawn(carried);
-            }
+            Ok(Some((stream, address))) => match serving.gate.enter(address) {
+                Ok(pass) => {
+                    let link = Link {
+                        serving: serving.clone(),
+                        address,
+                        pass,
+                        name: None,
+                    };
+                    connections.spawn(connection::carry(stream, link, tls.clone()));
+                }
+                // Before a handshake there is no way to say anything.
+                Err(_) if tls.is_some() => drop(stream),
+                Err(over) => {
+                    if let Ok(permit) = Arc::clone(&telling).try_acquire_owned() {
+                        connections.spawn(async move {
+                            tell(stream, over).await;
+                            drop(permit);
+                        });
+                    }
+                }
+            },
             Ok(None) => {}
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection ended before it was accepted");
             }
             Err(error) => {
-                tracing::warn!(%error, "no connection can be accepted; trying again");
+                Tally::count(&serving.gate.tally().accept_errors);
+                trouble.say(&error);
                 tokio::select! {
+                    () = serving.gate.someone_left() => {}
                     () = tokio::time::sleep(REST) => {}
                     () = &mut stopped => break,
                 }
@@ -144,61 +144,44 @@ async fn serve<S>(
     connections.wait().await;
 }
 
-/// Serves one connection to its end.
-async fn carry<S>(builder: http1::Builder, stream: S, router: Routed, stop: CancellationToken)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let begun = Arc::new(AtomicBool::new(false));
-    let service = answering(router, stop.clone(), Arc::clone(&begun));
-    let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(Patient::new(stream, READER_TIMEOUT)), service));
-    let last_requests = async {
-        stop.cancelled().await;
-        tokio::time::sleep(LAST_REQUESTS).await;
+/// Tells one who is turned away, and reads what is still sent: a close before that would take the answer back.
+async fn tell<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, over: Over) {
+    let kind = match over {
+        Over::All => &problem::TOO_MANY_CONNECTIONS,
+        Over::Address => &problem::TOO_MANY_FROM_ADDRESS,
     };
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = last_requests => {
-            if !begun.load(Ordering::Relaxed) {
-                // Nothing was asked on it, ever: hyper would wait for that.
-                return;
-            }
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let told = async {
+        stream
+            .write_all(&kind.problem(kind.about).on_the_wire())
+            .await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
     };
-    if let Err(error) = ended {
-        // The client's matter: it went away, was silent, or does not speak HTTP.
-        tracing::debug!(%error, "a connection broke off");
+    match tokio::time::timeout(TELLING, told).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "one who was turned away did not hear why"),
     }
 }
 
-/// The router, which notes that it was asked, and says in its answers after `stop` that no further one will come.
-fn answering(
-    router: Routed,
-    stop: CancellationToken,
-    begun: Arc<AtomicBool>,
-) -> impl hyper::service::HttpService<
-    hyper::body::Incoming,
-    ResBody = axum::body::Body,
-    Error = Infallible,
-    Future: Send,
-> {
-    service_fn(move |request| {
-        begun.store(true, Ordering::Relaxed);
-        let current = router.borrow().clone();
-        let answer = TowerToHyperService::new(current).call(request);
-        let stop = stop.clone();
-        async move {
-            let mut answer = answer.await?;
-            if stop.is_cancelled() {
-                let close = HeaderValue::from_static("close");
-                answer.headers_mut().insert(header::CONNECTION, close);
-            }
-            Ok(answer)
+/// Says that nobody can be accepted, not more often than is of use.
+#[derive(Default)]
+struct Trouble {
+    said: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Trouble {
+    fn say(&mut self, error: &io::Error) {
+        if self.said.is_some_and(|said| said.elapsed() < SAID) {
+            self.unsaid += 1;
+            return;
         }
-    })
+        tracing::warn!(%error, times_before = self.unsaid, "no connection can be accepted; trying again");
+        self.said = Some(Instant::now());
+        self.unsaid = 0;
+    }
 }
 
 /// Whether an error of accepting is only about the connection that would have come (accept(2), "Error handling").

@@ -6,6 +6,8 @@ use listenfd::ListenFd;
 
 /// The name of descriptors on which HTTP is served.
 pub const HTTP: &str = "http";
+/// The name of descriptors on which HTTP is served over TLS.
+pub const HTTPS: &str = "https";
 /// The name of the descriptor of the admin socket.
 pub const ADMIN: &str = "admin";
 
@@ -14,6 +16,8 @@ pub const ADMIN: &str = "admin";
 pub struct Passed {
     /// For HTTP. All of them: a socket unit may name several addresses.
     pub http: Vec<TcpListener>,
+    /// For HTTP over TLS.
+    pub https: Vec<TcpListener>,
     /// For the admin API.
     pub admin: Vec<UnixListener>,
 }
@@ -22,7 +26,7 @@ impl Passed {
     /// Whether nothing was passed on: the daemon was not started by a socket unit.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.http.is_empty() && self.admin.is_empty()
+        self.http.is_empty() && self.https.is_empty() && self.admin.is_empty()
     }
 }
 
@@ -31,7 +35,7 @@ impl Passed {
 pub enum ListenError {
     /// A descriptor has a name that nothing is served on.
     #[error(
-        "the socket unit passes a descriptor named {0:?}; the names are \"http\" and \"admin\" (FileDescriptorName=)"
+        "the socket unit passes a descriptor named {0:?}; the names are \"http\", \"https\" and \"admin\" (FileDescriptorName=)"
     )]
     UnknownName(String),
     /// A descriptor is not a socket of the kind that its name asks for.
@@ -61,6 +65,11 @@ fn sort(fds: &mut ListenFd, names: &str) -> Result<Passed, ListenError> {
         };
         match name {
             HTTP => passed.http.extend(
+                fds.take_tcp_listener(index)
+                    .and_then(unblocked_tcp)
+                    .map_err(wrong)?,
+            ),
+            HTTPS => passed.https.extend(
                 fds.take_tcp_listener(index)
                     .and_then(unblocked_tcp)
                     .map_err(wrong)?,

@@ -35,6 +35,9 @@ pub struct Args {
         help = "Where the daemon is: http://HOST:PORT, https://HOST or unix:PATH [default: http://localhost:5000]"
     )]
     pub url: Option<Endpoint>,
+    /// Trust the certificates in FILE (PEM) and no others, where the URL begins with https://
+    #[arg(long, value_name = "FILE", env = "WORKQUEUE_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Seconds to wait between the end of a task and the next claim [default: 0]
     #[arg(short, long, value_name = "SECS", value_parser = delay)]
     pub delay: Option<Millis>,

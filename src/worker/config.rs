@@ -30,6 +30,8 @@ const FIRST_ORDINARY_UID: u32 = 1000;
 pub struct Config {
     /// Where the daemon is.
     pub url: Endpoint,
+    /// The certificates to trust where the daemon is spoken to over TLS, in PEM; none: those that the machine trusts.
+    pub ca_file: Option<PathBuf>,
     /// What is shown to the daemon, where it asks for a token.
     pub token: Option<Arc<str>>,
     /// From which queues tasks are claimed; never empty.
@@ -56,6 +58,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             url: Endpoint::Http("http://localhost:5000".to_owned()),
+            ca_file: None,
             token: None,
             queues: vec![QueueName::default()],
             concurrency: 1,
@@ -177,6 +180,9 @@ impl Config {
         if let Some(url) = &args.url {
             self.url = url.clone();
         }
+        if let Some(file) = &args.ca_file {
+            self.ca_file = Some(file.clone());
+        }
         if let Some(delay) = args.delay {
             self.delay = delay;
         }
@@ -245,6 +251,7 @@ fn default_file() -> Option<PathBuf> {
 struct File {
     #[serde(default, deserialize_with = "parsed")]
     url: Option<Endpoint>,
+    ca_file: Option<PathBuf>,
     #[serde(rename = "token_file")]
     token_path: Option<Spanned<PathBuf>>,
     #[serde(default, deserialize_with = "all_parsed")]
@@ -300,6 +307,7 @@ impl File {
         };
         Ok(Config {
             url: self.url.unwrap_or(base.url),
+            ca_file: self.ca_file,
             token,
             queues: self.queues.unwrap_or(base.queues),
             concurrency: self.concurrency.unwrap_or(base.concurrency),

@@ -1,6 +1,6 @@
 //! Real connections: pipelining, clients that go away, and the end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Site;
 use crate::{
-    http::{serve_tcp, serve_unix},
+    http::{Bounds, Gate, Serving, serve_tcp, serve_unix},
     task::Millis,
 };
 
@@ -25,16 +25,23 @@ struct Server {
     end: JoinHandle<()>,
 }
 
+fn serving(site: &Site, stop: &CancellationToken, header_timeout: Millis) -> Serving {
+    let bounds = Bounds {
+        header_timeout,
+        ..Bounds::default()
+    };
+    Serving {
+        router: watch::channel(site.router.clone()).1,
+        stop: stop.clone(),
+        gate: Gate::new(bounds, Arc::default()),
+    }
+}
+
 async fn start(site: &Site, header_timeout: Millis) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let served = serve_tcp(
-        listener,
-        watch::channel(site.router.clone()).1,
-        stop.clone(),
-        header_timeout,
-    );
+    let served = serve_tcp(listener, serving(site, &stop, header_timeout), None);
     Server {
         address,
         stop,
@@ -159,9 +166,7 @@ async fn a_peer_is_let_in_by_its_credentials_only() {
         let own = rustix::process::getuid().as_raw();
         tokio::spawn(serve_unix(
             listener,
-            watch::channel(site.router.clone()).1,
-            CancellationToken::new(),
-            Millis(30_000),
+            serving(&site, &CancellationToken::new(), Millis(30_000)),
             move |peer| peer.uid() == own && let_in,
         ));
         let mut stream = UnixStream::connect(&path).await.unwrap();

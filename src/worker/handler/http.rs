@@ -33,7 +33,7 @@ pub(in crate::worker) struct Http {
 
 impl Http {
     pub(super) fn new(config: HttpConfig) -> Result<Self, WorkerError> {
-        let transport = Transport::for_http(config.url.scheme_str() == Some("https"))?;
+        let transport = Transport::for_http(config.url.scheme_str() == Some("https"), None)?;
         Ok(Self { transport, config })
     }
 

@@ -1,0 +1,119 @@
+//! [`Doors`]: what the daemon's listeners hold connections to, and what a reload changes of that.
+
+use std::sync::Arc;
+
+use axum::Router;
+use rustix::process::{Resource, getrlimit};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use crate::{
+    config::{Settings, exit},
+    http::{Bounds, Gate, Serving, Tally, Tls, TlsFiles},
+};
+
+/// The gates of TCP and of the admin socket, and the certificate. A flood on TCP leaves the admin socket open.
+#[derive(Debug)]
+pub(super) struct Doors {
+    pages: Arc<Gate>,
+    admin: Arc<Gate>,
+    tally: Arc<Tally>,
+    tls: Option<Arc<Tls>>,
+}
+
+impl Doors {
+    /// Reads the certificate, if there is one.
+    pub(super) fn open(settings: &Settings) -> Result<Self, Failure> {
+        let tls = tls_files(settings)
+            .map(|files| Tls::read(&files).map(Arc::new))
+            .transpose()
+            .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+        let tally = Arc::default();
+        Ok(Self {
+            pages: Gate::new(bounds(settings), Arc::clone(&tally)),
+            admin: Gate::new(bounds(settings), Arc::clone(&tally)),
+            tally,
+            tls,
+        })
+    }
+
+    pub(super) fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.tally)
+    }
+
+    pub(super) fn pages(
+        &self,
+        router: watch::Receiver<Router>,
+        stop: &CancellationToken,
+    ) -> Serving {
+        serving(&self.pages, router, stop)
+    }
+
+    pub(super) fn admin(
+        &self,
+        router: watch::Receiver<Router>,
+        stop: &CancellationToken,
+    ) -> Serving {
+        serving(&self.admin, router, stop)
+    }
+
+    /// What a listener shows that speaks TLS; none for one that does not.
+    pub(super) fn tls_for(&self, speaks: bool) -> Option<Arc<Tls>> {
+        self.tls.clone().filter(|_| speaks)
+    }
+
+    /// Reads certificate and key again. An error, and the old ones stay.
+    pub(super) fn renew_certificate(&self, settings: &Settings) -> Result<(), String> {
+        let Some(files) = tls_files(settings) else {
+            return Ok(());
+        };
+        match &self.tls {
+            Some(tls) => tls.renew(&files).map_err(|error| error.to_string())?,
+            // No listener speaks TLS before the next start, which is told whether it could.
+            None => return Tls::check(&files).map_err(|error| error.to_string()),
+        }
+        tracing::info!(certificate = %files.certificate.display(), "the certificate was read again");
+        Ok(())
+    }
+
+    pub(super) fn set_bounds(&self, settings: &Settings) {
+        self.pages.set(bounds(settings));
+        self.admin.set(bounds(settings));
+    }
+}
+
+fn serving(gate: &Arc<Gate>, router: watch::Receiver<Router>, stop: &CancellationToken) -> Serving {
+    Serving {
+        router,
+        stop: stop.clone(),
+        gate: Arc::clone(gate),
+    }
+}
+
+pub(super) fn tls_files(settings: &Settings) -> Option<TlsFiles> {
+    settings.tls.as_ref().map(|tls| TlsFiles {
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
+        client_ca: tls.client_ca.clone(),
+    })
+}
+
+fn bounds(settings: &Settings) -> Bounds {
+    let of = &settings.connections;
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    // The journal, task files and those who are turned away need descriptors too: connections may not take them all.
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    Bounds {
+        max_connections: of.most.min(descriptors / 4 * 3),
+        max_connections_per_address: of.most_per_address,
+        header_timeout: of.header_timeout,
+        idle_timeout: of.idle_timeout,
+        handshake_timeout: of.handshake_timeout,
+        max_head: size(of.max_head),
+        max_headers: size(of.max_headers),
+        max_url: size(of.max_url),
+        request_rate: of.request_rate,
+        request_burst: of.request_burst,
+    }
+}

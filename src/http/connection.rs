@@ -1,0 +1,305 @@
+//! One connection from its handshake to its end.
+//!
+//! A connection speaks HTTP/1.1, or HTTP/2 where both sides chose that in the handshake of TLS (ALPN).
+
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, Request, Version, header},
+    response::IntoResponse as _,
+};
+use hyper::{
+    body::{Frame, Incoming, SizeHint},
+    server::conn::{http1, http2},
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+    service::TowerToHyperService,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    gate::{Bounds, Gate, Pass, Tally},
+    patience::{Activity, InFlight, Patient, Speech},
+    problem::{self, Problem},
+    serve::Serving,
+    tls::{self, Tls},
+};
+
+/// How long a connection without a request stays open after a stop: enough for a request that is on its way on one machine
+/// or one network, and short beside what a stop takes anyway.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
+/// How long a client may read nothing of an answer that is too long for the kernel's buffers.
+const READER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many requests one connection of HTTP/2 may have open at once.
+const STREAMS: u32 = 128;
+/// How long a client of HTTP/2 may leave a sign of life unanswered.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A connection that was let in.
+pub(super) struct Link {
+    pub(super) serving: Serving,
+    /// From where; none on a Unix socket.
+    pub(super) address: Option<IpAddr>,
+    /// Held as long as the connection is.
+    pub(super) pass: Pass,
+    /// The name in the certificate that the client showed.
+    pub(super) name: Option<ClientName>,
+}
+
+/// The name in the certificate that a client showed, among the extensions of its requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientName(pub Arc<str>);
+
+/// Serves one connection to its end.
+pub(super) async fn carry<S>(stream: S, mut link: Link, tls: Option<Arc<Tls>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(tls) = tls else {
+        return speak_http1(stream, link).await;
+    };
+    let bounds = link.serving.gate.bounds();
+    let handshake = tls.acceptor().accept(stream);
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(bounds.handshake_timeout.as_duration(), handshake) => shaken,
+        () = link.serving.stop.cancelled() => return,
+    };
+    let stream = match shaken {
+        Ok(Ok(stream)) => stream,
+        failed => {
+            Tally::count(&link.serving.gate.tally().handshakes_failed);
+            match failed {
+                Ok(Err(error)) => tracing::debug!(%error, "a handshake of TLS failed"),
+                _ => tracing::debug!("a handshake of TLS took too long"),
+            }
+            return;
+        }
+    };
+    let session = stream.get_ref().1;
+    link.name = session
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .and_then(tls::name_of)
+        .map(ClientName);
+    if session.alpn_protocol() == Some(b"h2") {
+        speak_http2(stream, link).await;
+    } else {
+        speak_http1(stream, link).await;
+    }
+}
+
+async fn speak_http1<S>(stream: S, link: Link)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let bounds = link.serving.gate.bounds();
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        // `Patient` does that, and tells a head that is slow from a connection that is idle.
+        .header_read_timeout(None)
+        .max_buf_size(bounds.max_head)
+        .max_headers(bounds.max_headers)
+        .keep_alive(true)
+        .half_close(false)
+        .pipeline_flush(true);
+    let activity = Arc::default();
+    let stream = Patient::new(
+        stream,
+        READER_TIMEOUT,
+        &link.serving.gate,
+        &activity,
+        Speech::Http1,
+    );
+    let service = answering(&link, bounds, &activity);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    see_out(connection, &activity, link).await;
+}
+
+async fn speak_http2<S>(stream: S, link: Link)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let bounds = link.serving.gate.bounds();
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(bounds.max_head).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_timeout(PING_TIMEOUT);
+    let activity = Arc::default();
+    let stream = Patient::new(
+        stream,
+        READER_TIMEOUT,
+        &link.serving.gate,
+        &activity,
+        Speech::Http2,
+    );
+    let service = answering(&link, bounds, &activity);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    see_out(connection, &activity, link).await;
+}
+
+/// Drives `connection` to its end, and after a stop to an early one.
+async fn see_out<C>(connection: C, activity: &Activity, link: Link)
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    let mut connection = pin!(connection);
+    let stop = link.serving.stop.clone();
+    let last_requests = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_REQUESTS).await;
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = last_requests => {
+            if !activity.was_asked() {
+                // Nothing was asked on it, ever: hyper would wait for that.
+                return;
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        // The client's matter: it went away, was silent, or does not speak HTTP.
+        tracing::debug!(%error, "a connection broke off");
+    }
+    drop(link.pass);
+}
+
+/// The router behind what every connection is held to; it notes that it was asked, and says in its answers after the stop
+/// that no further one will come.
+fn answering(
+    link: &Link,
+    bounds: Bounds,
+    activity: &Arc<Activity>,
+) -> impl hyper::service::HttpService<Incoming, ResBody = Held, Error = Infallible, Future: Send> + use<>
+{
+    let (address, name) = (link.address, link.name.clone());
+    let serving = link.serving.clone();
+    let activity = Arc::clone(activity);
+    service_fn(move |mut request: Request<Incoming>| {
+        let in_flight = activity.begin();
+        let checked = check(&request, bounds, &serving.gate, address);
+        let is_http1 = request.version() < Version::HTTP_2;
+        let stop = serving.stop.clone();
+        let answer = checked.map(|()| {
+            if let Some(name) = &name {
+                request.extensions_mut().insert(name.clone());
+            }
+            let current = serving.router.borrow().clone();
+            TowerToHyperService::new(current).call(request)
+        });
+        async move {
+            let (mut answer, close) = match answer {
+                Ok(answer) => (answer.await?, stop.is_cancelled()),
+                Err(Unfit { problem, close }) => (problem.into_response(), close),
+            };
+            // HTTP/2 has no such field: it says so with a frame of its own.
+            if is_http1 && close {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok(answer.map(|body| Held {
+                body,
+                _in_flight: in_flight,
+            }))
+        }
+    })
+}
+
+/// A request that the router does not get to see, and whether its connection ends with it.
+struct Unfit {
+    problem: Problem,
+    close: bool,
+}
+
+/// What is asked of every request, whatever it asks for.
+fn check(
+    request: &Request<Incoming>,
+    bounds: Bounds,
+    gate: &Gate,
+    address: Option<IpAddr>,
+) -> Result<(), Unfit> {
+    if let Some(Err(secs)) = address.map(|address| gate.admit_request(address)) {
+        let kind = &problem::TOO_MANY_REQUESTS;
+        let problem = kind.problem(kind.about).after(secs);
+        return Err(Unfit {
+            problem,
+            close: false,
+        });
+    }
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |all| all.as_str().len());
+    if target > bounds.max_url {
+        let detail = format!("{target} bytes; the most is {}", bounds.max_url);
+        let problem = problem::URL_TOO_LONG.problem(detail);
+        return Err(Unfit {
+            problem,
+            close: false,
+        });
+    }
+    let headers = request.headers();
+    // Two proxies that read such a request differently would let one be hidden in another (RFC 9112, 6.3 and 3.2).
+    let twofold = if headers.contains_key(header::TRANSFER_ENCODING)
+        && headers.contains_key(header::CONTENT_LENGTH)
+    {
+        Some("Content-Length and Transfer-Encoding both say where the body ends")
+    } else if headers.get_all(header::HOST).iter().nth(1).is_some() {
+        Some("the header Host is there twice")
+    } else {
+        None
+    };
+    match twofold {
+        Some(detail) => {
+            Tally::count(&gate.tally().heads_refused);
+            let problem = problem::MALFORMED_REQUEST.problem(detail);
+            Err(Unfit {
+                problem,
+                close: true,
+            })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The body of an answer; as long as it is there, its request is in flight.
+pub(super) struct Held {
+    body: Body,
+    _in_flight: InFlight,
+}
+
+impl hyper::body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,276 @@
+//! [`Gate`]: how many connections there are, and how many there may be.
+//!
+//! One gate stands before all TCP listeners, another before the admin socket, so that a flood of the one leaves the other
+//! open. Counting a connection is one addition and, on TCP, a look into a table that has at most as many entries as there
+//! are connections.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use tokio::sync::Notify;
+
+use super::rates::Rates;
+use crate::task::Millis;
+
+/// What a connection is held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The most connections at once.
+    pub max_connections: u64,
+    /// The most connections at once from one address; of IPv6 one network of 64 bits counts as one.
+    pub max_connections_per_address: u64,
+    /// How long a client may take over a request's head, from its first byte on; for the first request of a connection,
+    /// from its beginning on.
+    pub header_timeout: Millis,
+    /// How long a connection may be kept without a request.
+    pub idle_timeout: Millis,
+    /// How long the TLS handshake may take.
+    pub handshake_timeout: Millis,
+    /// The longest head of a request, in bytes.
+    pub max_head: usize,
+    /// The most header fields of a request.
+    pub max_headers: usize,
+    /// The longest target of a request (path and query), in bytes.
+    pub max_url: usize,
+    /// How many requests a second one address may send, in the long run; zero: any number.
+    pub request_rate: u64,
+    /// How many it may send at once.
+    pub request_burst: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            max_connections: 16_384,
+            max_connections_per_address: 16_384,
+            header_timeout: Millis::from_secs(30),
+            idle_timeout: Millis::from_secs(75),
+            handshake_timeout: Millis::from_secs(10),
+            max_head: 64 << 10,
+            max_headers: 100,
+            max_url: 8 << 10,
+            request_rate: 0,
+            request_burst: 100,
+        }
+    }
+}
+
+/// What happened at the gates, for `/metrics`.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Connections that are open.
+    pub(super) open: AtomicU64,
+    /// Connections that were let in.
+    pub(super) accepted: AtomicU64,
+    /// Connections turned away because there were too many in all.
+    pub(super) over_all: AtomicU64,
+    /// Connections turned away because there were too many from their address.
+    pub(super) over_address: AtomicU64,
+    /// Times that accepting failed for want of descriptors or memory.
+    pub(super) accept_errors: AtomicU64,
+    /// Handshakes of TLS that failed or took too long.
+    pub(super) handshakes_failed: AtomicU64,
+    /// Connections closed because a head took too long or none came.
+    pub(super) timed_out: AtomicU64,
+    /// Heads that were refused: malformed, too long, too many fields.
+    pub(super) heads_refused: AtomicU64,
+    /// Requests refused because their address sent too many.
+    pub(super) over_rate: AtomicU64,
+}
+
+impl Tally {
+    pub(super) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts connections and turns away those that are too many.
+#[derive(Debug, Default)]
+pub struct Gate {
+    bounds: RwLock<Bounds>,
+    open: AtomicU64,
+    addresses: Mutex<HashMap<IpAddr, u64, RandomState>>,
+    tally: Arc<Tally>,
+    rates: Rates,
+    /// Told when a connection has ended, and its descriptor is free.
+    ended: Notify,
+}
+
+/// Why a connection is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Over {
+    /// There are too many in all.
+    All,
+    /// There are too many from this address.
+    Address,
+}
+
+impl Gate {
+    /// A gate with these bounds, which counts in `tally`.
+    #[must_use]
+    pub fn new(bounds: Bounds, tally: Arc<Tally>) -> Arc<Self> {
+        Arc::new(Self {
+            bounds: RwLock::new(bounds),
+            tally,
+            ..Self::default()
+        })
+    }
+
+    /// Other bounds from now on: a reload. Who is in stays in.
+    pub fn set(&self, bounds: Bounds) {
+        *self.bounds.write().unwrap_or_else(PoisonError::into_inner) = bounds;
+    }
+
+    /// The bounds of the moment.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        *self.bounds.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Whether a request of this address is within its rate; if not, after how many seconds one will be.
+    pub(super) fn admit_request(&self, address: IpAddr) -> Result<(), u64> {
+        let (rate, burst) = {
+            let bounds = self.bounds.read().unwrap_or_else(PoisonError::into_inner);
+            (bounds.request_rate, bounds.request_burst)
+        };
+        if rate == 0 {
+            return Ok(());
+        }
+        self.rates
+            .take(network(address), rate, burst)
+            .inspect_err(|_| {
+                Tally::count(&self.tally.over_rate);
+            })
+    }
+
+    /// Lets a connection in, as long as the pass is kept. `address` is none on a Unix socket.
+    pub(super) fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Pass, Over> {
+        let bounds = self.bounds();
+        if self.open.fetch_add(1, Ordering::Relaxed) >= bounds.max_connections {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            Tally::count(&self.tally.over_all);
+            return Err(Over::All);
+        }
+        let address = address.map(network);
+        if let Some(address) = address {
+            let mut addresses = self.lock();
+            let count = addresses.entry(address).or_insert(0);
+            if *count >= bounds.max_connections_per_address {
+                drop(addresses);
+                self.open.fetch_sub(1, Ordering::Relaxed);
+                Tally::count(&self.tally.over_address);
+                return Err(Over::Address);
+            }
+            *count += 1;
+        }
+        Tally::count(&self.tally.open);
+        Tally::count(&self.tally.accepted);
+        Ok(Pass {
+            gate: Arc::clone(self),
+            address,
+        })
+    }
+
+    /// Ready when a connection has ended since this was last asked.
+    pub(super) async fn someone_left(&self) {
+        self.ended.notified().await;
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, u64, RandomState>> {
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection that was let in.
+#[derive(Debug)]
+pub(super) struct Pass {
+    gate: Arc<Gate>,
+    address: Option<IpAddr>,
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(address) = self.address {
+            let mut addresses = self.gate.lock();
+            if let Some(count) = addresses.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    addresses.remove(&address);
+                }
+            }
+        }
+        self.gate.open.fetch_sub(1, Ordering::Relaxed);
+        self.gate.tally.open.fetch_sub(1, Ordering::Relaxed);
+        self.gate.ended.notify_one();
+    }
+}
+
+/// What counts as one address: of IPv6 the network of 64 bits, all of which one machine may use.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(all: u64, per_address: u64) -> Arc<Gate> {
+        let bounds = Bounds {
+            max_connections: all,
+            max_connections_per_address: per_address,
+            ..Bounds::default()
+        };
+        Gate::new(bounds, Arc::default())
+    }
+
+    #[test]
+    fn connections_are_counted_in_all_and_by_address_and_given_back() {
+        let gate = gate(3, 2);
+        let (a, b): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let first = gate.enter(Some(a)).unwrap();
+        let _second = gate.enter(Some(a)).unwrap();
+        assert_eq!(gate.enter(Some(a)).unwrap_err(), Over::Address);
+        let _third = gate.enter(Some(b)).unwrap();
+        assert_eq!(gate.enter(Some(b)).unwrap_err(), Over::All);
+        drop(first);
+        let _fourth = gate.enter(Some(a)).unwrap();
+        assert_eq!(gate.tally.open.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn the_table_of_addresses_forgets_those_who_left() {
+        let gate = gate(1_000, 1_000);
+        let passes: Vec<_> = (0..100_u8)
+            .map(|last| gate.enter(Some(IpAddr::from([10, 0, 0, last]))).unwrap())
+            .collect();
+        assert_eq!(gate.lock().len(), 100);
+        drop(passes);
+        assert!(gate.lock().is_empty());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+    }
+}
