@@ -55,16 +55,13 @@ impl Transport {
             return Ok(Self::Plain(builder().build(http)));
         }
         http.enforce_http(false);
-        let builder = match authority {
+        let trusted = match authority {
             Some(file) => HttpsConnectorBuilder::new().with_tls_config(trusting(file)?),
             None => HttpsConnectorBuilder::new()
                 .with_native_roots()
                 .map_err(|error| ClientError::Tls(error.to_string()))?,
         };
-        let connector = builder
-            .https_only()
-            .enable_http1()
-            .wrap_connector(http);
+        let connector = trusted.https_only().enable_http1().wrap_connector(http);
         Ok(Self::Tls(builder().build(connector)))
     }
 
@@ -102,9 +99,7 @@ fn trusting(file: &Path) -> Result<ClientConfig, ClientError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(error.to_string()))?;
-    Ok(builder
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn builder() -> hyper_util::client::legacy::Builder {

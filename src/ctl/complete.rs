@@ -8,7 +8,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -124,9 +124,8 @@ fn ask<T>(question: impl AsyncFnOnce(Client) -> Result<T, ClientError>) -> Optio
     let url = named(&args, "--url", "-u").map(|url| url.to_string_lossy().into_owned());
     let socket = named(&args, "--socket", "-s").map(PathBuf::from);
     let endpoint = endpoint::choose(url.as_deref(), socket, &Surroundings::of_process()).ok()?;
-    let authority = named(&args, "--ca-file", "--ca-file")
-        .cloned()
-        .or_else(|| env::var_os("WORKQUEUE_CA_FILE"));
+    let authority =
+        named(&args, "--ca-file", "--ca-file").or_else(|| env::var_os("WORKQUEUE_CA_FILE"));
     let client = Client::trusting(endpoint, authority.as_deref().map(Path::new)).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

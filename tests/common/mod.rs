@@ -422,6 +422,7 @@ fn ready_address(lines: &mut impl std::io::BufRead) -> Option<String> {
         if let Some(url) = line.trim().strip_prefix("page") {
             url.trim()
                 .trim_start_matches("http://")
+                .trim_start_matches("https://")
                 .trim_end_matches('/')
                 .clone_into(&mut address);
         }

@@ -1,0 +1,410 @@
+//! Hostile HTTP: heads and bodies that lie, that never end, that come in floods.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use crate::common::{Daemon, PATIENCE, Way, request};
+
+/// A daemon with settings from the environment.
+fn daemon(settings: &[(&str, &str)]) -> Daemon {
+    let way = Way {
+        environment: settings
+            .iter()
+            .map(|(name, value)| (format!("WORKQUEUE_{name}"), (*value).to_owned()))
+            .collect(),
+        ..Way::default()
+    };
+    Daemon::start_so(tempfile::tempdir().expect("a scratch directory"), way)
+}
+
+fn connect(daemon: &Daemon) -> TcpStream {
+    let stream = TcpStream::connect(&daemon.address).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    stream
+}
+
+/// All that comes until the daemon closes; a reset is a close too.
+fn rest(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+            Err(error) => panic!("the daemon does not close: {error}"),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What is answered to `bytes` until the daemon closes.
+fn exchange(daemon: &Daemon, bytes: &[u8]) -> String {
+    let mut stream = connect(daemon);
+    match stream.write_all(bytes) {
+        Ok(()) => {}
+        Err(error)
+            if [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()) => {}
+        Err(error) => panic!("send: {error}"),
+    }
+    rest(&mut stream)
+}
+
+fn number(daemon: &Daemon, metric: &str) -> f64 {
+    let (status, text) = daemon.text("/metrics");
+    assert_eq!(status, 200);
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{metric} ")));
+    let line = line.unwrap_or_else(|| panic!("no {metric} in {text}"));
+    line.rsplit(' ')
+        .next()
+        .and_then(|value| value.parse().ok())
+        .expect("a number")
+}
+
+/// How many tasks there are, by the daemon's own account.
+fn tasks(daemon: &Daemon) -> usize {
+    let (status, list) = daemon.get("/api/v1/tasks?limit=1000");
+    assert_eq!(status, 200, "{list}");
+    list["tasks"].as_array().expect("tasks").len()
+}
+
+/// Completes all that is there, once each, and says how many that were.
+fn work_off(daemon: &Daemon) -> usize {
+    let mut completed = 0;
+    loop {
+        let claimed = daemon.claim("default", 100);
+        if claimed.is_empty() {
+            return completed;
+        }
+        for one in claimed {
+            let id = one["id"].as_str().expect("an id");
+            let token = one["token"].clone();
+            let body = serde_json::json!({ "token": token }).to_string();
+            let path = format!("/api/v1/tasks/{id}/complete");
+            assert_eq!(daemon.post(&path, &body).0, 200);
+            assert_ne!(daemon.post(&path, &body).0, 201);
+            completed += 1;
+        }
+    }
+}
+
+const SUBMIT: &str =
+    "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
+
+#[test]
+fn heads_that_say_in_two_ways_where_the_body_ends_hide_no_request() {
+    let daemon = daemon(&[]);
+    let hidden = "DELETE /api/v1/queues/default HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let chunked = "5\r\n\"abc\"\r\n0\r\n\r\n";
+    let pairs = [
+        format!("{SUBMIT}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n{chunked}{hidden}"),
+        format!("{SUBMIT}Content-Length: 5\r\nContent-Length: 9\r\n\r\n\"abc\"{hidden}"),
+        format!("{SUBMIT}Content-Length: +5\r\n\r\n\"abc\"{hidden}"),
+        format!("{SUBMIT}Content-Length: 5, 6\r\n\r\n\"abc\"{hidden}"),
+        format!("{SUBMIT}Transfer-Encoding:\r\n chunked\r\n\r\n{chunked}{hidden}"),
+        format!("{SUBMIT}Transfer-Encoding : chunked\r\n\r\n{chunked}{hidden}"),
+        format!("{SUBMIT}Transfer-Encoding: xchunked\r\n\r\n{chunked}{hidden}"),
+        format!("{SUBMIT}Transfer-Encoding: chunked, identity\r\n\r\n{chunked}{hidden}"),
+        format!("{SUBMIT}Host: other\r\nContent-Length: 5\r\n\r\n\"abc\"{hidden}"),
+    ];
+    for pair in &pairs {
+        let got = exchange(&daemon, pair.as_bytes());
+        assert!(got.starts_with("HTTP/1.1 400"), "{pair:?}: {got}");
+        assert!(
+            got.contains("/problems/malformed-request"),
+            "{pair:?}: {got}"
+        );
+        assert_eq!(got.matches("HTTP/1.1 ").count(), 1, "{pair:?}: {got}");
+    }
+    assert_eq!(tasks(&daemon), 0);
+    assert!(number(&daemon, "workqueue_heads_refused_total") >= pairs.len() as f64);
+}
+
+#[test]
+fn chunked_bodies_that_lie_make_no_task() {
+    let daemon = daemon(&[("BODY_TIMEOUT", "1s")]);
+    let lies = [
+        "zz\r\n{}\r\n0\r\n\r\n",
+        "ffffffffffffffffff\r\n{}\r\n0\r\n\r\n",
+        "-2\r\n{}\r\n0\r\n\r\n",
+        "2\r\n{}xx0\r\n\r\n",
+        "7fffffffffffffff\r\n{\"payload\":1}",
+        "d\r\n{\"payload\":1}",
+    ];
+    for lie in lies {
+        let head = format!("{SUBMIT}Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n{lie}");
+        let got = exchange(&daemon, head.as_bytes());
+        assert!(!got.contains("HTTP/1.1 2"), "{lie:?}: {got}");
+    }
+    assert_eq!(tasks(&daemon), 0);
+    daemon.submit(r#"{"payload":"honest"}"#);
+    assert_eq!(work_off(&daemon), 1);
+}
+
+#[test]
+fn floods_of_headers_and_long_addresses_are_told_their_limit() {
+    let daemon = daemon(&[]);
+    let many = "X-Many: 1\r\n".repeat(5_000);
+    let long = format!("X-Long: {}\r\n", "x".repeat(1 << 20));
+    for fields in [many, long] {
+        let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        let got = exchange(&daemon, head.as_bytes());
+        assert!(got.starts_with("HTTP/1.1 431"), "{got}");
+        assert!(got.contains("/problems/head-too-large"), "{got}");
+    }
+    for length in [9 << 10, 60 << 10, 1 << 20] {
+        let target = format!("/api/v1/tasks?limit={}", "1".repeat(length));
+        let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let got = exchange(&daemon, head.as_bytes());
+        assert!(got.starts_with("HTTP/1.1 414"), "{length}: {got}");
+        assert!(got.contains("/problems/url-too-long"), "{length}: {got}");
+    }
+}
+
+#[test]
+fn what_is_not_http_is_told_so() {
+    let daemon = daemon(&[]);
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"[..],
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost\r\n\r\n",
+        b"GET /\xff\xfe<> HTTP/1.1\r\nHost: localhost\r\nb\x00d: 1\r\n\r\n",
+        b"\x00\x00\x00\x00\r\n\r\n",
+    ] {
+        let got = exchange(&daemon, bytes);
+        assert!(got.starts_with("HTTP/1.1 400"), "{bytes:?}: {got}");
+        assert!(
+            got.contains("/problems/malformed-request"),
+            "{bytes:?}: {got}"
+        );
+    }
+    let form =
+        "GET http://localhost/healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let got = exchange(&daemon, form.as_bytes());
+    assert!(
+        got.starts_with("HTTP/1.1 200"),
+        "a target in absolute form is right: {got}"
+    );
+    let bad = request(
+        "POST",
+        "/api/v1/tasks",
+        "application/json",
+        "{\"payload\":\"",
+    );
+    let mut bytes = bad
+        .replace("Content-Length: 12", "Content-Length: 15")
+        .into_bytes();
+    bytes.extend(b"\xff\"}");
+    let got = exchange(&daemon, &bytes);
+    assert!(got.starts_with("HTTP/1.1 400"), "{got}");
+    assert_eq!(tasks(&daemon), 0);
+}
+
+#[test]
+fn a_body_is_asked_for_where_the_client_waits_for_that() {
+    let daemon = daemon(&[]);
+    let mut stream = connect(&daemon);
+    let body = r#"{"payload":"expected"}"#;
+    let head = format!(
+        "{SUBMIT}Expect: 100-continue\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("send");
+    let mut buffer = [0; 256];
+    let count = stream.read(&mut buffer).expect("an answer");
+    assert!(
+        buffer[..count].starts_with(b"HTTP/1.1 100"),
+        "{:?}",
+        &buffer[..count]
+    );
+    stream.write_all(body.as_bytes()).expect("send");
+    let got = rest(&mut stream);
+    assert!(got.contains("HTTP/1.1 201"), "{got}");
+    assert_eq!(work_off(&daemon), 1);
+}
+
+#[test]
+fn a_client_that_closes_its_half_leaves_no_half_of_a_task() {
+    let daemon = daemon(&[]);
+    let mut stream = connect(&daemon);
+    let head = format!("{SUBMIT}Content-Length: 100\r\n\r\n{{\"payload\":");
+    stream.write_all(head.as_bytes()).expect("send");
+    stream.shutdown(Shutdown::Write).expect("shut");
+    let got = rest(&mut stream);
+    assert!(!got.contains("HTTP/1.1 2"), "{got}");
+    assert_eq!(tasks(&daemon), 0);
+}
+
+#[test]
+fn thousands_of_pipelined_submits_are_answered_each() {
+    let daemon = daemon(&[]);
+    const COUNT: usize = 3_000;
+    let mut stream = connect(&daemon);
+    let mut writing = stream.try_clone().expect("a second handle");
+    let writer = std::thread::spawn(move || {
+        let one = format!("{SUBMIT}Content-Length: 13\r\n\r\n{{\"payload\":1}}");
+        for _ in 1..COUNT {
+            writing.write_all(one.as_bytes()).expect("send");
+        }
+        let last = request(
+            "POST",
+            "/api/v1/tasks",
+            "application/json",
+            "{\"payload\":1}",
+        );
+        writing.write_all(last.as_bytes()).expect("send");
+    });
+    let got = rest(&mut stream);
+    writer.join().expect("all is written");
+    assert_eq!(got.matches("HTTP/1.1 201").count(), COUNT);
+    assert_eq!(work_off(&daemon), COUNT);
+}
+
+#[test]
+fn slow_heads_and_idle_connections_are_closed() {
+    let daemon = daemon(&[("HEADER_TIMEOUT", "1s"), ("IDLE_TIMEOUT", "2s")]);
+    let mut slow = connect(&daemon);
+    slow.write_all(b"GET /healthz HTTP/1.1\r\nHo")
+        .expect("send");
+    let got = rest(&mut slow);
+    assert!(got.starts_with("HTTP/1.1 408"), "{got}");
+    assert!(got.contains("/problems/head-timeout"), "{got}");
+    let mut idle = connect(&daemon);
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("send");
+    let got = rest(&mut idle);
+    assert!(
+        got.starts_with("HTTP/1.1 200") && got.ends_with("ok\n"),
+        "{got}"
+    );
+    assert!(number(&daemon, "workqueue_connections_timed_out_total") >= 2.0);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_told_so_and_the_admin_socket_stays_open() {
+    let limited = daemon(&[("MAX_CONNECTIONS", "5")]);
+    let held: Vec<_> = (0..5).map(|_| connect(&limited)).collect();
+    let got = rest(&mut connect(&limited));
+    assert!(got.starts_with("HTTP/1.1 503"), "{got}");
+    assert!(got.contains("/problems/too-many-connections"), "{got}");
+    assert!(got.contains("retry-after: "), "{got}");
+    let (status, _) = limited.admin("GET", "/api/v1/queues", "");
+    assert_eq!(status, 200);
+    drop(held);
+    let by_address = daemon(&[("MAX_CONNECTIONS_PER_ADDRESS", "2")]);
+    let held: Vec<_> = (0..2).map(|_| connect(&by_address)).collect();
+    let got = rest(&mut connect(&by_address));
+    assert!(got.starts_with("HTTP/1.1 429"), "{got}");
+    assert!(got.contains("/problems/too-many-from-address"), "{got}");
+    drop(held);
+}
+
+#[test]
+fn requests_beyond_the_rate_are_told_when_to_come_again() {
+    let daemon = daemon(&[("REQUEST_RATE", "1"), ("REQUEST_BURST", "3")]);
+    let answers: Vec<_> = (0..6)
+        .map(|_| {
+            daemon.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        })
+        .collect();
+    assert_eq!(answers[0].0, 200);
+    let (_, head, body) = answers
+        .iter()
+        .find(|one| one.0 == 429)
+        .expect("one is refused");
+    assert!(head.contains("retry-after: 1"), "{head}");
+    assert!(body.contains("/problems/too-many-requests"), "{body}");
+    assert_eq!(daemon.admin("GET", "/api/v1/queues", "").0, 200);
+}
+
+/// Processor time that the daemon has used, in ticks of a hundredth of a second.
+fn ticks(daemon: &Daemon) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("stat");
+    let fields: Vec<_> = stat
+        .rsplit_once(')')
+        .expect("a name")
+        .1
+        .split_whitespace()
+        .collect();
+    [11, 12]
+        .iter()
+        .map(|at| fields[*at].parse::<u64>().expect("ticks"))
+        .sum()
+}
+
+#[test]
+fn without_descriptors_the_daemon_waits_and_serves_on() {
+    let daemon = daemon(&[]);
+    let id = daemon.submit(r#"{"payload":"kept"}"#);
+    let mut kept = connect(&daemon);
+    let one = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    kept.write_all(one.as_bytes()).expect("send");
+    let mut buffer = [0; 2048];
+    assert!(kept.read(&mut buffer).expect("an answer") > 0);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
+        .expect("descriptors")
+        .count();
+    let limit = format!("--nofile={}", open + 3);
+    let status = Command::new("prlimit")
+        .args(["--pid", &daemon.pid().to_string(), &limit])
+        .status()
+        .expect("prlimit runs");
+    assert!(status.success());
+    let waiting: Vec<_> = (0..20).map(|_| connect(&daemon)).collect();
+    let before = ticks(&daemon);
+    let mut answered = 0;
+    let until = std::time::Instant::now() + Duration::from_secs(2);
+    while std::time::Instant::now() < until {
+        kept.write_all(one.as_bytes()).expect("send");
+        assert!(
+            kept.read(&mut buffer)
+                .expect("an answer on the kept connection")
+                > 0
+        );
+        answered += 1;
+        if answered >= 200 {
+            break;
+        }
+    }
+    assert!(ticks(&daemon) - before < 150, "it spins");
+    drop(waiting);
+    assert!(number(&daemon, "workqueue_accept_errors_total") >= 1.0);
+    assert!(
+        daemon
+            .logged()
+            .matches("no connection can be accepted")
+            .count()
+            <= 2
+    );
+    let (status, task) = daemon.get(&format!("/api/v1/tasks/{id}"));
+    assert_eq!(status, 200, "{task}");
+    assert_eq!(work_off(&daemon), 1);
+}
+
+#[test]
+fn thousands_of_slow_connections_stop_no_normal_request() {
+    // As many as the descriptors of this process allow, at most 10 000.
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let count = own.current.map_or(10_000, |most| (most / 2).min(10_000));
+    let daemon = daemon(&[]);
+    let slow: Vec<_> = (0..count)
+        .map(|number| {
+            let mut stream = connect(&daemon);
+            let part = &b"POST /api/v1/tasks HTTP/1.1\r\nHost: l"[..1 + (number % 30) as usize];
+            stream.write_all(part).expect("send");
+            stream
+        })
+        .collect();
+    for number in 0..200 {
+        daemon.submit(&format!(r#"{{"payload":{number}}}"#));
+    }
+    assert!(number(&daemon, "workqueue_connections") >= 1.0);
+    assert_eq!(work_off(&daemon), 200);
+    drop(slow);
+}

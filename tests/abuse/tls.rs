@@ -1,0 +1,227 @@
+//! TLS: HTTP/2, certificates made for the test, reloads, clients with certificates and without, handshakes that never end.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::common::{Daemon, PATIENCE, Way};
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority(name: &str) -> Authority {
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority")
+}
+
+/// A certificate for `names`, and its key, in PEM.
+fn issue(authority: &Authority, names: &[&str], expired: bool) -> (String, String) {
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let mut params = CertificateParams::new(names).expect("parameters");
+    if expired {
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    }
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, authority).expect("a certificate");
+    (certificate.pem(), key.serialize_pem())
+}
+
+/// A daemon that speaks TLS, and the files that it was given.
+struct Site {
+    daemon: Daemon,
+    authority: Authority,
+    folder: PathBuf,
+}
+
+impl Site {
+    fn start(extra: &[(&str, &str)]) -> Self {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let folder = scratch.path().to_owned();
+        let authority = authority("an authority");
+        let put = |name: &str, text: &str| fs::write(folder.join(name), text).expect("write");
+        put("ca.pem", &authority.pem());
+        let (certificate, key) = issue(&authority, &["localhost", "127.0.0.1"], false);
+        put("certificate.pem", &certificate);
+        put("key.pem", &key);
+        let path = |name: &str| folder.join(name).display().to_string();
+        let mut environment = vec![
+            (
+                "WORKQUEUE_TLS_CERTIFICATE".to_owned(),
+                path("certificate.pem"),
+            ),
+            ("WORKQUEUE_TLS_KEY".to_owned(), path("key.pem")),
+            ("WORKQUEUE_TLS_CLIENT_CA".to_owned(), path("ca.pem")),
+        ];
+        environment.extend(
+            extra
+                .iter()
+                .map(|(name, value)| (format!("WORKQUEUE_{name}"), (*value).to_owned())),
+        );
+        let way = Way {
+            extra: ["--listen", "https://127.0.0.1:0"]
+                .map(str::to_owned)
+                .to_vec(),
+            environment,
+            ..Way::default()
+        };
+        let daemon = Daemon::start_so(scratch, way);
+        Self {
+            daemon,
+            authority,
+            folder,
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn secure(&self) -> &str {
+        &self.daemon.address
+    }
+
+    fn curl(&self, more: &[&str]) -> Output {
+        Command::new("curl")
+            .args(["-sS", "--max-time", "20", "--cacert"])
+            .arg(self.file("ca.pem"))
+            .args(more)
+            .output()
+            .expect("curl runs")
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+#[test]
+fn both_versions_of_http_are_spoken_over_tls_and_tasks_pass() {
+    let site = Site::start(&[]);
+    let url = format!("https://{}/api/v1/tasks", site.secure());
+    for (flag, version) in [("--http2", "2 201"), ("--http1.1", "1.1 201")] {
+        let body = r#"{"payload":"over tls"}"#;
+        let got = site.curl(&[
+            flag,
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_version} %{http_code}",
+            "--json",
+            body,
+            &url,
+        ]);
+        assert_eq!(text(&got), version);
+    }
+    let url = format!("https://{}", site.secure());
+    let ca = site.file("ca.pem");
+    let ctl = |ca: Option<&Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_workqueuectl"));
+        command.args(["--url", &url, "list"]);
+        if let Some(ca) = ca {
+            command.arg("--ca-file").arg(ca);
+        }
+        command.output().expect("it runs")
+    };
+    let got = ctl(Some(&ca));
+    assert!(
+        got.status.success() && text(&got).contains("over tls"),
+        "{}",
+        text(&got)
+    );
+    let got = ctl(None);
+    assert!(
+        !got.status.success(),
+        "the machine does not know this authority: {}",
+        text(&got)
+    );
+    let worked = Command::new(env!("CARGO_BIN_EXE_workqueue-worker"))
+        .args(["--url", &url, "--until-empty", "--logfile"])
+        .arg(site.file("out"))
+        .arg("--ca-file")
+        .arg(&ca)
+        .output()
+        .expect("it runs");
+    assert!(worked.status.success(), "{}", text(&worked));
+    let done = fs::read_to_string(site.file("out")).expect("its log");
+    assert_eq!(done.matches("over tls").count(), 2, "{done}");
+}
+
+#[test]
+fn a_reload_takes_a_new_certificate_and_refuses_a_pair_that_does_not_fit() {
+    let site = Site::start(&[]);
+    let url = format!("https://{}/healthz", site.secure());
+    assert_eq!(text(&site.curl(&[&url])), "ok\n");
+    let (_, other_key) = issue(&site.authority, &["localhost"], false);
+    let old_key = fs::read(site.file("key.pem")).expect("read");
+    fs::write(site.file("key.pem"), other_key).expect("write");
+    let (status, problem) = site.daemon.admin("POST", "/reload", "");
+    assert!(
+        status >= 400 && problem.to_string().contains("tls.key"),
+        "{status} {problem}"
+    );
+    assert_eq!(text(&site.curl(&[&url])), "ok\n", "the old pair stays");
+    fs::write(site.file("key.pem"), old_key).expect("write");
+
+    let (certificate, key) = issue(&site.authority, &["localhost", "127.0.0.1"], true);
+    fs::write(site.file("certificate.pem"), certificate).expect("write");
+    fs::write(site.file("key.pem"), key).expect("write");
+    let (status, _) = site.daemon.admin("POST", "/reload", "");
+    assert!(status < 300, "{status}");
+    let got = site.curl(&[&url]);
+    assert!(
+        !got.status.success() && text(&got).contains("expired"),
+        "{}",
+        text(&got)
+    );
+}
+
+#[test]
+fn a_client_may_show_a_certificate_of_the_authority_and_of_no_other() {
+    let site = Site::start(&[]);
+    let url = format!("https://{}/healthz", site.secure());
+    for (authority, good) in [(&site.authority, true), (&authority("another"), false)] {
+        let (certificate, key) = issue(authority, &["worker-1"], false);
+        fs::write(site.file("client.pem"), certificate + &key).expect("write");
+        let path = site.file("client.pem").display().to_string();
+        let got = site.curl(&["--cert", &path, &url]);
+        assert_eq!(got.status.success(), good, "{}", text(&got));
+    }
+}
+
+#[test]
+fn handshakes_that_never_end_are_ended() {
+    let site = Site::start(&[("TLS_HANDSHAKE_TIMEOUT", "1s")]);
+    for start in [
+        &b""[..],
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(site.secure()).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        stream.write_all(start).expect("send");
+        let mut rest = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+    }
+    let url = format!("https://{}/metrics", site.secure());
+    let metrics = text(&site.curl(&[&url]));
+    assert!(
+        metrics.contains("workqueue_tls_handshakes_failed_total 3"),
+        "{metrics}"
+    );
+}
