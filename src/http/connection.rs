@@ -4,6 +4,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
@@ -26,12 +27,13 @@ use hyper_util::{
     server::graceful::GracefulConnection,
     service::TowerToHyperService,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     gate::{Bounds, Gate, Pass, Tally},
     patience::{Activity, InFlight, Patient, Speech},
-    problem::{self, Problem},
+    problem::{self, Kind, Problem},
     serve::Serving,
     tls::{self, Tls},
 };
@@ -41,6 +43,8 @@ use super::{
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// How long a client may read nothing of an answer that is too long for the kernel's buffers.
 const READER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one whose connection ends may take to read why.
+const TELLING: Duration = Duration::from_secs(1);
 /// How many requests one connection of HTTP/2 may have open at once.
 const STREAMS: u32 = 128;
 /// How long a client of HTTP/2 may leave a sign of life unanswered.
@@ -123,8 +127,20 @@ where
         Speech::Http1,
     );
     let service = answering(&link, bounds, &activity);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    see_out(connection, &activity, link).await;
+    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+    let stop = link.serving.stop.clone();
+    let Err(error) = see_out(Pin::new(&mut connection), &activity, stop).await else {
+        return;
+    };
+    let rest = connection.into_parts();
+    if activity.is_busy() {
+        return;
+    }
+    if let Some(kind) = refusal(&error, &rest.read_buf, bounds) {
+        Tally::count(&link.serving.gate.tally().heads_refused);
+        tell(rest.io.into_inner(), &kind.problem(kind.about)).await;
+    }
+    drop(link.pass);
 }
 
 async fn speak_http2<S>(stream: S, link: Link)
@@ -148,16 +164,61 @@ where
     );
     let service = answering(&link, bounds, &activity);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    see_out(connection, &activity, link).await;
+    let stop = link.serving.stop.clone();
+    // What is wrong with a request of HTTP/2 is told by frames.
+    drop(see_out(pin!(connection), &activity, stop).await);
+    drop(link.pass);
+}
+
+/// Why a connection broke off whose next request could not be read, if that is to be told; `head` is what has come of it.
+/// hyper has an answer of its own to some of these, which says nothing and does not get out where answers are sent together
+/// (`pipeline_flush`).
+fn refusal(error: &hyper::Error, head: &[u8], bounds: Bounds) -> Option<&'static Kind> {
+    let line = head.iter().position(|byte| *byte == b'\n');
+    if error.is_parse() && line.unwrap_or(head.len()) > bounds.max_url {
+        Some(&problem::URL_TOO_LONG)
+    } else if error.is_parse_too_large() {
+        Some(&problem::HEAD_TOO_LARGE)
+    } else if error.is_parse() {
+        Some(&problem::MALFORMED_REQUEST)
+    } else if is_late(error) && !head.is_empty() {
+        Some(&problem::HEAD_TIMEOUT)
+    } else {
+        None
+    }
+}
+
+/// Whether it was [`Patient`] that gave up.
+fn is_late(error: &hyper::Error) -> bool {
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+}
+
+/// Tells one whose connection ends, and reads what is still sent: a close before that would take the answer back.
+pub(super) async fn tell<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, problem: &Problem) {
+    let told = async {
+        stream.write_all(&problem.on_the_wire()).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    match tokio::time::timeout(TELLING, told).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a client did not hear why its connection ends"),
+    }
 }
 
 /// Drives `connection` to its end, and after a stop to an early one.
-async fn see_out<C>(connection: C, activity: &Activity, link: Link)
+async fn see_out<C>(
+    mut connection: Pin<&mut C>,
+    activity: &Activity,
+    stop: CancellationToken,
+) -> Result<(), hyper::Error>
 where
     C: GracefulConnection<Error = hyper::Error>,
 {
-    let mut connection = pin!(connection);
-    let stop = link.serving.stop.clone();
     let last_requests = async {
         stop.cancelled().await;
         tokio::time::sleep(LAST_REQUESTS).await;
@@ -167,17 +228,14 @@ where
         () = last_requests => {
             if !activity.was_asked() {
                 // Nothing was asked on it, ever: hyper would wait for that.
-                return;
+                return Ok(());
             }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
-    if let Err(error) = ended {
-        // The client's matter: it went away, was silent, or does not speak HTTP.
-        tracing::debug!(%error, "a connection broke off");
-    }
-    drop(link.pass);
+    // The client's matter: it went away, was silent, or does not speak HTTP.
+    ended.inspect_err(|error| tracing::debug!(%error, "a connection broke off"))
 }
 
 /// The router behind what every connection is held to; it notes that it was asked, and says in its answers after the stop

@@ -1,11 +1,8 @@
-//! [`Patient`]: a stream that waits for its client only so long, and says why it waits no more.
+//! [`Patient`]: a stream that waits for its client only so long.
 //!
 //! A client that asks and then reads nothing (a stream of events, a long list) would otherwise hold its connection and what
 //! is buffered for it for ever; one that sends a head byte by byte, or nothing, would hold its connection. Costs little while
 //! all goes well: one timer a connection, moved on only when it fires.
-//!
-//! A head that can't be read is refused by hyper itself, with an answer that has no body; what is sent in its place is a
-//! problem document.
 
 use std::{
     io,
@@ -23,10 +20,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::{
-    gate::{Gate, Tally},
-    problem::{self, Kind},
-};
+use super::gate::{Gate, Tally};
 
 /// What a connection is doing: told by those who answer, read by the stream below.
 #[derive(Debug, Default)]
@@ -44,9 +38,14 @@ impl Activity {
         InFlight(Arc::clone(self))
     }
 
+    /// Whether a request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether anything was ever asked.
     pub(super) fn was_asked(&self) -> bool {
-        self.busy.load(Ordering::Relaxed) > 0 || self.ended.load(Ordering::Relaxed) > 0
+        self.is_busy() || self.ended.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -80,9 +79,8 @@ struct Silence {
     idle: Duration,
     /// How many requests had ended when `until` was set.
     seen: u64,
-    /// Whether bytes of the next head are here, and whether a line of it is whole.
+    /// Whether bytes of the next head are here.
     begun: bool,
-    line: bool,
     until: Instant,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -94,7 +92,6 @@ impl Silence {
         if ended != self.seen {
             self.seen = ended;
             self.begun = false;
-            self.line = false;
             self.until = Instant::now() + self.idle;
         }
     }
@@ -110,11 +107,10 @@ impl Silence {
                 self.until = Instant::now() + self.header;
             }
         }
-        self.line = self.line || bytes.contains(&b'\n');
     }
 
     fn is_busy(&self) -> bool {
-        self.activity.busy.load(Ordering::Relaxed) > 0
+        self.activity.is_busy()
     }
 
     /// Ready when the client has been waited for long enough.
@@ -146,8 +142,6 @@ pub(super) struct Patient<S> {
     most: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     silence: Silence,
-    /// What is sent in place of hyper's answer to a head that it can't read, and how much of it is sent.
-    instead: Option<(Vec<u8>, usize)>,
 }
 
 impl<S> Patient<S> {
@@ -172,11 +166,9 @@ impl<S> Patient<S> {
                 idle: bounds.idle_timeout.as_duration(),
                 seen: 0,
                 begun: false,
-                line: false,
                 until: Instant::now() + header,
                 timer: None,
             },
-            instead: None,
         }
     }
 
@@ -199,65 +191,9 @@ impl<S> Patient<S> {
             "the client does not read",
         )))
     }
-
-    /// Notes what is to be sent instead of `bytes`, where they are hyper's own refusal of a head.
-    fn look_at(&mut self, bytes: &[u8]) {
-        if self.instead.is_some() || self.silence.speech == Speech::Http2 {
-            return;
-        }
-        let Some(kind) = refusal_in(bytes, self.silence.line) else {
-            return;
-        };
-        Tally::count(&self.silence.gate.tally().heads_refused);
-        self.instead = Some((kind.problem(kind.about).on_the_wire(), 0));
-    }
 }
 
-impl<S: AsyncWrite + Unpin> Patient<S> {
-    /// Writes what is to be sent instead; `len` bytes count as written then.
-    fn poll_instead(&mut self, cx: &mut Context<'_>, len: usize) -> Poll<io::Result<usize>> {
-        while let Some((bytes, sent)) = &mut self.instead {
-            if *sent == bytes.len() {
-                self.instead = None;
-                break;
-            }
-            match ready!(Pin::new(&mut self.inner).poll_write(cx, &bytes[*sent..])) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(count) => *sent += count,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-        Poll::Ready(Ok(len))
-    }
-}
-
-/// Whether `bytes` are what hyper answers of its own to a head that it can't read, and the problem that they stand for. Our
-/// own answers all have more fields than these. `line` says whether the first line of the head had come.
-fn refusal_in(bytes: &[u8], line: bool) -> Option<&'static Kind> {
-    const MOST: usize = 200;
-    if bytes.len() > MOST || !bytes.starts_with(b"HTTP/1.") || !bytes.ends_with(b"\r\n\r\n") {
-        return None;
-    }
-    let text = str::from_utf8(bytes).ok()?;
-    let mut fields = text.trim_end().split("\r\n");
-    let status = fields.next()?.split(' ').nth(1)?;
-    let bare = fields.all(|field| {
-        let name = field.split(':').next().unwrap_or_default();
-        ["connection", "content-length", "date"]
-            .iter()
-            .any(|one| name.eq_ignore_ascii_case(one))
-    });
-    match status {
-        _ if !bare => None,
-        "400" => Some(&problem::MALFORMED_REQUEST),
-        "414" => Some(&problem::URL_TOO_LONG),
-        "431" if line => Some(&problem::HEAD_TOO_LARGE),
-        "431" => Some(&problem::URL_TOO_LONG),
-        _ => None,
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -271,15 +207,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<S> {
         }
         ready!(self.silence.poll_end(cx));
         Tally::count(&self.silence.gate.tally().timed_out);
-        if self.silence.begun {
-            let late = problem::HEAD_TIMEOUT.problem(problem::HEAD_TIMEOUT.about);
-            // The socket's buffer is empty now, and who sends so slowly is owed no more than one try.
-            if let Poll::Ready(Err(error)) =
-                Pin::new(&mut self.inner).poll_write(cx, &late.on_the_wire())
-            {
-                tracing::debug!(%error, "a client that is too slow can't be told so");
-            }
-        }
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the client sends no request",
@@ -293,12 +220,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.look_at(buf);
-        let written = if self.instead.is_some() {
-            self.poll_instead(cx, buf.len())
-        } else {
-            Pin::new(&mut self.inner).poll_write(cx, buf)
-        };
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.bounded(cx, written)
     }
 
@@ -307,15 +229,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let [one] = bufs {
-            self.look_at(one);
-        }
-        let written = if self.instead.is_some() {
-            let len = bufs.iter().map(|one| one.len()).sum();
-            self.poll_instead(cx, len)
-        } else {
-            Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-        };
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.bounded(cx, written)
     }
 

@@ -14,7 +14,7 @@ use std::{io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener, unix::UCred},
     sync::{Semaphore, watch},
     time::Instant,
@@ -24,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     connection::{self, Link},
     gate::{Gate, Over, Tally},
-    problem,
+    problem::{self, Problem},
     tls::Tls,
 };
 
@@ -35,8 +35,6 @@ const REST: Duration = Duration::from_secs(1);
 const SAID: Duration = Duration::from_secs(10);
 /// How many of those who are turned away are told so at a time; further ones are just closed.
 const TOLD_AT_ONCE: usize = 64;
-/// How long one who is turned away may take to read why.
-const TELLING: Duration = Duration::from_secs(1);
 
 /// The router of the moment: a reload of the settings sends another, which takes the next request of each connection.
 pub type Routed = watch::Receiver<Router>;
@@ -118,7 +116,7 @@ async fn serve<S>(
                 Err(over) => {
                     if let Ok(permit) = Arc::clone(&telling).try_acquire_owned() {
                         connections.spawn(async move {
-                            tell(stream, over).await;
+                            connection::tell(stream, &why(over)).await;
                             drop(permit);
                         });
                     }
@@ -144,25 +142,13 @@ async fn serve<S>(
     connections.wait().await;
 }
 
-/// Tells one who is turned away, and reads what is still sent: a close before that would take the answer back.
-async fn tell<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, over: Over) {
+/// What one who is turned away is told.
+fn why(over: Over) -> Problem {
     let kind = match over {
         Over::All => &problem::TOO_MANY_CONNECTIONS,
         Over::Address => &problem::TOO_MANY_FROM_ADDRESS,
     };
-    let told = async {
-        stream
-            .write_all(&kind.problem(kind.about).on_the_wire())
-            .await?;
-        stream.shutdown().await?;
-        let mut rest = [0; 1024];
-        while stream.read(&mut rest).await? > 0 {}
-        io::Result::Ok(())
-    };
-    match tokio::time::timeout(TELLING, told).await {
-        Ok(Ok(())) | Err(_) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "one who was turned away did not hear why"),
-    }
+    kind.problem(kind.about)
 }
 
 /// Says that nobody can be accepted, not more often than is of use.
