@@ -116,8 +116,9 @@ where
         .max_buf_size(bounds.max_head)
         .max_headers(bounds.max_headers)
         .keep_alive(true)
-        .half_close(false)
-        .pipeline_flush(true);
+        .half_close(false);
+    // No `pipeline_flush`: with it an answer is lost that ends its connection while more has been sent.
+
     let activity = Arc::default();
     let stream = Patient::new(
         stream,
@@ -129,16 +130,16 @@ where
     let service = answering(&link, bounds, &activity);
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     let stop = link.serving.stop.clone();
-    let Err(error) = see_out(Pin::new(&mut connection), &activity, stop).await else {
-        return;
-    };
+    let ended = see_out(Pin::new(&mut connection), &activity, stop).await;
     let rest = connection.into_parts();
-    if activity.is_busy() {
-        return;
-    }
-    if let Some(kind) = refusal(&error, &rest.read_buf, bounds) {
+    let mut stream = rest.io.into_inner();
+    stream.let_go();
+    let idle = ended.as_ref().err().filter(|_| !activity.is_busy());
+    if let Some(kind) = idle.and_then(|error| refusal(error, &rest.read_buf, bounds)) {
         Tally::count(&link.serving.gate.tally().heads_refused);
-        tell(rest.io.into_inner(), &kind.problem(kind.about)).await;
+        tell(stream, &kind.problem(kind.about)).await;
+    } else if let Ok(Err(error)) = tokio::time::timeout(TELLING, stream.shutdown()).await {
+        tracing::debug!(%error, "a connection was not closed in order");
     }
     drop(link.pass);
 }
@@ -171,8 +172,7 @@ where
 }
 
 /// Why a connection broke off whose next request could not be read, if that is to be told; `head` is what has come of it.
-/// hyper has an answer of its own to some of these, which says nothing and does not get out where answers are sent together
-/// (`pipeline_flush`).
+/// hyper has an answer of its own to some of these, which says nothing and does not always get out.
 fn refusal(error: &hyper::Error, head: &[u8], bounds: Bounds) -> Option<&'static Kind> {
     let line = head.iter().position(|byte| *byte == b'\n');
     if error.is_parse() && line.unwrap_or(head.len()) > bounds.max_url {

@@ -113,11 +113,9 @@ impl Silence {
         self.activity.is_busy()
     }
 
-    /// Ready when the client has been waited for long enough.
+    /// Ready when the client has been waited for long enough. The timer also runs while a request is being answered: hyper
+    /// does not read again when that has ended, so this is what notices the end, at the latest one `idle` after it.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_busy() {
-            return Poll::Pending;
-        }
         self.notice_ends();
         let timer = self
             .timer
@@ -128,7 +126,10 @@ impl Silence {
             }
             ready!(timer.as_mut().poll(cx));
             if timer.deadline() >= self.until {
-                return Poll::Ready(());
+                if !self.activity.is_busy() {
+                    return Poll::Ready(());
+                }
+                self.until = Instant::now() + self.idle;
             }
             timer.as_mut().reset(self.until);
         }
@@ -142,6 +143,8 @@ pub(super) struct Patient<S> {
     most: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     silence: Silence,
+    /// Whether a shutdown is left to those who still have to say why: hyper's own would come before that.
+    stays_open: bool,
 }
 
 impl<S> Patient<S> {
@@ -169,7 +172,13 @@ impl<S> Patient<S> {
                 until: Instant::now() + header,
                 timer: None,
             },
+            stays_open: speech == Speech::Http1,
         }
+    }
+
+    /// From now on a shutdown is one.
+    pub(super) fn let_go(&mut self) {
+        self.stays_open = false;
     }
 
     /// `written`, or the end of patience.
@@ -243,6 +252,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stays_open {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
