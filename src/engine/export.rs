@@ -330,9 +330,9 @@ impl Engine {
         };
         if let Some(task) = task {
             export.keep(id, task, true);
-            payload
-                .into_iter()
-                .for_each(|payload| export.fill(id, payload));
+            if let Some(payload) = payload {
+                export.fill(id, payload);
+            }
         }
         if matches!(record, Record::Completed { .. } | Record::Cancelled { .. }) {
             // Another task may come to have its id.
