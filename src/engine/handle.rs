@@ -8,10 +8,11 @@ use std::sync::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Live,
+    Live, clock,
     hands::post,
     io::{Input, Request, Response, Ticket},
     mailbox::{Mailbox, Refused},
+    memory::Gate,
 };
 use crate::{
     backend::{
@@ -64,10 +65,11 @@ pub struct Handle {
     events: Arc<EventLog>,
     signs: Arc<Signs>,
     drops: LiveDropLimits,
+    gate: Gate,
 }
 
 impl Handle {
-    pub(super) const fn new(
+    pub(super) fn new(
         mailbox: Arc<Mailbox>,
         events: Arc<EventLog>,
         signs: Arc<Signs>,
@@ -79,6 +81,7 @@ impl Handle {
             events,
             signs,
             drops,
+            gate: Gate::default(),
         }
     }
 
@@ -86,8 +89,14 @@ impl Handle {
     #[must_use]
     pub fn set_live(&self, live: Live) -> bool {
         self.drops.set(live.drops);
+        self.set_gate(live.max_memory, live.max_submitting);
         let input = Input::Live(Box::new(live));
         self.mailbox.try_post(Post::Input(input)).is_ok()
+    }
+
+    /// From now on no new task is taken above so much memory, nor while so many bytes of others wait for their answer.
+    pub fn set_gate(&self, max_memory: Option<u64>, max_submitting: u64) {
+        self.gate.set(max_memory, max_submitting);
     }
 
     /// How many turns the engine's thread has made. It makes one soon after [`Handle::nudge`]; where the number stands
@@ -215,6 +224,7 @@ pub(super) fn undelivered(answer: Answer<Response>) -> Option<Input> {
 
 impl Backend for Handle {
     async fn submit(&self, tasks: Vec<NewTask>) -> Answer<Vec<SubmitOutcome>> {
+        let _passed = self.gate.pass(&tasks, || clock::now().tick)?;
         match self.ask(Request::Submit(tasks)).await? {
             Response::Submitted(outcomes) => Ok(outcomes),
             _ => Err(odd()),
