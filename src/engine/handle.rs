@@ -21,8 +21,13 @@ use crate::{
         QueueView, RejectedView, Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     store::LiveDropLimits,
-    task::{Millis, NewTask, Payload, QueueName, Refusal, Span, State, TaskId, Token, WallMillis},
+    task::{
+        Millis, NewTask, Payload, QueueName, Refusal, Span, State, TaskId, Tick, Token, WallMillis,
+    },
 };
+
+/// A write that takes longer is told of: a slow disk takes a tenth of it, one that recovers an error a few of it.
+const SILENT: Millis = Millis::from_secs(5);
 
 /// Where an answer goes.
 pub(super) type Caller = oneshot::Sender<Answer<Response>>;
@@ -44,12 +49,21 @@ pub(super) struct Signs {
     pub(super) ready: AtomicBool,
     /// Rises with each turn of the engine's thread.
     pub(super) turns: AtomicU64,
+    /// Since when the journal is being written, in nanoseconds of the boot clock; zero: it is not.
+    pub(super) writing_since: AtomicU64,
     pub(super) fault: OnceLock<Arc<str>>,
     /// Wakes those who wait for a fault.
     pub(super) failed: Notify,
 }
 
 impl Signs {
+    /// For how long the disk has not answered, when that is so long that people should know.
+    fn disk_silent(&self) -> Option<Millis> {
+        let since = self.writing_since.load(Ordering::Relaxed);
+        let silent = (since > 0).then(|| clock::now().tick.since(Tick(since)))?;
+        (silent >= SILENT).then_some(silent)
+    }
+
     /// Writes have stopped, for this reason. The first reason stays.
     pub(super) fn fail(&self, text: Arc<str>) {
         drop(self.fault.set(text));
@@ -326,6 +340,7 @@ impl Backend for Handle {
         Health {
             ready: self.signs.ready.load(Ordering::Acquire),
             fault: self.signs.fault.get().cloned(),
+            disk_silent: self.signs.disk_silent(),
         }
     }
 

@@ -212,6 +212,6 @@ fn only_so_many_workers_are_remembered() {
     assert_eq!(status, 200);
     let workers = answer["workers"].as_array().expect("workers");
     assert_eq!(workers.len(), 3, "{answer}");
-    let last = workers.iter().any(|one| one["name"] == "worker-19");
+    let last = workers.iter().any(|one| one["worker"] == "worker-19");
     assert!(last, "the newest is among them: {answer}");
 }
