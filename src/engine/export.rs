@@ -258,12 +258,16 @@ impl Engine {
             let unread = export.unread();
             let there = |id: &TaskId| self.queue.get(*id).is_some();
             let (missing, gone): (Vec<_>, Vec<_>) = unread.into_iter().partition(there);
-            gone.into_iter().for_each(|id| export.give_up(id));
+            for id in gone {
+                export.give_up(id);
+            }
             if !missing.is_empty() && tries < TRIES {
                 let again = Request::ExportNext(number);
                 return self.park(now, ticket, again, missing, tries, out);
             }
-            missing.into_iter().for_each(|id| export.give_up(id));
+            for id in missing {
+                export.give_up(id);
+            }
         }
         let tasks = export.take(export.ready());
         let piece = ExportPiece::Tasks(tasks);

@@ -98,7 +98,7 @@ impl Gate {
                 Ok(used) => self.used.store(used, Relaxed),
                 // Without `/proc` there is no limit, which is better than no service; it is said each time it is missed.
                 Err(error) => {
-                    tracing::warn!(%error, "the memory in use can't be read: max_memory is not kept")
+                    tracing::warn!(%error, "the memory in use can't be read: max_memory is not kept");
                 }
             }
         }

@@ -230,7 +230,7 @@ impl From<Refusal> for Problem {
         refused::count(&refusal);
         let detail = refusal.to_string();
         let kind = match &refusal {
-            Refusal::Invalid { .. } => &INVALID_FIELD,
+            Refusal::Invalid { .. } | Refusal::TooDeep { .. } => &INVALID_FIELD,
             Refusal::Malformed { .. } => &MALFORMED_JSON,
             Refusal::NoSuchTask(_) => &NO_SUCH_TASK,
             Refusal::NoSuchQueue(_) => &NO_SUCH_QUEUE,
@@ -242,13 +242,11 @@ impl From<Refusal> for Problem {
             Refusal::IdInUse(_) => &ID_IN_USE,
             Refusal::UniqueKeyInUse(_) => &UNIQUE_KEY_IN_USE,
             Refusal::TooLarge { .. } => &TOO_LARGE,
-            Refusal::TooDeep { .. } => &INVALID_FIELD,
             Refusal::TooMany { .. } | Refusal::QueueTooLong { .. } => &TOO_MANY,
-            Refusal::TooManyAtOnce { .. } => &BUSY,
             Refusal::NoMemory { .. } => &NO_MEMORY,
             Refusal::Draining(_) => &DRAINING,
             Refusal::NoRoom | Refusal::QueueFull(_) => &NO_ROOM,
-            Refusal::Busy => &BUSY,
+            Refusal::Busy | Refusal::TooManyAtOnce { .. } => &BUSY,
             Refusal::Stopping => &STOPPING,
         };
         let mut problem = kind.problem(detail);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::{Entry, Queues};
+use super::{Entry, Queues, limit::Space};
 use crate::task::{
     Change, Claimed, ExecTime, Failure, LeaseKind, Millis, NewTask, Now, Options, Payload,
     QueueName, Record, Refusal, Source, State, Submitted, TaskId, Then, Tick, Token, WorkerName,
@@ -52,7 +52,7 @@ impl Queues {
         let single = tasks.len() == 1;
         let mut batch = Batch::default();
         let mut verdicts = Vec::with_capacity(tasks.len());
-        let mut space = self.space(tasks.len());
+        let mut space = Space::new(tasks.len());
         for (at, task) in tasks.into_iter().enumerate() {
             let verdict = self.decide_one(task, source, &batch, make_id, payload_of);
             let verdict = verdict.map_err(|refusal| {

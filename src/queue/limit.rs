@@ -15,6 +15,14 @@ pub(super) struct Space {
 }
 
 impl Space {
+    pub(super) const fn new(most: usize) -> Self {
+        Self {
+            most,
+            taken: 0,
+            of_queue: BTreeMap::new(),
+        }
+    }
+
     /// Takes the place of one new task, if there is one.
     pub(super) fn take(&mut self, queues: &Queues, queue: &QueueName) -> Result<(), Refusal> {
         let limits = &queues.limits;
@@ -38,14 +46,6 @@ impl Space {
 }
 
 impl Queues {
-    pub(super) const fn space(&self, most: usize) -> Space {
-        Space {
-            most,
-            taken: 0,
-            of_queue: BTreeMap::new(),
-        }
-    }
-
     /// Whether one more task of this queue is one too many.
     #[must_use]
     pub fn is_at_limit(&self, queue: &QueueName) -> bool {

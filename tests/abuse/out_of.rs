@@ -66,14 +66,14 @@ fn memory_stays_near_its_limit_and_what_was_taken_can_end() {
 fn mounted(
     settings: &str,
     mount: impl FnOnce(&tempfile::TempDir) -> Option<Mount>,
-) -> Option<(Daemon, Mount)> {
+) -> Option<(Mount, Daemon)> {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let file = scratch.path().join("settings.toml");
     fs::write(&file, settings).expect("settings");
     let file = file.display().to_string();
     let mount = mount(&scratch)?;
     let daemon = Daemon::start_in(scratch, &["--log-level", "warn", "--config", &file]);
-    Some((daemon, mount))
+    Some((mount, daemon))
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn without_inodes_submits_are_refused_and_what_was_taken_can_end() {
     let made = mounted(settings, |scratch| {
         Mount::tmpfs(&scratch.path().join("data"), "64m,nr_inodes=200")
     });
-    let Some((daemon, _mount)) = made else { return };
+    let Some((_mount, daemon)) = made else { return };
     let mut line = Line::open(&daemon.address).expect("a connection");
     let mut taken = BTreeSet::new();
     let refused = (0..20_000).find_map(|_| {
@@ -142,7 +142,7 @@ fn while_the_disk_is_stuck_health_says_so_and_what_waits_is_bounded() {
         ext4(&image, 64, &[])?;
         Mount::image(&scratch.path().join("data"), &image)
     });
-    let Some((daemon, _mount)) = made else { return };
+    let Some((_mount, daemon)) = made else { return };
     let first = daemon.submit(r#"{"payload": 0}"#);
     let frozen = Frozen::new(daemon.data());
     let body = json!({"payload": "x".repeat(200_000)}).to_string();
