@@ -24,7 +24,7 @@ pub(super) enum Kind {
 }
 
 /// Every setting, by its name in the file. `table.key` stands in `[table]`.
-pub(super) const KEYS: [(&str, Kind); 26] = [
+pub(super) const KEYS: [(&str, Kind); 33] = [
     ("admin_group", Kind::Text),
     ("admin_socket", Kind::Text),
     ("checkpoint_bytes", Kind::Size),
@@ -42,9 +42,16 @@ pub(super) const KEYS: [(&str, Kind); 26] = [
     ("log_format", Kind::Text),
     ("log_level", Kind::Text),
     ("max_body", Kind::Size),
+    ("max_listeners", Kind::Number),
+    ("max_memory", Kind::Size),
     ("max_payload", Kind::Size),
+    ("max_queue_tasks", Kind::Number),
     ("max_queues", Kind::Number),
+    ("max_submitting", Kind::Size),
+    ("max_tasks", Kind::Number),
     ("max_wait", Kind::Length),
+    ("max_waiting", Kind::Number),
+    ("max_workers", Kind::Number),
     ("payload_cache", Kind::Size),
     ("rescan_every", Kind::Length),
     ("retention.done", Kind::Length),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Settings that a reload changes while the daemon runs; the others wait for the next start, and are named in the log.
-const LIVE: [&str; 15] = [
+const LIVE: [&str; 22] = [
     "checkpoint_bytes",
     "defaults.backoff.base",
     "defaults.backoff.max",
@@ -29,9 +29,16 @@ const LIVE: [&str; 15] = [
     "legacy_lease",
     "log_level",
     "max_body",
+    "max_listeners",
+    "max_memory",
     "max_payload",
+    "max_queue_tasks",
     "max_queues",
+    "max_submitting",
+    "max_tasks",
     "max_wait",
+    "max_waiting",
+    "max_workers",
     "payload_cache",
     "retention.done",
     "spool_delay",

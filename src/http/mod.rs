@@ -27,6 +27,7 @@ mod patience;
 mod problem;
 mod process;
 mod queues;
+mod refused;
 mod scrape;
 mod serve;
 mod task;
@@ -142,6 +143,8 @@ pub struct HttpLimits {
     pub max_wait: Millis,
     /// The lease that the original's `GET /api/next` gives.
     pub legacy_lease: Millis,
+    /// How many may listen to events.
+    pub max_listeners: u64,
     /// How long a connection may take for a request's head, idle time before it included.
     pub header_timeout: Millis,
     /// How long a body may be silent.
@@ -157,6 +160,7 @@ impl Default for HttpLimits {
             max_payload: 1 << 20,
             max_wait: Millis::from_secs(300),
             legacy_lease: Millis::from_secs(60),
+            max_listeners: 1000,
             header_timeout: Millis::from_secs(30),
             body_timeout: Millis::from_secs(30),
             heartbeat: Millis::from_secs(15),

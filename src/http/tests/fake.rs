@@ -431,6 +431,7 @@ impl Backend for FakeBackend {
                 .unwrap()
                 .as_ref()
                 .map(|fault| Arc::clone(&fault.0)),
+            disk_silent: None,
         }
     }
 

@@ -1,0 +1,14 @@
+//! What people who wish ill, and machines that run out of things, are answered: a module a subject. Nothing that was
+//! acknowledged is lost by it.
+
+#![allow(
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and holds real programs against a real clock"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod limits;
+mod out_of;
