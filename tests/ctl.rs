@@ -643,3 +643,26 @@ fn an_export_whose_daemon_is_killed_is_no_whole_one() {
     let output = child.wait_with_output().unwrap();
     assert!(!output.status.success());
 }
+
+#[test]
+fn a_task_is_shown_with_what_happened_to_it() {
+    let daemon = Daemon::start(&[]);
+    let id = ok(&daemon, &["submit", "hello"]);
+    let claimed = &daemon.claim("default", 1)[0];
+    let path = format!("/api/v1/tasks/{}/fail", id.trim());
+    let body = json!({"token": claimed["token"], "error": "out of\npaper"});
+    assert_eq!(daemon.post(&path, &body.to_string()).0, 200);
+    let shown = ok(&daemon, &["show", id.trim()]);
+    let (_, history) = shown.split_once("\nhistory\n").expect(&shown);
+    let lines: Vec<&str> = history.lines().collect();
+    for (line, part) in lines
+        .iter()
+        .zip(["submitted", "claimed", "failed", "paper"])
+    {
+        assert!(line.contains(part), "{history}");
+    }
+    assert!(
+        lines[2].contains("attempt 1") && lines[2].contains("out of"),
+        "{history}"
+    );
+}

@@ -44,6 +44,7 @@ use axum::{
     routing::{get, post},
 };
 use tokio_util::sync::CancellationToken;
+use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 pub use about::{About, Facts};
 pub use openapi::openapi_json;
@@ -168,6 +169,9 @@ impl Default for HttpLimits {
     }
 }
 
+/// Shorter answers go out as they are, in bytes.
+const COMPRESSED_FROM: u64 = 1024;
+
 /// The state that handlers share.
 pub(crate) type Shared<B> = axum::extract::State<Arc<Http<B>>>;
 
@@ -180,13 +184,14 @@ pub fn router<B: Backend>(http: Http<B>) -> Router {
             get(original::next::<B>).head(original::no_head),
         )
         .route("/api/complete", post(original::complete::<B>))
+        .with_state(Arc::clone(&http));
+    // What people look at. Answers to programs are small, or too many for it.
+    let read = Router::new()
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/docs", get(docs::show))
-        .with_state(Arc::clone(&http));
-    with_layers(
-        routes(&http).merge(original).merge(pages::routes(&http)),
-        &http,
-    )
+        .merge(pages::routes(&http))
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_FROM)));
+    with_layers(routes(&http).merge(original).merge(read), &http)
 }
 
 /// What TCP and the admin socket have in common, without the layers of [`with_layers`].
