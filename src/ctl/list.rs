@@ -158,14 +158,14 @@ fn history(task: &api::Task, zone: &TimeZone) -> String {
     let Some(happenings) = task.history.as_deref().filter(|all| !all.is_empty()) else {
         return String::new();
     };
-    let mut text = "history\n".to_owned();
+    let mut lines = vec!["history".to_owned()];
     for (number, one) in happenings.iter().enumerate() {
         if let (1, Some(count)) = (number, task.history_left_out) {
-            text.push_str(&format!("  ... {count} more ...\n"));
+            lines.push(format!("  ... {count} more ..."));
         }
-        text.push_str(&format!("  {}\n", happening(one, zone)));
+        lines.push(format!("  {}", happening(one, zone)));
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 fn happening(one: &api::Happening, zone: &TimeZone) -> String {
