@@ -546,3 +546,123 @@ fn zsh_completes_queues_from_the_running_daemon() {
         text.contains("workqueuectl pause emails")
     });
 }
+
+/// What a daemon has, by its list: all but the history of each task.
+fn listed(daemon: &Daemon) -> Vec<Value> {
+    let text = ok(daemon, &["list", "--all", "--json"]);
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn what_is_exported_is_imported_elsewhere_as_it_was_and_again_without_a_change() {
+    let daemon = Daemon::start(&[]);
+    ok(
+        &daemon,
+        &["submit", "-q", "emails", "--unique-key", "k", "to ada"],
+    );
+    ok(&daemon, &["submit", "--at", "2099-01-01 00:00", "later"]);
+    ok(
+        &daemon,
+        &["submit", "-q", "broken", "--max-attempts", "1", "fails"],
+    );
+    let broken = &daemon.claim("broken", 1)[0];
+    let path = format!("/api/v1/tasks/{}/fail", broken["id"].as_str().unwrap());
+    let body = json!({"token": broken["token"], "error": "out of paper"});
+    assert_eq!(daemon.post(&path, &body.to_string()).0, 200);
+    ok(&daemon, &["pause", "emails"]);
+    let file = daemon.scratch.path().join("tasks.ndjson");
+    let path = file.to_str().unwrap();
+    assert_eq!(
+        ok(&daemon, &["export", path]),
+        format!("3 tasks exported to {path}\n")
+    );
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    // A stream is the same but for its moment.
+    let stream = ok(&daemon, &["export"]);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let tasks = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(tasks(&stream), tasks(&text));
+
+    let mut other = Daemon::start(&[]);
+    assert_eq!(ok(&other, &["import", path]), "3 tasks imported\n");
+    assert_eq!(listed(&other), listed(&daemon));
+    other.crash_and_restart();
+    assert_eq!(listed(&other), listed(&daemon));
+    assert_eq!(
+        ok(&other, &["import", path]),
+        "3 tasks imported, 3 of them were there already\n"
+    );
+    assert!(
+        other.claim("emails", 1).is_empty(),
+        "it is paused there too"
+    );
+    ok(&other, &["retry", "--dead"]);
+    assert_eq!(other.claim("broken", 1)[0]["payload"], "fails");
+
+    // One that is cut is taken as far as it goes, and said to be cut.
+    let cut: Vec<&str> = text.lines().take(2).collect();
+    std::fs::write(&file, cut.join("\n")).unwrap();
+    let output = ctl(&other, &["import", path]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && errors.contains("the export is cut"),
+        "{errors}"
+    );
+    let gone = ctl(&other, &["export", "/nowhere/tasks.ndjson"]);
+    let errors = String::from_utf8_lossy(&gone.stderr);
+    assert!(
+        errors.contains("/nowhere/tasks.ndjson.part: No such file"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn an_export_whose_daemon_is_killed_is_no_whole_one() {
+    let mut daemon = Daemon::start(&[]);
+    let line = json!({"payload": "x".repeat(4000)}).to_string() + "\n";
+    let tasks = daemon.scratch.path().join("in.ndjson");
+    std::fs::write(&tasks, line.repeat(5000)).unwrap();
+    ok(&daemon, &["submit", "--ndjson", tasks.to_str().unwrap()]);
+    // Nobody reads on behind the first line, so that the daemon can't be done when it is killed.
+    let mut child = Command::new(CTL)
+        .args(["--socket", &socket(&daemon), "export"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    out.read_line(&mut first).unwrap();
+    assert!(first.starts_with("{\"export\":{\"format\":1,"), "{first}");
+    daemon.kill();
+    let rest = out.lines().map_while(Result::ok).count();
+    assert!(rest < 5001, "{rest}");
+    let output = child.wait_with_output().unwrap();
+    assert!(!output.status.success());
+}
+
+#[test]
+fn a_task_is_shown_with_what_happened_to_it() {
+    let daemon = Daemon::start(&[]);
+    let id = ok(&daemon, &["submit", "hello"]);
+    let claimed = &daemon.claim("default", 1)[0];
+    let path = format!("/api/v1/tasks/{}/fail", id.trim());
+    let body = json!({"token": claimed["token"], "error": "out of\npaper"});
+    assert_eq!(daemon.post(&path, &body.to_string()).0, 200);
+    let shown = ok(&daemon, &["show", id.trim()]);
+    let (_, history) = shown.split_once("\nhistory\n").expect(&shown);
+    let lines: Vec<&str> = history.lines().collect();
+    for (line, part) in lines
+        .iter()
+        .zip(["submitted", "claimed", "failed", "paper"])
+    {
+        assert!(line.contains(part), "{history}");
+    }
+    assert!(
+        lines[2].contains("attempt 1") && lines[2].contains("out of"),
+        "{history}"
+    );
+}

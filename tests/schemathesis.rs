@@ -77,6 +77,8 @@ fn hold_against_description(daemon: &Daemon, address: &str, extra: &[&str]) {
         .arg("run")
         .arg(format!("{url}/api/openapi.json"))
         .args(["--url", &url, "--checks", "all", "--continue-on-failure"])
+        // It takes lines and nothing else, which can't be written from a schema.
+        .args(["--exclude-path", "/api/v1/import"])
         .args(["--request-timeout", "20", "--no-color"])
         .args(["--seed", &setting("SCHEMATHESIS_SEED", "20")])
         .args(["--max-examples", &setting("SCHEMATHESIS_EXAMPLES", "8")])

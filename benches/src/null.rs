@@ -238,7 +238,12 @@ pub fn serve() -> anyhow::Result<()> {
         println!("  page       http://{}/", listener.local_addr()?);
         std::io::stdout().flush()?;
         let (_router, routed) = tokio::sync::watch::channel(http::router(http));
-        http::serve_tcp(listener, routed, stop, Millis::from_secs(30)).await;
+        let serving = http::Serving {
+            router: routed,
+            stop,
+            gate: http::Gate::new(http::Bounds::default(), Arc::default()),
+        };
+        http::serve_tcp(listener, serving, None).await;
         Ok(())
     })
 }

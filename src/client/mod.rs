@@ -36,6 +36,7 @@ mod content;
 mod endpoint;
 mod error;
 mod events;
+mod export;
 mod transport;
 mod v1;
 
@@ -43,6 +44,7 @@ pub use content::{Content, Feed};
 pub use endpoint::Endpoint;
 pub use error::ClientError;
 pub use events::{EventQuery, Events, Told};
+pub use export::Export;
 pub use v1::{Submitted, TaskQuery};
 
 pub(crate) use transport::Transport;

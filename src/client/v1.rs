@@ -4,7 +4,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use http::{Method, StatusCode};
 
-use super::{ANSWER_TIMEOUT, Client, ClientError, Content, EventQuery, Events, parse};
+use super::{ANSWER_TIMEOUT, Client, ClientError, Content, EventQuery, Events, Export, parse};
 use crate::{api, task::Payload};
 
 /// What became of one submitted task.
@@ -59,6 +59,27 @@ impl Client {
     pub async fn submit_ndjson(&self, lines: Content) -> Result<api::Accepted, ClientError> {
         let response = self
             .send(Method::POST, "/api/v1/tasks", Some(lines))
+            .await?;
+        parse(&self.read(response.into_body()).await?)
+    }
+
+    /// All unfinished tasks as they are now. Takes as long as the reader takes.
+    pub async fn export(&self) -> Result<Export, ClientError> {
+        let open = self.send(Method::GET, "/api/v1/export", None);
+        let limit = ANSWER_TIMEOUT.as_duration();
+        let response = tokio::time::timeout(limit, open)
+            .await
+            .map_err(|_| self.timed_out(limit))??;
+        Ok(Export::new(
+            response.into_body(),
+            Arc::clone(&self.endpoint),
+        ))
+    }
+
+    /// Takes back what an export wrote. Takes as long as the lines take to come.
+    pub async fn import(&self, lines: Content) -> Result<api::Accepted, ClientError> {
+        let response = self
+            .send(Method::POST, "/api/v1/import", Some(lines))
             .await?;
         parse(&self.read(response.into_body()).await?)
     }

@@ -24,7 +24,7 @@ pub(super) enum Kind {
 }
 
 /// Every setting, by its name in the file. `table.key` stands in `[table]`.
-pub(super) const KEYS: [(&str, Kind); 39] = [
+pub(super) const KEYS: [(&str, Kind); 46] = [
     ("admin_group", Kind::Text),
     ("admin_socket", Kind::Text),
     ("body_timeout", Kind::Length),
@@ -48,10 +48,17 @@ pub(super) const KEYS: [(&str, Kind); 39] = [
     ("max_connections_per_address", Kind::Number),
     ("max_head", Kind::Size),
     ("max_headers", Kind::Number),
+    ("max_listeners", Kind::Number),
+    ("max_memory", Kind::Size),
     ("max_payload", Kind::Size),
+    ("max_queue_tasks", Kind::Number),
     ("max_queues", Kind::Number),
     ("max_url", Kind::Size),
+    ("max_submitting", Kind::Size),
+    ("max_tasks", Kind::Number),
     ("max_wait", Kind::Length),
+    ("max_waiting", Kind::Number),
+    ("max_workers", Kind::Number),
     ("payload_cache", Kind::Size),
     ("request_burst", Kind::Number),
     ("request_rate", Kind::Number),

@@ -120,6 +120,38 @@ pub const MAX_QUEUES: u64 = 10_000;
 /// The kernel's default of `fs.inotify.max_user_watches` is of this size on small machines.
 pub const MAX_QUEUES_RANGE: RangeInclusive<u64> = 1..=1_000_000;
 
+/// How many tasks there may be, unfinished and dead: some gigabytes of memory, which a start reads back in a minute.
+pub const MAX_TASKS: u64 = 20_000_000;
+/// One directory of ext4 ends near 10^7 names, its index full.
+pub const MAX_QUEUE_TASKS: u64 = 10_000_000;
+/// More than a thousand million would not fit into the memory of a machine that runs this.
+pub const MAX_TASKS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
+
+/// How many claims may wait for a task: each holds a connection or a stream of one, and some kilobytes.
+pub const MAX_WAITING: u64 = 20_000;
+/// Zero answers every claim at once.
+pub const MAX_WAITING_RANGE: RangeInclusive<u64> = 0..=1_000_000;
+
+/// How many workers are remembered: names are the callers' to choose.
+pub const MAX_WORKERS: u64 = 10_000;
+/// None remembered would say that no worker is there.
+pub const MAX_WORKERS_RANGE: RangeInclusive<u64> = 1..=1_000_000;
+
+/// How many may listen to events: each is told of everything that happens, which costs the others time.
+pub const MAX_LISTENERS: u64 = 1000;
+/// Zero turns events off.
+pub const MAX_LISTENERS_RANGE: RangeInclusive<u64> = 0..=100_000;
+
+/// Memory above which no new task is taken; zero: where a cgroup limits the memory, nine tenths of that.
+pub const MAX_MEMORY: u64 = 0;
+/// Below what an idle daemon takes, nothing would ever be taken; that is for who sets it to see.
+pub const MAX_MEMORIES: RangeInclusive<u64> = 0..=64 * 1024 * GIB;
+
+/// Bytes of submitted tasks that may wait for an answer: a slow disk is felt as latency first, then refused in time.
+pub const MAX_SUBMITTING: u64 = 256 * MIB;
+/// Less than the largest body is raised to it: a single request must be able to pass.
+pub const MAX_SUBMITTINGS: RangeInclusive<u64> = MIB..=1024 * GIB;
+
 /// Attempts of a task that asks for no number.
 pub const MAX_ATTEMPTS: u64 = 5;
 /// As for every task.

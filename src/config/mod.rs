@@ -8,6 +8,7 @@
 //! - [`Flags`], [`Surroundings`]: what the process was started with
 //! - [`Settings`]: what comes out
 
+mod bounds;
 mod connections;
 mod error;
 pub mod exit;
@@ -25,6 +26,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use bounds::Bounds;
 pub use connections::{Connections, Listen, TlsSettings};
 pub use error::{ConfigError, Origin};
 pub use flags::{Flags, command};
@@ -107,6 +109,8 @@ pub struct Settings {
     pub payload_cache: u64,
     /// How many queues there may be.
     pub max_queues: u64,
+    /// How much is held in all.
+    pub bounds: Bounds,
     /// What tasks that ask for nothing get.
     pub defaults: TaskDefaults,
     /// How long finished tasks are kept in `done/`; zero: not at all.
@@ -203,6 +207,7 @@ impl Settings {
                 )?
                 .0,
             max_queues: from.number("max_queues", limits::MAX_QUEUES, limits::MAX_QUEUES_RANGE)?,
+            bounds: Bounds::read(&mut from)?,
             defaults: defaults(&mut from)?,
             retention_done: from
                 .length("retention.done", limits::RETENTION_DONE, limits::RETENTIONS)?

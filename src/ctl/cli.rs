@@ -110,6 +110,10 @@ pub(super) enum Verb {
     Rescan,
     /// Have the daemon write a checkpoint now
     Checkpoint,
+    /// Write all unfinished tasks as they are now into a file, while work goes on
+    Export(ExportTo),
+    /// Take back what export wrote; what is there already is passed over
+    Import(ImportFrom),
     /// Look through a data directory without a daemon
     Check(Check),
     /// Print the completion script for a shell; names and ids come from the running daemon
@@ -203,6 +207,40 @@ pub(super) struct Submit {
     /// With --wait: at most so long [default: for ever]
     #[arg(long, value_name = "TIME", value_parser = length, requires = "wait")]
     pub(super) timeout: Option<Millis>,
+}
+
+const AFTER_EXPORT: &str = "\
+Examples:
+  workqueuectl export tasks.ndjson
+  workqueuectl export | gzip > tasks.ndjson.gz
+  workqueuectl export | jq -r 'select(.dead) | .task.id'
+
+The tasks are those of one moment, whatever happens while they are written: ready, scheduled and dead ones, and leased ones as \
+ready, without their leases. A file has the name FILE.part until it is whole. A stream is whole when its last line says so, which \
+`import` looks for; the exit code is 1 where it is not.";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_EXPORT)]
+pub(super) struct ExportTo {
+    /// Into FILE, for its owner alone; "-" or none: standard output
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+}
+
+const AFTER_IMPORT: &str = "\
+Examples:
+  workqueuectl import tasks.ndjson
+  gunzip < tasks.ndjson.gz | workqueuectl import -
+
+Tasks keep their ids, attempts and errors; dead ones are dead. A task that has been completed since it was exported comes back: \
+nothing here remembers it. Queues that were paused when they were exported are paused.";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_IMPORT)]
+pub(super) struct ImportFrom {
+    /// From FILE; "-" is standard input
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

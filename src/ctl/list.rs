@@ -8,7 +8,7 @@ use super::{
     error::CtlError,
     pager::Pager,
     session::Session,
-    table::{Cell, Side, Table, multiline, shortened},
+    table::{Cell, Side, Table, escaped, multiline, shortened},
     tasks::Refused,
     when,
 };
@@ -146,10 +146,51 @@ pub(super) async fn show(ids: &[String], session: &mut Session<'_>) -> Result<()
         if !std::mem::take(&mut first) {
             session.console.line("")?;
         }
-        let text = description(&task, when::now(), &session.zone);
+        let mut text = description(&task, when::now(), &session.zone);
+        text.push_str(&history(&task, &session.zone));
         session.console.out.write_all(text.as_bytes())?;
     }
     refused.finish(ids.len())
+}
+
+/// What happened to a task, a line each.
+fn history(task: &api::Task, zone: &TimeZone) -> String {
+    let Some(happenings) = task.history.as_deref().filter(|all| !all.is_empty()) else {
+        return String::new();
+    };
+    let mut lines = vec!["history".to_owned()];
+    for (number, one) in happenings.iter().enumerate() {
+        if let (1, Some(count)) = (number, task.history_left_out) {
+            lines.push(format!("  ... {count} more ..."));
+        }
+        lines.push(format!("  {}", happening(one, zone)));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn happening(one: &api::Happening, zone: &TimeZone) -> String {
+    let at = one.at.map_or_else(
+        || "at a time not known".to_owned(),
+        |at| when::show(at, zone),
+    );
+    let exectime = one
+        .exectime
+        .map(|secs| format!("not before {}", when::show(secs as f64, zone)));
+    let parts = [
+        one.attempt.map(|number| format!("attempt {number}")),
+        one.worker.as_ref().map(|name| format!("by {name}")),
+        one.queue.as_ref().map(|name| format!("to {name}")),
+        one.priority.map(|number| format!("priority {number}")),
+        exectime,
+        one.error.clone(),
+    ];
+    let mut line = format!("{at}  {:<11}", escaped(&one.kind));
+    for part in parts.into_iter().flatten() {
+        line.push_str("  ");
+        line.push_str(&multiline(&part, 4));
+    }
+    line.truncate(line.trim_end().len());
+    line
 }
 
 /// All that is known of a task, a line each, the payload last.

@@ -12,6 +12,7 @@ mod console;
 mod endpoint;
 mod error;
 mod events;
+mod export;
 mod guess;
 mod list;
 mod pager;
@@ -156,6 +157,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CtlError> {
 fn fields(verb: &Verb) -> Vec<String> {
     match verb {
         Verb::Submit(submit) if submit.ndjson.is_some() => shape::fields::<api::Accepted>(),
+        Verb::Import(_) => shape::fields::<api::Accepted>(),
         Verb::Submit(submit) if submit.wait => shape::fields::<api::Event>(),
         Verb::Retry(retry) if retry.dead => shape::fields::<api::Count>(),
         Verb::Submit(_) | Verb::List(_) | Verb::Show(_) | Verb::Retry(_) | Verb::Move(_) => {
@@ -180,7 +182,8 @@ fn fields(verb: &Verb) -> Vec<String> {
         | Verb::Reload
         | Verb::Rescan
         | Verb::Checkpoint => shape::fields::<admin::Done>(),
-        Verb::Completions { .. } => Vec::new(),
+        // The lines of an export are JSON as they are.
+        Verb::Export(_) | Verb::Completions { .. } => Vec::new(),
     }
 }
 
@@ -208,6 +211,8 @@ async fn ask(verb: Verb, session: &mut Session<'_>) -> Result<(), CtlError> {
             let done = session.client.reload().await;
             admin::ordered(done, "the settings were read again", session)
         }
+        Verb::Export(to) => export::export(to.file.as_deref(), session).await,
+        Verb::Import(from) => export::import(&from.file, session).await,
         Verb::Rescan => {
             let done = session.client.rescan().await;
             admin::ordered(done, "the task directory was looked through", session)

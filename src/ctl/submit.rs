@@ -20,7 +20,7 @@ const PIECE: usize = 64 * 1024;
 
 pub(super) async fn run(submit: Submit, session: &mut Session<'_>) -> Result<(), CtlError> {
     if let Some(file) = &submit.ndjson {
-        return many(file, session).await;
+        return stream(file, Stream::Tasks, session).await;
     }
     let (wait, timeout) = (submit.wait, submit.timeout);
     let task = task(submit, session)?;
@@ -141,17 +141,37 @@ fn file_error(path: &Path, cause: io::Error) -> CtlError {
     }
 }
 
-async fn many(file: &Path, session: &mut Session<'_>) -> Result<(), CtlError> {
+/// What the lines of a stream are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// Task objects.
+    Tasks,
+    /// An export.
+    Export,
+}
+
+/// Sends the lines of a file.
+pub(super) async fn stream(
+    file: &Path,
+    lines: Stream,
+    session: &mut Session<'_>,
+) -> Result<(), CtlError> {
     let (input, total) = source(file, session)?;
     let (content, feed) = Content::ndjson_feed();
     let progress = Progress::new(session.console.watched, total);
     let reading = tokio::task::spawn_blocking(move || read(input, &feed, progress));
-    let answer = session.client.submit_ndjson(content).await;
+    let answer = match lines {
+        Stream::Tasks => session.client.submit_ndjson(content).await,
+        Stream::Export => session.client.import(content).await,
+    };
     if answer.is_ok() {
         // All was read, or there would be no good answer; so the line of the progress is gone before the outcome comes.
         drop(reading.await);
     }
-    let accepted = answer.map_err(|error| hinted(error, file))?;
+    let accepted = answer.map_err(|error| match lines {
+        Stream::Tasks => hinted(error, file),
+        Stream::Export => import_hinted(error),
+    })?;
     if session.told(&accepted)? {
         return Ok(());
     }
@@ -165,9 +185,13 @@ async fn many(file: &Path, session: &mut Session<'_>) -> Result<(), CtlError> {
         0 => String::new(),
         known => format!(", {known} of them were there already"),
     };
+    let done = match lines {
+        Stream::Tasks => "accepted",
+        Stream::Export => "imported",
+    };
     Ok(session
         .console
-        .line(&format!("{} {plural} accepted{known}", accepted.accepted))?)
+        .line(&format!("{} {plural} {done}{known}", accepted.accepted))?)
 }
 
 /// Where lines are read from, and how many bytes there are of them, where that is known.
@@ -229,4 +253,20 @@ fn hinted(cause: ClientError, file: &Path) -> CtlError {
         _ => return cause.into(),
     };
     CtlError::Hinted { cause, hint }
+}
+
+/// How to go on after an import that ended in the middle: what was taken is known by its ids.
+fn import_hinted(cause: ClientError) -> CtlError {
+    match &cause {
+        ClientError::Problem(problem) if problem.accepted.is_some() => CtlError::Hinted {
+            cause,
+            hint: "what stands before that line is imported; set it right and import all of it again: what is there already is passed over"
+                .to_owned(),
+        },
+        ClientError::Unreachable { .. } => CtlError::Hinted {
+            cause,
+            hint: "import it again: what is there already is passed over".to_owned(),
+        },
+        _ => cause.into(),
+    }
 }

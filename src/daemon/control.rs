@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Settings that a reload changes while the daemon runs; the others wait for the next start, and are named in the log.
-const LIVE: [&str; 29] = [
+const LIVE: [&str; 36] = [
     "body_timeout",
     "checkpoint_bytes",
     "defaults.backoff.base",
@@ -36,10 +36,17 @@ const LIVE: [&str; 29] = [
     "max_connections_per_address",
     "max_head",
     "max_headers",
+    "max_listeners",
+    "max_memory",
     "max_payload",
+    "max_queue_tasks",
     "max_queues",
     "max_url",
+    "max_submitting",
+    "max_tasks",
     "max_wait",
+    "max_waiting",
+    "max_workers",
     "payload_cache",
     "request_burst",
     "request_rate",

@@ -6,6 +6,7 @@
 mod connections;
 mod control;
 mod files;
+mod memory;
 mod signs;
 mod sockets;
 mod stop;
@@ -143,6 +144,10 @@ fn start(flags: &Flags) -> Result<(), Failure> {
     files::raise_limit();
     let mut teller = signs::LoadTeller::default();
     let running = driver::open(opening(&settings), &mut |loading| teller.tell(loading))?;
+    let live = live(&settings);
+    running
+        .handle()
+        .set_gate(live.max_memory, live.max_submitting);
     let runtime = runtime().map_err(|cause| {
         Failure::new(exit::SOFTWARE, format!("can't start threads: {cause}")).because(&cause)
     })?;
@@ -197,6 +202,8 @@ fn opening(settings: &Settings) -> Opening {
             segment_bytes: settings.journal_segment,
             max_pending_files: crate::config::limits::MAX_PENDING_FILES,
             retain_done: live.retain_done,
+            max_waiting: live.max_waiting,
+            max_workers: live.max_workers,
             limits: live.limits,
         },
         drops: live.drops,
@@ -207,13 +214,21 @@ fn opening(settings: &Settings) -> Opening {
 
 /// What the engine can change while it runs.
 fn live(settings: &Settings) -> engine::Live {
+    let bounds = &settings.bounds;
+    let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
     engine::Live {
         spool_delay: settings.spool_delay,
         payload_cache: settings.payload_cache,
         checkpoint_bytes: settings.checkpoint_bytes,
         retain_done: settings.retention_done,
+        max_waiting: count(bounds.max_waiting),
+        max_workers: count(bounds.max_workers),
+        max_memory: memory::limit(bounds.max_memory),
+        max_submitting: bounds.max_submitting.max(settings.max_body),
         limits: queue::Limits {
-            max_queues: usize::try_from(settings.max_queues).unwrap_or(usize::MAX),
+            max_queues: count(settings.max_queues),
+            max_tasks: count(bounds.max_tasks),
+            max_queue_tasks: count(bounds.max_queue_tasks),
             max_attempts: settings.defaults.max_attempts,
             lease: settings.defaults.lease,
             backoff: settings.defaults.backoff,
@@ -386,6 +401,7 @@ fn http_state(settings: &Settings, handle: &Arc<Handle>, stop: &CancellationToke
         max_wait: settings.max_wait,
         legacy_lease: settings.legacy_lease,
         body_timeout: settings.connections.body_timeout,
+        max_listeners: settings.bounds.max_listeners,
         ..HttpLimits::default()
     };
     Http::new(

@@ -12,6 +12,8 @@ use crate::{
 
 /// How often the status line is renewed, where there is a service manager to show it.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// How long it may take to learn the status, until it is said that it takes long.
+const STATUS_PATIENCE: Duration = Duration::from_secs(6);
 /// How often progress of a start is told.
 const LOADING_EVERY: Duration = Duration::from_millis(500);
 /// How much time a start is given from each telling on: what one step of it may take on a slow disk.
@@ -79,9 +81,14 @@ pub(super) async fn keep_status(handle: Arc<Handle>) {
     }
     let mut before = String::new();
     loop {
-        let text = match handle.status().await {
-            Ok(view) => status_text(&view),
-            Err(error) => format!("{error}"),
+        let text = match tokio::time::timeout(STATUS_PATIENCE, handle.status()).await {
+            Ok(Ok(view)) => status_text(&view),
+            Ok(Err(error)) => format!("{error}"),
+            // The status waits for the disk like all else; that it waits does not.
+            Err(_) => match handle.health().silence() {
+                Some(silence) => silence,
+                None => continue,
+            },
         };
         if text != before {
             notify::status(&text);

@@ -76,6 +76,17 @@ impl Engine {
                 wait == Millis(0),
             ),
         };
+        // With as many in wait as may, what came with the claim is answered, and a claim alone is told to come again.
+        let crowd = self.waiting.len() >= self.settings.max_waiting;
+        if crowd && deadline.is_some() && completed.is_empty() {
+            let refusal = Refusal::TooManyAtOnce {
+                what: "waiting claims",
+                setting: "max_waiting",
+                limit: self.settings.max_waiting as u64,
+            };
+            return self.refuse(ticket, refusal, out);
+        }
+        let deadline = deadline.filter(|_| !crowd);
         match deadline {
             None => self.reply(
                 ticket,

@@ -120,7 +120,9 @@ impl Shared {
     fn write(&self, group: &Group) -> Written {
         // The clock is read before the write: what is written is answered after it.
         let since = clock::now().tick;
+        self.signs.writing_since.store(since.0, Ordering::Relaxed);
         let (input, behind) = write_group(&self.journal, group);
+        self.signs.writing_since.store(0, Ordering::Relaxed);
         Written {
             input,
             behind: behind.then_some((group.seq, since)),

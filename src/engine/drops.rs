@@ -91,7 +91,13 @@ impl Engine {
         self.queue.location(place.name.id).as_ref() == Some(place) || self.files.knows(place)
     }
 
-    fn dropped(&mut self, now: Now, source: Source, task: NewTask, out: &mut Vec<Output>) {
+    pub(super) fn dropped(
+        &mut self,
+        now: Now,
+        source: Source,
+        task: NewTask,
+        out: &mut Vec<Output>,
+    ) {
         if self.files.is_taken(&source) {
             return;
         }
@@ -102,6 +108,9 @@ impl Engine {
         if let Some(id) = rival {
             self.load(now, [id], out);
             return self.postpone(source, task);
+        }
+        if self.queue.is_at_limit(&task.queue) {
+            return self.keep_excess(source, task);
         }
         let bytes = bytes_of(&task);
         let room = self.ledger.room_for_new(bytes, 1);

@@ -24,7 +24,7 @@ const MOST_KEPT: usize = 64 << 20;
 /// How many bytes of tasks go out at once, about.
 const PIECE_BYTES: usize = 1 << 20;
 /// How many payloads are read from files for one piece: each may have a megabyte.
-const PIECE_READS: usize = 64;
+const PIECE_READS: usize = if cfg!(test) { 2 } else { 64 };
 /// How many tasks a piece has at most.
 const PIECE_TASKS: usize = if cfg!(test) { 3 } else { 1024 };
 /// How many places are walked over in one step.
@@ -126,18 +126,33 @@ impl Export {
         }
     }
 
-    /// Those that go out next, of which these lack their payloads.
-    fn head(&self) -> (usize, Vec<TaskId>) {
-        let (mut count, mut bytes, mut missing) = (0, 0, Vec::new());
-        for id in self.line.iter().take(PIECE_TASKS) {
-            bytes += self.kept.get(id).map_or(0, Kept::size);
-            missing.extend(self.lacks(*id).then_some(*id));
-            count += 1;
-            if bytes > PIECE_BYTES || missing.len() == PIECE_READS {
-                break;
-            }
+    /// How many go out next: those at the front that lack nothing.
+    fn ready(&self) -> usize {
+        let mut bytes = 0;
+        self.line
+            .iter()
+            .take(PIECE_TASKS)
+            .take_while(|id| {
+                let fits = bytes <= PIECE_BYTES;
+                bytes += self.kept.get(*id).map_or(0, Kept::size);
+                fits && !self.lacks(**id)
+            })
+            .count()
+    }
+
+    /// Those at the front whose payloads are to be read next.
+    fn unread(&self) -> Vec<TaskId> {
+        let front = self.line.iter().take(PIECE_READS).copied();
+        front.take_while(|id| self.lacks(*id)).collect()
+    }
+
+    /// The payload of this one can't be had.
+    fn give_up(&mut self, id: TaskId) {
+        if let Some(kept) = self.kept.get_mut(&id)
+            && kept.payload == Body::There
+        {
+            kept.payload = Body::Gone;
         }
-        (count, missing)
     }
 
     fn take(&mut self, count: usize) -> Vec<NewTask> {
@@ -239,14 +254,22 @@ impl Engine {
             return self.reply(ticket, Ok(Response::Exported(end)), out);
         }
         export.fill_head(&self.bodies);
-        let (count, mut missing) = export.head();
-        // What is not there any more is not read: it was seen to when it went.
-        missing.retain(|id| self.queue.get(*id).is_some());
-        if !missing.is_empty() && tries < TRIES {
-            let again = Request::ExportNext(number);
-            return self.park(now, ticket, again, missing, tries, out);
+        if export.ready() == 0 {
+            let unread = export.unread();
+            let there = |id: &TaskId| self.queue.get(*id).is_some();
+            let (missing, gone): (Vec<_>, Vec<_>) = unread.into_iter().partition(there);
+            for id in gone {
+                export.give_up(id);
+            }
+            if !missing.is_empty() && tries < TRIES {
+                let again = Request::ExportNext(number);
+                return self.park(now, ticket, again, missing, tries, out);
+            }
+            for id in missing {
+                export.give_up(id);
+            }
         }
-        let tasks = export.take(count);
+        let tasks = export.take(export.ready());
         let piece = ExportPiece::Tasks(tasks);
         self.reply(ticket, Ok(Response::Exported(piece)), out);
     }
@@ -330,22 +353,16 @@ impl Engine {
         };
         if let Some(task) = task {
             export.keep(id, task, true);
-            payload
-                .into_iter()
-                .for_each(|payload| export.fill(id, payload));
+            if let Some(payload) = payload {
+                export.fill(id, payload);
+            }
         }
         if matches!(record, Record::Completed { .. } | Record::Cancelled { .. }) {
             // Another task may come to have its id.
             export.passed_over.remove(&id);
             match payload {
                 Some(payload) => export.fill(id, payload),
-                None => {
-                    if let Some(kept) = export.kept.get_mut(&id)
-                        && kept.payload == Body::There
-                    {
-                        kept.payload = Body::Gone;
-                    }
-                }
+                None => export.give_up(id),
             }
         }
         export.check();

@@ -8,10 +8,11 @@ use std::sync::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Live,
+    Live, clock,
     hands::post,
     io::{Input, Request, Response, Ticket},
     mailbox::{Mailbox, Refused},
+    memory::Gate,
 };
 use crate::{
     backend::{
@@ -20,8 +21,13 @@ use crate::{
         QueueView, RejectedView, Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
     },
     store::LiveDropLimits,
-    task::{Millis, NewTask, Payload, QueueName, Refusal, Span, State, TaskId, Token, WallMillis},
+    task::{
+        Millis, NewTask, Payload, QueueName, Refusal, Span, State, TaskId, Tick, Token, WallMillis,
+    },
 };
+
+/// A write that takes longer is told of: a slow disk takes a tenth of it, one that recovers an error a few of it.
+const SILENT: Millis = Millis::from_secs(5);
 
 /// Where an answer goes.
 pub(super) type Caller = oneshot::Sender<Answer<Response>>;
@@ -43,12 +49,21 @@ pub(super) struct Signs {
     pub(super) ready: AtomicBool,
     /// Rises with each turn of the engine's thread.
     pub(super) turns: AtomicU64,
+    /// Since when the journal is being written, in nanoseconds of the boot clock; zero: it is not.
+    pub(super) writing_since: AtomicU64,
     pub(super) fault: OnceLock<Arc<str>>,
     /// Wakes those who wait for a fault.
     pub(super) failed: Notify,
 }
 
 impl Signs {
+    /// For how long the disk has not answered, when that is so long that people should know.
+    fn disk_silent(&self) -> Option<Millis> {
+        let since = self.writing_since.load(Ordering::Relaxed);
+        let silent = (since > 0).then(|| clock::now().tick.since(Tick(since)))?;
+        (silent >= SILENT).then_some(silent)
+    }
+
     /// Writes have stopped, for this reason. The first reason stays.
     pub(super) fn fail(&self, text: Arc<str>) {
         drop(self.fault.set(text));
@@ -64,10 +79,11 @@ pub struct Handle {
     events: Arc<EventLog>,
     signs: Arc<Signs>,
     drops: LiveDropLimits,
+    gate: Gate,
 }
 
 impl Handle {
-    pub(super) const fn new(
+    pub(super) fn new(
         mailbox: Arc<Mailbox>,
         events: Arc<EventLog>,
         signs: Arc<Signs>,
@@ -79,6 +95,7 @@ impl Handle {
             events,
             signs,
             drops,
+            gate: Gate::default(),
         }
     }
 
@@ -86,8 +103,14 @@ impl Handle {
     #[must_use]
     pub fn set_live(&self, live: Live) -> bool {
         self.drops.set(live.drops);
+        self.set_gate(live.max_memory, live.max_submitting);
         let input = Input::Live(Box::new(live));
         self.mailbox.try_post(Post::Input(input)).is_ok()
+    }
+
+    /// From now on no new task is taken above so much memory, nor while so many bytes of others wait for their answer.
+    pub fn set_gate(&self, max_memory: Option<u64>, max_submitting: u64) {
+        self.gate.set(max_memory, max_submitting);
     }
 
     /// How many turns the engine's thread has made. It makes one soon after [`Handle::nudge`]; where the number stands
@@ -215,6 +238,7 @@ pub(super) fn undelivered(answer: Answer<Response>) -> Option<Input> {
 
 impl Backend for Handle {
     async fn submit(&self, tasks: Vec<NewTask>) -> Answer<Vec<SubmitOutcome>> {
+        let _passed = self.gate.pass(&tasks, || clock::now().tick)?;
         match self.ask(Request::Submit(tasks)).await? {
             Response::Submitted(outcomes) => Ok(outcomes),
             _ => Err(odd()),
@@ -316,6 +340,7 @@ impl Backend for Handle {
         Health {
             ready: self.signs.ready.load(Ordering::Acquire),
             fault: self.signs.fault.get().cloned(),
+            disk_silent: self.signs.disk_silent(),
         }
     }
 

@@ -18,6 +18,7 @@ mod clock_watch;
 mod desk;
 pub mod driver;
 mod drops;
+mod excess;
 mod export;
 mod files;
 mod full;
@@ -27,6 +28,7 @@ mod io;
 mod line;
 mod listing;
 mod mailbox;
+mod memory;
 mod pace;
 mod past;
 mod payloads;
@@ -58,6 +60,7 @@ use self::{
     bodies::Bodies,
     claims::Waiting,
     drops::Look,
+    excess::Excess,
     files::{DoneTask, Files},
     full::Full,
     listing::Scan,
@@ -120,6 +123,10 @@ pub struct Settings {
     pub max_pending_files: usize,
     /// How long files of completed tasks are kept; zero: not at all.
     pub retain_done: Millis,
+    /// How many claims may wait.
+    pub max_waiting: usize,
+    /// How many workers are remembered.
+    pub max_workers: usize,
     /// What the queue holds itself to.
     pub limits: Limits,
 }
@@ -134,6 +141,8 @@ impl Default for Settings {
             segment_bytes: 4 << 20,
             max_pending_files: 100_000,
             retain_done: Millis(0),
+            max_waiting: 20_000,
+            max_workers: 10_000,
             limits: Limits::default(),
         }
     }
@@ -150,6 +159,14 @@ pub struct Live {
     pub checkpoint_bytes: u64,
     /// For tasks that complete from now on, and for files that are there.
     pub retain_done: Millis,
+    /// For claims from now on.
+    pub max_waiting: usize,
+    /// For workers that are new from now on.
+    pub max_workers: usize,
+    /// Bytes of memory above which no new task is taken; `None`: no limit.
+    pub max_memory: Option<u64>,
+    /// Bytes of submitted tasks that may wait for an answer.
+    pub max_submitting: u64,
     /// For tasks and claims from now on.
     pub limits: Limits,
     /// For files that are read from now on.
@@ -189,6 +206,8 @@ pub struct Engine {
     segment_waiters: Vec<(Ticket, Request)>,
     /// Dropped files that wait for room, or for the end of a drain.
     postponed: VecDeque<(Source, NewTask)>,
+    /// Dropped files of queues that have as many tasks as they may.
+    excess: Excess,
     irregular: BTreeMap<PathBuf, String>,
     /// Tasks whose files were not there when the watcher looked, and have not changed since: it was asked to look again.
     missed: HashSet<TaskId, FixedState>,
@@ -283,7 +302,11 @@ impl Engine {
         self.settings.payload_cache = live.payload_cache;
         self.settings.checkpoint_bytes = live.checkpoint_bytes;
         self.settings.retain_done = live.retain_done;
+        self.settings.max_waiting = live.max_waiting;
+        self.settings.max_workers = live.max_workers;
+        self.workers.set_most(live.max_workers);
         self.settings.limits = live.limits.clone();
+        self.excess.look_again();
         self.queue.set_limits(live.limits);
         // Looked at again at once: the old time belongs to the old length.
         self.next_purge = None;
@@ -350,6 +373,7 @@ impl Engine {
             self.retry_loads(now, out);
             self.serve_stirred(now, out);
             self.end_waits(now, out);
+            self.take_excess(now, out);
             self.purge_done(now, out);
             self.look_on(out);
             self.scan_on(now, out);

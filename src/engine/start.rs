@@ -10,8 +10,8 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, full::Full,
-    pace::Pace, past::Past, workers::Workers,
+    Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, excess::Excess, files::Files,
+    full::Full, pace::Pace, past::Past, workers::Workers,
 };
 use crate::{
     defect::{Defect, planted},
@@ -58,13 +58,14 @@ impl Loader {
             pace: Pace::default(),
             bodies: Bodies::default(),
             waiting: Waiting::default(),
-            workers: Workers::default(),
+            workers: Workers::new(settings.max_workers),
             past: Past::default(),
             held: VecDeque::new(),
             parked: Vec::new(),
             roomless: VecDeque::new(),
             segment_waiters: Vec::new(),
             postponed: VecDeque::new(),
+            excess: Excess::default(),
             irregular: BTreeMap::new(),
             missed: HashSet::default(),
             stirred: BTreeSet::new(),
@@ -201,7 +202,7 @@ impl Loader {
         engine.held.clear();
         engine.files.remember_sources();
         engine.queue.forget_counts();
-        engine.workers = Workers::default();
+        engine.workers = Workers::new(engine.settings.max_workers);
         engine.past.forget_times();
         // A task that only the checkpoint knows had its file on the disk; somebody removed it while no daemon ran.
         for id in std::mem::take(&mut self.unseen) {

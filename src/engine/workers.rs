@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::task::{TaskId, WallMillis, WorkerName, WorkerView};
 
-/// How many workers are remembered: names are the callers' to choose, so their number is bounded here.
-const MOST: usize = 10_000;
-
 /// Who claims.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Workers {
+    /// How many are remembered: names are the callers' to choose.
+    most: usize,
     seen: BTreeMap<WorkerName, Tally>,
 }
 
@@ -31,9 +30,21 @@ pub(super) enum Deed {
 }
 
 impl Workers {
+    pub(super) const fn new(most: usize) -> Self {
+        Self {
+            most,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Those beyond a smaller number go as others come.
+    pub(super) const fn set_most(&mut self, most: usize) {
+        self.most = most;
+    }
+
     pub(super) fn note(&mut self, name: &WorkerName, deed: Deed, now: WallMillis) {
         if !self.seen.contains_key(name) {
-            if self.seen.len() >= MOST
+            while self.seen.len() >= self.most
                 && let Some(oldest) = self
                     .seen
                     .iter()

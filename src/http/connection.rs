@@ -83,9 +83,10 @@ where
         Ok(Ok(stream)) => stream,
         failed => {
             Tally::count(&link.serving.gate.tally().handshakes_failed);
-            match failed {
-                Ok(Err(error)) => tracing::debug!(%error, "a handshake of TLS failed"),
-                _ => tracing::debug!("a handshake of TLS took too long"),
+            if let Ok(Err(error)) = failed {
+                tracing::debug!(%error, "a handshake of TLS failed");
+            } else {
+                tracing::debug!("a handshake of TLS took too long");
             }
             return;
         }

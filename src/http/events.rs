@@ -70,6 +70,15 @@ pub(crate) async fn events<B: Backend>(State(http): Shared<B>, request: Request)
     if wanted.follow && http.stop.is_cancelled() {
         return Err(Refusal::Stopping.into());
     }
+    let limit = http.limits.max_listeners;
+    if http.backend.listeners().now >= limit {
+        return Err(Refusal::TooManyAtOnce {
+            what: "listeners to events",
+            setting: "max_listeners",
+            limit,
+        }
+        .into());
+    }
     let events = http.backend.events(wanted.after);
     let listener = Listener {
         greeting: Some(greeting(&events, wanted.is_odd)?),

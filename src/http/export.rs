@@ -20,8 +20,8 @@ use crate::{
 
 /// Every unfinished task, dead ones too, as all of them were at one moment, whatever happens meanwhile.
 ///
-/// Lines of JSON (`application/x-ndjson`): first `{"export": {...}}` (an ExportHead), then for each task an ExportTask, last
-/// `{"end": {...}}` (ExportCounts). An answer without that line is cut. `POST /api/v1/import` takes it back. A task that is
+/// Lines of JSON (`application/x-ndjson`): first `{"export": {...}}` (an `ExportHead`), then for each task an `ExportTask`, last
+/// `{"end": {...}}` (`ExportCounts`). An answer without that line is cut. `POST /api/v1/import` takes it back. A task that is
 /// leased is written as one that waits: its lease is not carried.
 ///
 /// One export runs at a time. What changes before it is written is kept in memory for it, up to 64 MiB; beyond that the export

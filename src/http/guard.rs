@@ -15,7 +15,7 @@ use axum::{
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use super::{
-    Clock, Http,
+    Clock, Http, pages,
     problem::{self, Problem},
     timing::{self, NO_ROUTE, Times},
 };
@@ -64,8 +64,10 @@ pub(crate) fn with_layers<B>(router: Router, http: &Http<B>) -> Router {
         ))
 }
 
-async fn unknown_path(request: Request) -> Problem {
-    problem::NOT_FOUND.problem(format!("there is nothing at {}", request.uri().path()))
+async fn unknown_path(request: Request) -> Response {
+    let problem =
+        problem::NOT_FOUND.problem(format!("there is nothing at {}", request.uri().path()));
+    pages::refuse(problem, request.headers(), "/")
 }
 
 async fn unknown_method(request: Request) -> Problem {

@@ -13,14 +13,21 @@ const TEXT: &str = "text/plain; charset=utf-8";
 #[utoipa::path(
     get, path = "/healthz", tag = "operation", operation_id = "healthz",
     responses(
-        (status = 200, description = "`ok`", body = String, content_type = "text/plain"),
+        (status = 200, description = "`ok`; where the disk does not answer, that too", body = String, content_type = "text/plain"),
         (status = 503, description = "Writes have stopped; the text says why", body = String, content_type = "text/plain"),
     )
 )]
 pub(crate) async fn alive<B: Backend>(State(http): Shared<B>) -> Response {
-    match http.backend.health().fault {
-        None => answer::of_type(TEXT, StatusCode::OK, "ok\n"),
-        Some(fault) => answer::of_type(TEXT, StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n")),
+    let health = http.backend.health();
+    match (health.silence(), health.fault) {
+        (None, None) => answer::of_type(TEXT, StatusCode::OK, "ok\n"),
+        // Whoever restarts what is not well would not help the disk by that.
+        (Some(silence), None) => {
+            answer::of_type(TEXT, StatusCode::OK, format!("ok, but {silence}\n"))
+        }
+        (_, Some(fault)) => {
+            answer::of_type(TEXT, StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n"))
+        }
     }
 }
 
@@ -29,17 +36,19 @@ pub(crate) async fn alive<B: Backend>(State(http): Shared<B>) -> Response {
     get, path = "/readyz", tag = "operation", operation_id = "readyz",
     responses(
         (status = 200, description = "`ready`", body = String, content_type = "text/plain"),
-        (status = 503, description = "Loading, stopping, or failed; the text says which", body = String, content_type = "text/plain"),
+        (status = 503, description = "Loading, stopping, failed, or waiting for a disk that does not answer; the text says which", body = String, content_type = "text/plain"),
     )
 )]
 pub(crate) async fn ready<B: Backend>(State(http): Shared<B>) -> Response {
     let health = http.backend.health();
-    if health.ready && health.fault.is_none() && !http.stop.is_cancelled() {
+    let silence = health.silence();
+    if health.ready && health.fault.is_none() && silence.is_none() && !http.stop.is_cancelled() {
         return answer::of_type(TEXT, StatusCode::OK, "ready\n");
     }
-    let why = match health.fault {
-        Some(fault) => format!("{fault}\n"),
-        None => "loading or stopping\n".to_owned(),
+    let why = match (health.fault, silence) {
+        (Some(fault), _) => format!("{fault}\n"),
+        (None, Some(silence)) => format!("{silence}\n"),
+        (None, None) => "loading or stopping\n".to_owned(),
     };
     answer::of_type(TEXT, StatusCode::SERVICE_UNAVAILABLE, why)
 }

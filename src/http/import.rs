@@ -45,6 +45,17 @@ pub(crate) async fn import<B: Backend>(State(http): Shared<B>, request: Request)
     lines::import(&http, request.into_body()).await
 }
 
+/// What is to be paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pauses {
+    /// Nothing more.
+    Nothing,
+    /// The queue whose task has come.
+    This,
+    /// All queues.
+    All,
+}
+
 /// How far the reading of an export has come.
 #[derive(Debug, Default)]
 pub(super) struct Import {
@@ -151,12 +162,15 @@ impl Import {
         Ok(())
     }
 
-    /// What is to be paused now that the first task of `queue` has come: all queues, or this one.
-    pub(super) fn pauses(&mut self, queue: &QueueName) -> Option<Option<QueueName>> {
+    /// What is to be paused now that the first task of `queue` has come.
+    pub(super) fn pauses(&mut self, queue: &QueueName) -> Pauses {
         if std::mem::take(&mut self.pause_all) {
-            return Some(None);
+            Pauses::All
+        } else if self.pause.remove(queue) {
+            Pauses::This
+        } else {
+            Pauses::Nothing
         }
-        self.pause.take(queue).map(Some)
     }
 
     /// Whether the whole of it has come.

@@ -153,6 +153,10 @@ pub(crate) fn check_result(result: Option<&Payload>, limits: &HttpLimits) -> Res
             size: result.len() as u64,
             limit: limits.max_payload as u64,
         }),
+        Some(result) if result.is_too_deep() => Err(Refusal::TooDeep {
+            field: "result".to_owned(),
+            limit: Payload::MAX_DEPTH,
+        }),
         _ => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer, Http, answer, body,
-    import::Import,
+    import::{Import, Pauses},
     problem::{self, Problem},
     tasks,
 };
@@ -198,13 +198,15 @@ impl<B: Backend> Stream<'_, B> {
         let Reads::Export(import) = &mut self.reads else {
             return Ok(());
         };
-        let Some(pause) = import.pauses(queue) else {
-            return Ok(());
+        let pause = match import.pauses(queue) {
+            Pauses::Nothing => return Ok(()),
+            Pauses::All => None,
+            Pauses::This => {
+                // It exists only when its first task is there.
+                self.flush().await?;
+                Some(queue.clone())
+            }
         };
-        if pause.is_some() {
-            // It exists only when its first task is there.
-            self.flush().await?;
-        }
         let paused = self.http.backend.pause(pause, true).await;
         self.settle(paused.map_err(Problem::from)).await
     }

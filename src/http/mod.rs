@@ -30,6 +30,7 @@ mod problem;
 mod process;
 mod queues;
 mod rates;
+mod refused;
 mod scrape;
 mod serve;
 mod task;
@@ -47,6 +48,7 @@ use axum::{
     routing::{get, post},
 };
 use tokio_util::sync::CancellationToken;
+use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 pub use about::{About, Facts};
 pub use connection::ClientName;
@@ -153,6 +155,8 @@ pub struct HttpLimits {
     pub max_wait: Millis,
     /// The lease that the original's `GET /api/next` gives.
     pub legacy_lease: Millis,
+    /// How many may listen to events.
+    pub max_listeners: u64,
     /// How long a body may be silent.
     pub body_timeout: Millis,
     /// How often a silent stream of events sends a comment, so that both ends know of each other.
@@ -166,11 +170,15 @@ impl Default for HttpLimits {
             max_payload: 1 << 20,
             max_wait: Millis::from_secs(300),
             legacy_lease: Millis::from_secs(60),
+            max_listeners: 1000,
             body_timeout: Millis::from_secs(30),
             heartbeat: Millis::from_secs(15),
         }
     }
 }
+
+/// Shorter answers go out as they are, in bytes.
+const COMPRESSED_FROM: u64 = 1024;
 
 /// The state that handlers share.
 pub(crate) type Shared<B> = axum::extract::State<Arc<Http<B>>>;
@@ -184,13 +192,14 @@ pub fn router<B: Backend>(http: Http<B>) -> Router {
             get(original::next::<B>).head(original::no_head),
         )
         .route("/api/complete", post(original::complete::<B>))
+        .with_state(Arc::clone(&http));
+    // What people look at. Answers to programs are small, or too many for it.
+    let read = Router::new()
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/docs", get(docs::show))
-        .with_state(Arc::clone(&http));
-    with_layers(
-        routes(&http).merge(original).merge(pages::routes(&http)),
-        &http,
-    )
+        .merge(pages::routes(&http))
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_FROM)));
+    with_layers(routes(&http).merge(original).merge(read), &http)
 }
 
 /// What TCP and the admin socket have in common, without the layers of [`with_layers`].

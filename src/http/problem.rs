@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use super::refused;
 use crate::{
     api,
     backend::{Error, Fault},
@@ -112,6 +113,8 @@ kinds! {
         "A write to the disk failed. The log tells why; the daemon must be restarted when the cause is gone.";
     TOO_MANY = "too-many", INSUFFICIENT_STORAGE, "A configured limit is reached", None,
         "The detail says what there are too many of.";
+    NO_MEMORY = "no-memory", INSUFFICIENT_STORAGE, "There is not enough memory", Some(10),
+        "The daemon uses as much memory as it may (setting max_memory). No new task is taken until there is less. Tasks already taken can still be completed.";
     NO_ROOM = "no-room", INSUFFICIENT_STORAGE, "There is no room", Some(30),
         "The disk is full, or the directory of a queue that the detail names. No new task is taken until there is room. Tasks already taken can still be completed.";
 }
@@ -260,9 +263,10 @@ impl IntoResponse for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
+        refused::count(&refusal);
         let detail = refusal.to_string();
         let kind = match &refusal {
-            Refusal::Invalid { .. } => &INVALID_FIELD,
+            Refusal::Invalid { .. } | Refusal::TooDeep { .. } => &INVALID_FIELD,
             Refusal::Malformed { .. } => &MALFORMED_JSON,
             Refusal::NoSuchTask(_) => &NO_SUCH_TASK,
             Refusal::NoSuchQueue(_) => &NO_SUCH_QUEUE,
@@ -274,16 +278,23 @@ impl From<Refusal> for Problem {
             Refusal::IdInUse(_) => &ID_IN_USE,
             Refusal::UniqueKeyInUse(_) => &UNIQUE_KEY_IN_USE,
             Refusal::TooLarge { .. } => &TOO_LARGE,
-            Refusal::TooMany { .. } => &TOO_MANY,
+            Refusal::TooMany { .. } | Refusal::QueueTooLong { .. } => &TOO_MANY,
+            Refusal::NoMemory { .. } => &NO_MEMORY,
             Refusal::Draining(_) => &DRAINING,
             Refusal::NoRoom | Refusal::QueueFull(_) => &NO_ROOM,
-            Refusal::Busy => &BUSY,
+            Refusal::Busy | Refusal::TooManyAtOnce { .. } => &BUSY,
             Refusal::Stopping => &STOPPING,
         };
         let mut problem = kind.problem(detail);
         match refusal {
-            Refusal::Invalid { field, .. } | Refusal::TooLarge { field, .. } => {
+            Refusal::Invalid { field, .. }
+            | Refusal::TooLarge { field, .. }
+            | Refusal::TooDeep { field, .. } => {
                 problem.document.field = Some(field);
+            }
+            // Tasks end; queues stay.
+            Refusal::TooMany { what: "tasks", .. } | Refusal::QueueTooLong { .. } => {
+                problem.retry_after = Some(30);
             }
             Refusal::Malformed { line, column, .. } => {
                 problem.document.line = Some(line);

@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(let_in, MOST + 10, "those beyond share one bucket");
         let size = || rates.0.lock().unwrap().buckets.len();
         assert!(size() <= MOST + 1, "{}", size());
-        let later = start + Duration::from_secs(60);
+        let later = start + Duration::from_mins(1);
         rates.take_at(later, address(u32::MAX), 1.0, 10.0).unwrap();
         assert!(size() < 10, "{}", size());
     }

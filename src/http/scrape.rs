@@ -15,7 +15,7 @@ use super::{
     Answer, Http, Shared, answer,
     exposition::{Exposition, Family, Format, labels},
     gate::Tally,
-    process,
+    process, refused,
     timing::Times,
 };
 use crate::{
@@ -215,6 +215,14 @@ fn join(both: &mut String, others: &str, name: &str, value: &str) {
 fn of_tasks(out: &mut Exposition, status: &StatusView) {
     let waiting = Family::gauge("workqueue_waiting_claims", "Claims that wait for a task.");
     out.plain(waiting, status.waiting_claims);
+    let refused = Family::counter(
+        "workqueue_limit_refusals",
+        "Requests that were refused because a limit was reached.",
+    );
+    out.family(refused);
+    for (limit, count) in refused::counts() {
+        out.number(refused, &labels([("limit", &limit)]), count);
+    }
     let wait = Family::histogram(
         "workqueue_task_wait_seconds",
         "How long the tasks that were handed out had been due, over all queues.",

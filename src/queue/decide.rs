@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::{Entry, Queues};
+use super::{Entry, Queues, limit::Space};
 use crate::task::{
     Change, Claimed, ExecTime, Failure, LeaseKind, Millis, NewTask, Now, Options, Payload,
     QueueName, Record, Refusal, Source, State, Submitted, TaskId, Then, Tick, Token, WorkerName,
@@ -52,6 +52,7 @@ impl Queues {
         let single = tasks.len() == 1;
         let mut batch = Batch::default();
         let mut verdicts = Vec::with_capacity(tasks.len());
+        let mut space = Space::new(tasks.len());
         for (at, task) in tasks.into_iter().enumerate() {
             let verdict = self.decide_one(task, source, &batch, make_id, payload_of);
             let verdict = verdict.map_err(|refusal| {
@@ -62,6 +63,7 @@ impl Queues {
                 }
             })?;
             if let Verdict::New(new) = &verdict {
+                space.take(self, &new.queue)?;
                 batch.add(new, self);
                 // More queues than the limit may be there already: folders, or a limit that was lowered.
                 let opens = !batch.queues.is_empty();
@@ -341,6 +343,9 @@ impl Queues {
         };
         if self.shelves[shelf as usize].draining {
             return Err(Refusal::Draining(Some(queue.clone())));
+        }
+        if self.is_at_length(queue) {
+            return Err(self.too_long(queue));
         }
         let key = entry
             .options()

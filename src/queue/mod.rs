@@ -12,6 +12,7 @@ mod apply;
 mod decide;
 mod entry;
 mod history;
+mod limit;
 mod list;
 #[cfg(test)]
 mod model;
@@ -45,6 +46,10 @@ use crate::task::{
 pub struct Limits {
     /// How many queues there may be.
     pub max_queues: usize,
+    /// How many unfinished and dead tasks there may be.
+    pub max_tasks: usize,
+    /// The same of one queue.
+    pub max_queue_tasks: usize,
     /// Attempts until a task is dead that asks for no number.
     pub max_attempts: u32,
     /// The lease of a claim, of a task that asks for none.
@@ -57,6 +62,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_queues: 10_000,
+            max_tasks: usize::MAX,
+            max_queue_tasks: usize::MAX,
             max_attempts: 5,
             lease: Millis::from_secs(60),
             backoff: Backoff::DEFAULT,

@@ -78,6 +78,8 @@ impl Model {
     fn new(seed: u64) -> Self {
         let limits = Limits {
             max_queues: 6,
+            max_tasks: usize::MAX,
+            max_queue_tasks: usize::MAX,
             max_attempts: 3,
             lease: Millis(20_000),
             backoff: Backoff {

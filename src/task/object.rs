@@ -102,6 +102,13 @@ impl<'a> TaskObject<'a> {
                 limit: max_payload as u64,
             });
         }
+        let payload = Payload::from_raw(self.payload);
+        if payload.is_too_deep() {
+            return Err(Refusal::TooDeep {
+                field: "payload".to_owned(),
+                limit: Payload::MAX_DEPTH,
+            });
+        }
         let exectime = match (self.exectime, self.delay) {
             (Some(_), Some(_)) => {
                 return Err(Refusal::invalid(
@@ -132,7 +139,7 @@ impl<'a> TaskObject<'a> {
             priority: self.priority.map_or(Priority::DEFAULT, Priority::new),
             exectime,
             options,
-            payload: Payload::from_raw(self.payload),
+            payload,
             past: None,
         })
     }

@@ -9,6 +9,10 @@ use serde_json::value::RawValue;
 pub struct Payload(Arc<str>);
 
 impl Payload {
+    /// How deep arrays and objects may be in each other. Most parsers, those of workers too, give up between 100 and 1000, some
+    /// by a stack that overflows.
+    pub const MAX_DEPTH: usize = 100;
+
     /// A payload that is a JSON string of this text (a dropped `.txt` file, a form's field).
     #[must_use]
     pub fn from_text(text: &str) -> Self {
@@ -58,6 +62,32 @@ impl Payload {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether arrays and objects are in each other deeper than [`Payload::MAX_DEPTH`].
+    #[must_use]
+    pub fn is_too_deep(&self) -> bool {
+        // Each level has two brackets, so a short text needs no look.
+        if self.0.len() < 2 * Self::MAX_DEPTH {
+            return false;
+        }
+        let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+        for byte in self.0.bytes() {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' if in_string => escaped = true,
+                b'"' => in_string = !in_string,
+                b'[' | b'{' if !in_string => {
+                    depth += 1;
+                    if depth > Self::MAX_DEPTH {
+                        return true;
+                    }
+                }
+                b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        false
     }
 
     /// The string, where the payload is a JSON string; else its JSON text. What the original's log and pages show.

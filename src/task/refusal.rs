@@ -69,12 +69,48 @@ pub enum Refusal {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A payload has arrays and objects in each other deeper than the limit.
+    #[error("{field}: nested deeper than {limit} arrays and objects")]
+    TooDeep {
+        /// Which part (`payload`, `result`).
+        field: String,
+        /// The limit.
+        limit: usize,
+    },
     /// A configured limit on how many there may be is reached.
     #[error("{what}: the limit of {limit} is reached")]
     TooMany {
         /// What there are too many of ("queues").
         what: &'static str,
         /// The limit.
+        limit: u64,
+    },
+    /// A queue has as many tasks as it may.
+    #[error("queue {queue}: the limit of {limit} tasks a queue (max_queue_tasks) is reached")]
+    QueueTooLong {
+        /// The queue.
+        queue: QueueName,
+        /// The limit.
+        limit: u64,
+    },
+    /// As many wait, or are in the making, as may: waiting a moment helps.
+    #[error("{what}: the limit of {limit} ({setting}) is reached; try again soon")]
+    TooManyAtOnce {
+        /// What there is too much of.
+        what: &'static str,
+        /// The setting that says so.
+        setting: &'static str,
+        /// Its value.
+        limit: u64,
+    },
+    /// The daemon takes as much memory as it may. Tasks already taken can still end.
+    #[error(
+        "memory: {used} bytes are in use, the limit is {limit} (max_memory); no new task is taken until there is less"
+    )]
+    NoMemory {
+        /// Bytes in use.
+        used: u64,
+        /// The limit in bytes.
         limit: u64,
     },
     /// The queue, or the whole daemon, is draining: it takes no new tasks.
@@ -124,6 +160,10 @@ impl Refusal {
             Self::TooLarge { field, size, limit } => Self::TooLarge {
                 field: nest(field),
                 size,
+                limit,
+            },
+            Self::TooDeep { field, limit } => Self::TooDeep {
+                field: nest(field),
                 limit,
             },
             other => other,

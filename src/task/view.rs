@@ -304,6 +304,19 @@ pub struct Health {
     pub ready: bool,
     /// Why writes have stopped, once they have.
     pub fault: Option<Arc<str>>,
+    /// For how long the disk has not answered, when that is long. Whatever changes something waits for it.
+    pub disk_silent: Option<Millis>,
+}
+
+impl Health {
+    /// That the disk does not answer, in words.
+    #[must_use]
+    pub fn silence(&self) -> Option<String> {
+        let seconds = self.disk_silent?.0 / 1000;
+        Some(format!(
+            "the disk has not answered for {seconds} s: requests wait for it"
+        ))
+    }
 }
 
 /// The whole in numbers.

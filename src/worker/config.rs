@@ -251,7 +251,8 @@ fn default_file() -> Option<PathBuf> {
 struct File {
     #[serde(default, deserialize_with = "parsed")]
     url: Option<Endpoint>,
-    ca_file: Option<PathBuf>,
+    #[serde(rename = "ca_file")]
+    ca_path: Option<PathBuf>,
     #[serde(rename = "token_file")]
     token_path: Option<Spanned<PathBuf>>,
     #[serde(default, deserialize_with = "all_parsed")]
@@ -307,7 +308,7 @@ impl File {
         };
         Ok(Config {
             url: self.url.unwrap_or(base.url),
-            ca_file: self.ca_file,
+            ca_file: self.ca_path,
             token,
             queues: self.queues.unwrap_or(base.queues),
             concurrency: self.concurrency.unwrap_or(base.concurrency),

@@ -243,8 +243,8 @@ fn a_client_that_closes_its_half_leaves_no_half_of_a_task() {
 
 #[test]
 fn thousands_of_pipelined_submits_are_answered_each() {
-    let daemon = daemon(&[]);
     const COUNT: usize = 3_000;
+    let daemon = daemon(&[]);
     let mut stream = connect(&daemon);
     let mut writing = stream.try_clone().expect("a second handle");
     let writer = std::thread::spawn(move || {
@@ -398,7 +398,7 @@ fn thousands_of_slow_connections_stop_no_normal_request() {
     let slow: Vec<_> = (0..count)
         .map(|number| {
             let mut stream = connect(&daemon);
-            let part = &b"POST /api/v1/tasks HTTP/1.1\r\nHost: l"[..1 + (number % 30) as usize];
+            let part = &b"POST /api/v1/tasks HTTP/1.1\r\nHost: l"[..=(number % 30) as usize];
             stream.write_all(part).expect("send");
             stream
         })

@@ -1,4 +1,5 @@
-//! People who wish the daemon ill: each of their ways in has an answer, and the answer is never lost work.
+//! What people who wish ill, and machines that run out of things, are answered: a module a subject. Nothing that was
+//! acknowledged is lost by it.
 
 #![allow(
     clippy::expect_used,
@@ -9,4 +10,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod http;
+mod limits;
+mod out_of;
 mod tls;

@@ -61,6 +61,8 @@ impl Temper {
             segment_bytes: 64 << 10,
             max_pending_files: chance.pick(&[3, 20, 100_000, 100_000]),
             retain_done: Millis(chance.pick(&[0, 0, 0, 60_000])),
+            max_waiting: 20_000,
+            max_workers: 10_000,
             limits: Limits {
                 max_queues: 12,
                 ..Limits::default()

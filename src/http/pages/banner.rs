@@ -22,7 +22,7 @@ pub(super) fn banner(troubles: &[Trouble]) -> Markup {
             }
             @if !notices.is_empty() {
                 section class="troubles notices" aria-labelledby="notices-title" {
-                    h2 id="notices-title" { "Wanted so" }
+                    h2 id="notices-title" { "Set on purpose" }
                     (list(&notices))
                 }
             }
@@ -35,10 +35,14 @@ fn list(troubles: &[&Trouble]) -> Markup {
         ul {
             @for one in troubles {
                 li class=(one.kind) {
-                    @if let Some(queue) = &one.queue {
-                        a href={ "/queues/" (queue) } { bdi { (queue) } } ": "
+                    // The words name the queue already: they are the link, rather than a second name before them.
+                    b dir="auto" {
+                        @if let Some(queue) = &one.queue {
+                            a href={ "/queues/" (queue) } { (one.what) }
+                        } @else {
+                            (one.what)
+                        }
                     }
-                    b dir="auto" { (one.what) }
                     @if !one.next.is_empty() { span class="next" { (one.next) } }
                 }
             }

@@ -138,7 +138,7 @@ pub(super) fn answer(result: Result<Body, Problem>, headers: &HeaderMap, back: &
 }
 
 /// A problem as a page for browsers, as a document for everyone else.
-pub(super) fn refuse(problem: Problem, headers: &HeaderMap, back: &str) -> Response {
+pub(in crate::http) fn refuse(problem: Problem, headers: &HeaderMap, back: &str) -> Response {
     if !wants_page(headers) {
         return problem.into_response();
     }

@@ -35,6 +35,7 @@ use axum::{
 use super::Http;
 use crate::backend::Backend;
 
+pub(super) use frame::refuse;
 pub(crate) use frame::{__path_problem, problem, respond};
 
 /// The paths of all pages, forms, and what they load.

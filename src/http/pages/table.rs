@@ -132,7 +132,7 @@ fn row(place: &Place<'_>, task: &TaskView) -> Markup {
             td class="number" data-name="Priority" { (task.priority) }
             td data-name="Not before" { (words::exectime(task.exectime)) }
             td class="number" data-name="Attempts" { (task.attempts) " of " (task.max_attempts) }
-            td class="id" data-name="Id" { a href={ "/tasks/" (id) } { (id) } }
+            td class="id" data-name="Id" { a href={ "/tasks/" (id) } title=(id) { (id) } }
             td class="act" { button class="small" name="id" value=(id) disabled[task.state == State::Leased] { "Delete" } }
         }
     }

@@ -91,10 +91,10 @@ fn table(workers: &[&WorkerView], now: WallMillis) -> Markup {
 fn row(worker: &WorkerView, now: WallMillis) -> Markup {
     html! {
         tr {
-            th scope="row" { bdi { (words::visible(worker.name.as_str(), 300, false).markup) } }
+            th scope="row" class="name" { bdi { (words::visible(worker.name.as_str(), 300, false).markup) } }
             td data-name="Does" { (does(worker)) }
             td data-name="Holds" { (holds(worker, HOLDS)) }
-            td data-name="Last seen" { (words::moment_and_distance(worker.last_seen, now)) }
+            td class="when" data-name="Last seen" { (words::moment_and_distance(worker.last_seen, now)) }
             td class="number" data-name="Claimed" { (words::count(worker.claimed)) }
             td class="number" data-name="Completed" { (words::count(worker.completed)) }
             td class="number" data-name="Failed" { (words::count(worker.failed)) }
@@ -108,7 +108,7 @@ fn does(worker: &WorkerView) -> &'static str {
     } else if worker.waiting {
         "waits for a task"
     } else {
-        "nothing that is known here"
+        "idle"
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct FakeBackend {
     /// A call of `submit` has taken something.
     pub(crate) taken: Notify,
     pub(crate) events: Arc<EventLog>,
+    /// What was submitted, as it came.
+    pub(crate) submitted: Mutex<Vec<NewTask>>,
     /// What an export has.
     pub(crate) pieces: Mutex<VecDeque<ExportPiece>>,
 }
@@ -81,6 +83,7 @@ impl Default for FakeBackend {
             wake: Notify::new(),
             taken: Notify::new(),
             events: Arc::new(EventLog::new(0x5f3a_9c01)),
+            submitted: Mutex::default(),
             pieces: Mutex::default(),
         }
     }
@@ -210,6 +213,7 @@ impl FakeBackend {
 impl Backend for FakeBackend {
     async fn submit(&self, tasks: Vec<NewTask>) -> Answer<Vec<SubmitOutcome>> {
         self.ok()?;
+        self.submitted.lock().unwrap().extend(tasks.clone());
         let before = self.tasks.lock().unwrap().clone();
         let mut outcomes = Vec::new();
         for task in tasks {
@@ -427,6 +431,7 @@ impl Backend for FakeBackend {
                 .unwrap()
                 .as_ref()
                 .map(|fault| Arc::clone(&fault.0)),
+            disk_silent: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod connections;
 pub(crate) mod documents;
+mod export;
 pub(crate) mod fake;
 mod forms;
 mod pages;

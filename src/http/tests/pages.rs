@@ -395,3 +395,67 @@ async fn a_form_of_another_origin_is_refused_where_no_site_is_said() {
         assert_eq!(site.ask(request).await.status, status, "{origin}");
     }
 }
+
+#[tokio::test]
+async fn what_people_read_is_compressed_for_those_who_ask_and_a_page_is_small_in_all() {
+    let site = site();
+    for number in 0..120 {
+        submit(&site, &format!(r#"{{"payload":"a payload {number}"}}"#)).await;
+    }
+    let (plain, assets) = (site.get("/").await, ["/style.css", "/live.js", "/icon.svg"]);
+    assert!(plain.headers.get(header::CONTENT_ENCODING).is_none());
+    let mut beside = 0;
+    for path in assets {
+        beside += compressed(&site, path).await.0;
+    }
+    for path in ["/", "/queues/default", "/list", "/config", "/api/docs"] {
+        let (length, text) = compressed(&site, path).await;
+        assert!(
+            length + beside < 60 << 10,
+            "{path}: {length} + {beside} bytes"
+        );
+        assert!(text.contains("</html>"), "{path}");
+    }
+    let (length, text) = compressed(&site, "/api/openapi.json").await;
+    assert_eq!(text, site.get("/api/openapi.json").await.body);
+    assert!(length * 5 < text.len(), "{length} of {}", text.len());
+}
+
+/// How many bytes come, and what they say.
+async fn compressed(site: &Site, path: &str) -> (usize, String) {
+    let request = Request::get(path)
+        .header(header::ACCEPT_ENCODING, "br, gzip")
+        .body(Body::empty())
+        .unwrap();
+    let response = tower::ServiceExt::oneshot(site.router.clone(), request)
+        .await
+        .unwrap();
+    let packed = response.headers().get(header::CONTENT_ENCODING).cloned();
+    let body = http_body_util::BodyExt::collect(response.into_body());
+    let bytes = body.await.unwrap().to_bytes();
+    let mut text = String::new();
+    match packed {
+        Some(kind) => {
+            assert_eq!(kind, "gzip", "{path}");
+            std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*bytes), &mut text)
+                .unwrap();
+        }
+        None => text = String::from_utf8(bytes.to_vec()).unwrap(),
+    }
+    (bytes.len(), text)
+}
+
+#[tokio::test]
+async fn a_browser_that_lost_its_way_gets_a_page_and_a_program_a_problem() {
+    let site = site();
+    let request = Request::get("/nothing-here")
+        .header(header::ACCEPT, "text/html,*/*;q=0.8")
+        .body(Body::empty())
+        .unwrap();
+    let got = site.ask(request).await;
+    assert_eq!(got.status, 404);
+    assert!(got.header(header::CONTENT_TYPE).starts_with("text/html"));
+    assert!(got.body.contains("href=\"/\""), "{}", got.body);
+    let got = site.get("/nothing-here").await;
+    assert_eq!(got.problem(), (404, "not-found".to_owned()));
+}

@@ -296,6 +296,35 @@ fn no_queue_is_made_beyond_the_limit() {
     assert_eq!(bench.submit(vec![named(3, "b")]), refused);
 }
 
+#[test]
+fn no_task_is_taken_beyond_the_limits_of_all_and_of_a_queue() {
+    let mut bench = Bench::with(Limits {
+        max_tasks: 4,
+        max_queue_tasks: 2,
+        ..Limits::default()
+    });
+    let long = Err(Refusal::QueueTooLong {
+        queue: QueueName::parse("a").unwrap(),
+        limit: 2,
+    });
+    let three = vec![named(1, "a"), named(2, "a"), named(3, "a")];
+    assert_eq!(bench.submit(three), long, "all or none");
+    assert_eq!(bench.queues.len(), 0);
+    bench
+        .submit(vec![named(1, "a"), named(2, "a"), named(3, "b")])
+        .unwrap();
+    assert_eq!(bench.submit(vec![named(4, "a")]), long);
+    bench.submit(vec![named(1, "a")]).unwrap();
+    bench.submit(vec![named(4, "b")]).unwrap();
+    let many = Err(Refusal::TooMany {
+        what: "tasks",
+        limit: 4,
+    });
+    assert_eq!(bench.submit(vec![named(5, "c")]), many);
+    bench.queues.apply(&Record::Cancelled { id: id(1) });
+    bench.submit(vec![named(5, "a")]).unwrap();
+}
+
 /// Folders may be more than the limit says, and the limit may have been lowered.
 #[test]
 fn more_queues_than_the_limit_go_on_taking_tasks() {

@@ -1,0 +1,57 @@
+//! [`Bounds`]: how much the daemon holds in all before it refuses more.
+
+use super::{ConfigError, limits, reader::Reader};
+
+/// How much is held in all. Each is answered by its own refusal, and nothing that was taken is given up for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Unfinished and dead tasks.
+    pub max_tasks: u64,
+    /// The same of one queue.
+    pub max_queue_tasks: u64,
+    /// Claims that wait for a task.
+    pub max_waiting: u64,
+    /// Workers that are remembered.
+    pub max_workers: u64,
+    /// Listeners to events.
+    pub max_listeners: u64,
+    /// Bytes of memory above which no new task is taken; zero: as the cgroup has it.
+    pub max_memory: u64,
+    /// Bytes of submitted tasks that may wait for an answer.
+    pub max_submitting: u64,
+}
+
+impl Bounds {
+    pub(super) fn read(from: &mut Reader) -> Result<Self, ConfigError> {
+        let tasks = limits::MAX_TASKS_RANGE;
+        Ok(Self {
+            max_tasks: from.number("max_tasks", limits::MAX_TASKS, tasks.clone())?,
+            max_queue_tasks: from.number("max_queue_tasks", limits::MAX_QUEUE_TASKS, tasks)?,
+            max_waiting: from.number(
+                "max_waiting",
+                limits::MAX_WAITING,
+                limits::MAX_WAITING_RANGE,
+            )?,
+            max_workers: from.number(
+                "max_workers",
+                limits::MAX_WORKERS,
+                limits::MAX_WORKERS_RANGE,
+            )?,
+            max_listeners: from.number(
+                "max_listeners",
+                limits::MAX_LISTENERS,
+                limits::MAX_LISTENERS_RANGE,
+            )?,
+            max_memory: from
+                .size("max_memory", limits::MAX_MEMORY, limits::MAX_MEMORIES)?
+                .0,
+            max_submitting: from
+                .size(
+                    "max_submitting",
+                    limits::MAX_SUBMITTING,
+                    limits::MAX_SUBMITTINGS,
+                )?
+                .0,
+        })
+    }
+}

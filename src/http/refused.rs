@@ -1,0 +1,50 @@
+//! How often each limit was the reason of a refusal, for `/metrics`.
+//!
+//! Counted where a refusal becomes a problem, so every transport's are here. Of the whole process, like its memory and its
+//! descriptors.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::task::Refusal;
+
+/// The limits, by the names of their settings.
+const NAMES: [&str; 11] = [
+    "depth",
+    "max_listeners",
+    "max_memory",
+    "max_payload",
+    "max_queue_tasks",
+    "max_queues",
+    "max_submitting",
+    "max_tasks",
+    "max_waiting",
+    "requests",
+    "room",
+];
+
+static COUNTS: [AtomicU64; NAMES.len()] = [const { AtomicU64::new(0) }; NAMES.len()];
+
+/// Counts a refusal, if a limit is its reason.
+pub(super) fn count(refusal: &Refusal) {
+    let name = match refusal {
+        Refusal::TooDeep { .. } => "depth",
+        Refusal::TooLarge { .. } => "max_payload",
+        Refusal::QueueTooLong { .. } => "max_queue_tasks",
+        Refusal::TooMany { what: "queues", .. } => "max_queues",
+        Refusal::TooMany { .. } => "max_tasks",
+        Refusal::TooManyAtOnce { setting, .. } => setting,
+        Refusal::NoMemory { .. } => "max_memory",
+        Refusal::Busy => "requests",
+        Refusal::NoRoom | Refusal::QueueFull(_) => "room",
+        _ => return,
+    };
+    if let Some(at) = NAMES.iter().position(|one| *one == name) {
+        COUNTS[at].fetch_add(1, Relaxed);
+    }
+}
+
+/// All of them with their counts.
+pub(super) fn counts() -> impl Iterator<Item = (&'static str, u64)> {
+    let counts = COUNTS.iter().map(|count| count.load(Relaxed));
+    NAMES.into_iter().zip(counts)
+}

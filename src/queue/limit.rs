@@ -1,0 +1,72 @@
+//! Whether there may be more tasks: [`Space`] counts what one request takes of what is left.
+
+use std::collections::BTreeMap;
+
+use super::Queues;
+use crate::task::{QueueName, Refusal, State};
+
+/// What a request of several tasks has taken so far.
+pub(super) struct Space {
+    /// How many tasks the request has: no queue gets more from it.
+    most: usize,
+    taken: usize,
+    /// Of queues that the request could fill; far from the limit nothing is counted.
+    of_queue: BTreeMap<QueueName, usize>,
+}
+
+impl Space {
+    pub(super) const fn new(most: usize) -> Self {
+        Self {
+            most,
+            taken: 0,
+            of_queue: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the place of one new task, if there is one.
+    pub(super) fn take(&mut self, queues: &Queues, queue: &QueueName) -> Result<(), Refusal> {
+        let limits = &queues.limits;
+        if queues.tasks.len() + self.taken >= limits.max_tasks {
+            return Err(Refusal::TooMany {
+                what: "tasks",
+                limit: limits.max_tasks as u64,
+            });
+        }
+        self.taken += 1;
+        let there = queues.length_of(queue);
+        if there.saturating_add(self.most) > limits.max_queue_tasks {
+            let taken = self.of_queue.entry(queue.clone()).or_default();
+            if there + *taken >= limits.max_queue_tasks {
+                return Err(queues.too_long(queue));
+            }
+            *taken += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Queues {
+    /// Whether one more task of this queue is one too many.
+    #[must_use]
+    pub fn is_at_limit(&self, queue: &QueueName) -> bool {
+        self.tasks.len() >= self.limits.max_tasks || self.is_at_length(queue)
+    }
+
+    pub(super) fn is_at_length(&self, queue: &QueueName) -> bool {
+        self.length_of(queue) >= self.limits.max_queue_tasks
+    }
+
+    pub(super) fn too_long(&self, queue: &QueueName) -> Refusal {
+        Refusal::QueueTooLong {
+            queue: queue.clone(),
+            limit: self.limits.max_queue_tasks as u64,
+        }
+    }
+
+    fn length_of(&self, queue: &QueueName) -> usize {
+        self.names.get(queue).map_or(0, |shelf| {
+            let shelf = &self.shelves[*shelf as usize];
+            State::ALL.iter().map(|state| shelf.len(*state)).sum()
+        })
+    }
+}

@@ -1,0 +1,217 @@
+//! Each limit: what is answered above it, that it is counted, and that all goes on when there is room again.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
+use serde_json::{Value, json};
+
+use crate::common::{
+    Daemon, PATIENCE,
+    account::{Line, all},
+    request, until,
+};
+
+/// A daemon with these settings.
+pub(crate) fn with(settings: &str) -> Daemon {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let file = scratch.path().join("settings.toml");
+    fs::write(&file, settings).expect("settings");
+    let file = file.display().to_string();
+    Daemon::start_in(scratch, &["--log-level", "warn", "--config", &file])
+}
+
+/// How often a limit refused something.
+pub(crate) fn refusals(daemon: &Daemon, limit: &str) -> u64 {
+    let (status, text) = daemon.text("/metrics");
+    assert_eq!(status, 200);
+    let name = format!("workqueue_limit_refusals_total{{limit=\"{limit}\"}} ");
+    let count = text.lines().find_map(|line| line.strip_prefix(&name));
+    count.expect("the limit").parse().expect("a number")
+}
+
+/// Claims all tasks of these queues and completes each. Gives their ids, none twice.
+pub(crate) fn complete_all(daemon: &Daemon, queue: &str) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    loop {
+        let tasks = daemon.claim(queue, 100);
+        if tasks.is_empty() {
+            return ids;
+        }
+        for task in tasks {
+            let id = task["id"].as_str().expect("an id").to_owned();
+            let body = json!({"token": task["token"]}).to_string();
+            let path = format!("/api/v1/tasks/{id}/complete");
+            assert!(daemon.post(&path, &body).0 < 300);
+            assert!(ids.insert(id), "handed out twice");
+        }
+    }
+}
+
+fn submit(daemon: &Daemon, queue: &str) -> (u16, Value) {
+    let task = json!({"payload": 1, "queue": queue}).to_string();
+    daemon.post("/api/v1/tasks", &task)
+}
+
+#[test]
+fn tasks_beyond_those_of_a_queue_and_of_all_are_refused_and_taken_when_others_ended() {
+    let daemon = with("max_tasks = 3\nmax_queue_tasks = 2\n");
+    let mut taken = BTreeSet::new();
+    for _ in 0..2 {
+        let (status, task) = submit(&daemon, "a");
+        assert_eq!(status, 201);
+        taken.insert(task["id"].as_str().expect("an id").to_owned());
+    }
+    let (status, problem) = submit(&daemon, "a");
+    assert_eq!(
+        (status, &problem["type"]),
+        (507, &json!("/problems/too-many"))
+    );
+    let detail = problem["detail"].as_str().expect("a detail");
+    assert!(detail.contains("queue a: the limit of 2 tasks"), "{detail}");
+    assert_eq!(submit(&daemon, "b").0, 201);
+    let body = json!({"payload": 1, "queue": "c"}).to_string();
+    let (status, head, body) =
+        daemon.raw(&request("POST", "/api/v1/tasks", "application/json", &body));
+    assert_eq!(status, 507, "{body}");
+    assert!(
+        head.to_ascii_lowercase().contains("retry-after: 30"),
+        "{head}"
+    );
+    assert!(body.contains("tasks: the limit of 3 is reached"), "{body}");
+    assert_eq!(
+        (
+            refusals(&daemon, "max_queue_tasks"),
+            refusals(&daemon, "max_tasks")
+        ),
+        (1, 1)
+    );
+    assert_eq!(complete_all(&daemon, "a"), taken);
+    assert_eq!(submit(&daemon, "c").0, 201);
+    assert_eq!(all(&daemon).len(), 2);
+}
+
+#[test]
+fn dropped_files_above_the_limit_wait_where_they_are_and_are_all_taken_once() {
+    let daemon = with("max_tasks = 5\nspool_delay = \"0s\"\n");
+    for number in 0..23 {
+        daemon.drop_file(&format!("drop-{number}.txt"), b"text");
+    }
+    let waiting = || {
+        let entries = fs::read_dir(daemon.tasks()).expect("the directory");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with("drop-"))
+            .count()
+    };
+    until("five to be taken", || (waiting() == 18).then_some(()));
+    assert_eq!(submit(&daemon, "default").0, 507);
+    let mut done = BTreeSet::new();
+    until("all to be taken and completed", || {
+        for id in complete_all(&daemon, "default") {
+            assert!(done.insert(id), "completed twice");
+        }
+        (done.len() == 23).then_some(())
+    });
+    until("no file to be left", || (waiting() == 0).then_some(()));
+    assert_eq!(all(&daemon).len(), 0);
+}
+
+#[test]
+fn claims_beyond_those_that_may_wait_are_told_to_come_again() {
+    let daemon = with("max_waiting = 1\n");
+    let address = daemon.address.clone();
+    let first = std::thread::spawn(move || {
+        let mut line = Line::open(&address).expect("a connection");
+        line.ask("POST", "/api/v1/claim", r#"{"wait": 60}"#)
+            .expect("an answer")
+    });
+    until("the first to wait", || {
+        let (_, text) = daemon.text("/metrics");
+        text.contains("workqueue_waiting_claims 1").then_some(())
+    });
+    let body = r#"{"wait": 60}"#;
+    let (status, head, body) =
+        daemon.raw(&request("POST", "/api/v1/claim", "application/json", body));
+    assert_eq!(status, 503, "{body}");
+    assert!(
+        head.to_ascii_lowercase().contains("retry-after: 1"),
+        "{head}"
+    );
+    assert!(
+        body.contains("waiting claims: the limit of 1 (max_waiting)"),
+        "{body}"
+    );
+    assert_eq!(
+        daemon.claim("default", 1).len(),
+        0,
+        "without a wait it is answered"
+    );
+    assert_eq!(refusals(&daemon, "max_waiting"), 1);
+    let id = daemon.submit(r#"{"payload": 1}"#);
+    let (status, answer) = first.join().expect("the first");
+    assert_eq!(
+        (status, answer["tasks"][0]["id"].as_str()),
+        (200, Some(&*id))
+    );
+}
+
+#[test]
+fn listeners_beyond_the_limit_are_refused_until_one_has_gone() {
+    let daemon = with("max_listeners = 1\n");
+    let listen = || {
+        let mut stream = TcpStream::connect(&daemon.address).expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let head = "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).expect("an answer");
+        (String::from_utf8_lossy(&start).into_owned(), stream)
+    };
+    let (first, stream) = listen();
+    assert_eq!(first, "HTTP/1.1 200");
+    assert_eq!(listen().0, "HTTP/1.1 503");
+    assert!(refusals(&daemon, "max_listeners") >= 1);
+    drop(stream);
+    until("the place to be free", || {
+        (listen().0 == "HTTP/1.1 200").then_some(())
+    });
+}
+
+#[test]
+fn deep_and_large_payloads_are_refused_by_name() {
+    let daemon = with("max_payload = \"1KiB\"\n");
+    let nested = |depth: usize| {
+        let payload = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        daemon.post("/api/v1/tasks", &format!("{{\"payload\": {payload}}}"))
+    };
+    assert_eq!(nested(100).0, 201);
+    let (status, problem) = nested(101);
+    assert_eq!((status, &problem["field"]), (400, &json!("payload")));
+    let large = json!({"payload": "x".repeat(2000)}).to_string();
+    let (status, problem) = daemon.post("/api/v1/tasks", &large);
+    assert_eq!((status, &problem["field"]), (413, &json!("payload")));
+    assert_eq!(
+        (refusals(&daemon, "depth"), refusals(&daemon, "max_payload")),
+        (1, 1)
+    );
+    assert_eq!(all(&daemon).len(), 1);
+}
+
+#[test]
+fn only_so_many_workers_are_remembered() {
+    let daemon = with("max_workers = 3\n");
+    for number in 0..20 {
+        let body = json!({"worker": format!("worker-{number}")}).to_string();
+        assert_eq!(daemon.post("/api/v1/claim", &body).0, 200);
+    }
+    let (status, answer) = daemon.get("/api/v1/workers");
+    assert_eq!(status, 200);
+    let workers = answer["workers"].as_array().expect("workers");
+    assert_eq!(workers.len(), 3, "{answer}");
+    let last = workers.iter().any(|one| one["worker"] == "worker-19");
+    assert!(last, "the newest is among them: {answer}");
+}

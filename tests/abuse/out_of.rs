@@ -1,0 +1,188 @@
+//! A machine that runs out of something: what is refused, that the rest goes on, and that nothing acknowledged is lost.
+
+use std::{collections::BTreeSet, fs, path::PathBuf, sync::mpsc};
+
+use serde_json::json;
+
+use crate::{
+    common::{
+        Daemon,
+        account::Line,
+        account::all,
+        mount::{Mount, ext4, has, may_mount, skip, tool},
+        request, until,
+    },
+    limits::{complete_all, refusals, with},
+};
+
+/// Memory of its own that a process has, in bytes.
+fn memory(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon's status");
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    number.expect("a number").parse::<u64>().expect("kB") << 10
+}
+
+#[test]
+fn memory_stays_near_its_limit_and_what_was_taken_can_end() {
+    const LIMIT: u64 = 96 << 20;
+    // The disk never slows this down: all payloads stay in memory.
+    let daemon = with(&format!(
+        "max_memory = {LIMIT}\npayload_cache = \"4GiB\"\ndurability = \"none\"\n"
+    ));
+    let payload = "x".repeat(500_000);
+    let body = json!({"payload": payload}).to_string();
+    let mut taken = BTreeSet::new();
+    let (mut refused, mut most) = (0, 0);
+    for _ in 0..600 {
+        let (status, answer) = daemon.post("/api/v1/tasks", &body);
+        match status {
+            201 => {
+                taken.insert(answer["id"].as_str().expect("an id").to_owned());
+            }
+            507 => {
+                assert_eq!(answer["type"], json!("/problems/no-memory"));
+                assert!(
+                    answer["detail"]
+                        .as_str()
+                        .expect("why")
+                        .contains("max_memory")
+                );
+                refused += 1;
+            }
+            other => panic!("{other}: {answer}"),
+        }
+        most = most.max(memory(daemon.pid()));
+    }
+    assert!(refused > 0 && !taken.is_empty(), "{refused} of 600 refused");
+    assert_eq!(refusals(&daemon, "max_memory"), refused);
+    assert!(most < LIMIT + (64 << 20), "{most} bytes of memory");
+    assert_eq!(all(&daemon).len(), taken.len());
+    assert_eq!(complete_all(&daemon, "default"), taken);
+    assert_eq!(daemon.text("/healthz").0, 200);
+}
+
+/// A daemon with these settings whose data directory is to be mounted by `mount`.
+fn mounted(
+    settings: &str,
+    mount: impl FnOnce(&tempfile::TempDir) -> Option<Mount>,
+) -> Option<(Mount, Daemon)> {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let file = scratch.path().join("settings.toml");
+    fs::write(&file, settings).expect("settings");
+    let file = file.display().to_string();
+    let mount = mount(&scratch)?;
+    let daemon = Daemon::start_in(scratch, &["--log-level", "warn", "--config", &file]);
+    Some((mount, daemon))
+}
+
+#[test]
+fn without_inodes_submits_are_refused_and_what_was_taken_can_end() {
+    if !may_mount() {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let settings = "spool_delay = \"0s\"\njournal_segment = \"64KiB\"\n";
+    let made = mounted(settings, |scratch| {
+        Mount::tmpfs(&scratch.path().join("data"), "64m,nr_inodes=200")
+    });
+    let Some((_mount, daemon)) = made else { return };
+    let mut line = Line::open(&daemon.address).expect("a connection");
+    let mut taken = BTreeSet::new();
+    let refused = (0..20_000).find_map(|_| {
+        let (status, answer) = line
+            .ask("POST", "/api/v1/tasks", r#"{"payload": 1}"#)
+            .expect("an answer");
+        if status != 201 {
+            return Some((status, answer));
+        }
+        taken.insert(answer["id"].as_str().expect("an id").to_owned());
+        None
+    });
+    let (status, answer) = refused.expect("a refusal");
+    assert_eq!(
+        (status, &answer["type"]),
+        (507, &json!("/problems/no-room"))
+    );
+    assert!(taken.len() > 100, "{} were taken", taken.len());
+    assert_eq!(complete_all(&daemon, "default"), taken);
+    until("submits to be taken again", || {
+        let (status, _) = daemon.post("/api/v1/tasks", r#"{"payload": 2}"#);
+        (status == 201).then_some(())
+    });
+    assert_eq!(all(&daemon).len(), 1);
+}
+
+/// A file system that takes no writes while this is there.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn new(at: PathBuf) -> Self {
+        let output = tool("fsfreeze", &["-f", &at.display().to_string()]);
+        assert!(output.status.success(), "{output:?}");
+        Self(at)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let output = tool("fsfreeze", &["-u", &self.0.display().to_string()]);
+        assert!(output.status.success(), "{output:?}");
+    }
+}
+
+#[test]
+fn while_the_disk_is_stuck_health_says_so_and_what_waits_is_bounded() {
+    const CLIENTS: usize = 60;
+    if !may_mount() || !has("fsfreeze") {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let settings = "max_submitting = \"1MiB\"\nmax_body = \"1MiB\"\nmax_payload = \"512KiB\"\n";
+    let made = mounted(settings, |scratch| {
+        let image = scratch.path().join("image");
+        ext4(&image, 64, &[])?;
+        Mount::image(&scratch.path().join("data"), &image)
+    });
+    let Some((_mount, daemon)) = made else { return };
+    let first = daemon.submit(r#"{"payload": 0}"#);
+    let frozen = Frozen::new(daemon.data());
+    let body = json!({"payload": "x".repeat(200_000)}).to_string();
+    let body = request("POST", "/api/v1/tasks", "application/json", &body);
+    let (tell, told) = mpsc::channel();
+    let mut taken = std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            let (tell, daemon, body) = (tell.clone(), &daemon, &body);
+            scope.spawn(move || tell.send(daemon.raw(body)).expect("the test to listen"));
+        }
+        // Each of these answers comes while nothing can be written: the rest is at most what may wait.
+        let waiting = 1_048_576 / 200_512;
+        for (status, head, body) in told.iter().take(CLIENTS - waiting) {
+            assert_eq!(status, 503, "{body}");
+            assert!(
+                head.to_ascii_lowercase().contains("retry-after: 1"),
+                "{head}"
+            );
+            assert!(body.contains("max_submitting"), "{body}");
+        }
+        let words = until("health to say so", || {
+            let (status, text) = daemon.text("/healthz");
+            assert_eq!(status, 200, "a restart would not help the disk");
+            text.contains("the disk has not answered for")
+                .then_some(text)
+        });
+        assert!(words.starts_with("ok, but "), "{words}");
+        assert_eq!(daemon.text("/readyz").0, 503);
+        drop(frozen);
+        let answers = told.iter().take(waiting);
+        answers
+            .map(|(status, _, body)| {
+                assert_eq!(status, 201, "{body}");
+                let task: serde_json::Value = serde_json::from_str(&body).expect("a task");
+                task["id"].as_str().expect("an id").to_owned()
+            })
+            .collect::<BTreeSet<String>>()
+    });
+    assert_eq!(daemon.text("/healthz").1.trim(), "ok");
+    taken.insert(first);
+    assert_eq!(all(&daemon).into_keys().collect::<BTreeSet<_>>(), taken);
+    assert_eq!(complete_all(&daemon, "default"), taken);
+}
