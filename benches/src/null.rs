@@ -13,9 +13,10 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use workqueue::{
     backend::{
-        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream, ExportHead, ExportPiece,
-        Failure, Fault, Health, HistoryView, LeaseView, Listeners, Page, PageQuery, QueueView,
-        RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
+        Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
+        ExportHead, ExportPiece, Failure, Fault, Health, HistoryView, LeaseView, Listeners, Page,
+        PageQuery, QueueView, RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView,
+        WorkerView,
     },
     engine::clock,
     http::{self, Http, HttpLimits},
@@ -166,6 +167,7 @@ impl Backend for Null {
         Health {
             ready: true,
             fault: None,
+            disk_silent: None,
         }
     }
 
