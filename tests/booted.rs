@@ -87,19 +87,21 @@ fn the_daemons_sandbox_is_tight() {
 #[test]
 fn a_stuck_engine_is_restarted_by_the_watchdog_and_nothing_is_lost() {
     let Some(machine) = machine() else { return };
-    drop_in(&machine, "workqueued.service", "[Service]\nWatchdogSec=2\n");
+    drop_in(&machine, "workqueued.service", "[Service]\nWatchdogSec=4\n");
     machine.sh("systemctl start workqueued");
     // Idle for longer than the watchdog allows: it is told that all is well though nothing happens.
     let first = machine.main_pid("workqueued");
-    machine.sh("sleep 5");
+    machine.sh("sleep 9");
     assert_eq!(machine.main_pid("workqueued"), first);
 
     let (account, ()) = machine.network(|| {
         load::submit_while(8, "127.0.0.1:5000", |answered| {
             answers(&machine, answered, 100);
-            stop_thread(first, "engine", || {
+            // Both: one alone may stand in its write, and looks like a disk that does not answer.
+            stop_threads(first, "engine", || {
                 machine.until("the watchdog has had enough", || {
-                    (machine.show("workqueued", "NRestarts") == "1").then_some(())
+                    // Not "is 1": where the disk is slow under the load, the next one can be found stuck as well.
+                    (machine.show("workqueued", "NRestarts") != "0").then_some(())
                 });
             });
             answers(&machine, answered, 100);
@@ -119,44 +121,42 @@ fn a_stuck_engine_is_restarted_by_the_watchdog_and_nothing_is_lost() {
     assert_eq!(lost, Vec::<&String>::new());
 }
 
-/// Stops one thread of a process as a debugger does while `meanwhile` runs; the process may end in that time.
-fn stop_thread(pid: u32, name: &str, meanwhile: impl FnOnce()) {
+/// Stops all threads of that name of a process as a debugger does while `meanwhile` runs; the process may end in that time.
+fn stop_threads(pid: u32, name: &str, meanwhile: impl FnOnce()) {
     use nix::{
         sys::{ptrace, wait},
         unistd::Pid,
     };
-    let thread = std::fs::read_dir(format!("/proc/{pid}/task"))
+    let threads: Vec<Pid> = std::fs::read_dir(format!("/proc/{pid}/task"))
         .expect("its threads")
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| {
+        .filter(|path| {
             std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
         })
-        .expect("the thread");
-    let thread = Pid::from_raw(
-        thread
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("a name")
-            .parse()
-            .expect("a number"),
-    );
+        .filter_map(|path| Some(Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?)))
+        .collect();
+    assert_ne!(threads, [], "the threads");
     // Whoever traces is a thread, not a process: one of its own, which reaps what it traced as soon as that ends.
     let (tell, stopped) = std::sync::mpsc::channel();
     let tracer = std::thread::spawn(move || {
-        ptrace::attach(thread).expect("attach");
         let all = Some(wait::WaitPidFlag::__WALL);
-        let status = wait::waitpid(thread, all).expect("it stops");
-        assert!(
-            matches!(status, wait::WaitStatus::Stopped(..)),
-            "{status:?}"
-        );
+        for thread in &threads {
+            ptrace::attach(*thread).expect("attach");
+            let status = wait::waitpid(*thread, all).expect("it stops");
+            assert!(
+                matches!(status, wait::WaitStatus::Stopped(..)),
+                "{status:?}"
+            );
+        }
         tell.send(()).expect("the test waits");
-        while !matches!(
-            wait::waitpid(thread, all),
-            Err(_) | Ok(wait::WaitStatus::Exited(..) | wait::WaitStatus::Signaled(..))
-        ) {}
+        for thread in threads {
+            while !matches!(
+                wait::waitpid(thread, all),
+                Err(_) | Ok(wait::WaitStatus::Exited(..) | wait::WaitStatus::Signaled(..))
+            ) {}
+        }
     });
-    stopped.recv().expect("it is stopped");
+    stopped.recv().expect("they are stopped");
     meanwhile();
     tracer.join().expect("the tracer");
 }

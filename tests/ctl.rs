@@ -666,3 +666,66 @@ fn a_task_is_shown_with_what_happened_to_it() {
         "{history}"
     );
 }
+
+/// The examples that the help of a verb has.
+fn examples(verb: &str) -> Vec<String> {
+    let help = common::out(&common::run(CTL, &[verb, "--help"]));
+    help.lines()
+        .skip_while(|line| *line != "Examples:")
+        .skip(1)
+        .take_while(|line| line.starts_with("  "))
+        .map(|line| line.trim().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_example_of_the_help_does_what_it_says() {
+    let daemon = Daemon::start(&[]);
+    let help = common::out(&common::run(CTL, &["--help"]));
+    let (_, verbs) = help.split_once("Commands:\n").expect("a list of verbs");
+    let verbs = verbs
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next());
+    let examples: Vec<String> = verbs
+        .filter(|verb| *verb != "help")
+        .flat_map(examples)
+        .collect();
+    assert!(examples.len() >= 11, "{examples:?}");
+    let here = daemon.scratch.path().join("here");
+    std::fs::create_dir(&here).unwrap();
+    std::fs::write(here.join("tasks.ndjson"), "{\"payload\": \"of a file\"}\n").unwrap();
+    let path = format!(
+        "{}:{}",
+        std::path::Path::new(CTL).parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    std::thread::scope(|scope| {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        // Somebody does what is waited for.
+        let daemon = &daemon;
+        scope.spawn(move || {
+            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                for task in daemon.claim("default", 1) {
+                    let path = format!("/api/v1/tasks/{}/complete", task["id"].as_str().unwrap());
+                    let body = json!({"token": task["token"]}).to_string();
+                    assert_eq!(daemon.post(&path, &body).0, 200);
+                }
+            }
+        });
+        for example in &examples {
+            let output = Command::new("bash")
+                .args(["-o", "pipefail", "-c", example])
+                .current_dir(&here)
+                .env("PATH", &path)
+                .env("WORKQUEUE_ADMIN_SOCKET", daemon.socket())
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{example}: {errors}");
+        }
+        drop(stop);
+    });
+}

@@ -48,6 +48,8 @@ fn every_action(daemon: &Daemon, tab: &Tab) {
     all_the_dead(daemon, tab);
     switches(daemon, tab);
     a_waiting_task(daemon, tab);
+    a_task_that_moves(daemon, tab);
+    looking_closer(daemon, tab);
     rejected_files(daemon, tab);
 }
 
@@ -185,6 +187,41 @@ fn a_waiting_task(daemon: &Daemon, tab: &Tab) {
     tab.go(&at(daemon, "/queues/acts"));
     tab.click_through(&format!("#t{id} button, [id='t{id}'] button"), "Delete");
     assert_eq!(state_of(daemon, &id), Value::Null, "it is gone");
+}
+
+fn a_task_that_moves(daemon: &Daemon, tab: &Tab) {
+    let id = daemon.submit(r#"{"queue":"acts","payload":"goes elsewhere"}"#);
+    tab.go(&at(daemon, &format!("/tasks/{id}")));
+    tab.click("main summary", "another place");
+    tab.fill("main form input[name=queue]", "elsewhere");
+    tab.follow(|| tab.press("Enter"));
+    let (_, task) = daemon.get(&format!("/api/v1/tasks/{id}"));
+    assert_eq!(task["queue"], "elsewhere", "{task}");
+    tab.go(&at(daemon, "/queues/elsewhere"));
+    tab.click_through("#rows a", &id);
+    assert!(tab.text().contains("goes elsewhere"), "{}", tab.text());
+}
+
+/// Finds one of many tasks by the beginning of its id, and looks further back in the charts.
+fn looking_closer(daemon: &Daemon, tab: &Tab) {
+    let id = "b3f0c0de-1111-4222-8333-444455556666";
+    let task = json!({"queue": "acts", "payload": "a needle", "id": id, "priority": -5});
+    daemon.submit(&task.to_string());
+    tab.go(&at(daemon, "/queues/acts"));
+    tab.fill("main input[name=id]", "b3f0c0de");
+    tab.follow(|| tab.press("Enter"));
+    assert_eq!(tab.value("document.querySelectorAll('#rows tr').length"), 1);
+    tab.click_through("#rows a", id);
+    assert!(tab.text().contains("a needle"), "{}", tab.text());
+
+    tab.go(&at(daemon, "/"));
+    for span in ["minute", "day", "hour"] {
+        tab.click_through(&format!("a[href='/?span={span}']"), "");
+        let current =
+            "document.querySelector('a[href^=\"/?span=\"][aria-current]').getAttribute('href')";
+        assert_eq!(tab.value(current), format!("/?span={span}"));
+        assert!(tab.holds("document.querySelectorAll('main svg').length > 0"));
+    }
 }
 
 fn rejected_files(daemon: &Daemon, tab: &Tab) {
