@@ -173,7 +173,7 @@ where
 }
 
 /// Why a connection broke off whose next request could not be read, if that is to be told; `head` is what has come of it.
-/// hyper has an answer of its own to some of these, which says nothing and does not always get out.
+/// hyper has an answer of its own to some of these, which says nothing: [`Patient`] leaves it out.
 fn refusal(error: &hyper::Error, head: &[u8], bounds: Bounds) -> Option<&'static Kind> {
     let line = head.iter().position(|byte| *byte == b'\n');
     if error.is_parse() && line.unwrap_or(head.len()) > bounds.max_url {
@@ -313,28 +313,23 @@ fn check(
             close: false,
         });
     }
-    let headers = request.headers();
-    // Two proxies that read such a request differently would let one be hidden in another (RFC 9112, 6.3 and 3.2).
-    let twofold = if headers.contains_key(header::TRANSFER_ENCODING)
-        && headers.contains_key(header::CONTENT_LENGTH)
+    // Two servers that read such a request differently would let one be hidden in another (RFC 9112, 3.2). hyper sees to
+    // heads that say in two ways where the body ends.
+    if request
+        .headers()
+        .get_all(header::HOST)
+        .iter()
+        .nth(1)
+        .is_some()
     {
-        Some("Content-Length and Transfer-Encoding both say where the body ends")
-    } else if headers.get_all(header::HOST).iter().nth(1).is_some() {
-        Some("the header Host is there twice")
-    } else {
-        None
-    };
-    match twofold {
-        Some(detail) => {
-            Tally::count(&gate.tally().heads_refused);
-            let problem = problem::MALFORMED_REQUEST.problem(detail);
-            Err(Unfit {
-                problem,
-                close: true,
-            })
-        }
-        None => Ok(()),
+        Tally::count(&gate.tally().heads_refused);
+        let problem = problem::MALFORMED_REQUEST.problem("the header Host is there twice");
+        return Err(Unfit {
+            problem,
+            close: true,
+        });
     }
+    Ok(())
 }
 
 /// The body of an answer; as long as it is there, its request is in flight.

@@ -143,11 +143,33 @@ pub(super) struct Patient<S> {
     most: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
     silence: Silence,
-    /// Whether a shutdown is left to those who still have to say why: hyper's own would come before that.
+    /// Whether the last word, and the shutdown behind it, are left to those who still have to say why: hyper's own would
+    /// come before that.
     stays_open: bool,
 }
 
+/// Where in `bytes` hyper's own answer to a head begins that it can't read: a status, and not a word about the reason. None
+/// of ours looks like that; it comes when no request is in flight, and nothing comes behind it.
+fn bare_refusal(bytes: &[u8]) -> Option<usize> {
+    const BEGIN: &[u8] = b"HTTP/1.1 4";
+    const FIELDS: &[u8] = b"connection: close\r\ncontent-length: 0\r\ndate: ";
+    let begin = bytes
+        .windows(BEGIN.len())
+        .rposition(|window| window == BEGIN)?;
+    let head = &bytes[begin..];
+    let line = head.iter().position(|byte| *byte == b'\n')?;
+    head[line + 1..].starts_with(FIELDS).then_some(begin)
+}
+
 impl<S> Patient<S> {
+    /// How much of `bytes` is for the client.
+    fn ours(&self, bytes: &[u8]) -> usize {
+        if !self.stays_open || self.silence.is_busy() {
+            return bytes.len();
+        }
+        bare_refusal(bytes).unwrap_or(bytes.len())
+    }
+
     pub(super) fn new(
         inner: S,
         most: Duration,
@@ -229,7 +251,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        let ours = self.ours(buf);
+        if ours == 0 {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = Pin::new(&mut self.inner).poll_write(cx, &buf[..ours]);
         self.bounded(cx, written)
     }
 
@@ -238,6 +264,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let last = bufs.iter().rfind(|buf| !buf.is_empty());
+        if let Some(last) = last.filter(|last| self.ours(last) < last.len()) {
+            // One after the other, for once.
+            let next = bufs.iter().find(|buf| !buf.is_empty()).unwrap_or(last);
+            return self.poll_write(cx, next);
+        }
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.bounded(cx, written)
     }
@@ -282,5 +314,26 @@ mod tests {
         };
         let (written, ()) = tokio::join!(near.write_all(&[7; 64]), reading);
         written.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_last_word_of_hyper_is_left_out_and_what_stands_before_it_is_not() {
+        let bare = b"HTTP/1.1 431 Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
+        let (near, mut far) = duplex(256);
+        let (gate, activity) = (Arc::default(), Arc::default());
+        let patience = Duration::from_secs(60);
+        let mut near = Patient::new(near, patience, &gate, &activity, Speech::Http1);
+        near.write_all(&[b"an answer".as_slice(), bare].concat())
+            .await
+            .unwrap();
+        let bufs = [io::IoSlice::new(b", another"), io::IoSlice::new(bare)];
+        let written = near.write_vectored(&bufs).await.unwrap();
+        assert_eq!(written, ", another".len());
+        assert_eq!(near.write_vectored(&bufs[1..]).await.unwrap(), bare.len());
+        near.let_go();
+        near.shutdown().await.unwrap();
+        let mut got = String::new();
+        far.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "an answer, another");
     }
 }
