@@ -80,6 +80,8 @@ pub struct Connections {
     pub idle_timeout: Millis,
     /// How long a body may be silent.
     pub body_timeout: Millis,
+    /// How long a client may read nothing of an answer that is too long for the kernel's buffers.
+    pub reader_timeout: Millis,
     /// How long a handshake of TLS may take.
     pub handshake_timeout: Millis,
     /// The longest head of a request in bytes.
@@ -121,6 +123,13 @@ impl Connections {
                 .length(
                     "body_timeout",
                     limits::BODY_TIMEOUT,
+                    limits::HEADER_TIMEOUTS,
+                )?
+                .0,
+            reader_timeout: from
+                .length(
+                    "reader_timeout",
+                    limits::READER_TIMEOUT,
                     limits::HEADER_TIMEOUTS,
                 )?
                 .0,

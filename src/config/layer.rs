@@ -24,7 +24,7 @@ pub(super) enum Kind {
 }
 
 /// Every setting, by its name in the file. `table.key` stands in `[table]`.
-pub(super) const KEYS: [(&str, Kind); 46] = [
+pub(super) const KEYS: [(&str, Kind); 47] = [
     ("admin_group", Kind::Text),
     ("admin_socket", Kind::Text),
     ("body_timeout", Kind::Length),
@@ -53,13 +53,14 @@ pub(super) const KEYS: [(&str, Kind); 46] = [
     ("max_payload", Kind::Size),
     ("max_queue_tasks", Kind::Number),
     ("max_queues", Kind::Number),
-    ("max_url", Kind::Size),
     ("max_submitting", Kind::Size),
     ("max_tasks", Kind::Number),
+    ("max_url", Kind::Size),
     ("max_wait", Kind::Length),
     ("max_waiting", Kind::Number),
     ("max_workers", Kind::Number),
     ("payload_cache", Kind::Size),
+    ("reader_timeout", Kind::Length),
     ("request_burst", Kind::Number),
     ("request_rate", Kind::Number),
     ("rescan_every", Kind::Length),

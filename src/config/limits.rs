@@ -77,6 +77,8 @@ pub const IDLE_TIMEOUT: Millis = Millis::from_secs(75);
 pub const IDLE_TIMEOUTS: RangeInclusive<Millis> = Millis::from_secs(1)..=Millis::from_secs(86_400);
 /// How long a body may be silent, as for a head.
 pub const BODY_TIMEOUT: Millis = Millis::from_secs(30);
+/// How long a client may read nothing of an answer, as for a head.
+pub const READER_TIMEOUT: Millis = Millis::from_secs(30);
 /// How long a handshake of TLS may take: two round trips and some arithmetic.
 pub const HANDSHAKE_TIMEOUT: Millis = Millis::from_secs(10);
 /// The longest head of a request: many times what browsers and programs send.

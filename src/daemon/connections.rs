@@ -108,6 +108,7 @@ fn bounds(settings: &Settings) -> Bounds {
         max_connections: of.most.min(descriptors / 4 * 3),
         max_connections_per_address: of.most_per_address,
         header_timeout: of.header_timeout,
+        reader_timeout: of.reader_timeout,
         idle_timeout: of.idle_timeout,
         handshake_timeout: of.handshake_timeout,
         max_head: size(of.max_head),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Settings that a reload changes while the daemon runs; the others wait for the next start, and are named in the log.
-const LIVE: [&str; 36] = [
+const LIVE: [&str; 37] = [
     "body_timeout",
     "checkpoint_bytes",
     "defaults.backoff.base",
@@ -48,6 +48,7 @@ const LIVE: [&str; 36] = [
     "max_waiting",
     "max_workers",
     "payload_cache",
+    "reader_timeout",
     "request_burst",
     "request_rate",
     "retention.done",

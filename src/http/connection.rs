@@ -41,8 +41,6 @@ use super::{
 /// How long a connection without a request stays open after a stop: enough for a request that is on its way on one machine
 /// or one network, and short beside what a stop takes anyway.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
-/// How long a client may read nothing of an answer that is too long for the kernel's buffers.
-const READER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one whose connection ends may take to read why.
 const TELLING: Duration = Duration::from_secs(1);
 /// How many requests one connection of HTTP/2 may have open at once.
@@ -123,7 +121,7 @@ where
     let activity = Arc::default();
     let stream = Patient::new(
         stream,
-        READER_TIMEOUT,
+        bounds.reader_timeout.as_duration(),
         &link.serving.gate,
         &activity,
         Speech::Http1,
@@ -159,7 +157,7 @@ where
     let activity = Arc::default();
     let stream = Patient::new(
         stream,
-        READER_TIMEOUT,
+        bounds.reader_timeout.as_duration(),
         &link.serving.gate,
         &activity,
         Speech::Http2,

@@ -29,6 +29,8 @@ pub struct Bounds {
     /// How long a client may take over a request's head, from its first byte on; for the first request of a connection,
     /// from its beginning on.
     pub header_timeout: Millis,
+    /// How long a client may read nothing of its answer.
+    pub reader_timeout: Millis,
     /// How long a connection may be kept without a request.
     pub idle_timeout: Millis,
     /// How long the TLS handshake may take.
@@ -51,6 +53,7 @@ impl Default for Bounds {
             max_connections: 16_384,
             max_connections_per_address: 16_384,
             header_timeout: Millis::from_secs(30),
+            reader_timeout: Millis::from_secs(30),
             idle_timeout: Millis::from_secs(75),
             handshake_timeout: Millis::from_secs(10),
             max_head: 64 << 10,

@@ -321,7 +321,7 @@ mod tests {
         let bare = b"HTTP/1.1 431 Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
         let (near, mut far) = duplex(256);
         let (gate, activity) = (Arc::default(), Arc::default());
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_mins(1);
         let mut near = Patient::new(near, patience, &gate, &activity, Speech::Http1);
         near.write_all(&[b"an answer".as_slice(), bare].concat())
             .await
