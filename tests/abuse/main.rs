@@ -12,4 +12,5 @@ mod common;
 mod http;
 mod limits;
 mod out_of;
+mod soak;
 mod tls;

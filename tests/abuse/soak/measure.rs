@@ -1,0 +1,80 @@
+//! Memory and descriptors of a daemon through a soak, and whether they stay what they were.
+
+use std::{
+    fs,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How often is looked.
+const EVERY: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    at: Duration,
+    memory: u64,
+    descriptors: u64,
+}
+
+/// The most that was seen in a part of the time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Peak {
+    pub(super) memory: u64,
+    pub(super) descriptors: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Measure {
+    samples: Mutex<Vec<Sample>>,
+}
+
+impl Measure {
+    /// Looks at the process of this number, which changes, until told to stop.
+    pub(super) fn watch(&self, pid: &AtomicU32, stop: &AtomicBool) {
+        let begin = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            let pid = pid.load(Ordering::Relaxed);
+            // There is no such process just now, while it is restarted.
+            if let (Some(memory), Some(descriptors)) = (memory(pid), descriptors(pid)) {
+                let at = begin.elapsed();
+                let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+                samples.push(Sample {
+                    at,
+                    memory,
+                    descriptors,
+                });
+            }
+            std::thread::park_timeout(EVERY);
+        }
+    }
+
+    /// The peaks of the beginning, the middle and the end, each a third of the time.
+    pub(super) fn thirds(&self) -> [Peak; 3] {
+        let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let third = samples.last().map_or(Duration::ZERO, |last| last.at) / 3;
+        let mut peaks = [Peak::default(); 3];
+        for sample in samples.iter() {
+            let part = (0..2).find(|part| sample.at <= third * (part + 1));
+            let peak = &mut peaks[part.unwrap_or(2) as usize];
+            peak.memory = peak.memory.max(sample.memory);
+            peak.descriptors = peak.descriptors.max(sample.descriptors);
+        }
+        peaks
+    }
+}
+
+fn memory(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let rest = text
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let kib: u64 = rest.split_whitespace().next()?.parse().ok()?;
+    Some(kib << 10)
+}
+
+fn descriptors(pid: u32) -> Option<u64> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64)
+}
