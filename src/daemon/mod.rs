@@ -316,6 +316,7 @@ async fn serve(
     let work = settings
         .with_worker
         .then(|| with_worker(settings, &controls));
+    access.tell(&addresses);
     if controls.logs_for_machines() {
         tracing::info!(
             message_id = catalog::READY.id,
@@ -327,7 +328,6 @@ async fn serve(
     } else {
         announce(settings, &addresses);
     }
-    access.tell(&addresses);
     notify::ready(&ready_text(&addresses));
     let status = tokio::spawn(signs::keep_status(Arc::clone(&handle)));
     let watch = tokio::spawn(signs::keep_watch(Arc::clone(&handle)));
