@@ -13,6 +13,7 @@
 //! | [`config`] | TOML, environment and flags to one checked value, and where each setting came from | sockets |
 //! | [`http`], [`admin`] | transports: parse, authorise, call [`backend::Backend`], render | rules of the queue, files |
 //! | [`api`] | the words of the HTTP API, shared by those who serve it and those who speak it | who serves it |
+//! | [`access`] | who may do what: scopes, queues, tokens as hashes | how a credential comes, where tokens are kept |
 //! | [`engine`] | `step(now, input) -> outputs`, and the threads that drive it | HTTP, rules of the queue, formats on disk |
 //! | [`backend`] | the one trait that transports see | who implements it |
 //! | [`queue`] | the pure state machine: decide, apply, order, timers | clocks, files, threads, randomness |
@@ -21,6 +22,7 @@
 //! | [`defect`] | deliberate defects, for the proof that tests can fail; none of it in a program | everything |
 //! | [`systemd`] | notify, listening descriptors, log: the edge to the init system | tasks |
 
+pub mod access;
 pub mod admin;
 pub mod api;
 pub mod backend;

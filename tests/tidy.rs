@@ -13,9 +13,10 @@ use std::{
 };
 
 /// Which floors a floor may use besides itself. What is not listed here is not allowed: think about the house first.
-const FLOORS: [(&str, &[&str]); 15] = [
+const FLOORS: [(&str, &[&str]); 16] = [
     ("task", &[]),
     ("defect", &[]),
+    ("access", &["task"]),
     ("api", &["task"]),
     ("systemd", &[]),
     ("queue", &["task", "defect"]),
@@ -25,20 +26,25 @@ const FLOORS: [(&str, &[&str]); 15] = [
         "engine",
         &["task", "queue", "store", "backend", "systemd", "defect"],
     ),
-    ("http", &["task", "api", "backend", "systemd"]),
-    ("admin", &["task", "api", "backend", "http"]),
-    ("config", &["task", "api", "systemd"]),
+    ("http", &["task", "api", "backend", "systemd", "access"]),
+    ("admin", &["task", "api", "backend", "http", "access"]),
+    ("config", &["task", "api", "systemd", "access"]),
     ("client", &["task", "api"]),
-    ("worker", &["task", "api", "client", "systemd", "config"]),
+    (
+        "worker",
+        &["task", "api", "client", "systemd", "config", "access"],
+    ),
     (
         "ctl",
-        &["task", "api", "client", "config", "store", "systemd"],
+        &[
+            "task", "api", "client", "config", "store", "systemd", "access",
+        ],
     ),
     (
         "daemon",
         &[
             "task", "api", "client", "config", "systemd", "store", "queue", "engine", "backend",
-            "http", "admin", "worker",
+            "http", "admin", "worker", "access",
         ],
     ),
 ];

@@ -203,7 +203,7 @@ pub(super) fn tls(
 }
 
 /// The file that `text` names; none for the empty text.
-fn place(text: &str, surroundings: &Surroundings) -> Result<Option<PathBuf>, String> {
+pub(super) fn place(text: &str, surroundings: &Surroundings) -> Result<Option<PathBuf>, String> {
     if text.is_empty() {
         return Ok(None);
     }

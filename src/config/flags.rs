@@ -34,7 +34,7 @@ pub struct Flags {
     /// Run a worker in this process that writes payloads to a log, for trying it out and for small machines
     #[arg(long)]
     pub with_worker: bool,
-    /// Listen on addresses that other machines reach, although there is no access control
+    /// Listen on addresses that other machines reach, although there are no tokens: everybody may do everything
     #[arg(long)]
     pub insecure: bool,
     /// Log LEVEL and above: error, warn, info, debug, trace, or directives like info,workqueue::engine=debug

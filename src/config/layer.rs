@@ -21,10 +21,13 @@ pub(super) enum Kind {
     /// Text with units.
     Length,
     List,
+    /// A table of users and their scopes; a list of `user=scope+scope` elsewhere.
+    Users,
 }
 
 /// Every setting, by its name in the file. `table.key` stands in `[table]`.
-pub(super) const KEYS: [(&str, Kind); 47] = [
+pub(super) const KEYS: [(&str, Kind); 52] = [
+    ("admin.users", Kind::Users),
     ("admin_group", Kind::Text),
     ("admin_socket", Kind::Text),
     ("body_timeout", Kind::Length),
@@ -36,6 +39,7 @@ pub(super) const KEYS: [(&str, Kind); 47] = [
     ("defaults.max_attempts", Kind::Number),
     ("durability", Kind::Text),
     ("header_timeout", Kind::Length),
+    ("hosts", Kind::List),
     ("idle_timeout", Kind::Length),
     ("insecure", Kind::Bool),
     ("journal_segment", Kind::Size),
@@ -71,11 +75,14 @@ pub(super) const KEYS: [(&str, Kind); 47] = [
     ("tls.client_ca", Kind::Text),
     ("tls.handshake_timeout", Kind::Length),
     ("tls.key", Kind::Text),
+    ("token_burst", Kind::Number),
+    ("token_rate", Kind::Number),
+    ("tokens", Kind::Text),
     ("with_worker", Kind::Bool),
 ];
 
 /// The tables that settings stand in.
-const TABLES: [&str; 4] = ["defaults", "defaults.backoff", "retention", "tls"];
+const TABLES: [&str; 5] = ["admin", "defaults", "defaults.backoff", "retention", "tls"];
 
 /// A value as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +144,7 @@ impl Layer {
                     text.parse()
                         .map_err(|_| invalid("must be a whole number"))?,
                 ),
-                Kind::List => {
+                Kind::List | Kind::Users => {
                     Value::List(text.split(',').map(|one| one.trim().to_owned()).collect())
                 }
             };
@@ -248,6 +255,8 @@ fn nearest(key: &str) -> Option<&'static str> {
         .or_else(|| names().find(|name| last(name)))
 }
 
+const USERS: &str = "must be a table of users, like backup = [\"read\"]";
+
 fn convert(kind: Kind, value: &DeValue<'_>) -> Result<Value, &'static str> {
     match (kind, value) {
         (Kind::Text | Kind::Length | Kind::Size, DeValue::String(text)) => {
@@ -267,6 +276,18 @@ fn convert(kind: Kind, value: &DeValue<'_>) -> Result<Value, &'static str> {
             })
             .collect::<Result<_, _>>()
             .map(Value::List),
+        (Kind::Users, DeValue::Table(users)) => users
+            .iter()
+            .map(|(user, scopes)| {
+                let scopes = match convert(Kind::List, scopes.get_ref()) {
+                    Ok(Value::List(scopes)) => scopes.join("+"),
+                    _ => return Err(USERS),
+                };
+                Ok(format!("{}={scopes}", user.get_ref()))
+            })
+            .collect::<Result<_, _>>()
+            .map(Value::List),
+        (Kind::Users, _) => Err(USERS),
         (Kind::Text, _) => Err("must be text in quotes"),
         (Kind::Length, _) => Err("must be text with a unit, like \"30s\""),
         (Kind::Size, _) => Err("must be a number of bytes, or text with a unit, like \"1MiB\""),

@@ -97,6 +97,8 @@ pub const MAX_URLS: RangeInclusive<u64> = 256..=60 * KIB;
 pub const REQUEST_RATE: u64 = 0;
 /// Zero is any number.
 pub const REQUEST_RATES: RangeInclusive<u64> = 0..=1_000_000;
+/// Requests a second with one token: any number, like those of one address.
+pub const TOKEN_RATE: u64 = 0;
 /// Requests at once from one address, where there is a rate: a page and its parts, many times.
 pub const REQUEST_BURST: u64 = 200;
 /// One is needed for any to pass.

@@ -8,6 +8,7 @@
 //! - [`Flags`], [`Surroundings`]: what the process was started with
 //! - [`Settings`]: what comes out
 
+mod access;
 mod bounds;
 mod connections;
 mod error;
@@ -26,6 +27,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use access::Access;
 pub use bounds::Bounds;
 pub use connections::{Connections, Listen, TlsSettings};
 pub use error::{ConfigError, Origin};
@@ -79,6 +81,8 @@ pub struct Settings {
     pub admin_group: String,
     /// Whether addresses that other machines reach are allowed.
     pub insecure: bool,
+    /// Who may do what.
+    pub access: Access,
     /// A `log` worker in this process.
     pub with_worker: bool,
     /// What is logged: a level, or directives.
@@ -164,7 +168,8 @@ impl Settings {
             limits::SYNC_INTERVAL,
             limits::SYNC_INTERVALS,
         )?;
-        let listen = listen(&mut from, insecure)?;
+        let access = Access::read(&mut from, surroundings)?;
+        let listen = listen(&mut from, insecure || access.tokens.is_some())?;
         let (max_payload, max_body) = bodies(&mut from)?;
         let (journal_segment, checkpoint_bytes) = journal(&mut from)?;
         let mut settings = Self {
@@ -174,6 +179,7 @@ impl Settings {
             admin_socket,
             admin_group: from.word("admin_group", limits::ADMIN_GROUP, group)?,
             insecure,
+            access,
             with_worker: from.flag("with_worker")?,
             log_level: from.word("log_level", limits::LOG_LEVEL, level)?,
             log_format: from.word("log_format", limits::LOG_FORMAT, logging::Format::parse)?,
@@ -276,19 +282,19 @@ fn defaults(from: &mut Reader) -> Result<TaskDefaults, ConfigError> {
     })
 }
 
-fn listen(from: &mut Reader, insecure: bool) -> Result<Vec<Listen>, ConfigError> {
+fn listen(from: &mut Reader, is_allowed: bool) -> Result<Vec<Listen>, ConfigError> {
     let (listen, origin) = from.list("listen", vec![limits::LISTEN.to_string()], Listen::parse)?;
     if listen.len() > limits::MAX_LISTEN {
         let reason = format!("more than {} addresses", limits::MAX_LISTEN);
         return Err(invalid("listen", origin, reason));
     }
     match listen.iter().find(|one| !one.address.ip().is_loopback()) {
-        Some(one) if !insecure => Err(invalid(
+        Some(one) if !is_allowed => Err(invalid(
             "listen",
             origin,
             format!(
-                "{one} can be reached from other machines, and there is no access control; \
-                 listen on 127.0.0.1, or set insecure = true if that is what you want"
+                "{one} can be reached from other machines, and there are no tokens; listen on 127.0.0.1, \
+                 set tokens, or set insecure = true if everybody may do everything"
             ),
         )),
         _ => Ok(listen),

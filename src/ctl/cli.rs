@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 use clap_complete::engine::ArgValueCompleter;
 
 use super::{complete, shape::Template};
+use crate::access::Scope;
 use crate::task::{EventKind, Millis, Options, Priority, QueueName, State, TaskId, Trace};
 
 /// See and lead the work queue of this machine.
@@ -32,6 +33,9 @@ pub(super) struct Cli {
     /// Trust the certificates in FILE (PEM) and no others, where the URL begins with https://
     #[arg(long, global = true, value_name = "FILE", env = "WORKQUEUE_CA_FILE", hide_env = true, help_heading = GLOBAL)]
     pub(super) ca_file: Option<PathBuf>,
+    /// Show the token in FILE, where the URL is that of a daemon that asks for one
+    #[arg(long, global = true, value_name = "FILE", env = "WORKQUEUE_TOKEN_FILE", hide_env = true, help_heading = GLOBAL)]
+    pub(super) token_file: Option<PathBuf>,
     /// Speak to the daemon at this Unix socket
     #[arg(long, short, global = true, value_name = "PATH", help_heading = GLOBAL)]
     pub(super) socket: Option<PathBuf>,
@@ -57,7 +61,7 @@ Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining
 arguments, 69 no daemon answers, 70 the answer is not understood, 74 a file can't be read or written. submit --wait: 0 \
 completed, 3 dead, 4 cancelled, 5 ended while the connection was down and how is not known, 124 not ended in time.
 
-Environment: WORKQUEUE_URL stands for --url, WORKQUEUE_ADMIN_SOCKET for --socket, WORKQUEUE_CA_FILE for --ca-file. NO_COLOR turns colours off. PAGER is what long \
+Environment: WORKQUEUE_URL stands for --url, WORKQUEUE_ADMIN_SOCKET for --socket, WORKQUEUE_CA_FILE for --ca-file, WORKQUEUE_TOKEN_FILE for --token-file. NO_COLOR turns colours off. PAGER is what long \
 lists on a terminal are shown with (default: less); PAGER=cat shows them without.
 
 Try: workqueuectl submit hello; workqueuectl list; workqueuectl status";
@@ -114,6 +118,9 @@ pub(super) enum Verb {
     Export(ExportTo),
     /// Take back what export wrote; what is there already is passed over
     Import(ImportFrom),
+    /// Make, list or revoke the tokens that a daemon asks for on TCP
+    #[command(arg_required_else_help = true)]
+    Token(Token),
     /// Look through a data directory without a daemon
     Check(Check),
     /// Print the completion script for a shell; names and ids come from the running daemon
@@ -364,6 +371,99 @@ pub(super) struct Choice {
     /// Which queue [default: all]
     #[arg(value_name = "QUEUE", value_parser = queue, add = ArgValueCompleter::new(complete::queues))]
     pub(super) queue: Option<String>,
+}
+
+const AFTER_TOKEN: &str = "\
+Examples:
+  workqueuectl token new deploy --scope submit > deploy.token
+  workqueuectl token new mailer --scope work --queue 'mail-*'
+  workqueuectl token list
+  workqueuectl token revoke deploy && workqueuectl reload
+
+The daemon asks for tokens when its setting `tokens` names the file, and reads it at its start and at each reload. Programs show one \
+as \"Authorization: Bearer TOKEN\"; workqueuectl with --token-file, workqueue-worker with token_file.";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_TOKEN)]
+pub(super) struct Token {
+    #[command(subcommand)]
+    pub(super) what: TokenVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenVerb {
+    /// Make a token; prints it, this once
+    New(NewToken),
+    /// List the tokens in the file, without what they are
+    List(TokensFile),
+    /// Remove a token from the file
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+#[allow(
+    clippy::doc_markdown,
+    reason = "these docs are also the help text, which shows backticks as they are"
+)]
+pub(super) struct NewToken {
+    /// What the log calls whoever shows it: letters, digits, '.', '_' and '-'
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// What it allows: submit, work (claim and end leases), read, admin (everything); may be repeated
+    #[arg(
+        long = "scope",
+        required = true,
+        value_name = "SCOPE",
+        value_enum,
+        value_delimiter = ','
+    )]
+    pub(super) scopes: Vec<ScopeName>,
+    /// Only these queues: a name, in which * stands for any letters; may be repeated
+    #[arg(long = "queue", value_name = "PATTERN", value_delimiter = ',')]
+    pub(super) queues: Vec<String>,
+    #[command(flatten)]
+    pub(super) place: TokensFile,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    /// Which token
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) place: TokensFile,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokensFile {
+    /// The file of tokens
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "/etc/workqueue/tokens.toml"
+    )]
+    pub(super) file: PathBuf,
+}
+
+/// A scope, as `--scope` takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ScopeName {
+    Submit,
+    Work,
+    Read,
+    Admin,
+}
+
+impl ScopeName {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => Scope::Submit.as_str(),
+            Self::Work => Scope::Work.as_str(),
+            Self::Read => Scope::Read.as_str(),
+            Self::Admin => Scope::Admin.as_str(),
+        }
+    }
 }
 
 const AFTER_CHECK: &str = "\

@@ -26,11 +26,12 @@ mod table;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod token;
 mod top;
 mod wait;
 mod when;
 
-use std::{ffi::OsString, io};
+use std::{ffi::OsString, io, path::PathBuf, sync::Arc};
 
 use clap::{CommandFactory as _, Parser as _};
 use jiff::tz::TimeZone;
@@ -42,7 +43,7 @@ use self::{
     session::Session,
     shape::Shape,
 };
-use crate::{api, client::Client};
+use crate::{access::token_in, api, client::Client};
 
 pub use console::Console;
 
@@ -139,11 +140,16 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CtlError> {
             let script = complete::script(shell, command().get_name())?;
             Ok(console.out.write_all(&script)?)
         }
+        Verb::Token(token) => token::run(token.what, &shape, console),
         Verb::Check(check) => check::run(check.data, check.repair, &shape, console),
         verb => {
             let endpoint = endpoint::choose(cli.url.as_deref(), cli.socket, &console.surroundings)?;
+            let mut client = Client::trusting(endpoint, cli.ca_file.as_deref())?;
+            if let Some(path) = cli.token_file {
+                client = client.with_bearer(&shown_token(path)?);
+            }
             let mut session = Session {
-                client: Client::trusting(endpoint, cli.ca_file.as_deref())?,
+                client,
                 shape,
                 console,
                 zone: TimeZone::system(),
@@ -151,6 +157,14 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CtlError> {
             ask(verb, &mut session).await
         }
     }
+}
+
+fn shown_token(path: PathBuf) -> Result<Arc<str>, CtlError> {
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(cause) => return Err(CtlError::File { path, cause }),
+    };
+    token_in(&text).map_err(|reason| CtlError::Usage(format!("{} {reason}", path.display())))
 }
 
 /// The fields that `--format` may name: those of what the verb shows.
@@ -175,6 +189,7 @@ fn fields(verb: &Verb) -> Vec<String> {
         },
         Verb::Config => shape::fields::<api::Setting>(),
         Verb::Check(_) => check::fields(),
+        Verb::Token(_) => token::fields(),
         Verb::Pause(_)
         | Verb::Resume(_)
         | Verb::Drain(_)
@@ -221,7 +236,7 @@ async fn ask(verb: Verb, session: &mut Session<'_>) -> Result<(), CtlError> {
             let done = session.client.checkpoint().await;
             admin::ordered(done, "a checkpoint was written", session)
         }
-        // Both need no daemon, and were done before one was looked for.
-        Verb::Check(_) | Verb::Completions { .. } => Ok(()),
+        // These need no daemon, and were done before one was looked for.
+        Verb::Check(_) | Verb::Token(_) | Verb::Completions { .. } => Ok(()),
     }
 }

@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// Settings that a reload changes while the daemon runs; the others wait for the next start, and are named in the log.
-const LIVE: [&str; 37] = [
+const LIVE: [&str; 42] = [
+    "admin.users",
     "body_timeout",
     "checkpoint_bytes",
     "defaults.backoff.base",
@@ -27,6 +28,7 @@ const LIVE: [&str; 37] = [
     "defaults.lease",
     "defaults.max_attempts",
     "header_timeout",
+    "hosts",
     "idle_timeout",
     "insecure",
     "legacy_lease",
@@ -57,6 +59,9 @@ const LIVE: [&str; 37] = [
     "tls.client_ca",
     "tls.handshake_timeout",
     "tls.key",
+    "token_burst",
+    "token_rate",
+    "tokens",
 ];
 
 /// Has the engine and the transports hold themselves to new settings; the error says why that can't be done now.

@@ -3,6 +3,7 @@
 //! It decides nothing: what a setting means is `config`'s, what a request means the transports', what a task does the
 //! queue's. It knows who starts first and who stops last.
 
+mod access;
 mod connections;
 mod control;
 mod files;
@@ -16,7 +17,7 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -25,7 +26,7 @@ use clap::Parser as _;
 use tokio::{runtime::Runtime, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::{connections::Doors, control::Controls};
+use self::{access::Access, connections::Doors, control::Controls};
 use crate::{
     admin,
     config::{Durability, Flags, Listen, Settings, Surroundings, exit},
@@ -33,7 +34,7 @@ use crate::{
         self, Handle, clock,
         driver::{self, OpenError, Opening, Running},
     },
-    http::{self, Http, HttpLimits, Tls},
+    http::{self, Door, Http, HttpLimits, Tls},
     queue,
     store::{DataDirError, DropLimits, LockError, RecoverError},
     systemd::{catalog, logging, notify},
@@ -127,6 +128,7 @@ fn start(flags: &Flags) -> Result<(), Failure> {
         if let Some(files) = connections::tls_files(&settings) {
             Tls::check(&files).map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
         }
+        access::check(&settings)?;
         return print_settings(&settings);
     }
     let log = logging::init(&settings.log_level, settings.log_format)
@@ -271,20 +273,30 @@ async fn serve(
     let stop = CancellationToken::new();
     let mut servers = JoinSet::new();
     let doors = Arc::new(Doors::open(settings)?);
-    let routers = Arc::new(Routers::new(settings, &handle, &stop, &controls, &doors));
+    let access = Arc::new(Access::open(settings)?);
+    let around = Around {
+        handle: Arc::clone(&handle),
+        stop: stop.clone(),
+        controls: Arc::clone(&controls),
+        doors: Arc::clone(&doors),
+        access: Arc::clone(&access),
+    };
+    let routers = Arc::new(Routers::new(settings, around));
     controls.serving(&addresses, {
-        let (routers, handle, stop) = (Arc::clone(&routers), Arc::clone(&handle), stop.clone());
-        let doors = Arc::clone(&doors);
-        // They hold each other as long as the process lives, which is as long as each is needed.
-        let controls = Arc::clone(&controls);
+        let (routers, handle) = (Arc::clone(&routers), Arc::clone(&handle));
+        let (doors, access) = (Arc::clone(&doors), Arc::clone(&access));
+        let addresses = addresses.clone();
         Box::new(move |settings| {
-            // First, since it may refuse: then nothing has changed.
+            // First, since they may refuse: then nothing has changed.
+            Tls::check_all(connections::tls_files(settings).as_ref())?;
+            let door = access.read_again(settings, &addresses)?;
             doors.renew_certificate(settings)?;
             if !handle.set_live(live(settings)) {
                 return Err("the engine has no time just now: try again".to_owned());
             }
             doors.set_bounds(settings);
-            routers.renew(settings, &handle, &stop, &controls, &doors);
+            let has_changed = access.renew(door, settings);
+            routers.renew(settings, has_changed);
             Ok(())
         })
     });
@@ -293,7 +305,8 @@ async fn serve(
         servers.spawn(http::serve_tcp(listener, serving, doors.tls_for(tls)));
     }
     for listener in sockets.admin {
-        let admit = sockets::admission(&settings.admin_group);
+        let admins = access.admins();
+        let admit = move |peer| admins.grant(peer);
         let serving = doors.admin(routers.admin.subscribe(), &stop);
         servers.spawn(http::serve_unix(listener, serving, admit));
     }
@@ -303,6 +316,7 @@ async fn serve(
     let work = settings
         .with_worker
         .then(|| with_worker(settings, &controls));
+    access.tell(&addresses);
     if controls.logs_for_machines() {
         tracing::info!(
             message_id = catalog::READY.id,
@@ -342,56 +356,67 @@ async fn serve(
     Ok(own_socket)
 }
 
+/// What routers are made of, besides the settings.
+struct Around {
+    handle: Arc<Handle>,
+    stop: CancellationToken,
+    controls: Arc<Controls>,
+    doors: Arc<Doors>,
+    access: Arc<Access>,
+}
+
 /// The routers of the moment, which a reload replaces.
 struct Routers {
+    around: Around,
     pages: watch::Sender<Router>,
     admin: watch::Sender<Router>,
+    /// Ends the streams of events that were let in by tokens of before.
+    streams: Mutex<CancellationToken>,
 }
 
 impl Routers {
-    fn new(
-        settings: &Settings,
-        handle: &Arc<Handle>,
-        stop: &CancellationToken,
-        controls: &Arc<Controls>,
-        doors: &Doors,
-    ) -> Self {
-        let (pages, admin) = routers(settings, handle, stop, controls, doors);
+    fn new(settings: &Settings, around: Around) -> Self {
+        let streams = around.stop.child_token();
+        let (pages, admin) = around.routers(settings, &streams);
         Self {
+            around,
             pages: watch::Sender::new(pages),
             admin: watch::Sender::new(admin),
+            streams: Mutex::new(streams),
         }
     }
 
-    fn renew(
-        &self,
-        settings: &Settings,
-        handle: &Arc<Handle>,
-        stop: &CancellationToken,
-        controls: &Arc<Controls>,
-        doors: &Doors,
-    ) {
-        let (pages, admin) = routers(settings, handle, stop, controls, doors);
+    /// With `tokens_changed` streams of events end, and who listens has to come in again.
+    fn renew(&self, settings: &Settings, tokens_changed: bool) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = tokens_changed.then(|| {
+            let next = self.around.stop.child_token();
+            std::mem::replace(&mut *streams, next)
+        });
+        let (pages, admin) = self.around.routers(settings, &streams);
         drop(self.pages.send_replace(pages));
         drop(self.admin.send_replace(admin));
+        if let Some(before) = before {
+            before.cancel();
+        }
     }
 }
 
-/// What is served on TCP, and on the admin socket.
-fn routers(
-    settings: &Settings,
-    handle: &Arc<Handle>,
-    stop: &CancellationToken,
-    controls: &Arc<Controls>,
-    doors: &Doors,
-) -> (Router, Router) {
-    let mut http = http_state(settings, handle, stop);
-    http.tally = doors.tally();
-    http.about = Some(Arc::clone(controls) as Arc<dyn http::About>);
-    (
-        http::router(http.clone()),
-        admin::router(http, Arc::clone(controls)),
-    )
+impl Around {
+    /// What is served on TCP, and on the admin socket.
+    fn routers(&self, settings: &Settings, streams: &CancellationToken) -> (Router, Router) {
+        let mut http = http_state(settings, &self.handle, &self.stop);
+        http.tally = self.doors.tally();
+        http.about = Some(Arc::clone(&self.controls) as Arc<dyn http::About>);
+        let mut own = http.clone();
+        own.door = Door::Users;
+        http.stop = streams.clone();
+        self.access.guard(&mut http, settings);
+        (
+            http::router(http),
+            admin::router(own, Arc::clone(&self.controls)),
+        )
+    }
 }
 
 fn http_state(settings: &Settings, handle: &Arc<Handle>, stop: &CancellationToken) -> Http<Handle> {

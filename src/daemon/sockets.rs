@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Group, User};
-use tokio::net::{TcpListener, UnixListener, unix::UCred};
+use nix::unistd::Group;
+use tokio::net::{TcpListener, UnixListener};
 
 use super::{Addresses, Failure, control::tried};
 use crate::{
@@ -60,10 +60,11 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     let secure = passed.https.into_iter().map(|listener| (listener, true));
     for (listener, tls) in plain.chain(secure) {
         let address = listener.local_addr().map_err(odd)?;
-        if !address.ip().is_loopback() && !settings.insecure {
+        let is_guarded = settings.access.tokens.is_some();
+        if !address.ip().is_loopback() && !settings.insecure && !is_guarded {
             let text = format!(
-                "the socket unit listens on {address}, which can be reached from other machines, and there is no access \
-                 control; listen on 127.0.0.1, or set insecure = true if that is what you want"
+                "the socket unit listens on {address}, which can be reached from other machines, and there are no tokens; \
+                 listen on 127.0.0.1, set tokens, or set insecure = true if everybody may do everything"
             );
             return Err(Failure::new(exit::CONFIG, text));
         }
@@ -79,7 +80,13 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     }
     let own_admin = admin.is_empty();
     if own_admin {
-        admin.push(unix(&settings.admin_socket, &settings.admin_group)?);
+        // Users who are named may be anybody: their credentials are looked at, not the file's mode.
+        let mode = if settings.access.users.is_empty() {
+            0o660
+        } else {
+            0o666
+        };
+        admin.push(unix(&settings.admin_socket, &settings.admin_group, mode)?);
     }
     Ok(Sockets {
         http,
@@ -118,7 +125,7 @@ fn refused(address: std::net::SocketAddr, error: &io::Error) -> Failure {
     }
 }
 
-fn unix(path: &Path, group: &str) -> Result<UnixListener, Failure> {
+fn unix(path: &Path, group: &str, mode: u32) -> Result<UnixListener, Failure> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(|error| failure(parent, &error))?;
     }
@@ -150,7 +157,7 @@ fn unix(path: &Path, group: &str) -> Result<UnixListener, Failure> {
     rustix::process::umask(before);
     let listener = listener.map_err(|error| failure(path, &error))?;
     give_to_group(path, group);
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .map_err(|error| failure(path, &error))?;
     Ok(listener)
 }
@@ -177,27 +184,6 @@ fn failure(path: &Path, error: &io::Error) -> Failure {
         exit::CANTCREAT
     };
     Failure::new(code, tried(&path.display().to_string(), error)).because(error)
-}
-
-/// Who may use the admin socket: root, our own user, the group. The file's mode says so too; this holds also where a
-/// socket was passed on with another mode. The group is looked up each time: who becomes a member need not wait for a restart
-/// (`tests/packages/installed.rs`).
-pub(super) fn admission(group: &str) -> impl Fn(UCred) -> bool + Clone + Send + Sync + 'static {
-    let own = rustix::process::geteuid().as_raw();
-    let group = group.to_owned();
-    move |peer: UCred| {
-        if peer.uid() == 0 || peer.uid() == own {
-            return true;
-        }
-        let Some(group) = Group::from_name(&group).ok().flatten() else {
-            return false;
-        };
-        if peer.gid() == group.gid.as_raw() {
-            return true;
-        }
-        let user = User::from_uid(peer.uid().into()).ok().flatten();
-        user.is_some_and(|user| group.mem.contains(&user.name))
-    }
 }
 
 /// Removes the admin socket's file when the daemon has stopped.

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
 };
 
-use super::{Answer, HttpLimits, Problem, Shared, answer, body, lease, view};
+use super::{Answer, HttpLimits, Problem, Shared, answer, body, caller::Caller, lease, view};
 use crate::{
     api,
     backend::{Backend, ClaimAnswer, ClaimRequest, Completion},
@@ -37,9 +37,14 @@ const MAX_COMPLETIONS: usize = 1000;
         (status = 415, description = "unsupported-media-type"),
     )
 )]
-pub(crate) async fn claim<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+pub(crate) async fn claim<B: Backend>(
+    State(http): Shared<B>,
+    caller: Caller,
+    request: Request,
+) -> Answer {
     let claim: api::Claim = body::json(request, &http.limits).await?;
     let request = parse(claim, &http.limits)?;
+    caller.reach_all(&request.queues)?;
     let answer = http.backend.claim(request).await?;
     Ok(answer::json(StatusCode::OK, render(answer)?))
 }

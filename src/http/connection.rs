@@ -15,7 +15,7 @@ use std::{
 use axum::{
     body::{Body, Bytes},
     http::{HeaderValue, Request, Version, header},
-    response::IntoResponse as _,
+    response::{IntoResponse as _, Response},
 };
 use hyper::{
     body::{Frame, Incoming, SizeHint},
@@ -31,7 +31,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    caller::Peer,
     gate::{Bounds, Gate, Pass, Tally},
+    guard::HEADERS,
     patience::{Activity, InFlight, Patient, Speech},
     problem::{self, Kind, Problem},
     serve::Serving,
@@ -51,17 +53,11 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection that was let in.
 pub(super) struct Link {
     pub(super) serving: Serving,
-    /// From where; none on a Unix socket.
-    pub(super) address: Option<IpAddr>,
+    /// Its other end.
+    pub(super) peer: Peer,
     /// Held as long as the connection is.
     pub(super) pass: Pass,
-    /// The name in the certificate that the client showed.
-    pub(super) name: Option<ClientName>,
 }
-
-/// The name in the certificate that a client showed, among the extensions of its requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientName(pub Arc<str>);
 
 /// Serves one connection to its end.
 pub(super) async fn carry<S>(stream: S, mut link: Link, tls: Option<Arc<Tls>>)
@@ -90,11 +86,11 @@ where
         }
     };
     let session = stream.get_ref().1;
-    link.name = session
+    link.peer.is_secure = true;
+    link.peer.certificate = session
         .peer_certificates()
         .and_then(|chain| chain.first())
-        .and_then(tls::name_of)
-        .map(ClientName);
+        .and_then(tls::name_of);
     if session.alpn_protocol() == Some(b"h2") {
         speak_http2(stream, link).await;
     } else {
@@ -245,25 +241,23 @@ fn answering(
     activity: &Arc<Activity>,
 ) -> impl hyper::service::HttpService<Incoming, ResBody = Held, Error = Infallible, Future: Send> + use<>
 {
-    let (address, name) = (link.address, link.name.clone());
+    let peer = Arc::new(link.peer.clone());
     let serving = link.serving.clone();
     let activity = Arc::clone(activity);
     service_fn(move |mut request: Request<Incoming>| {
         let in_flight = activity.begin();
-        let checked = check(&request, bounds, &serving.gate, address);
+        let checked = check(&request, bounds, &serving.gate, peer.address);
         let is_http1 = request.version() < Version::HTTP_2;
         let stop = serving.stop.clone();
         let answer = checked.map(|()| {
-            if let Some(name) = &name {
-                request.extensions_mut().insert(name.clone());
-            }
+            request.extensions_mut().insert(Arc::clone(&peer));
             let current = serving.router.borrow().clone();
             TowerToHyperService::new(current).call(request)
         });
         async move {
             let (mut answer, close) = match answer {
                 Ok(answer) => (answer.await?, stop.is_cancelled()),
-                Err(Unfit { problem, close }) => (problem.into_response(), close),
+                Err(Unfit { problem, close }) => (guarded(problem), close),
             };
             // HTTP/2 has no such field: it says so with a frame of its own.
             if is_http1 && close {
@@ -276,6 +270,14 @@ fn answering(
             }))
         }
     })
+}
+
+/// The problem as an answer with the headers that the router gives to its own.
+fn guarded(problem: Problem) -> Response {
+    let mut answer = problem.into_response();
+    let fixed = HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value)));
+    answer.headers_mut().extend(fixed);
+    answer
 }
 
 /// A request that the router does not get to see, and whether its connection ends with it.

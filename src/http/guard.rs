@@ -8,24 +8,46 @@ use axum::{
     Router,
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use super::{
-    Clock, Http, pages,
+    Clock, Http, audit,
+    caller::{Caller, Door, Keys, Peer},
+    pages,
+    pairs::Pairs,
     problem::{self, Problem},
+    rules::{Need, Reach},
+    sessions::Sessions,
     timing::{self, NO_ROUTE, Times},
+};
+use crate::{
+    access::{Fingerprint, Grant},
+    task::Tick,
 };
 
 /// Pages load their stylesheet, their script and their icon, send forms only home, and run nothing that stands in them.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// The cookie of a session.
+pub(super) const COOKIE: &str = "workqueue_session";
+
+/// The headers of every answer that has none of its own.
+pub(super) const HEADERS: [(HeaderName, &str); 4] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    // Not `no-referrer`: browsers would then not say the origin of our own forms either.
+    (header::REFERRER_POLICY, "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+];
+
 /// What a request is checked for, apart from the backend's type.
 struct Guard {
-    tokens: Arc<[Box<str>]>,
+    door: Door,
+    sessions: Arc<Sessions>,
     hosts: Option<Arc<[Box<str>]>>,
     clock: Clock,
     times: Arc<Times>,
@@ -41,12 +63,14 @@ impl std::fmt::Debug for Guard {
 /// The router with what all paths share: problem documents for unknown paths, methods and panics, the guard, and headers.
 pub(crate) fn with_layers<B>(router: Router, http: &Http<B>) -> Router {
     let guard = Arc::new(Guard {
-        tokens: Arc::clone(&http.tokens),
+        door: http.door.clone(),
+        sessions: Arc::clone(&http.sessions),
         hosts: http.hosts.clone(),
         clock: Arc::clone(&http.clock),
         times: Arc::clone(&http.times),
     });
-    let header = |name: HeaderName, value: &'static str| {
+    let header = |index: usize| {
+        let (name, value) = HEADERS[index].clone();
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
     router
@@ -54,11 +78,10 @@ pub(crate) fn with_layers<B>(router: Router, http: &Http<B>) -> Router {
         .method_not_allowed_fallback(unknown_method)
         // The first is the outermost.
         .layer((
-            header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            // Not `no-referrer`: browsers would then not say the origin of our own forms either.
-            header(header::REFERRER_POLICY, "same-origin"),
-            header(header::CACHE_CONTROL, "no-store"),
-            header(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+            header(0),
+            header(1),
+            header(2),
+            header(3),
             CatchPanicLayer::custom(panicked),
             middleware::from_fn_with_state(guard, check),
         ))
@@ -95,13 +118,27 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
         .into_response()
 }
 
-async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let begun = (guard.clock)().tick;
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = timing::method(request.method());
-    let response = match guard.admit(&request) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+    let need = Need::new(
+        request.method(),
+        route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str),
+    );
+    let response = match guard.admit(&request, need, begun) {
+        Ok(caller) => {
+            let seen = audit::Seen::of_change(&request, need, &caller);
+            if caller.name().is_some() {
+                request.extensions_mut().insert(caller);
+            }
+            let response = next.run(request).await;
+            if let Some(seen) = seen {
+                seen.tell(response.status());
+            }
+            response
+        }
+        Err(refused) => refused.into_response(&request),
     };
     let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let took = (guard.clock)().tick.0.saturating_sub(begun.0);
@@ -110,67 +147,229 @@ async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
     response
 }
 
+/// A request that its handler does not get to see.
+struct Refused {
+    problem: Problem,
+    /// Whether a browser would be let in after a login.
+    wants_login: bool,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            wants_login: false,
+        }
+    }
+}
+
+impl Refused {
+    fn into_response(self, request: &Request) -> Response {
+        if self.wants_login && pages::wants_page(request.headers()) {
+            return pages::to_login(request.method(), request.uri());
+        }
+        let is_credential = matches!(self.problem.status().as_u16(), 401 | 403);
+        if is_credential && pages::wants_page(request.headers()) {
+            return pages::refuse(self.problem, request.headers(), "/");
+        }
+        self.problem.into_response()
+    }
+}
+
 impl Guard {
-    fn admit(&self, request: &Request) -> Result<(), Problem> {
-        self.admit_host(request)?;
-        admit_site(request)?;
-        self.admit_token(request)
+    fn admit(&self, request: &Request, need: Need, now: Tick) -> Result<Caller, Refused> {
+        let caller = match &self.door {
+            Door::Open => {
+                self.admit_host(request)?;
+                admit_site(request)?;
+                return Ok(Caller::default());
+            }
+            Door::Tokens(keys) => {
+                self.admit_host(request)?;
+                admit_site(request)?;
+                let Some(grant) = self.identify(keys, request, need, now)? else {
+                    return Ok(Caller::default());
+                };
+                keys.admit_rate(&grant)?;
+                grant
+            }
+            Door::Users => {
+                admit_site(request)?;
+                match peer(request).and_then(|peer| peer.user.as_ref()) {
+                    Some(user) => Arc::clone(&user.grant),
+                    None => return Err(problem::UNAUTHORIZED.problem(NO_USER).into()),
+                }
+            }
+        };
+        allow(&caller, need, request)
+            .inspect_err(|problem| audit::refused(request, Some(&caller.name), problem))?;
+        Ok(Caller(Some(caller)))
     }
 
     fn admit_host(&self, request: &Request) -> Result<(), Problem> {
         let Some(hosts) = &self.hosts else {
             return Ok(());
         };
-        let host = request
-            .headers()
-            .get(header::HOST)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let name = without_port(host);
+        // Programs of HTTP/1.0 name none. Browsers always do.
+        let Some(host) = host_of(request.uri(), request.headers()) else {
+            return Ok(());
+        };
+        let name = without_port(host).trim_end_matches('.');
         let plain = name.trim_start_matches('[').trim_end_matches(']');
         let known = plain.parse::<IpAddr>().is_ok()
             || name.eq_ignore_ascii_case("localhost")
-            || hosts.iter().any(|one| one.eq_ignore_ascii_case(name));
+            || hosts
+                .iter()
+                .any(|one| &**one == "*" || one.eq_ignore_ascii_case(name));
         if known {
             Ok(())
         } else {
-            Err(problem::MISDIRECTED.problem(format!("this server is not called {name:?}")))
+            Err(problem::MISDIRECTED.problem(format!(
+                "this server is not called {name:?}; its names are the setting hosts"
+            )))
         }
     }
 
-    fn admit_token(&self, request: &Request) -> Result<(), Problem> {
-        let open = matches!(request.uri().path(), "/healthz" | "/readyz");
-        if self.tokens.is_empty() || open {
-            return Ok(());
+    /// What the credential grants that came with the request; none where none is needed. The first that came counts: a
+    /// token in `Authorization`, a session's cookie, a certificate.
+    fn identify(
+        &self,
+        keys: &Keys,
+        request: &Request,
+        need: Need,
+        now: Tick,
+    ) -> Result<Option<Arc<Grant>>, Refused> {
+        if need.scope.is_none() {
+            return Ok(None);
         }
-        let given = request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
-        // All are compared, so that the time tells nothing of which.
-        let known = given.is_some_and(|given| {
-            self.tokens
-                .iter()
-                .fold(false, |known, token| known | same(given, token))
-        });
-        if known {
-            Ok(())
-        } else {
-            Err(problem::UNAUTHORIZED.problem("no token that is known here came with the request"))
+        let headers = request.headers();
+        if let Some(given) = headers.get(header::AUTHORIZATION) {
+            let token = bearer(given).map(Fingerprint::of);
+            let grant = token.and_then(|token| keys.tokens.find(&token));
+            return match grant {
+                Some(grant) => Ok(Some(Arc::clone(grant))),
+                None => Err(unknown(request).into()),
+            };
         }
+        if let Some(cookie) = session_cookie(headers) {
+            let token = self.sessions.find(cookie, now);
+            if let Some(grant) = token.and_then(|token| keys.tokens.find(&token)) {
+                admit_own_page(request)?;
+                return Ok(Some(Arc::clone(grant)));
+            }
+        }
+        let certificate = peer(request).and_then(|peer| peer.certificate.as_deref());
+        if let Some(name) = certificate {
+            return match keys.tokens.named(name) {
+                Some(grant) => Ok(Some(Arc::clone(grant))),
+                None => Err(unknown(request).into()),
+            };
+        }
+        Err(Refused {
+            problem: problem::UNAUTHORIZED.problem("no token came with the request"),
+            wants_login: true,
+        })
     }
 }
 
-/// Whether two texts are the same, in a time that depends on their lengths only.
-fn same(a: &str, b: &str) -> bool {
-    let differing = a
-        .bytes()
-        .zip(b.bytes())
-        .fold(0, |sum, (a, b)| sum | (a ^ b));
-    a.len() == b.len() && differing == 0
+const NO_USER: &str = "the system does not say whose process this is";
+
+impl Keys {
+    fn admit_rate(&self, grant: &Grant) -> Result<(), Problem> {
+        if self.rate == 0 {
+            return Ok(());
+        }
+        let kind = &problem::TOO_MANY_WITH_TOKEN;
+        self.used
+            .take(&grant.name, self.rate, self.burst)
+            .map_err(|secs| kind.problem(kind.about).after(secs))
+    }
+}
+
+/// A credential came that is not known.
+fn unknown(request: &Request) -> Problem {
+    let problem = problem::UNAUTHORIZED.problem(
+        "the credential that came with the request is not known here: it was revoked, or is another daemon's",
+    );
+    audit::refused(request, None, &problem);
+    problem
+}
+
+/// Whether `grant` has what is needed.
+fn allow(grant: &Grant, need: Need, request: &Request) -> Result<(), Problem> {
+    let refuse = |text: String| Err(problem::FORBIDDEN.problem(text));
+    let name = &grant.name;
+    if let Some(scope) = need.scope
+        && !grant.scopes.allow(scope)
+    {
+        return refuse(format!(
+            "{name} has the scope {}, and this needs {scope}",
+            grant.scopes
+        ));
+    }
+    if grant.queues.is_none() {
+        return Ok(());
+    }
+    let queues = match need.reach {
+        Reach::Inside => return Ok(()),
+        Reach::All => {
+            return refuse(format!(
+                "{name} is limited to some queues, and this is about all of them"
+            ));
+        }
+        Reach::Path => queue_in(request.uri().path()).into_iter().collect(),
+        Reach::Query => {
+            let pairs = Pairs::parse(request.uri().query().unwrap_or_default())?;
+            pairs.all("queue").map(str::to_owned).collect::<Vec<_>>()
+        }
+    };
+    if queues.is_empty() {
+        return refuse(format!(
+            "{name} is limited to some queues: ask for one of them, like ?queue=NAME"
+        ));
+    }
+    match queues.iter().find(|queue| !grant.reaches(queue)) {
+        None => Ok(()),
+        Some(queue) => refuse(format!("{name} may not use the queue {queue}")),
+    }
+}
+
+/// The queue in `/api/v1/queues/{queue}` and what is below. Its letters are never written otherwise than as they are, so one
+/// that is can't be in a grant.
+fn queue_in(path: &str) -> Option<String> {
+    let rest = path.strip_prefix("/api/v1/queues/")?;
+    rest.split('/').next().map(str::to_owned)
+}
+
+pub(super) fn peer(request: &Request) -> Option<&Peer> {
+    request.extensions().get::<Arc<Peer>>().map(|peer| &**peer)
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(token.trim())
+}
+
+/// What the cookie of a session holds, if one came.
+pub(super) fn session_cookie(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(';'))
+        .find_map(|one| one.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+}
+
+/// Which server was meant: in the address where that says it (HTTP/2, and what is sent to a proxy), in `Host` otherwise.
+fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    if let Some(authority) = uri.authority() {
+        return Some(authority.as_str());
+    }
+    let host = headers.get(header::HOST)?;
+    // One that is not text is no name of ours.
+    Some(host.to_str().unwrap_or("?"))
 }
 
 /// The name or address of `Host`, an IPv6 address in its brackets.
@@ -184,31 +383,44 @@ fn without_port(host: &str) -> &str {
 /// A browser says whose page a request comes from; what changes something is only taken from our own. Programs don't send
 /// these headers and are not asked. `GET /api/next` changes something too: it gives a lease.
 fn admit_site(request: &Request) -> Result<(), Problem> {
-    let reads = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS
-    ) && request.uri().path() != "/api/next";
-    if reads || is_ours(request.headers()) {
+    if reads(request) || is_ours(request).unwrap_or(true) {
         Ok(())
     } else {
         Err(problem::CROSS_SITE.problem("the request comes from a page of another site"))
     }
 }
 
-/// Whether no page of another site sent these headers. Browsers say the site (`Sec-Fetch-Site`) only to servers that they
-/// reach by https or on their own machine; to others they say the page's origin, which must then be this server's.
-fn is_ours(headers: &HeaderMap) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return site == "same-origin" || site == "none";
+/// The same for those who show a cookie, which browsers add by themselves: they must say whose page it is.
+fn admit_own_page(request: &Request) -> Result<(), Problem> {
+    if reads(request) || is_ours(request) == Some(true) {
+        Ok(())
+    } else {
+        let detail = "a change by cookie must say that it comes from a page of this server (Sec-Fetch-Site or Origin); programs send a token";
+        Err(problem::CROSS_SITE.problem(detail))
     }
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return true;
-    };
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+}
+
+fn reads(request: &Request) -> bool {
+    let reads = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
+    reads && request.uri().path() != "/api/next"
+}
+
+/// Whether a page of this server sent the request, where it says so. Browsers say the site (`Sec-Fetch-Site`) only to servers
+/// that they reach by https or on their own machine; to others they say the page's origin, which must then be this
+/// server's.
+fn is_ours(request: &Request) -> Option<bool> {
+    let headers = request.headers();
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return Some(site == "same-origin" || site == "none");
+    }
+    let origin = headers.get(header::ORIGIN)?;
     let named = origin
         .to_str()
         .ok()
         .and_then(|origin| origin.split_once("://"))
-        .map(|(_, name)| name.as_bytes());
-    named.is_some() && named == host
+        .map(|(_, name)| name);
+    Some(named.is_some() && named == host_of(request.uri(), headers))
 }

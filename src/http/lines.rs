@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer, Http, answer, body,
+    caller::Caller,
     import::{Import, Pauses},
     problem::{self, Problem},
     tasks,
@@ -31,8 +32,13 @@ const PIECE_BYTES: usize = 256 << 10;
 const LINE_SLACK: usize = 64 << 10;
 
 /// Takes the tasks of `body` as they come.
-pub(crate) async fn submit<B: Backend>(http: &Http<B>, trace: Option<Trace>, body: Body) -> Answer {
-    take(http, Reads::Tasks(trace), body).await
+pub(crate) async fn submit<B: Backend>(
+    http: &Http<B>,
+    caller: Caller,
+    trace: Option<Trace>,
+    body: Body,
+) -> Answer {
+    take(http, Reads::Tasks(caller, trace), body).await
 }
 
 /// Takes back what an export wrote.
@@ -104,8 +110,8 @@ impl Source {
 
 /// What the lines are.
 enum Reads {
-    /// Task objects; the trace is that of tasks that name none.
-    Tasks(Option<Trace>),
+    /// Task objects of somebody; the trace is that of tasks that name none.
+    Tasks(Caller, Option<Trace>),
     /// An export.
     Export(Import),
 }
@@ -161,7 +167,7 @@ impl<B: Backend> Stream<'_, B> {
             Reads::Export(import) => import
                 .ended()
                 .map_err(|problem| problem.in_stream(self.line.max(1), self.accepted)),
-            Reads::Tasks(_) => Ok(()),
+            Reads::Tasks(..) => Ok(()),
         }
     }
 
@@ -176,7 +182,11 @@ impl<B: Backend> Stream<'_, B> {
                     return Ok(None);
                 }
                 match &mut self.reads {
-                    Reads::Tasks(trace) => Ok(Some(tasks::parse(self.http, trace.as_ref(), text)?)),
+                    Reads::Tasks(caller, trace) => {
+                        let task = tasks::parse(self.http, trace.as_ref(), text)?;
+                        caller.reach(&task.queue)?;
+                        Ok(Some(task))
+                    }
                     Reads::Export(import) => Ok(import.line(self.http, text)?),
                 }
             })

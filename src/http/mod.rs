@@ -8,7 +8,9 @@
 
 mod about;
 mod answer;
+mod audit;
 mod body;
+mod caller;
 mod claim;
 mod connection;
 mod docs;
@@ -31,8 +33,10 @@ mod process;
 mod queues;
 mod rates;
 mod refused;
+mod rules;
 mod scrape;
 mod serve;
+mod sessions;
 mod task;
 mod tasks;
 #[cfg(test)]
@@ -51,10 +55,12 @@ use tokio_util::sync::CancellationToken;
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 pub use about::{About, Facts};
-pub use connection::ClientName;
+pub use caller::{Door, Keys, Peer, User};
 pub use gate::{Bounds, Gate, Tally};
 pub use openapi::openapi_json;
+pub use rates::Rates;
 pub use serve::{Routed, Serving, serve_tcp, serve_unix};
+pub use sessions::Sessions;
 pub use timing::Times;
 pub use tls::{Tls, TlsError, TlsFiles};
 
@@ -87,10 +93,11 @@ pub struct Http<B> {
     pub clock: Clock,
     /// Cancelled when the daemon stops: streams of events end. Claims that wait are answered by the backend itself.
     pub stop: CancellationToken,
-    /// Of these, a request must show one (`Authorization: Bearer`); none: every request is let in. `/healthz` and
-    /// `/readyz` need none.
-    pub tokens: Arc<[Box<str>]>,
-    /// The names by which the server may be called (`Host`), besides `localhost` and plain addresses; `None`: any.
+    /// What is asked of those who come in. `/healthz` and `/readyz` need nothing.
+    pub door: Door,
+    /// Who is logged in.
+    pub sessions: Arc<Sessions>,
+    /// The names by which the server may be called (`Host`), besides `localhost` and plain addresses; `*` and `None`: any.
     /// A page of another site that points its own name at this machine (DNS rebinding) is refused by it.
     pub hosts: Option<Arc<[Box<str>]>>,
     /// The process, as far as its pages tell of it.
@@ -102,14 +109,15 @@ pub struct Http<B> {
 }
 
 impl<B> Http<B> {
-    /// Without tokens and with any host name.
+    /// Open to everybody and with any host name.
     pub fn new(backend: Arc<B>, limits: HttpLimits, clock: Clock, stop: CancellationToken) -> Self {
         Self {
             backend,
             limits,
             clock,
             stop,
-            tokens: Arc::default(),
+            door: Door::default(),
+            sessions: Arc::default(),
             hosts: None,
             about: None,
             times: Arc::default(),
@@ -125,7 +133,8 @@ impl<B> Clone for Http<B> {
             limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),
             stop: self.stop.clone(),
-            tokens: Arc::clone(&self.tokens),
+            door: self.door.clone(),
+            sessions: Arc::clone(&self.sessions),
             hosts: self.hosts.clone(),
             about: self.about.clone(),
             times: Arc::clone(&self.times),

@@ -189,7 +189,7 @@ pub(crate) static OF_TCP: LazyLock<Description> = LazyLock::new(|| {
     document.merge(Original::openapi());
     let scheme = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("A token of the configuration's `tokens`"))
+        .description(Some("A token of the file that the setting `tokens` names. Where none is set, none is asked for. Tokens have the scopes `submit`, `work`, `read` and `admin`"))
         .build();
     document
         .components
@@ -229,12 +229,15 @@ fn operations(entry: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut 
 fn describe(operation: &mut Operation, path: &str, method: &str, guarded: bool) {
     let is_health = matches!(path, "/healthz" | "/readyz");
     let mut names = vec!["internal", "invalid-field", "malformed-text"];
+    if !is_health {
+        names.push("forbidden");
+    }
     if guarded {
         names.push("wrong-host");
         if is_health {
             operation.security = Some(vec![SecurityRequirement::default()]);
         } else {
-            names.push("unauthorized");
+            names.extend(["unauthorized", "too-many-with-token"]);
         }
     }
     if method != "get" || path == "/api/next" {

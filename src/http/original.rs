@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{Answer, Http, Shared, answer, body, problem};
+use super::{Answer, Http, Shared, answer, body, caller::Caller, problem};
 use crate::{
     api,
     backend::{Backend, ClaimRequest},
@@ -22,8 +22,8 @@ use crate::{
     get, path = "/api/next", tag = "original", operation_id = "original_next",
     responses((status = 200, description = "The task, or null", body = api::OriginalNext))
 )]
-pub(crate) async fn next<B: Backend>(State(http): Shared<B>) -> Response {
-    claim_one(&http)
+pub(crate) async fn next<B: Backend>(State(http): Shared<B>, caller: Caller) -> Response {
+    claim_one(&http, &caller)
         .await
         .unwrap_or_else(|problem| problem.into_original().into_response())
 }
@@ -35,8 +35,9 @@ pub(crate) async fn no_head() -> Response {
     (allow, problem.into_original()).into_response()
 }
 
-async fn claim_one<B: Backend>(http: &Http<B>) -> Answer {
+async fn claim_one<B: Backend>(http: &Http<B>, caller: &Caller) -> Answer {
     use std::io::Write as _;
+    caller.reach(&QueueName::default())?;
     let answer = http
         .backend
         .claim(ClaimRequest {
@@ -77,15 +78,20 @@ async fn claim_one<B: Backend>(http: &Http<B>) -> Answer {
         (status = 409, description = "leased, wrong-state"),
     )
 )]
-pub(crate) async fn complete<B: Backend>(State(http): Shared<B>, request: Request) -> Response {
-    complete_one(&http, request)
+pub(crate) async fn complete<B: Backend>(
+    State(http): Shared<B>,
+    caller: Caller,
+    request: Request,
+) -> Response {
+    complete_one(&http, &caller, request)
         .await
         .unwrap_or_else(|problem| problem.into_original().into_response())
 }
 
-async fn complete_one<B: Backend>(http: &Http<B>, request: Request) -> Answer {
+async fn complete_one<B: Backend>(http: &Http<B>, caller: &Caller, request: Request) -> Answer {
     let completed: api::OriginalComplete = body::json(request, &http.limits).await?;
     let id = TaskId::parse(&completed.id)?;
+    caller.reach_task(&*http.backend, id).await?;
     http.backend.complete(id, None, None).await?;
     Ok(answer::nothing_to_tell())
 }

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::refused;
+use super::{guard, refused};
 use crate::{
     api,
     backend::{Error, Fault},
@@ -56,7 +56,9 @@ kinds! {
     UNREADABLE_BODY = "unreadable-body", BAD_REQUEST, "The body could not be read to its end", None,
         "The transfer broke off. Send the request again.";
     UNAUTHORIZED = "unauthorized", UNAUTHORIZED, "A token is needed", None,
-        "Send `Authorization: Bearer TOKEN` with a token of the daemon's configuration.";
+        "Send `Authorization: Bearer TOKEN` with a token that `workqueuectl token new` made and the daemon knows.";
+    FORBIDDEN = "forbidden", FORBIDDEN, "Not allowed", None,
+        "The token or the user is known, and may not do this. The detail says which scope or queue is missing.";
     CROSS_SITE = "cross-site", FORBIDDEN, "Another site sent this request", None,
         "A browser says that the request comes from a page of another site. Use the pages of the daemon itself.";
     NOT_FOUND = "not-found", NOT_FOUND, "There is nothing here", None,
@@ -95,6 +97,8 @@ kinds! {
         "The detail lists the content types that are understood here.";
     TOO_MANY_REQUESTS = "too-many-requests", TOO_MANY_REQUESTS, "Too many requests", Some(1),
         "This address sends more requests than the setting `request_rate` allows. The header `Retry-After` says when to go on.";
+    TOO_MANY_WITH_TOKEN = "too-many-with-token", TOO_MANY_REQUESTS, "Too many requests with one token", Some(1),
+        "More requests come with this token than the setting `token_rate` allows. The header `Retry-After` says when to go on.";
     TOO_MANY_FROM_ADDRESS = "too-many-from-address", TOO_MANY_REQUESTS, "Too many connections from one address", Some(5),
         "This address has as many connections as the setting `max_connections_per_address` allows. Close some, or keep them and send several requests on each.";
     HEAD_TOO_LARGE = "head-too-large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The head is too large", None,
@@ -187,13 +191,22 @@ impl Problem {
         if let Some(secs) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
-        if self.status() == StatusCode::UNAUTHORIZED {
+        if let Some(challenge) = self.challenge() {
             headers.insert(
                 header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer realm=\"workqueue\""),
+                HeaderValue::from_static(challenge),
             );
         }
         response
+    }
+
+    /// What would be let in (RFC 6750, 3).
+    fn challenge(&self) -> Option<&'static str> {
+        match self.document.kind.strip_prefix("/problems/")? {
+            "unauthorized" => Some("Bearer realm=\"workqueue\""),
+            "forbidden" => Some("Bearer realm=\"workqueue\", error=\"insufficient_scope\""),
+            _ => None,
+        }
     }
 
     /// The same with another time after which to ask again, in seconds.
@@ -209,9 +222,13 @@ impl Problem {
         let retry = self
             .retry_after
             .map_or_else(String::new, |secs| format!("retry-after: {secs}\r\n"));
+        let headers = guard::HEADERS
+            .iter()
+            .fold(String::new(), |all, (name, value)| {
+                all + name.as_str() + ": " + value + "\r\n"
+            });
         let head = format!(
-            "HTTP/1.1 {}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\nx-content-type-options: nosniff\r\n\
-             cache-control: no-store\r\n{retry}connection: close\r\n\r\n",
+            "HTTP/1.1 {}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\n{headers}{retry}connection: close\r\n\r\n",
             self.status(),
             body.len()
         );

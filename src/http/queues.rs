@@ -4,7 +4,7 @@
 
 use axum::extract::{Path, Request, State};
 
-use super::{Answer, NoQuery, Pairs, Shared, answer, view};
+use super::{Answer, NoQuery, Pairs, Shared, answer, caller::Caller, view};
 use crate::{
     api::{self, schemas},
     backend::Backend,
@@ -19,10 +19,18 @@ use crate::{
         (status = 400, description = "invalid-field"),
     )
 )]
-pub(crate) async fn queues<B: Backend>(State(http): Shared<B>, _: NoQuery) -> Answer {
+pub(crate) async fn queues<B: Backend>(
+    State(http): Shared<B>,
+    caller: Caller,
+    _: NoQuery,
+) -> Answer {
     let queues = http.backend.queues().await?;
     answer::ok(&api::Queues {
-        queues: queues.iter().map(view::queue).collect(),
+        queues: queues
+            .iter()
+            .filter(|one| caller.sees(&one.name))
+            .map(view::queue)
+            .collect(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! [`Rates`]: how many requests an address may send, by token buckets.
+//! [`Rates`]: how many requests an address may send, or whoever shows a token, by token buckets.
 //!
 //! A bucket holds `burst` requests and is filled with `rate` a second. Those who have not asked for as long as it takes to
 //! fill theirs are forgotten; when the table is full of others all the same, newcomers share one bucket, so that a flood
@@ -6,7 +6,7 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -19,15 +19,36 @@ const MOST: usize = 65_536;
 /// How often a full table is looked through for those that may be forgotten.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Stands for all who found the table full.
-const OTHERS: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+const OTHERS: Key = Key::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+
+/// Who has a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// An address.
+    Address(IpAddr),
+    /// Who shows the token of this name.
+    Token(Arc<str>),
+}
+
+impl From<IpAddr> for Key {
+    fn from(address: IpAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl From<&Arc<str>> for Key {
+    fn from(name: &Arc<str>) -> Self {
+        Self::Token(Arc::clone(name))
+    }
+}
 
 /// The buckets.
 #[derive(Debug, Default)]
-pub(super) struct Rates(Mutex<Table>);
+pub struct Rates(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
-    buckets: HashMap<IpAddr, Bucket, RandomState>,
+    buckets: HashMap<Key, Bucket, RandomState>,
     swept: Option<Instant>,
 }
 
@@ -47,15 +68,15 @@ impl Bucket {
 }
 
 impl Rates {
-    /// Takes one request from the bucket of `address`; an error says after how many seconds there will be one.
-    pub(super) fn take(&self, address: IpAddr, rate: u64, burst: u64) -> Result<(), u64> {
-        self.take_at(Instant::now(), address, rate as f64, burst.max(1) as f64)
+    /// Takes one request from the bucket of `key`; an error says after how many seconds there will be one.
+    pub(super) fn take(&self, key: impl Into<Key>, rate: u64, burst: u64) -> Result<(), u64> {
+        self.take_at(Instant::now(), key.into(), rate as f64, burst.max(1) as f64)
     }
 
-    fn take_at(&self, now: Instant, address: IpAddr, rate: f64, burst: f64) -> Result<(), u64> {
+    fn take_at(&self, now: Instant, key: impl Into<Key>, rate: f64, burst: f64) -> Result<(), u64> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = table.place(now, address, rate, burst);
-        let bucket = table.buckets.entry(address).or_insert(Bucket {
+        let key = table.place(now, key.into(), rate, burst);
+        let bucket = table.buckets.entry(key).or_insert(Bucket {
             room: burst,
             at: now,
         });
@@ -74,10 +95,10 @@ impl Rates {
 }
 
 impl Table {
-    /// Whose bucket is asked: that of `address`, or the others' where there is no room for one.
-    fn place(&mut self, now: Instant, address: IpAddr, rate: f64, burst: f64) -> IpAddr {
-        if self.buckets.len() < MOST || self.buckets.contains_key(&address) {
-            return address;
+    /// Whose bucket is asked: that of `key`, or the others' where there is no room for one.
+    fn place(&mut self, now: Instant, key: Key, rate: f64, burst: f64) -> Key {
+        if self.buckets.len() < MOST || self.buckets.contains_key(&key) {
+            return key;
         }
         let due = self
             .swept
@@ -88,7 +109,7 @@ impl Table {
                 .retain(|_, bucket| bucket.room_at(now, rate, burst) < burst);
         }
         if self.buckets.len() < MOST {
-            address
+            key
         } else {
             OTHERS
         }

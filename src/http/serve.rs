@@ -10,7 +10,7 @@
 //! wait for the next daemon), and from then on each answer carries `Connection: close`: who is busy is gone after one more
 //! request. Connections that have brought none within `LAST_REQUESTS` are closed then.
 
-use std::{io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{
@@ -22,11 +22,14 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    audit,
+    caller::{Peer, User},
     connection::{self, Link},
     gate::{Gate, Over, Tally},
     problem::{self, Problem},
     tls::Tls,
 };
+use crate::access::Grant;
 
 /// How long accepting rests after an error that the next call would meet again (no descriptors left), unless a connection
 /// ends before: its descriptor is free then. Descriptors of other kinds give no sign, hence a time.
@@ -58,21 +61,36 @@ pub async fn serve_tcp(listener: TcpListener, serving: Serving, tls: Option<Arc<
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "TCP_NODELAY could not be set");
         }
-        Ok(Some((stream, Some(peer.ip()))))
+        let peer = Peer {
+            address: Some(peer.ip()),
+            ..Peer::default()
+        };
+        Ok(Some((stream, peer)))
     };
     serve(accept, serving, tls).await;
 }
 
-/// Serves on a Unix socket like [`serve_tcp`], to those peers that `admit` lets in by their credentials; the others'
+/// Serves on a Unix socket like [`serve_tcp`], to those peers whom `admit` grants something by their credentials; the others'
 /// connections are closed without a word.
-pub async fn serve_unix(listener: UnixListener, serving: Serving, admit: impl Fn(UCred) -> bool) {
+pub async fn serve_unix(
+    listener: UnixListener,
+    serving: Serving,
+    admit: impl Fn(UCred) -> Option<Arc<Grant>>,
+) {
     let accept = async move || {
         let (stream, _) = listener.accept().await?;
         match stream.peer_cred() {
-            Ok(peer) if admit(peer) => Ok(Some((stream, None))),
-            Ok(peer) => {
-                tracing::warn!(uid = peer.uid(), gid = peer.gid(), "a peer was turned away");
-                Ok(None)
+            Ok(credentials) => {
+                let uid = credentials.uid();
+                let Some(grant) = admit(credentials) else {
+                    audit::peer_refused(uid, credentials.gid());
+                    return Ok(None);
+                };
+                let peer = Peer {
+                    user: Some(User { uid, grant }),
+                    ..Peer::default()
+                };
+                Ok(Some((stream, peer)))
             }
             Err(error) => {
                 tracing::warn!(%error, "a peer without credentials was turned away");
@@ -85,7 +103,7 @@ pub async fn serve_unix(listener: UnixListener, serving: Serving, admit: impl Fn
 
 /// `accept` owns the listener: when it is dropped, nobody is accepted any more.
 async fn serve<S>(
-    accept: impl AsyncFn() -> io::Result<Option<(S, Option<IpAddr>)>>,
+    accept: impl AsyncFn() -> io::Result<Option<(S, Peer)>>,
     serving: Serving,
     tls: Option<Arc<Tls>>,
 ) where
@@ -101,13 +119,12 @@ async fn serve<S>(
             () = &mut stopped => break,
         };
         match accepted {
-            Ok(Some((stream, address))) => match serving.gate.enter(address) {
+            Ok(Some((stream, peer))) => match serving.gate.enter(peer.address) {
                 Ok(pass) => {
                     let link = Link {
                         serving: serving.clone(),
-                        address,
+                        peer,
                         pass,
-                        name: None,
                     };
                     connections.spawn(connection::carry(stream, link, tls.clone()));
                 }

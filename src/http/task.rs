@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{Answer, NoQuery, Problem, Shared, answer, body, view};
+use super::{Answer, NoQuery, Problem, Shared, answer, body, caller::Caller, view};
 use crate::{
     api::{self, schemas},
     backend::{Backend, Change, TaskView},
@@ -35,9 +35,12 @@ pub(crate) fn respond(task: &TaskView) -> Answer {
 pub(crate) async fn show<B: Backend>(
     State(http): Shared<B>,
     Path(id): Path<String>,
+    caller: Caller,
     _: NoQuery,
 ) -> Answer {
-    respond(&http.backend.task(TaskId::parse(&id)?).await?)
+    let id = TaskId::parse(&id)?;
+    caller.reach_task(&*http.backend, id).await?;
+    respond(&http.backend.task(id).await?)
 }
 
 /// Give a task a new place in the order, or move it to another queue.
@@ -59,9 +62,11 @@ pub(crate) async fn show<B: Backend>(
 pub(crate) async fn reschedule<B: Backend>(
     State(http): Shared<B>,
     Path(id): Path<String>,
+    caller: Caller,
     request: Request,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
+    caller.reach_task(&*http.backend, id).await?;
     let patch: api::Patch = body::json(request, &http.limits).await?;
     let exectime = match (patch.exectime, patch.delay) {
         (Some(_), Some(_)) => {
@@ -88,6 +93,7 @@ pub(crate) async fn reschedule<B: Backend>(
             "nothing to change: give queue, priority, exectime or delay",
         ));
     }
+    caller.reach_all(&change.queue)?;
     respond(&http.backend.reschedule(id, change).await?)
 }
 
@@ -105,8 +111,11 @@ pub(crate) async fn reschedule<B: Backend>(
 pub(crate) async fn cancel<B: Backend>(
     State(http): Shared<B>,
     Path(id): Path<String>,
+    caller: Caller,
 ) -> Result<Response, Problem> {
-    http.backend.cancel(TaskId::parse(&id)?).await?;
+    let id = TaskId::parse(&id)?;
+    caller.reach_task(&*http.backend, id).await?;
+    http.backend.cancel(id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -121,6 +130,12 @@ pub(crate) async fn cancel<B: Backend>(
         (status = 409, description = "wrong-state"),
     )
 )]
-pub(crate) async fn retry<B: Backend>(State(http): Shared<B>, Path(id): Path<String>) -> Answer {
-    respond(&http.backend.retry(TaskId::parse(&id)?).await?)
+pub(crate) async fn retry<B: Backend>(
+    State(http): Shared<B>,
+    Path(id): Path<String>,
+    caller: Caller,
+) -> Answer {
+    let id = TaskId::parse(&id)?;
+    caller.reach_task(&*http.backend, id).await?;
+    respond(&http.backend.retry(id).await?)
 }

@@ -10,6 +10,7 @@ use axum::{
 use super::{
     Answer, Http, Pairs, Shared, answer,
     body::{self, MediaType},
+    caller::Caller,
     lines, openapi,
     problem::Problem,
     view,
@@ -54,20 +55,24 @@ const MAX_PAGE: usize = 1000;
         (status = 507, description = "no-room, too-many"),
     )
 )]
-pub(crate) async fn submit<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+pub(crate) async fn submit<B: Backend>(
+    State(http): Shared<B>,
+    caller: Caller,
+    request: Request,
+) -> Answer {
     match MediaType::of(request.headers(), &[MediaType::Json, MediaType::Lines])? {
         MediaType::Lines => {
             let trace = trace_of(request.headers());
-            lines::submit(&http, trace, request.into_body()).await
+            lines::submit(&http, caller, trace, request.into_body()).await
         }
         MediaType::Json | MediaType::Form => {
             let trace = trace_of(request.headers());
             let bytes = body::read(request, &http.limits).await?;
             let text = body::text(&bytes)?;
             if text.trim_start().starts_with('[') {
-                submit_array(&http, trace.as_ref(), text).await
+                submit_array(&http, &caller, trace.as_ref(), text).await
             } else {
-                submit_one(&http, trace.as_ref(), text).await
+                submit_one(&http, &caller, trace.as_ref(), text).await
             }
         }
     }
@@ -111,8 +116,14 @@ fn traced(mut task: NewTask, trace: Option<&Trace>) -> NewTask {
     task
 }
 
-async fn submit_one<B: Backend>(http: &Http<B>, trace: Option<&Trace>, text: &str) -> Answer {
+async fn submit_one<B: Backend>(
+    http: &Http<B>,
+    caller: &Caller,
+    trace: Option<&Trace>,
+    text: &str,
+) -> Answer {
     let task = parse(http, trace, text)?;
+    caller.reach(&task.queue)?;
     let outcomes = http.backend.submit(vec![task]).await?;
     let Some(outcome) = outcomes.first() else {
         return Err(super::problem::INTERNAL.problem("the task has no outcome"));
@@ -127,7 +138,12 @@ async fn submit_one<B: Backend>(http: &Http<B>, trace: Option<&Trace>, text: &st
     Ok(response)
 }
 
-async fn submit_array<B: Backend>(http: &Http<B>, trace: Option<&Trace>, text: &str) -> Answer {
+async fn submit_array<B: Backend>(
+    http: &Http<B>,
+    caller: &Caller,
+    trace: Option<&Trace>,
+    text: &str,
+) -> Answer {
     let objects = TaskObject::parse_array(text)?;
     if objects.is_empty() {
         return Err(Problem::invalid("body", "an array of no tasks"));
@@ -143,6 +159,7 @@ async fn submit_array<B: Backend>(http: &Http<B>, trace: Option<&Trace>, text: &
                 .map_err(|refusal| refusal.within(&format!("[{index}]")))
         })
         .collect::<Result<Vec<_>, _>>()?;
+    caller.reach_all(tasks.iter().map(|task| &task.queue))?;
     let outcomes = http.backend.submit(tasks).await?;
     let mut out = Vec::new();
     view::write_array(&mut out, &outcomes, |out, outcome| {

@@ -315,8 +315,44 @@ pub const LEASE_LOST: Entry = Entry {
             the lease?",
 };
 
+/// An admin has changed something.
+pub const ADMIN_ACTION: Entry = Entry {
+    id: "e4c6fa855d54aa8c687395d3d1977a99",
+    line: "an admin's request was answered",
+    fields: &["BY", "PEER", "METHOD", "PATH", "STATUS"],
+    help: "@BY@ (@PEER@) sent @METHOD@ @PATH@, and was answered @STATUS@. BY is the name of a token or of a user, or \"anybody\" where no\n\
+            tokens are configured.",
+};
+
+/// A credential was refused.
+pub const CREDENTIAL_REFUSED: Entry = Entry {
+    id: "d0ccffdb906ca03cd3dffa67eaf6b309",
+    line: "a credential was refused",
+    fields: &["BY", "PEER", "METHOD", "PATH", "REASON"],
+    help: "@PEER@ sent @METHOD@ @PATH@: @REASON@\n\
+            A token that is unknown was revoked, mistyped or guessed at. One that is known lacks a scope or a queue: workqueuectl token\n\
+            makes another.",
+};
+
+/// Somebody has logged in.
+pub const LOGIN: Entry = Entry {
+    id: "1f6dc01bfe6c7764650a85ecdc24b181",
+    line: "somebody logged in on the pages",
+    fields: &["BY", "PEER"],
+    help: "@PEER@ showed the token @BY@ and has a session of the pages now.",
+};
+
+/// Everybody who reaches the port may do everything.
+pub const NO_TOKENS: Entry = Entry {
+    id: "75ed0441c3d9217c4c2a6a1ecc538452",
+    line: "no tokens are configured: every process of this machine may submit, work, read and administer",
+    fields: &[],
+    help: "Set `tokens` in workqueued.toml to a file that `workqueuectl token new` writes, and each request has to show a token. Without\n\
+            it the daemon listens on loopback addresses only.",
+};
+
 /// All of them.
-pub const ALL: [Entry; 34] = [
+pub const ALL: [Entry; 38] = [
     STARTING,
     READY,
     STOPPING,
@@ -351,6 +387,10 @@ pub const ALL: [Entry; 34] = [
     DAEMON_SILENT,
     DAEMON_BACK,
     LEASE_LOST,
+    ADMIN_ACTION,
+    CREDENTIAL_REFUSED,
+    LOGIN,
+    NO_TOKENS,
 ];
 
 /// The catalog as systemd reads it (<https://systemd.io/CATALOG/>).

@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::Args;
 use crate::{
+    access::token_in,
     client::Endpoint,
     systemd::logging::Format,
     task::{Millis, Options, QueueName, Refusal},
@@ -228,7 +229,7 @@ fn credential() -> Result<Option<Arc<str>>, ConfigError> {
     if !path.exists() {
         return Ok(None);
     }
-    token_of(&read(&path)?)
+    token_in(&read(&path)?)
         .map(Some)
         .map_err(|reason| ConfigError(format!("{} {reason}", path.display())))
 }
@@ -556,17 +557,8 @@ impl Place<'_> {
         let text = std::fs::read_to_string(path).map_err(|error: io::Error| {
             wrong(format!("cannot read {}: {error}", path.display()))
         })?;
-        token_of(&text).map_err(|reason| wrong(format!("{} {reason}", path.display())))
+        token_in(&text).map_err(|reason| wrong(format!("{} {reason}", path.display())))
     }
-}
-
-/// The token in the text of a file.
-fn token_of(text: &str) -> Result<Arc<str>, &'static str> {
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("holds no token");
-    }
-    Ok(token.into())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and holds real programs against a real clock"
 )]
 
+mod access;
 #[path = "../common/mod.rs"]
 mod common;
 mod http;

@@ -107,6 +107,7 @@ impl Body {
                         p {
                             "workqueue " (env!("CARGO_PKG_VERSION")) " · "
                             a href="/api/docs" { "API" } " · " a href="/metrics" { "Metrics" }
+                            " · " a href="/login" { "Log in or out" }
                         }
                     }
                 }
@@ -122,7 +123,7 @@ impl Body {
 }
 
 /// Whether the client is a browser that shows pages.
-pub(super) fn wants_page(headers: &HeaderMap) -> bool {
+pub(in crate::http) fn wants_page(headers: &HeaderMap) -> bool {
     headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())

@@ -14,6 +14,7 @@ mod forms;
 mod frame;
 mod history;
 mod list;
+mod login;
 mod notice;
 mod overview;
 mod past;
@@ -35,8 +36,9 @@ use axum::{
 use super::Http;
 use crate::backend::Backend;
 
-pub(super) use frame::refuse;
 pub(crate) use frame::{__path_problem, problem, respond};
+pub(super) use frame::{refuse, wants_page};
+pub(super) use login::to_login;
 
 /// The paths of all pages, forms, and what they load.
 pub(super) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {
@@ -60,6 +62,8 @@ pub(super) fn routes<B: Backend>(http: &Arc<Http<B>>) -> Router {
             get(rejected::show::<B>).post(actions::rejected::<B>),
         )
         .route("/config", get(config::show::<B>))
+        .route("/login", get(login::show::<B>).post(login::login::<B>))
+        .route("/logout", post(login::logout::<B>))
         .route("/style.css", get(assets::style))
         .route("/live.js", get(assets::script))
         .route("/icon.svg", get(assets::icon))

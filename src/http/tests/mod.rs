@@ -1,5 +1,6 @@
 //! The transport against a backend that only remembers: what is parsed, what is rendered, what is told when it goes wrong.
 
+mod access;
 mod connections;
 pub(crate) mod documents;
 mod export;

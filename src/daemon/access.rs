@@ -1,0 +1,229 @@
+//! [`Access`]: who comes in, put together from the settings, the file of tokens and the system's users, and what outlives a
+//! reload of them.
+
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use nix::unistd::{Group, User};
+use tokio::net::unix::UCred;
+
+use super::{Addresses, Failure};
+use crate::{
+    access::{Grant, Scopes, Tokens},
+    config::{Settings, exit},
+    http::{Door, Http, Keys, Rates, Sessions},
+    systemd::catalog,
+};
+
+/// The largest file of tokens: thousands of them.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Who comes in.
+#[derive(Debug)]
+pub(super) struct Access {
+    door: RwLock<Door>,
+    sessions: Arc<Sessions>,
+    used: Arc<Rates>,
+    admins: Arc<Admins>,
+}
+
+impl Access {
+    /// Reads the tokens.
+    pub(super) fn open(settings: &Settings) -> Result<Self, Failure> {
+        let used = Arc::default();
+        let door = door(settings, &used).map_err(|text| Failure::new(exit::CONFIG, text))?;
+        Ok(Self {
+            door: RwLock::new(door),
+            sessions: Arc::default(),
+            used,
+            admins: Arc::new(Admins::new(settings)),
+        })
+    }
+
+    /// Reads the tokens again. An error says why the old ones stay.
+    pub(super) fn read_again(
+        &self,
+        settings: &Settings,
+        addresses: &Addresses,
+    ) -> Result<Door, String> {
+        let door = door(settings, &self.used)?;
+        let reachable = addresses
+            .http
+            .iter()
+            .find(|one| !one.address.ip().is_loopback());
+        if let (Door::Open, Some(one), false) = (&door, reachable, settings.insecure) {
+            return Err(format!(
+                "tokens: can't be taken away while the daemon listens on {one}, which can be reached from other machines"
+            ));
+        }
+        Ok(door)
+    }
+
+    /// Has `door` and what else the settings say hold from now on. Gives whether any token was revoked, added or changed.
+    pub(super) fn renew(&self, door: Door, settings: &Settings) -> bool {
+        let mut held = self.door.write().unwrap_or_else(PoisonError::into_inner);
+        let has_changed = match (&*held, &door) {
+            (Door::Tokens(old), Door::Tokens(new)) => old.tokens != new.tokens,
+            (Door::Open, Door::Open) => false,
+            _ => true,
+        };
+        *held = door;
+        self.admins.renew(settings);
+        has_changed
+    }
+
+    /// Sets what is asked of those who come by TCP.
+    pub(super) fn guard<B>(&self, http: &mut Http<B>, settings: &Settings) {
+        let door = self.door.read().unwrap_or_else(PoisonError::into_inner);
+        http.door = door.clone();
+        http.sessions = Arc::clone(&self.sessions);
+        http.hosts = Some(hosts(settings));
+    }
+
+    pub(super) fn admins(&self) -> Arc<Admins> {
+        Arc::clone(&self.admins)
+    }
+
+    /// Says what it means that there are no tokens, or that they can be read on the way.
+    pub(super) fn tell(&self, addresses: &Addresses) {
+        let door = self.door.read().unwrap_or_else(PoisonError::into_inner);
+        if matches!(&*door, Door::Open) {
+            if !addresses.http.is_empty() {
+                tracing::info!(
+                    message_id = catalog::NO_TOKENS.id,
+                    "{}",
+                    catalog::NO_TOKENS.line
+                );
+            }
+            return;
+        }
+        for one in &addresses.http {
+            if !one.tls && !one.address.ip().is_loopback() {
+                tracing::warn!(
+                    address = %one,
+                    "tokens go over the network as they are: use https:// here, or a proxy that does"
+                );
+            }
+        }
+    }
+}
+
+/// Whether the tokens can be used, without using them.
+pub(super) fn check(settings: &Settings) -> Result<(), Failure> {
+    door(settings, &Arc::default())
+        .map(drop)
+        .map_err(|text| Failure::new(exit::CONFIG, text))
+}
+
+fn door(settings: &Settings, used: &Arc<Rates>) -> Result<Door, String> {
+    let access = &settings.access;
+    let Some(path) = &access.tokens else {
+        return Ok(Door::Open);
+    };
+    let tokens = read(path).map_err(|reason| format!("tokens: {}: {reason}", path.display()))?;
+    Ok(Door::Tokens(Arc::new(Keys {
+        tokens,
+        rate: access.token_rate,
+        burst: access.token_burst,
+        used: Arc::clone(used),
+    })))
+}
+
+/// The tokens in a file that nobody but root and the daemon's user can change.
+fn read(path: &Path) -> Result<Tokens, String> {
+    let mut file = fs::File::open(path).map_err(|cause| cause.to_string())?;
+    let about = file.metadata().map_err(|cause| cause.to_string())?;
+    if !about.is_file() {
+        return Err("is no file".to_owned());
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if about.mode() & 0o022 != 0 {
+        return Err("can be written by others than its owner: chmod go-w".to_owned());
+    }
+    if about.uid() != 0 && about.uid() != own {
+        return Err(format!(
+            "belongs to the user {}: it must be root's or the daemon's",
+            about.uid()
+        ));
+    }
+    let mut text = String::new();
+    let most = std::io::Read::by_ref(&mut file).take(MAX_FILE + 1);
+    { most }
+        .read_to_string(&mut text)
+        .map_err(|cause| cause.to_string())?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(format!("is larger than {MAX_FILE} bytes"));
+    }
+    Tokens::parse(&text).map_err(|error| error.to_string())
+}
+
+/// The configured names, and the machine's own.
+fn hosts(settings: &Settings) -> Arc<[Box<str>]> {
+    let own = rustix::system::uname();
+    let own = own.nodename().to_string_lossy().into_owned();
+    settings
+        .access
+        .hosts
+        .iter()
+        .map(String::as_str)
+        .chain([own.as_str()])
+        .map(Box::from)
+        .collect()
+}
+
+/// Who may use the admin socket.
+#[derive(Debug)]
+pub(super) struct Admins {
+    own: u32,
+    group: String,
+    users: RwLock<Vec<(String, Scopes)>>,
+}
+
+impl Admins {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            own: rustix::process::geteuid().as_raw(),
+            group: settings.admin_group.clone(),
+            users: RwLock::new(settings.access.users.clone()),
+        }
+    }
+
+    fn renew(&self, settings: &Settings) {
+        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        users.clone_from(&settings.access.users);
+    }
+
+    /// What a process with these credentials may do: everything for root, our own user and the group's members, and what
+    /// the settings say for others. The file's mode says a part of it too; this holds also where a socket was passed on with
+    /// another mode. Users and groups are looked up each time: who becomes a member need not wait for a restart
+    /// (`tests/packages/installed.rs`).
+    pub(super) fn grant(&self, peer: UCred) -> Option<Arc<Grant>> {
+        let user = User::from_uid(peer.uid().into()).ok().flatten();
+        let number = peer.uid().to_string();
+        let name = user.as_ref().map_or(number.as_str(), |user| &user.name);
+        if peer.uid() == 0 || peer.uid() == self.own || self.is_member(peer, name) {
+            return Some(Arc::new(Grant::all(name)));
+        }
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let (_, scopes) = users
+            .iter()
+            .find(|(one, _)| one == name || *one == number)?;
+        Some(Arc::new(Grant {
+            name: name.into(),
+            scopes: *scopes,
+            queues: None,
+        }))
+    }
+
+    fn is_member(&self, peer: UCred, name: &str) -> bool {
+        let Some(group) = Group::from_name(&self.group).ok().flatten() else {
+            return false;
+        };
+        peer.gid() == group.gid.as_raw() || group.mem.iter().any(|member| member == name)
+    }
+}

@@ -1,0 +1,112 @@
+//! What the log keeps of those who change things and of those who may not: who, from where, and what.
+//!
+//! Knows requests, not what they did.
+
+use axum::{
+    extract::Request,
+    http::{Method, StatusCode},
+};
+
+use super::{
+    caller::{Caller, Peer},
+    guard,
+    problem::Problem,
+    rules::Need,
+};
+use crate::{access::Scope, systemd::catalog};
+
+/// Who is meant where nobody is asked.
+const ANYBODY: &str = "anybody";
+
+/// A change by an admin, before it is known how it ended.
+pub(super) struct Seen {
+    by: String,
+    peer: Peer,
+    method: Method,
+    path: String,
+}
+
+impl Seen {
+    /// Keeps what is to be told of `request`; none if it is no admin's change.
+    pub(super) fn of_change(request: &Request, need: Need, caller: &Caller) -> Option<Self> {
+        let changes = *request.method() != Method::GET && *request.method() != Method::HEAD;
+        if need.scope != Some(Scope::Admin) || !changes {
+            return None;
+        }
+        Some(Self {
+            by: caller.name().unwrap_or(ANYBODY).to_owned(),
+            peer: guard::peer(request).cloned().unwrap_or_default(),
+            method: request.method().clone(),
+            path: request.uri().to_string(),
+        })
+    }
+
+    /// Tells how it ended.
+    pub(super) fn tell(self, status: StatusCode) {
+        tracing::info!(
+            message_id = catalog::ADMIN_ACTION.id,
+            by = self.by,
+            peer = %self.peer,
+            method = %self.method,
+            path = self.path,
+            status = status.as_u16(),
+            "{}",
+            catalog::ADMIN_ACTION.line
+        );
+    }
+}
+
+/// Tells of a credential that was not enough, or not known.
+pub(super) fn refused(request: &Request, by: Option<&str>, problem: &Problem) {
+    let unknown = Peer::default();
+    tracing::warn!(
+        message_id = catalog::CREDENTIAL_REFUSED.id,
+        by = by.unwrap_or("unknown"),
+        peer = %guard::peer(request).unwrap_or(&unknown),
+        method = %request.method(),
+        path = request.uri().path(),
+        reason = problem.document().detail,
+        "{}",
+        catalog::CREDENTIAL_REFUSED.line
+    );
+}
+
+/// Tells of a login.
+pub(super) fn login(peer: &Peer, by: &str) {
+    tracing::info!(
+        message_id = catalog::LOGIN.id,
+        by,
+        peer = %peer,
+        "{}",
+        catalog::LOGIN.line
+    );
+}
+
+/// Tells of a login with a token that is not known.
+pub(super) fn login_refused(peer: &Peer) {
+    tracing::warn!(
+        message_id = catalog::CREDENTIAL_REFUSED.id,
+        by = "unknown",
+        peer = %peer,
+        method = "POST",
+        path = "/login",
+        reason = "the token is not known here",
+        "{}",
+        catalog::CREDENTIAL_REFUSED.line
+    );
+}
+
+/// Tells of a user of this machine who may not use the admin socket.
+pub(super) fn peer_refused(uid: u32, gid: u32) {
+    tracing::warn!(
+        message_id = catalog::CREDENTIAL_REFUSED.id,
+        by = "unknown",
+        peer = format!("uid {uid}"),
+        gid,
+        method = "-",
+        path = "the admin socket",
+        reason = "neither root, nor the daemon's user, nor in its group, nor named in admin.users",
+        "{}",
+        catalog::CREDENTIAL_REFUSED.line
+    );
+}

@@ -1,0 +1,148 @@
+//! Who asks: [`Peer`], what is known of the other end of a connection, [`Door`], what is asked of one there, and [`Caller`],
+//! what a handler is told of it.
+//!
+//! Knows grants, not where tokens are kept or what a request wants.
+
+use std::{convert::Infallible, fmt, net::IpAddr, sync::Arc};
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+
+use super::{
+    problem::{self, Problem},
+    rates::Rates,
+};
+use crate::{
+    access::{Grant, Tokens},
+    backend::Backend,
+    task::{QueueName, TaskId},
+};
+
+/// The other end of a connection, among the extensions of its requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// From where; none on a Unix socket.
+    pub address: Option<IpAddr>,
+    /// Whether TLS is spoken.
+    pub is_secure: bool,
+    /// The name in the certificate that it showed.
+    pub certificate: Option<Arc<str>>,
+    /// Whose process it is, on a Unix socket.
+    pub user: Option<User>,
+}
+
+/// A user of this machine, as the kernel told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The user's number.
+    pub uid: u32,
+    /// What the user may do.
+    pub grant: Arc<Grant>,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.address, &self.user) {
+            (Some(address), _) => address.fmt(f),
+            (None, Some(user)) => write!(f, "uid {}", user.uid),
+            (None, None) => f.write_str("unknown"),
+        }
+    }
+}
+
+/// What is asked of those who come in.
+#[derive(Debug, Clone, Default)]
+pub enum Door {
+    /// Nothing.
+    #[default]
+    Open,
+    /// A token, or what stands for one.
+    Tokens(Arc<Keys>),
+    /// To be a user who may do something: a Unix socket.
+    Users,
+}
+
+/// The tokens that open a door, and how often each may be shown.
+#[derive(Debug, Default)]
+pub struct Keys {
+    /// Those that are known.
+    pub tokens: Tokens,
+    /// Requests a second with one token; zero: any number.
+    pub rate: u64,
+    /// Requests at once with one token.
+    pub burst: u64,
+    /// How many were used of that.
+    pub used: Arc<Rates>,
+}
+
+/// Who asks, for handlers that know only inside a request which queues it is about.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Caller(pub(super) Option<Arc<Grant>>);
+
+impl Caller {
+    /// The name, where there is one.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(|grant| &*grant.name)
+    }
+
+    /// Refuses what is about a queue that this caller does not reach.
+    pub(crate) fn reach(&self, queue: &QueueName) -> Result<(), Problem> {
+        self.reach_all([queue])
+    }
+
+    /// The same of several.
+    pub(crate) fn reach_all<'a>(
+        &self,
+        queues: impl IntoIterator<Item = &'a QueueName>,
+    ) -> Result<(), Problem> {
+        let Some(grant) = self.limited() else {
+            return Ok(());
+        };
+        match queues
+            .into_iter()
+            .find(|queue| !grant.reaches(queue.as_str()))
+        {
+            None => Ok(()),
+            Some(queue) => {
+                Err(problem::FORBIDDEN
+                    .problem(format!("{} may not use the queue {queue}", grant.name)))
+            }
+        }
+    }
+
+    /// Refuses what is about a task of such a queue.
+    pub(crate) async fn reach_task<B: Backend>(
+        &self,
+        backend: &B,
+        id: TaskId,
+    ) -> Result<(), Problem> {
+        let Some(grant) = self.limited() else {
+            return Ok(());
+        };
+        let task = backend.task(id).await?;
+        if grant.reaches(task.queue.as_str()) {
+            return Ok(());
+        }
+        // Which queue it is is not this caller's business.
+        Err(problem::FORBIDDEN
+            .problem(format!("{} may not use the queue of this task", grant.name)))
+    }
+
+    /// Whether a list may show `queue` to it.
+    pub(crate) fn sees(&self, queue: &QueueName) -> bool {
+        self.limited()
+            .is_none_or(|grant| grant.reaches(queue.as_str()))
+    }
+
+    fn limited(&self) -> Option<&Grant> {
+        self.0.as_deref().filter(|grant| grant.queues.is_some())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    /// The guard leaves out what an open door has to say: nothing.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}

@@ -1,0 +1,363 @@
+//! Who is let in by a real daemon: tokens made and revoked, a login as a browser does it, names that are not the server's,
+//! users of the machine on the admin socket, and what the log keeps of them.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+use crate::common::{Daemon, Way};
+
+/// A daemon that asks for the tokens of a file which `workqueuectl` writes.
+struct Site {
+    daemon: Daemon,
+    tokens: PathBuf,
+}
+
+fn ctl(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_workqueuectl"))
+        .args(args)
+        .output()
+        .expect("it runs")
+}
+
+fn told(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout.clone())
+        .expect("text")
+        .trim()
+        .to_owned()
+}
+
+impl Site {
+    /// With a first token `ops`, which is an admin's, and these settings of the environment.
+    fn start(settings: &[(&str, &str)]) -> (Self, String) {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let tokens = scratch.path().join("tokens.toml");
+        let file = tokens.to_str().expect("a path").to_owned();
+        let ops = told(&ctl(&[
+            "token", "new", "ops", "--scope", "admin", "--file", &file,
+        ]));
+        let mut environment = vec![("WORKQUEUE_TOKENS".to_owned(), file)];
+        environment.extend(
+            settings
+                .iter()
+                .map(|(name, value)| (format!("WORKQUEUE_{name}"), (*value).to_owned())),
+        );
+        let way = Way {
+            extra: ["--log-level", "info"].map(str::to_owned).to_vec(),
+            environment,
+            ..Way::default()
+        };
+        let daemon = Daemon::start_so(scratch, way);
+        (Self { daemon, tokens }, ops)
+    }
+
+    fn token(&self, name: &str, more: &[&str]) -> String {
+        let file = self.tokens.to_str().expect("a path");
+        let args = [&["token", "new", name, "--file", file], more].concat();
+        let token = told(&ctl(&args));
+        self.reload(200);
+        token
+    }
+
+    fn reload(&self, status: u16) -> Value {
+        let (got, answer) = self.daemon.admin("POST", "/reload", "");
+        assert_eq!(got, status, "{answer}");
+        answer
+    }
+
+    /// The status and the body of a request with `token`.
+    fn ask(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, String) {
+        let typed = if body.is_empty() {
+            ""
+        } else {
+            "Content-Type: application/json\r\n"
+        };
+        let (status, _, body) = self.daemon.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+             {typed}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        (status, body)
+    }
+}
+
+#[test]
+fn tokens_are_made_listed_and_revoked_and_a_reload_is_enough() {
+    let (mut site, ops) = Site::start(&[]);
+    let file = site.tokens.to_str().expect("a path").to_owned();
+    let kept = fs::read_to_string(&site.tokens).expect("the file");
+    assert!(!kept.contains(&ops), "only its hash is kept: {kept}");
+    let submit = site.token("deploy", &["--scope", "submit", "--queue", "mail-*"]);
+    let task = r#"{"payload":1,"queue":"mail-eu"}"#;
+    assert_eq!(site.ask("POST", "/api/v1/tasks", &submit, task).0, 201);
+    let (status, body) = site.ask("POST", "/api/v1/tasks", &submit, r#"{"payload":1}"#);
+    assert_eq!(status, 403, "{body}");
+    assert!(
+        body.contains("deploy may not use the queue default"),
+        "{body}"
+    );
+    assert_eq!(site.daemon.get("/api/v1/tasks").0, 401);
+    assert_eq!(site.ask("GET", "/api/v1/tasks", "wq_0", "").0, 401);
+    assert_eq!(site.daemon.text("/healthz").0, 200);
+
+    let listed = told(&ctl(&["token", "list", "--file", &file]));
+    assert!(
+        listed.contains("deploy") && listed.contains("mail-*"),
+        "{listed}"
+    );
+    let twice = ctl(&["token", "new", "deploy", "--scope", "read", "--file", &file]);
+    assert_eq!(twice.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(
+        said.contains("another token of the name \"deploy\""),
+        "{said}"
+    );
+
+    assert!(
+        ctl(&["token", "revoke", "deploy", "--file", &file])
+            .status
+            .success()
+    );
+    assert_eq!(
+        site.ask("POST", "/api/v1/tasks", &submit, task).0,
+        201,
+        "not before a reload"
+    );
+    site.reload(200);
+    assert_eq!(site.ask("POST", "/api/v1/tasks", &submit, task).0, 401);
+    // Both tasks are there: nothing that was answered is lost by all that.
+    let (status, list) = site.ask("GET", "/api/v1/tasks", &ops, "");
+    assert_eq!(status, 200);
+    let list: Value = serde_json::from_str(&list).expect("JSON");
+    assert_eq!(list["tasks"].as_array().expect("tasks").len(), 2);
+    assert!(site.daemon.stop().success());
+    let log = site.daemon.logged();
+    assert!(
+        log.contains("a credential was refused") && log.contains("127.0.0.1"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_file_of_tokens_that_is_wrong_changes_nothing() {
+    let (site, ops) = Site::start(&[]);
+    let good = fs::read_to_string(&site.tokens).expect("the file");
+    fs::write(
+        &site.tokens,
+        format!("{good}\n[[token]]\nname = \"x\"\nscopes = [\"all\"]\n"),
+    )
+    .expect("write");
+    let answer = site.reload(400);
+    let told = answer["detail"].as_str().expect("a detail");
+    assert!(
+        told.contains("tokens.toml: line 9: scopes: \"all\" is no scope"),
+        "{told}"
+    );
+    fs::write(&site.tokens, &good).expect("write");
+    let status = Command::new("chmod").arg("o+w").arg(&site.tokens).status();
+    assert!(status.expect("chmod runs").success());
+    let answer = site.reload(400);
+    let told = answer["detail"].as_str().expect("a detail");
+    assert!(told.contains("can be written by others"), "{told}");
+    assert_eq!(site.ask("GET", "/api/v1/tasks", &ops, "").0, 200);
+}
+
+#[test]
+fn a_stream_of_events_ends_when_its_token_is_revoked() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let (site, _) = Site::start(&[]);
+    let reader = site.token("reader", &["--scope", "read"]);
+    let mut stream = std::net::TcpStream::connect(&site.daemon.address).expect("connect");
+    write!(
+        stream,
+        "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {reader}\r\n\r\n"
+    )
+    .expect("send");
+    stream
+        .set_read_timeout(Some(crate::common::PATIENCE))
+        .expect("timeout");
+    let mut lines = BufReader::new(stream).lines();
+    assert!(lines.any(|line| line.expect("a line").contains("listening")));
+    let file = site.tokens.to_str().expect("a path");
+    assert!(
+        ctl(&["token", "revoke", "reader", "--file", file])
+            .status
+            .success()
+    );
+    site.reload(200);
+    // The last chunk: the stream is at its end.
+    assert!(lines.any(|line| line.expect("a line") == "0"));
+}
+
+#[test]
+fn people_log_in_with_a_cookie_and_other_sites_can_do_nothing_with_it() {
+    let (site, ops) = Site::start(&[]);
+    let page = |path: &str, more: &str| {
+        site.daemon.raw(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nConnection: close\r\n{more}\r\n"
+        ))
+    };
+    let (status, head, _) = page("/list", "");
+    assert!(
+        status == 303 && head.contains("/login?next=%2Flist"),
+        "{head}"
+    );
+    let (status, head, _) = site
+        .daemon
+        .form("/login", &format!("token={ops}&next=%2Flist"));
+    assert_eq!(status, 303);
+    let cookie = head
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: "))
+        .expect("a cookie");
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+    assert!(!cookie.contains(&ops), "the token itself");
+    let shown = format!(
+        "Cookie: {}\r\n",
+        cookie.split(';').next().expect("its value")
+    );
+    assert_eq!(page("/list", &shown).0, 200);
+    let send = |origin: &str| {
+        let body = "payload=x";
+        let (status, ..) = site.daemon.raw(&format!(
+            "POST /new HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{shown}{origin}\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        status
+    };
+    assert_eq!(send("Origin: http://evil.example\r\n"), 403);
+    assert_eq!(send(""), 403);
+    assert_eq!(send("Origin: http://localhost\r\n"), 302);
+    // A restart forgets sessions, and no task.
+    let mut site = site;
+    site.daemon.crash_and_restart();
+    let (status, ..) = site.daemon.raw(&format!(
+        "GET /list HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\nConnection: close\r\n{shown}\r\n"
+    ));
+    assert_eq!(status, 303);
+    let (_, list) = site.ask("GET", "/api/v1/tasks", &ops, "");
+    let list: Value = serde_json::from_str(&list).expect("JSON");
+    assert_eq!(list["tasks"].as_array().expect("tasks").len(), 1);
+}
+
+#[test]
+fn a_site_that_points_its_own_name_here_is_told_nothing() {
+    let daemon = Daemon::start(&[]);
+    let ask = |host: &str| {
+        let (status, ..) = daemon.raw(&format!(
+            "GET /api/v1/tasks HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        ));
+        status
+    };
+    assert_eq!(ask("rebound.example:5000"), 421);
+    assert_eq!(ask("127.0.0.1:5000"), 200);
+    let own = String::from_utf8(
+        Command::new("uname")
+            .arg("-n")
+            .output()
+            .expect("uname")
+            .stdout,
+    );
+    assert_eq!(ask(own.expect("text").trim()), 200);
+}
+
+#[test]
+fn without_tokens_only_this_machine_is_listened_to_and_the_log_says_what_that_means() {
+    let mut daemon = Daemon::start(&["--log-level", "info"]);
+    // Its log is whole when it has ended.
+    assert!(daemon.stop().success());
+    let log = daemon.logged();
+    assert!(log.contains("no tokens are configured"), "{log}");
+    let refused = Command::new(env!("CARGO_BIN_EXE_workqueued"))
+        .args([
+            "--check-config",
+            "--listen",
+            "0.0.0.0:5000",
+            "--data-dir",
+            "/nowhere",
+        ])
+        .env_remove("WORKQUEUE_TOKENS")
+        .output()
+        .expect("it runs");
+    assert_eq!(refused.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("there are no tokens"), "{said}");
+}
+
+/// Needs root, to be somebody else for a moment; elsewhere the daemon's own user is all there is.
+#[test]
+fn users_of_the_machine_may_do_what_the_settings_say() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (mut site, _) = Site::start(&[("ADMIN_USERS", "34=read, 35=work+submit")]);
+    let folder = site.tokens.parent().expect("its folder");
+    let status = Command::new("chmod").arg("755").arg(folder).status();
+    assert!(status.expect("chmod runs").success());
+    let socket = site.daemon.socket();
+    let ask = |uid: u32, method: &str, path: &str, body: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-o", "/dev/null", "-w", "%{http_code}", "-X", method])
+            .arg("--unix-socket")
+            .arg(&socket)
+            .uid(uid)
+            .gid(uid);
+        if !body.is_empty() {
+            curl.args(["--json", body]);
+        }
+        let got = curl
+            .arg(format!("http://localhost{path}"))
+            .output()
+            .expect("curl runs");
+        String::from_utf8(got.stdout).expect("text")
+    };
+    let task = r#"{"payload":1}"#;
+    for (uid, method, path, body, status) in [
+        (34, "GET", "/api/v1/tasks", "", "200"),
+        (34, "GET", "/status", "", "200"),
+        (34, "POST", "/api/v1/tasks", task, "403"),
+        (34, "POST", "/pause", "{}", "403"),
+        (35, "POST", "/api/v1/tasks", task, "201"),
+        (
+            35,
+            "POST",
+            "/api/v1/claim",
+            r#"{"queues":["default"]}"#,
+            "200",
+        ),
+        (35, "GET", "/status", "", "403"),
+        (36, "GET", "/status", "", "000"),
+        (0, "POST", "/pause", "{}", "200"),
+    ] {
+        assert_eq!(
+            ask(uid, method, path, body),
+            status,
+            "{uid} {method} {path}"
+        );
+    }
+    assert!(site.daemon.stop().success());
+    let log = site.daemon.logged();
+    for told in [
+        "an admin's request was answered",
+        "/pause",
+        "uid 0",
+        "uid 34",
+        "uid 36",
+    ] {
+        assert!(log.contains(told), "{told}: {log}");
+    }
+}
