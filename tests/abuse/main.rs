@@ -10,6 +10,7 @@
 mod access;
 #[path = "../common/mod.rs"]
 mod common;
+mod handlers;
 mod http;
 mod limits;
 mod out_of;

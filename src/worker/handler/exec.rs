@@ -4,8 +4,9 @@
 //! status says how the attempt ended: 0 completes, with what it wrote to stdout as the result; 75 (`EX_TEMPFAIL`) releases;
 //! 64 and 65 (`EX_USAGE`, `EX_DATAERR`) make the task dead; anything else fails with the tail of stderr.
 //!
-//! It leads a process group. A timeout or a stop ends the whole group: SIGTERM, then SIGKILL. A process that the program
-//! left behind is let live, unless it holds on to stdout or stderr.
+//! It leads a process group. A timeout or a stop ends the whole group: SIGTERM, then SIGKILL, and SIGKILL for what it has
+//! started and what has left the group (see [`strays`]). A process that a program left behind when it ended by itself is
+//! let live, unless it holds on to stdout or stderr.
 
 use std::{
     io,
@@ -24,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Outcome};
+use super::{Failure, Outcome, strays};
 use crate::{api, task::Payload, worker::ExecConfig};
 
 /// How long a group may take to end after SIGTERM.
@@ -64,14 +65,15 @@ impl Exec {
     }
 
     pub(super) async fn run(&self, task: &api::ClaimedTask, stop: &CancellationToken) -> Outcome {
-        let mut child = match self.spawn(task) {
+        let mark = uuid::Uuid::now_v7().to_string();
+        let mut child = match self.spawn(task, &mark) {
             Ok(child) => child,
             Err(error) => {
                 let program = self.config.command.first().map_or("", String::as_str);
                 return Outcome::failed(format!("cannot start {program}: {error}"));
             }
         };
-        let group = Group::of(&child);
+        let group = Group::of(&child, mark);
         let mut output = Head::default();
         let mut errors = Tail::default();
         let end = {
@@ -100,7 +102,7 @@ impl Exec {
         }
     }
 
-    fn spawn(&self, task: &api::ClaimedTask) -> io::Result<Child> {
+    fn spawn(&self, task: &api::ClaimedTask, mark: &str) -> io::Result<Child> {
         let (program, arguments) =
             self.config.command.split_first().ok_or_else(|| {
                 io::Error::new(io::ErrorKind::InvalidInput, "no program is named")
@@ -115,6 +117,7 @@ impl Exec {
             .env("PATH", DEFAULT_PATH)
             .envs(kept)
             .envs(&self.config.environment)
+            .env(strays::MARK, mark)
             .env("WORKQUEUE_TASK_ID", &task.task.id)
             .env("WORKQUEUE_QUEUE", &task.task.queue)
             .env("WORKQUEUE_ATTEMPT", task.attempt.to_string())
@@ -188,6 +191,7 @@ async fn terminate<P: FusedFuture>(child: &mut Child, pipes: Pin<&mut P>, group:
     if ended.is_err() && timeout(TERM_GRACE, child.wait()).await.is_err() {
         tracing::error!("a program can't be killed: it waits for a device");
     }
+    group.kill_strays().await;
 }
 
 /// The payload goes in; a program that does not want all of it is right, too.
@@ -201,21 +205,31 @@ async fn feed(stdin: Option<ChildStdin>, input: String) {
     }
 }
 
-/// A process group, killed when this is dropped before it has ended.
-struct Group(Option<Pid>);
+/// A process group and what has left it, killed when this is dropped before it has ended.
+struct Group {
+    leader: Option<Pid>,
+    mark: String,
+}
 
 impl Group {
-    fn of(child: &Child) -> Self {
-        Self(
-            child
-                .id()
-                .and_then(|id| i32::try_from(id).ok())
-                .and_then(Pid::from_raw),
-        )
+    fn of(child: &Child, mark: String) -> Self {
+        let leader = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        Self { leader, mark }
+    }
+
+    /// Kills what has left the group. Not on this thread, which has other tasks to look after.
+    async fn kill_strays(&self) {
+        let mark = self.mark.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || strays::kill(&mark)).await {
+            tracing::error!(%error, "what a program left behind was not killed");
+        }
     }
 
     fn signal(&self, signal: Signal) {
-        let Some(group) = self.0 else { return };
+        let Some(group) = self.leader else { return };
         match kill_process_group(group, signal) {
             // No such process: all have ended.
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -224,13 +238,17 @@ impl Group {
     }
 
     fn let_live(mut self) {
-        self.0 = None;
+        self.leader = None;
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
+        if self.leader.is_none() {
+            return;
+        }
         self.signal(Signal::KILL);
+        strays::kill(&self.mark);
     }
 }
 

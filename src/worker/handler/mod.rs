@@ -3,6 +3,7 @@
 mod exec;
 mod http;
 mod log;
+mod strays;
 
 use tokio_util::sync::CancellationToken;
 

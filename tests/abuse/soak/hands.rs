@@ -135,7 +135,7 @@ fn spawn(settings: &Path, log: &Path) -> Child {
         .expect("the worker starts")
 }
 
-pub(super) fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([name, &pid.to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "kill {name}");
 }

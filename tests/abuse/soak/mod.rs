@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use self::hands::signal;
 use self::{clients::Client, hands::Hands, ledger::Ledger, measure::Measure, rough::Rough};
 use crate::common::{
     Daemon, Way,

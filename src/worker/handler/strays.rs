@@ -1,0 +1,89 @@
+//! Processes that a program has started and that have left its group, as daemons do (`setsid`, two forks).
+//!
+//! They are found by the mark in the environment that each process inherits. One that has changed its environment or its
+//! user is not found: only a control group, such as the worker's own unit, holds those.
+
+use std::{
+    fs, io,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fd::OwnedFd,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+
+/// The variable that holds the mark.
+pub(super) const MARK: &str = "WORKQUEUE_RUN";
+
+/// How often is looked again for what was started meanwhile.
+const ROUNDS: usize = 10;
+/// How long those that were killed may take to end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Kills all processes with this mark, and those that they start meanwhile. Blocks until they have ended.
+pub(super) fn kill(mark: &str) {
+    let sought = format!("{MARK}={mark}");
+    for _ in 0..ROUNDS {
+        let found = match find(sought.as_bytes()) {
+            Ok(found) => found,
+            Err(error) => {
+                return tracing::error!(%error, "what a program left behind can't be looked for");
+            }
+        };
+        if found.is_empty() {
+            return;
+        }
+        for process in &found {
+            match pidfd_send_signal(process, Signal::KILL) {
+                // No such process: it has ended.
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => tracing::error!(%error, "a process left behind can't be killed"),
+            }
+        }
+        await_end(&found);
+    }
+    tracing::error!("a program has left processes behind that can't be killed");
+}
+
+/// Processes are held by descriptors from before the look, so that no other one can take over a number.
+fn find(sought: &[u8]) -> io::Result<Vec<OwnedFd>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = number.and_then(Pid::from_raw) else {
+            continue;
+        };
+        // It has ended, or it is another user's and none of ours.
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+            continue;
+        };
+        let Ok(environment) = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())) else {
+            continue;
+        };
+        if environment
+            .split(|byte| *byte == 0)
+            .any(|one| one == sought)
+        {
+            found.push(process);
+        }
+    }
+    Ok(found)
+}
+
+fn await_end(processes: &[OwnedFd]) {
+    let end = Instant::now() + PATIENCE;
+    for process in processes {
+        let left = end.saturating_duration_since(Instant::now());
+        let left = Timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        // An interrupted or late wait is made good by the next look.
+        if let Err(error) = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left)) {
+            tracing::debug!(%error, "the wait for a process was cut short");
+        }
+    }
+}

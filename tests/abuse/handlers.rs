@@ -1,0 +1,234 @@
+//! Handlers that misbehave, and payloads that would like them to: the worker ends what it has to, keeps its memory, and each
+//! task is accounted for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::common::{Daemon, account::all, until, wait};
+
+/// What a handler may find in its environment, beside `LC_*`.
+const ENVIRONMENT: [&str; 14] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "WORKQUEUE_RUN",
+    "WORKQUEUE_TASK_ID",
+    "WORKQUEUE_QUEUE",
+    "WORKQUEUE_ATTEMPT",
+    "WORKQUEUE_PRIORITY",
+    "TRACEPARENT",
+    "TRACESTATE",
+    "OUT",
+    "_",
+];
+
+/// A worker whose handler is this script of a shell, and which is killed at the end of the test.
+struct Worker(Child);
+
+impl Worker {
+    fn start(daemon: &Daemon, script: &str, more: &str) -> Self {
+        let scratch = daemon.scratch.path();
+        let handler = scratch.join("handler");
+        fs::write(&handler, script).expect("a handler");
+        let settings = scratch.join("worker.toml");
+        let text = format!(
+            "url = \"unix:{}\"\nlog_level = \"error\"\n[handler]\ntype = \"exec\"\n\
+             command = [\"/bin/sh\", \"{}\"]\nenvironment = {{ OUT = \"{}\" }}\n{more}",
+            daemon.socket().display(),
+            handler.display(),
+            scratch.display(),
+        );
+        fs::write(&settings, text).expect("settings");
+        let child = Command::new(env!("CARGO_BIN_EXE_workqueue-worker"))
+            .arg("--config")
+            .arg(&settings)
+            .env("DATABASE_PASSWORD", "a secret of the worker")
+            .env("LD_LIBRARY_PATH", "/nowhere")
+            .env("BASH_ENV", "/nowhere")
+            .env("CREDENTIALS_DIRECTORY", "/nowhere")
+            .env_remove("WORKQUEUE_URL")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        Self(child.expect("the worker starts"))
+    }
+
+    /// The most memory that it has had, in bytes.
+    fn most_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.0.id());
+        let text = fs::read_to_string(path).expect("the worker's status");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|rest| rest.split_whitespace().next());
+        number.expect("a number").parse::<u64>().expect("kB") << 10
+    }
+
+    fn stop(mut self) {
+        crate::soak::signal(self.0.id(), "-TERM");
+        assert!(wait(&mut self.0).success());
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait() {
+            drop(self.0.kill());
+            drop(self.0.wait());
+        }
+    }
+}
+
+/// Waits until the worker has ended all tasks but the dead.
+fn worked_off(daemon: &Daemon) -> BTreeMap<String, Value> {
+    until("all tasks have ended", || {
+        let left = all(daemon);
+        let is_over = left.values().all(|task| task["state"] == "dead");
+        is_over.then_some(left)
+    })
+}
+
+/// Whether the process is there and not only waits for its parent to look at it.
+fn runs(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn payloads_reach_no_shell_and_no_environment() {
+    let daemon = Daemon::start(&["--log-level", "warn"]);
+    let scratch = daemon.scratch.path();
+    let bait = scratch.join("bait").display().to_string();
+    let payloads = [
+        format!("$(touch {bait})"),
+        format!("`touch {bait}`"),
+        format!("'; touch {bait}; '"),
+        format!("\" && touch {bait} #"),
+        format!("x\ntouch {bait}\n"),
+        format!("| touch {bait}"),
+        format!("() {{ :;}}; touch {bait}"),
+        "--help".to_owned(),
+        "PATH=/nowhere\0LD_PRELOAD=/nowhere.so".to_owned(),
+        "%s%n${IFS}*?[a]~\u{1b}[2J\u{202e}".to_owned(),
+        "$".repeat(300_000),
+    ];
+    let script = "cat >\"$OUT/payload-$WORKQUEUE_TASK_ID\"\n\
+                  cat </proc/$$/environ >\"$OUT/environment-$WORKQUEUE_TASK_ID\"\n\
+                  tr '\\0' '\\n' </proc/$$/cmdline >>\"$OUT/arguments\"\n\
+                  echo \"$WORKQUEUE_TASK_ID\" >>\"$OUT/book\"\n";
+    let taken: BTreeMap<String, &String> = payloads
+        .iter()
+        .map(|payload| {
+            let task = json!({"payload": payload}).to_string();
+            (daemon.submit(&task), payload)
+        })
+        .collect();
+    let worker = Worker::start(&daemon, script, "");
+    assert!(worked_off(&daemon).is_empty());
+    worker.stop();
+    for (id, payload) in &taken {
+        let got = fs::read(scratch.join(format!("payload-{id}"))).expect("the payload");
+        assert!(got == payload.as_bytes(), "{payload:.100} is not as it was");
+        let bytes = fs::read(scratch.join(format!("environment-{id}"))).expect("variables");
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        for variable in text.split_terminator('\0') {
+            let (name, value) = variable.split_once('=').expect("a variable");
+            assert!(
+                ENVIRONMENT.contains(&name) || name.starts_with("LC_"),
+                "{variable:.200}"
+            );
+            assert!(!value.contains(payload.as_str()), "{variable:.200}");
+        }
+    }
+    assert!(!Path::new(&bait).exists(), "a payload was run");
+    let handler = scratch.join("handler").display().to_string();
+    for argument in lines(&scratch.join("arguments")) {
+        assert!(argument == "/bin/sh" || argument == handler, "{argument}");
+    }
+    let ran: BTreeSet<String> = lines(&scratch.join("book")).into_iter().collect();
+    assert_eq!(ran, taken.into_keys().collect());
+    assert_eq!(lines(&scratch.join("book")).len(), payloads.len(), "twice");
+}
+
+#[test]
+fn a_flood_of_output_is_read_and_forgotten() {
+    const LIMIT: u64 = 64 << 20;
+    let daemon = Daemon::start(&["--log-level", "warn"]);
+    let book = daemon.scratch.path().join("book");
+    // 200 MB on each; the second task fails with them.
+    let script = "read -r how\n\
+                  head -c 200000000 /dev/zero | tr '\\0' x >&2\n\
+                  head -c 200000000 /dev/zero | tr '\\0' x\n\
+                  echo \"$how\" >>\"$OUT/book\"\n\
+                  [ \"$how\" = ends ]\n";
+    daemon.submit(r#"{"payload": "ends", "priority": 2}"#);
+    let failing = daemon.submit(r#"{"payload": "fails", "priority": 1, "max_attempts": 1}"#);
+    let worker = Worker::start(&daemon, script, "");
+    let dead = worked_off(&daemon);
+    assert!(worker.most_memory() < LIMIT, "{}", worker.most_memory());
+    worker.stop();
+    assert_eq!(dead.keys().collect::<Vec<_>>(), [&failing]);
+    let error = dead[&failing]["last_error"].as_str().unwrap_or_default();
+    assert!(
+        error.starts_with("exit status 1: …x") && error.len() < 2200,
+        "{:?}",
+        dead[&failing]
+    );
+    assert_eq!(lines(&book), ["ends", "fails"]);
+}
+
+#[test]
+fn a_handler_that_will_not_end_is_ended_with_all_that_it_started() {
+    let daemon = Daemon::start(&["--log-level", "warn"]);
+    let pids = daemon.scratch.path().join("pids");
+    // Itself, a child in its group, one in a session of its own, and one that has forked twice and belongs to nobody: all
+    // deaf to signals, with the pipes closed.
+    let script = "trap '' TERM INT HUP\n\
+                  exec 0<&- 1>&- 2>&-\n\
+                  case $1 in\n\
+                  '') sh \"$0\" stay & setsid sh \"$0\" stay & (setsid sh \"$0\" daemonise &) ;;\n\
+                  daemonise) (setsid sh \"$0\" stay &) ; exit ;;\n\
+                  esac\n\
+                  echo $$ >>\"$OUT/pids\"\n\
+                  while :; do sleep 1000; done\n";
+    let id = daemon.submit(r#"{"payload": 1, "max_attempts": 1}"#);
+    let worker = Worker::start(&daemon, script, "timeout = \"3s\"\n");
+    until("all four run", || (lines(&pids).len() == 4).then_some(()));
+    let all_four = lines(&pids);
+    let dead = worked_off(&daemon);
+    let left: Vec<&String> = all_four.iter().filter(|pid| runs(pid)).collect();
+    for pid in &left {
+        crate::soak::signal(pid.parse().expect("a number"), "-KILL");
+    }
+    assert!(left.is_empty(), "{left:?} of {all_four:?} go on");
+    assert_eq!(dead[&id]["last_error"], "timeout after 3s", "{dead:?}");
+    worker.stop();
+}
+
+#[test]
+fn a_handler_may_close_its_pipes_and_go_on() {
+    let daemon = Daemon::start(&["--log-level", "warn"]);
+    let book = daemon.scratch.path().join("book");
+    let script = "exec 0<&- 1>&- 2>&-\nsleep 1\necho \"$WORKQUEUE_TASK_ID\" >>\"$OUT/book\"\n";
+    let payload = "x".repeat(500_000);
+    let id = daemon.submit(&json!({"payload": payload}).to_string());
+    let worker = Worker::start(&daemon, script, "");
+    assert!(worked_off(&daemon).is_empty());
+    worker.stop();
+    assert_eq!(lines(&book), [id]);
+}
