@@ -330,3 +330,52 @@ impl Book {
         Some(before)
     }
 }
+
+#[test]
+fn the_ledger_finds_what_is_lost_and_what_is_completed_twice() {
+    let ledger = Ledger::default();
+    let task = |number: u64| {
+        let id = format!("{number:08x}-0000-7000-8000-000000000000");
+        json!({"id": id, "queue": "s0", "payload": payload(number, 3, "work")})
+    };
+    let id = |number| task(number)["id"].as_str().expect("an id").to_owned();
+    for number in 1..=5 {
+        ledger.submitted(&task(number), false);
+    }
+    let later = Some(Instant::now() + Duration::from_mins(1));
+    ledger.claimed(&task(1), later);
+    ledger.completed(&id(1));
+    // The answer to this one's completion was lost: it may be gone.
+    ledger.claimed(&task(2), later);
+    ledger.doubt(&id(2));
+    let there = [(id(3), task(3)), (id(5), task(5))].into();
+    ledger.hold(&there, HashSet::new, "first");
+    let findings = ledger.findings();
+    assert_eq!((findings.lost.len(), findings.count()), (1, 1));
+    assert!(findings.lost[0].contains("serial 4"), "{findings:?}");
+    // Handed out after its end, ended again, handed to two, back in the list, a file that never came, another payload.
+    ledger.claimed(&task(1), later);
+    ledger.completed(&id(1));
+    ledger.claimed(&task(3), later);
+    ledger.claimed(&task(3), later);
+    ledger.hold(
+        &[(id(2), task(2)), (id(3), task(3)), (id(5), task(5))].into(),
+        HashSet::new,
+        "second",
+    );
+    ledger.dropped(99);
+    ledger.close();
+    let mut other = task(5);
+    other["payload"] = payload(7, 3, "work");
+    ledger.claimed(&other, None);
+    let findings = ledger.findings();
+    assert_eq!(
+        (
+            findings.lost.len(),
+            findings.twice.len(),
+            findings.wrong.len()
+        ),
+        (2, 4, 1),
+        "{findings:#?}"
+    );
+}

@@ -11,9 +11,8 @@ mod measure;
 mod rough;
 
 use std::{
+    collections::BTreeMap,
     fs,
-    io::{BufRead as _, BufReader, Write as _},
-    net::TcpStream,
     sync::{
         RwLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -23,10 +22,12 @@ use std::{
 };
 
 pub(crate) use self::hands::signal;
+use serde_json::Value;
+
 use self::{clients::Client, hands::Hands, ledger::Ledger, measure::Measure, rough::Rough};
 use crate::common::{
     Daemon, Way,
-    account::{Chance, all, seed},
+    account::{Chance, seed},
     mount::{Mount, may_mount, say, skip},
 };
 
@@ -234,8 +235,32 @@ impl Soak<'_> {
     }
 
     fn hold(&self, when: &str) {
-        let there = all(&self.daemon);
-        self.ledger.hold(&there, || Hands::ran(&self.book), when);
+        match self.snapshot() {
+            Ok(there) => self.ledger.hold(&there, || Hands::ran(&self.book), when),
+            Err(answer) => self.ledger.wrong(format!("{when}: an export: {answer}")),
+        }
+    }
+
+    /// All tasks as they were at one moment. Pages would not do: a lease that expires meanwhile moves its task.
+    fn snapshot(&self) -> Result<BTreeMap<String, Value>, String> {
+        let get = "GET /api/v1/export HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let (status, _, body) = self.daemon.raw(get);
+        self.ledger.asked(Some(status));
+        let mut lines = body.lines().collect::<Vec<_>>();
+        let is_whole = lines.pop().is_some_and(|last| last.starts_with("{\"end\""));
+        if status != 200 || !is_whole {
+            return Err(format!("{status}: {body:.500}"));
+        }
+        let mut there = BTreeMap::new();
+        for line in lines.into_iter().skip(1) {
+            let mut line: Value = serde_json::from_str(line).map_err(|cause| cause.to_string())?;
+            let task = line["task"].take();
+            let id = task["id"].as_str().unwrap_or_default().to_owned();
+            if let Some(twin) = there.insert(id, task) {
+                return Err(format!("there twice: {twin}"));
+            }
+        }
+        Ok(there)
     }
 
     /// Takes the last of the room for a while.
@@ -249,22 +274,8 @@ impl Soak<'_> {
 
     /// Reads an export to its end, while all goes on.
     fn export(&mut self) {
-        let read = || -> std::io::Result<(String, usize)> {
-            let mut stream = TcpStream::connect(&self.daemon.address)?;
-            stream.set_read_timeout(Some(crate::common::PATIENCE))?;
-            stream.write_all(
-                b"GET /api/v1/export HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-            )?;
-            let mut lines = BufReader::new(stream).lines();
-            let head = lines.next().transpose()?.unwrap_or_default();
-            lines.try_fold((head, 0), |(head, count), line| {
-                line.map(|_| (head, count + 1))
-            })
-        };
-        match read() {
-            Ok((head, _)) if head.starts_with("HTTP/1.1 200") => self.ledger.asked(Some(200)),
-            Ok((head, _)) if head.starts_with("HTTP/1.1 503") => self.ledger.asked(Some(503)),
-            other => self.ledger.wrong(format!("an export: {other:?}")),
+        if let Err(answer) = self.snapshot() {
+            self.ledger.wrong(format!("an export: {answer}"));
         }
         self.ledger.fault("export");
     }
