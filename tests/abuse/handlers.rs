@@ -31,17 +31,27 @@ const ENVIRONMENT: [&str; 14] = [
 ];
 
 /// A worker whose handler is this script of a shell, and which is killed at the end of the test.
-struct Worker(Child);
+pub(crate) struct Worker(Child);
 
 impl Worker {
-    fn start(daemon: &Daemon, script: &str, more: &str) -> Self {
+    fn start(daemon: &Daemon, script: &str, of_handler: &str) -> Self {
+        Self::start_with(daemon, script, of_handler, "")
+    }
+
+    /// With further settings of the handler and of the worker.
+    pub(crate) fn start_with(
+        daemon: &Daemon,
+        script: &str,
+        of_handler: &str,
+        of_worker: &str,
+    ) -> Self {
         let scratch = daemon.scratch.path();
         let handler = scratch.join("handler");
         fs::write(&handler, script).expect("a handler");
         let settings = scratch.join("worker.toml");
         let text = format!(
-            "url = \"unix:{}\"\nlog_level = \"error\"\n[handler]\ntype = \"exec\"\n\
-             command = [\"/bin/sh\", \"{}\"]\nenvironment = {{ OUT = \"{}\" }}\n{more}",
+            "url = \"unix:{}\"\nlog_level = \"error\"\n{of_worker}[handler]\ntype = \"exec\"\n\
+             command = [\"/bin/sh\", \"{}\"]\nenvironment = {{ OUT = \"{}\" }}\n{of_handler}",
             daemon.socket().display(),
             handler.display(),
             scratch.display(),
@@ -61,6 +71,10 @@ impl Worker {
         Self(child.expect("the worker starts"))
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// The most memory that it has had, in bytes.
     fn most_memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.0.id());
@@ -70,7 +84,7 @@ impl Worker {
         number.expect("a number").parse::<u64>().expect("kB") << 10
     }
 
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         crate::soak::signal(self.0.id(), "-TERM");
         assert!(wait(&mut self.0).success());
     }
@@ -104,7 +118,7 @@ fn runs(pid: &str) -> bool {
     state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-fn lines(path: &Path) -> Vec<String> {
+pub(crate) fn lines(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod clocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod handlers;
