@@ -3,16 +3,14 @@
 //! They are found by the mark in the environment that each process inherits. One that has changed its environment or its
 //! user is not found: only a control group, such as the worker's own unit, holds those.
 
-use std::{
-    fs, io,
-    time::{Duration, Instant},
-};
+use std::{fs, io, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::OwnedFd,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
+use tokio::time::Instant;
 
 /// The variable that holds the mark.
 pub(super) const MARK: &str = "WORKQUEUE_RUN";

@@ -33,17 +33,13 @@ impl Client<'_> {
             let Ok(address) = self.address.read() else {
                 return;
             };
-            let mut kept = match line.take() {
-                Some((to, kept)) if to == *address => kept,
-                _ => match Line::open(&address) {
-                    Some(new) => new,
-                    None => {
-                        drop(address);
-                        // Nobody listens: it is being restarted.
-                        std::thread::park_timeout(Duration::from_millis(5));
-                        continue;
-                    }
-                },
+            let kept = line.take().filter(|(to, _)| *to == *address);
+            let kept = kept.map(|(_, kept)| kept);
+            let Some(mut kept) = kept.or_else(|| Line::open(&address)) else {
+                drop(address);
+                // Nobody listens: it is being restarted.
+                std::thread::park_timeout(Duration::from_millis(5));
+                continue;
             };
             if self.turn(&mut kept).is_some() {
                 line = Some((address.clone(), kept));
