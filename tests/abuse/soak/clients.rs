@@ -24,6 +24,8 @@ pub(super) struct Client<'a> {
     pub(super) stop: &'a AtomicBool,
     pub(super) chance: Chance,
     pub(super) lease: Duration,
+    /// When this client submits for the worker again, if it ever does.
+    pub(super) for_worker_at: Option<Instant>,
 }
 
 impl Client<'_> {
@@ -55,14 +57,18 @@ impl Client<'_> {
     }
 
     fn turn(&mut self, line: &mut Line) -> Option<()> {
-        if self.ledger.open().0 < BACKLOG {
+        if self.ledger.backlog() < BACKLOG {
             self.submit(line)?;
         }
         self.work(line)
     }
 
     fn submit(&mut self, line: &mut Line) -> Option<()> {
-        let is_for_worker = self.chance.below(40) == 0;
+        // No more than the worker can do, which is dead or suspended half of the time.
+        let is_for_worker = self.for_worker_at.is_some_and(|at| Instant::now() >= at);
+        if is_for_worker {
+            self.for_worker_at = Some(Instant::now() + Duration::from_secs(1));
+        }
         let count = if self.chance.below(5) == 0 { 3 } else { 1 };
         let tasks: Vec<Value> = (0..count)
             .map(|_| {

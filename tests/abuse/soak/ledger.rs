@@ -65,6 +65,8 @@ struct Book {
     tasks: HashMap<u128, Entry>,
     /// Those that are not completed.
     open: HashSet<u128>,
+    /// How many of them are for the worker, whose ends are known at the next check only.
+    open_for_worker: usize,
     /// Serials of dropped files that no one has seen as a task yet.
     dropped: BTreeSet<u64>,
     serial: u64,
@@ -115,6 +117,12 @@ impl Ledger {
     pub(super) fn open(&self) -> (usize, usize) {
         let book = self.book();
         (book.open.len(), book.dropped.len())
+    }
+
+    /// Tasks of the clients that are not completed.
+    pub(super) fn backlog(&self) -> usize {
+        let book = self.book();
+        book.open.len() - book.open_for_worker
     }
 
     pub(super) fn serial(&self) -> u64 {
@@ -304,6 +312,7 @@ impl Book {
         self.dropped.remove(&serial);
         let known = self.tasks.entry(id).or_insert_with(|| {
             self.open.insert(id);
+            self.open_for_worker += usize::from(is_for_worker);
             Entry {
                 serial,
                 state: State::There,
@@ -324,7 +333,9 @@ impl Book {
         let before = entry.state;
         entry.state = State::Completed;
         entry.held_until = None;
+        let is_for_worker = entry.is_for_worker;
         if self.open.remove(&id) {
+            self.open_for_worker -= usize::from(is_for_worker);
             self.counts.completed += 1;
         }
         Some(before)

@@ -111,13 +111,14 @@ fn a_soak_of_everything_at_once_loses_nothing() {
         scope.spawn(|| measure.watch(&pid, &measured));
         let load = thread::scope(|scope| {
             let _end = End(&stop);
-            for _ in 0..CLIENTS {
+            for number in 0..CLIENTS {
                 let client = Client {
                     ledger: &ledger,
                     address: &address,
                     stop: &stop,
                     chance: Chance(chance.next()),
                     lease,
+                    for_worker_at: (number == 0).then(Instant::now),
                 };
                 scope.spawn(move || client.live());
             }

@@ -168,29 +168,32 @@ impl Rough<'_> {
     /// Gives what is to be taken away again.
     fn bad_file(&mut self, tasks: &Path) -> Option<PathBuf> {
         let number = self.ledger.serial();
-        let at = tasks.join(format!("bad-{number}.json"));
-        let is_made = match self.chance.below(9) {
-            0 => fs::write(&at, "{"),
-            1 => fs::write(&at, "{\"priority\": 3}"),
-            2 => fs::write(&at, b"{\"payload\": \"\xff\xfe\"}"),
-            3 => fs::write(&at, ""),
-            4 => fs::write(&at, format!("{}1", "[".repeat(5000))),
-            5 => symlink("/etc/passwd", &at),
-            6 => fs::create_dir(tasks.join(format!("Not A Queue {number}"))),
+        let kind = self.chance.below(9);
+        let path = match kind {
+            6 => tasks.join(format!("Not A Queue {number}")),
+            8 => tasks.join(format!("\u{1b}[31m\n{number}.json")),
+            _ => tasks.join(format!("bad-{number}.json")),
+        };
+        let is_made = match kind {
+            0 => fs::write(&path, "{"),
+            1 => fs::write(&path, "{\"priority\": 3}"),
+            2 => fs::write(&path, b"{\"payload\": \"\xff\xfe\"}"),
+            3 => fs::write(&path, ""),
+            4 => fs::write(&path, format!("{}1", "[".repeat(5000))),
+            5 => symlink("/etc/passwd", &path),
+            6 => fs::create_dir(&path),
             7 => {
                 let mode = rustix::fs::Mode::RUSR;
                 let kind = rustix::fs::FileType::Fifo;
-                rustix::fs::mknodat(rustix::fs::CWD, &at, kind, mode, 0).map_err(Into::into)
+                rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, 0).map_err(Into::into)
             }
-            _ => fs::write(tasks.join(format!("\u{1b}[31m\n{number}.json")), "no"),
+            _ => fs::write(&path, "no"),
         };
-        // A full disk refuses this as well.
-        is_made.ok()?;
-        Some(if at.symlink_metadata().is_ok() {
-            at
-        } else {
-            tasks.join(format!("Not A Queue {number}"))
-        })
+        // A full disk refuses this as well, or takes half of it.
+        if is_made.is_err() {
+            drop(fs::remove_file(&path));
+        }
+        is_made.ok().map(|()| path)
     }
 }
 
