@@ -173,6 +173,7 @@ impl Exec {
 async fn linger<P: FusedFuture>(pipes: Pin<&mut P>, group: &Group) {
     if !pipes.is_terminated() && timeout(PIPE_GRACE, pipes).await.is_err() {
         group.signal(Signal::KILL);
+        group.kill_strays().await;
     }
 }
 

@@ -206,6 +206,33 @@ async fn a_process_left_behind_that_holds_the_pipes_is_killed() {
 }
 
 #[tokio::test]
+async fn a_process_in_a_session_of_its_own_lives_on_unless_it_holds_the_pipes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("alive");
+    for (pipes, lives_on) in [("", false), (">/dev/null 2>&1", true)] {
+        let mut alive = fifo(&path);
+        let pid = dir.path().join(format!("pid-{lives_on}"));
+        let script = format!(
+            "exec 3>'{0}'; setsid sh -c 'printf x >&3; echo $$ >\"{1}\"; exec sleep 1000' {pipes} & while ! [ -s '{1}' ]; do sleep 0.02; done; echo 5",
+            path.display(),
+            pid.display()
+        );
+        let outcome = run(&exec(&script, None), "1").await;
+        assert_eq!(result(outcome).as_deref(), Some("5"));
+        word(&mut alive).await;
+        if lives_on {
+            let pid = std::fs::read_to_string(&pid).unwrap();
+            let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+            // It is there to be killed.
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        let mut rest = Vec::new();
+        alive.read_to_end(&mut rest).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_attempt_that_is_dropped_leaves_nothing_running() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("alive");
