@@ -719,6 +719,7 @@ fn every_example_of_the_help_does_what_it_says() {
                 .args(["-o", "pipefail", "-c", example])
                 .current_dir(&here)
                 .env("PATH", &path)
+                .env("WORKQUEUE_TOKENS", here.join("tokens.toml"))
                 .env("WORKQUEUE_ADMIN_SOCKET", daemon.socket())
                 .stdin(Stdio::null())
                 .output()

@@ -73,11 +73,11 @@ fn the_originals_directory_loads_and_drains_in_order() {
     let before = names(&tasks);
     let daemon = Daemon::start_in(scratch, &[]);
     assert_eq!(names(&tasks), before, "the names are right as they are");
-    let Some(mut worker) = python(&daemon, "log", 10) else {
+    let Some(mut worker) = python(&daemon, "worked", 10) else {
         return eprintln!("SKIPPED: there is no python3");
     };
     assert!(common::wait(&mut worker).success());
-    assert_eq!(payloads(&daemon, "log"), ["b", "a", "c"]);
+    assert_eq!(payloads(&daemon, "worked"), ["b", "a", "c"]);
     let left = until("only the one of the year 9999 is left", || {
         Some(names(&tasks)).filter(|names| names.len() == 1)
     });

@@ -61,7 +61,7 @@ Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining
 arguments, 69 no daemon answers, 70 the answer is not understood, 74 a file can't be read or written. submit --wait: 0 \
 completed, 3 dead, 4 cancelled, 5 ended while the connection was down and how is not known, 124 not ended in time.
 
-Environment: WORKQUEUE_URL stands for --url, WORKQUEUE_ADMIN_SOCKET for --socket, WORKQUEUE_CA_FILE for --ca-file, WORKQUEUE_TOKEN_FILE for --token-file. NO_COLOR turns colours off. PAGER is what long \
+Environment: WORKQUEUE_URL stands for --url, WORKQUEUE_ADMIN_SOCKET for --socket, WORKQUEUE_CA_FILE for --ca-file, WORKQUEUE_TOKEN_FILE for --token-file, WORKQUEUE_TOKENS for the --file of token. NO_COLOR turns colours off. PAGER is what long \
 lists on a terminal are shown with (default: less); PAGER=cat shows them without.
 
 Try: workqueuectl submit hello; workqueuectl list; workqueuectl status";
@@ -441,6 +441,8 @@ pub(super) struct TokensFile {
         long,
         short,
         value_name = "FILE",
+        env = "WORKQUEUE_TOKENS",
+        hide_env = true,
         default_value = "/etc/workqueue/tokens.toml"
     )]
     pub(super) file: PathBuf,
