@@ -204,9 +204,7 @@ impl Tokens {
             .map(|(_, grant)| grant)
             .find(|grant| &*grant.name == name)
     }
-}
 
-impl Tokens {
     /// What each of them grants, in the order of the file.
     pub fn grants(&self) -> impl Iterator<Item = &Grant> {
         self.0.iter().map(|(_, grant)| &**grant)

@@ -1,12 +1,13 @@
 //! What is said of who may do what: where the tokens are, which users of this machine may use the admin socket, and what the
 //! server is called.
 
+use std::path::PathBuf;
+
 use super::{
-    ConfigError, Origin, Surroundings, connections, limits,
+    ConfigError, Origin, Surroundings, connections, is_account, limits,
     reader::{Found, Reader},
 };
 use crate::access::{Scope, Scopes};
-use std::path::PathBuf;
 
 /// Who may do what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +62,7 @@ fn user(text: &str) -> Result<(String, Scopes), String> {
     let (name, scopes) = text
         .split_once('=')
         .ok_or_else(|| format!("{text:?} names no scopes; write it like \"backup=read\""))?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.$".contains(c);
-    if name.is_empty() || name.len() > 32 || !name.chars().all(fits) {
+    if !is_account(name) {
         return Err(format!("{name:?} is no name of a user"));
     }
     let scopes = scopes

@@ -163,7 +163,7 @@ impl Connections {
     }
 }
 
-/// Certificate and key, if TLS is to be spoken; `listens` says whether an address asks for it.
+/// Certificate and key, if TLS is to be spoken; an address of `listen` that asks for it needs both.
 pub(super) fn tls(
     from: &mut Reader,
     surroundings: &Surroundings,

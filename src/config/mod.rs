@@ -138,6 +138,12 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Whether addresses that other machines reach may be listened on: tokens are asked for, or the user wants it so.
+    #[must_use]
+    pub const fn may_be_reached(&self) -> bool {
+        self.insecure || self.access.tokens.is_some()
+    }
+
     /// Each setting with its value and its source, by key.
     #[must_use]
     pub fn settings(&self) -> Vec<api::Setting> {
@@ -302,11 +308,17 @@ fn listen(from: &mut Reader, is_allowed: bool) -> Result<Vec<Listen>, ConfigErro
 }
 
 fn group(text: &str) -> Result<String, String> {
-    let letters = |c: char| c.is_ascii_alphanumeric() || "-_.$".contains(c);
-    if text.is_empty() || text.len() > 32 || !text.chars().all(letters) {
-        return Err(format!("{text:?} is no name of a group"));
+    if is_account(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no name of a group"))
     }
-    Ok(text.to_owned())
+}
+
+/// Whether `text` may be the name of a user or a group of the system (useradd(8)).
+fn is_account(text: &str) -> bool {
+    let letters = |c: char| c.is_ascii_alphanumeric() || "-_.$".contains(c);
+    !text.is_empty() && text.len() <= 32 && text.chars().all(letters)
 }
 
 fn level(text: &str) -> Result<String, String> {

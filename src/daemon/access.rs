@@ -56,7 +56,7 @@ impl Access {
             .http
             .iter()
             .find(|one| !one.address.ip().is_loopback());
-        if let (Door::Open, Some(one), false) = (&door, reachable, settings.insecure) {
+        if let Some(one) = reachable.filter(|_| !settings.may_be_reached()) {
             return Err(format!(
                 "tokens: can't be taken away while the daemon listens on {one}, which can be reached from other machines"
             ));
@@ -136,7 +136,7 @@ fn door(settings: &Settings, used: &Arc<Rates>) -> Result<Door, String> {
 
 /// The tokens in a file that nobody but root and the daemon's user can change.
 fn read(path: &Path) -> Result<Tokens, String> {
-    let mut file = fs::File::open(path).map_err(|cause| cause.to_string())?;
+    let file = fs::File::open(path).map_err(|cause| cause.to_string())?;
     let about = file.metadata().map_err(|cause| cause.to_string())?;
     if !about.is_file() {
         return Err("is no file".to_owned());
@@ -152,8 +152,7 @@ fn read(path: &Path) -> Result<Tokens, String> {
         ));
     }
     let mut text = String::new();
-    let most = std::io::Read::by_ref(&mut file).take(MAX_FILE + 1);
-    { most }
+    file.take(MAX_FILE + 1)
         .read_to_string(&mut text)
         .map_err(|cause| cause.to_string())?;
     if text.len() as u64 > MAX_FILE {
@@ -179,7 +178,8 @@ fn hosts(settings: &Settings) -> Arc<[Box<str>]> {
 /// Who may use the admin socket.
 #[derive(Debug)]
 pub(super) struct Admins {
-    own: u32,
+    /// Root, and our own user: they come often, and nobody else gets their numbers.
+    always: [(u32, Arc<Grant>); 2],
     group: String,
     users: RwLock<Vec<(String, Scopes)>>,
 }
@@ -187,7 +187,8 @@ pub(super) struct Admins {
 impl Admins {
     fn new(settings: &Settings) -> Self {
         Self {
-            own: rustix::process::geteuid().as_raw(),
+            always: [0, rustix::process::geteuid().as_raw()]
+                .map(|uid| (uid, Arc::new(Grant::all(&name_of(uid))))),
             group: settings.admin_group.clone(),
             users: RwLock::new(settings.access.users.clone()),
         }
@@ -200,19 +201,21 @@ impl Admins {
 
     /// What a process with these credentials may do: everything for root, our own user and the group's members, and what
     /// the settings say for others. The file's mode says a part of it too; this holds also where a socket was passed on with
-    /// another mode. Users and groups are looked up each time: who becomes a member need not wait for a restart
+    /// another mode. Other users and the group are looked up each time: who becomes a member need not wait for a restart
     /// (`tests/packages/installed.rs`).
     pub(super) fn grant(&self, peer: UCred) -> Option<Arc<Grant>> {
-        let user = User::from_uid(peer.uid().into()).ok().flatten();
-        let number = peer.uid().to_string();
-        let name = user.as_ref().map_or(number.as_str(), |user| &user.name);
-        if peer.uid() == 0 || peer.uid() == self.own || self.is_member(peer, name) {
-            return Some(Arc::new(Grant::all(name)));
+        let uid = peer.uid();
+        if let Some((_, grant)) = self.always.iter().find(|(one, _)| *one == uid) {
+            return Some(Arc::clone(grant));
+        }
+        let (name, number) = (name_of(uid), uid.to_string());
+        if self.is_member(peer, &name) {
+            return Some(Arc::new(Grant::all(&name)));
         }
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         let (_, scopes) = users
             .iter()
-            .find(|(one, _)| one == name || *one == number)?;
+            .find(|(one, _)| *one == name || *one == number)?;
         Some(Arc::new(Grant {
             name: name.into(),
             scopes: *scopes,
@@ -226,4 +229,10 @@ impl Admins {
         };
         peer.gid() == group.gid.as_raw() || group.mem.iter().any(|member| member == name)
     }
+}
+
+/// The name of a user, or the number where there is none.
+fn name_of(uid: u32) -> String {
+    let user = User::from_uid(uid.into()).ok().flatten();
+    user.map_or_else(|| uid.to_string(), |user| user.name)
 }

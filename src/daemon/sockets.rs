@@ -60,8 +60,7 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     let secure = passed.https.into_iter().map(|listener| (listener, true));
     for (listener, tls) in plain.chain(secure) {
         let address = listener.local_addr().map_err(odd)?;
-        let is_guarded = settings.access.tokens.is_some();
-        if !address.ip().is_loopback() && !settings.insecure && !is_guarded {
+        if !address.ip().is_loopback() && !settings.may_be_reached() {
             let text = format!(
                 "the socket unit listens on {address}, which can be reached from other machines, and there are no tokens; \
                  listen on 127.0.0.1, set tokens, or set insecure = true if everybody may do everything"

@@ -59,13 +59,25 @@ impl Seen {
 /// Tells of a credential that was not enough, or not known.
 pub(super) fn refused(request: &Request, by: Option<&str>, problem: &Problem) {
     let unknown = Peer::default();
+    let peer = guard::peer(request).unwrap_or(&unknown);
+    let (method, path) = (request.method(), request.uri().path());
+    tell_refusal(
+        by.unwrap_or("unknown"),
+        peer,
+        method,
+        path,
+        &problem.document().detail,
+    );
+}
+
+fn tell_refusal(by: &str, peer: &Peer, method: &Method, path: &str, reason: &str) {
     tracing::warn!(
         message_id = catalog::CREDENTIAL_REFUSED.id,
-        by = by.unwrap_or("unknown"),
-        peer = %guard::peer(request).unwrap_or(&unknown),
-        method = %request.method(),
-        path = request.uri().path(),
-        reason = problem.document().detail,
+        by,
+        %peer,
+        %method,
+        path,
+        reason,
         "{}",
         catalog::CREDENTIAL_REFUSED.line
     );
@@ -84,16 +96,8 @@ pub(super) fn login(peer: &Peer, by: &str) {
 
 /// Tells of a login with a token that is not known.
 pub(super) fn login_refused(peer: &Peer) {
-    tracing::warn!(
-        message_id = catalog::CREDENTIAL_REFUSED.id,
-        by = "unknown",
-        peer = %peer,
-        method = "POST",
-        path = "/login",
-        reason = "the token is not known here",
-        "{}",
-        catalog::CREDENTIAL_REFUSED.line
-    );
+    let reason = "the token is not known here";
+    tell_refusal("unknown", peer, &Method::POST, "/login", reason);
 }
 
 /// Tells of a user of this machine who may not use the admin socket.

@@ -115,13 +115,7 @@ where
     // No `pipeline_flush`: with it an answer is lost that ends its connection while more has been sent.
 
     let activity = Arc::default();
-    let stream = Patient::new(
-        stream,
-        bounds.reader_timeout.as_duration(),
-        &link.serving.gate,
-        &activity,
-        Speech::Http1,
-    );
+    let stream = Patient::new(stream, bounds, &link.serving.gate, &activity, Speech::Http1);
     let service = answering(&link, bounds, &activity);
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     let stop = link.serving.stop.clone();
@@ -151,13 +145,7 @@ where
         .max_concurrent_streams(STREAMS)
         .keep_alive_timeout(PING_TIMEOUT);
     let activity = Arc::default();
-    let stream = Patient::new(
-        stream,
-        bounds.reader_timeout.as_duration(),
-        &link.serving.gate,
-        &activity,
-        Speech::Http2,
-    );
+    let stream = Patient::new(stream, bounds, &link.serving.gate, &activity, Speech::Http2);
     let service = answering(&link, bounds, &activity);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let stop = link.serving.stop.clone();

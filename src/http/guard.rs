@@ -121,11 +121,9 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
 async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let begun = (guard.clock)().tick;
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let method = timing::method(request.method());
-    let need = Need::new(
-        request.method(),
-        route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str),
-    );
+    let need = Need::new(request.method(), route);
     let response = match guard.admit(&request, need, begun) {
         Ok(caller) => {
             let seen = audit::Seen::of_change(&request, need, &caller);
@@ -140,7 +138,6 @@ async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
         }
         Err(refused) => refused.into_response(&request),
     };
-    let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let took = (guard.clock)().tick.0.saturating_sub(begun.0);
     let status = response.status();
     guard.times.note(route, method, status, took / 1000);
@@ -178,28 +175,21 @@ impl Refused {
 
 impl Guard {
     fn admit(&self, request: &Request, need: Need, now: Tick) -> Result<Caller, Refused> {
+        self.admit_host(request)?;
+        admit_site(request)?;
         let caller = match &self.door {
-            Door::Open => {
-                self.admit_host(request)?;
-                admit_site(request)?;
-                return Ok(Caller::default());
-            }
+            Door::Open => return Ok(Caller::default()),
             Door::Tokens(keys) => {
-                self.admit_host(request)?;
-                admit_site(request)?;
                 let Some(grant) = self.identify(keys, request, need, now)? else {
                     return Ok(Caller::default());
                 };
                 keys.admit_rate(&grant)?;
                 grant
             }
-            Door::Users => {
-                admit_site(request)?;
-                match peer(request).and_then(|peer| peer.user.as_ref()) {
-                    Some(user) => Arc::clone(&user.grant),
-                    None => return Err(problem::UNAUTHORIZED.problem(NO_USER).into()),
-                }
-            }
+            Door::Users => match peer(request).and_then(|peer| peer.user.as_ref()) {
+                Some(user) => Arc::clone(&user.grant),
+                None => return Err(problem::UNAUTHORIZED.problem(NO_USER).into()),
+            },
         };
         allow(&caller, need, request)
             .inspect_err(|problem| audit::refused(request, Some(&caller.name), problem))?;

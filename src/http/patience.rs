@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::gate::{Gate, Tally};
+use super::gate::{Bounds, Gate, Tally};
 
 /// What a connection is doing: told by those who answer, read by the stream below.
 #[derive(Debug, Default)]
@@ -172,16 +172,15 @@ impl<S> Patient<S> {
 
     pub(super) fn new(
         inner: S,
-        most: Duration,
+        bounds: Bounds,
         gate: &Arc<Gate>,
         activity: &Arc<Activity>,
         speech: Speech,
     ) -> Self {
-        let bounds = gate.bounds();
         let header = bounds.header_timeout.as_duration();
         Self {
             inner,
-            most,
+            most: bounds.reader_timeout.as_duration(),
             waiting: None,
             silence: Silence {
                 activity: Arc::clone(activity),
@@ -296,13 +295,17 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::*;
+    use crate::task::Millis;
 
     #[tokio::test]
     async fn a_reader_that_does_not_read_is_given_up_and_one_that_does_is_not() {
         let (near, mut far) = duplex(8);
         let (gate, activity) = (Arc::default(), Arc::default());
-        let patience = Duration::from_millis(5);
-        let mut near = Patient::new(near, patience, &gate, &activity, Speech::Http1);
+        let bounds = Bounds {
+            reader_timeout: Millis(5),
+            ..Bounds::default()
+        };
+        let mut near = Patient::new(near, bounds, &gate, &activity, Speech::Http1);
         let error = near.write_all(&[7; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
 
@@ -321,8 +324,7 @@ mod tests {
         let bare = b"HTTP/1.1 431 Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
         let (near, mut far) = duplex(256);
         let (gate, activity) = (Arc::default(), Arc::default());
-        let patience = Duration::from_mins(1);
-        let mut near = Patient::new(near, patience, &gate, &activity, Speech::Http1);
+        let mut near = Patient::new(near, Bounds::default(), &gate, &activity, Speech::Http1);
         near.write_all(&[b"an answer".as_slice(), bare].concat())
             .await
             .unwrap();

@@ -67,13 +67,6 @@ impl Tls {
         read(files).map(drop)
     }
 
-    /// The same where there may be none.
-    pub fn check_all(files: Option<&TlsFiles>) -> Result<(), String> {
-        files.map_or(Ok(()), |files| {
-            Self::check(files).map_err(|error| error.to_string())
-        })
-    }
-
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let config = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
         TlsAcceptor::from(config)

@@ -97,7 +97,7 @@ pub(super) async fn login<B: Backend>(State(http): Shared<B>, request: Request) 
         Ok((name, session)) => {
             audit::login(&peer, &name);
             let mut response = frame::see_other(next);
-            let cookie = cookie(&session, peer.is_secure);
+            let cookie = cookie(&session, if peer.is_secure { "; Secure" } else { "" });
             response.headers_mut().insert(header::SET_COOKIE, cookie);
             response
         }
@@ -128,11 +128,10 @@ fn begin<B>(http: &Http<B>, keys: &Keys, form: &Pairs) -> Result<(String, String
     Ok((grant.name.to_string(), session.reveal().to_owned()))
 }
 
-/// A cookie that no script reads, that no other site's page sends, and that ends with the browser.
-fn cookie(session: &str, is_secure: bool) -> HeaderValue {
-    let secure = if is_secure { "; Secure" } else { "" };
+/// A cookie that no script reads, that no other site's page sends, and that ends with the browser or as `more` says.
+fn cookie(session: &str, more: &str) -> HeaderValue {
     let text = format!(
-        "{}={session}; Path=/; HttpOnly; SameSite=Strict{secure}",
+        "{}={session}; Path=/; HttpOnly; SameSite=Strict{more}",
         guard::COOKIE
     );
     // Letters, digits and signs always make a header.
@@ -145,10 +144,9 @@ pub(super) async fn logout<B: Backend>(State(http): Shared<B>, request: Request)
         http.sessions.end(cookie);
     }
     let mut response = frame::see_other("/login");
-    let text = "workqueue_session=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict";
     response
         .headers_mut()
-        .insert(header::SET_COOKIE, HeaderValue::from_static(text));
+        .insert(header::SET_COOKIE, cookie("", "; Max-Age=0"));
     response
 }
 
