@@ -10,7 +10,7 @@ use super::{
 use crate::{
     backend::Error,
     defect::{Defect, planted},
-    store::{Checkpoint, FileOp, Seq},
+    store::{Checkpoint, Cut, FileOp, Seq},
     task::{
         Millis, NewTask, Now, QueueName, Record, Refusal, Submitted, TaskFile, TaskId, Tick,
         encode_record,
@@ -32,7 +32,7 @@ const LEAST_PENDING_BYTES: u64 = 16 << 20;
 /// A checkpoint on its way.
 #[derive(Debug)]
 pub(super) struct Checkpointing {
-    cut: Seq,
+    cut: Cut,
     records: Vec<u8>,
     last_id: Option<TaskId>,
     sent: bool,
@@ -306,7 +306,7 @@ impl Engine {
             return;
         };
         let cut = checkpointing.cut;
-        if checkpointing.sent || synced < cut || settled.is_some_and(|first| first <= cut) {
+        if checkpointing.sent || synced < cut.seq || settled.is_some_and(|first| first <= cut.seq) {
             return;
         }
         checkpointing.sent = true;
@@ -314,7 +314,7 @@ impl Engine {
         let last_id = checkpointing.last_id;
         let delete = self.ledger.checkpointed(cut);
         out.push(Output::Checkpoint(Checkpoint {
-            cut,
+            cut: cut.seq,
             last_id,
             records,
             delete,
@@ -323,18 +323,15 @@ impl Engine {
 
     fn begin_checkpoint(&mut self) {
         // Only between frames: what is appended to an open one later would be cut off with it.
-        let last = self
-            .ledger
-            .pending_seq()
-            .unwrap_or_else(|| self.ledger.synced_seq());
-        if last > self.last_sealed {
+        let cut = self.ledger.cut();
+        if cut.seq > self.last_sealed {
             return;
         }
         let mut records = Vec::new();
         // First those whose files find no room: with their payloads, for which nothing else on the disk may stand.
         let fileless: Vec<Submitted> = self.full.ids().filter_map(|id| self.whole(id)).collect();
         for task in fileless {
-            self.files.covered(task.id, last.next());
+            self.files.covered(task.id, cut.seq.next());
             encode_record(&Record::Submitted(task.into()), &mut records);
         }
         for record in self.queue.snapshot() {
@@ -342,7 +339,7 @@ impl Engine {
         }
         self.checkpoint_wanted = false;
         self.checkpointing = Some(Checkpointing {
-            cut: last,
+            cut,
             records,
             last_id: self.ids.last(),
             sent: false,

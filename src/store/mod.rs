@@ -29,7 +29,8 @@ pub use disk::{
     Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, RealDisk, RealFile, names,
 };
 pub use journal::{
-    Boot, Group, Journal, Ledger, LedgerSettings, MadeSegment, NewSegment, OldSegment, Room, Seq,
+    Boot, Cut, Group, Journal, Ledger, LedgerSettings, MadeSegment, NewSegment, OldSegment, Room,
+    Seq,
 };
 pub use latch::{Latched, LatchedFile};
 pub use lock::{Lock, LockError};

@@ -130,11 +130,12 @@ impl<D: Disk> Running<D> {
     }
 
     fn checkpoint(&mut self, records: &[Record]) -> DiskResult<()> {
-        let cut = self.ledger.synced_seq();
+        let cut = self.ledger.cut();
+        assert_eq!(cut.seq, self.ledger.synced_seq());
         let last_id = Some(TaskId::from_bytes([9; 16]));
         let delete = self.ledger.checkpointed(cut);
         self.journal.checkpoint(&Checkpoint {
-            cut,
+            cut: cut.seq,
             last_id,
             records: encoded(records),
             delete,

@@ -53,6 +53,15 @@ pub struct Group {
     pub sync: bool,
 }
 
+/// Where a checkpoint divides the journal: see [`Ledger::cut`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The last frame that the checkpoint stands for.
+    pub seq: Seq,
+    /// Bytes of the frames up to it, since the checkpoint before.
+    pub bytes: u64,
+}
+
 /// A frame that is not written yet. The last of them is open: units are still added to it.
 #[derive(Debug)]
 struct Frame {
@@ -86,6 +95,8 @@ pub struct Ledger {
     wish: Cell<Option<Wish>>,
     unfinished: u64,
     since_checkpoint: u64,
+    /// Bytes of frames that the last checkpoint stands for.
+    covered: u64,
     unit: Vec<u8>,
 }
 
@@ -114,6 +125,7 @@ impl Ledger {
             wish: Cell::new(None),
             unfinished: 0,
             since_checkpoint: start.tail_bytes,
+            covered: 0,
             unit: Vec::new(),
         }
     }
@@ -322,24 +334,30 @@ impl Ledger {
         self.since_checkpoint
     }
 
-    /// A checkpoint of all up to `cut` is about to be written: the segments that can go once it is durable. If it fails,
-    /// call [`checkpoint_refused`](Self::checkpoint_refused).
-    pub fn checkpointed(&mut self, cut: Seq) -> Vec<u64> {
-        self.since_checkpoint = self
-            .frames
-            .iter()
-            .filter(|frame| frame.seq > cut)
-            .map(|frame| frame.bytes.len() as u64)
-            .sum();
+    /// After all that was appended so far: for a checkpoint of the state as it is now.
+    #[must_use]
+    pub fn cut(&self) -> Cut {
+        Cut {
+            seq: self.next.before(),
+            bytes: self.since_checkpoint,
+        }
+    }
+
+    /// A checkpoint of all up to `cut` is about to be written: the segments that can go once it is durable. Frames that came
+    /// after the cut stay counted, written or not. If it fails, call [`checkpoint_refused`](Self::checkpoint_refused).
+    pub fn checkpointed(&mut self, cut: Cut) -> Vec<u64> {
+        debug_assert!(cut.bytes <= self.since_checkpoint, "one cut is used once");
+        self.since_checkpoint = self.since_checkpoint.saturating_sub(cut.bytes);
+        self.covered = cut.bytes;
         let early = planted(Defect::DeleteSegmentEarly);
-        let leaving = self.old.extract_if(.., |old| old.last <= cut || early);
+        let leaving = self.old.extract_if(.., |old| old.last <= cut.seq || early);
         self.leaving = leaving.collect();
         self.leaving.iter().map(|old| old.number).collect()
     }
 
     /// The last checkpoint was not written: what it would have let go stays, for the next one.
     pub fn checkpoint_refused(&mut self) {
-        self.since_checkpoint += self.leaving.iter().map(|old| old.bytes).sum::<u64>();
+        self.since_checkpoint += std::mem::take(&mut self.covered);
         let later = std::mem::take(&mut self.old);
         self.old = std::mem::take(&mut self.leaving);
         self.old.extend(later);

@@ -366,13 +366,43 @@ fn a_checkpoint_lets_go_what_lies_before_its_cut_but_never_the_current_segment()
         ledger.bytes_since_checkpoint(),
         500 + 2 * Ledger::size_of(&unit)
     );
-    assert_eq!(ledger.checkpointed(Seq(3)), [6]);
-    assert_eq!(ledger.checkpointed(Seq(6)), [7, 8], "9 is current");
+    let early = Cut {
+        seq: Seq(3),
+        bytes: 200,
+    };
+    assert_eq!(ledger.checkpointed(early), [6]);
+    let all = ledger.cut();
+    assert_eq!(all.seq, Seq(6));
+    assert_eq!(ledger.checkpointed(all), [7, 8], "9 is current");
     assert_eq!(ledger.bytes_since_checkpoint(), 0);
     ledger.checkpoint_refused();
-    assert!(ledger.bytes_since_checkpoint() > 0);
-    assert_eq!(ledger.checkpointed(Seq(6)), [7, 8]);
-    assert_eq!(ledger.checkpointed(Seq(6)), Vec::<u64>::new());
+    assert_eq!(ledger.cut(), all);
+    assert_eq!(ledger.checkpointed(all), [7, 8]);
+    assert_eq!(ledger.checkpointed(ledger.cut()), Vec::<u64>::new());
+}
+
+#[test]
+fn what_is_written_while_a_checkpoint_waits_for_files_is_counted_for_the_next() {
+    let mut ledger = ledger(true);
+    let unit = [submitted(1, 1000)];
+    ledger.append(&unit);
+    make_all(&mut ledger);
+    write_all(&mut ledger);
+    let cut = ledger.cut();
+    for _ in 0..3 {
+        ledger.append(&unit);
+        make_all(&mut ledger);
+        write_all(&mut ledger);
+    }
+    ledger.append(&unit);
+    ledger.checkpointed(cut);
+    let since = 4 * Ledger::size_of(&unit);
+    assert_eq!(ledger.bytes_since_checkpoint(), since);
+    ledger.checkpoint_refused();
+    assert_eq!(
+        ledger.bytes_since_checkpoint(),
+        since + Ledger::size_of(&unit)
+    );
 }
 
 /// A model of those who ask the ledger: what they took, what they claimed.

@@ -55,7 +55,7 @@ mod segment;
 mod writer;
 
 pub use format::{Boot, Seq};
-pub use ledger::{Group, Ledger, LedgerSettings};
+pub use ledger::{Cut, Group, Ledger, LedgerSettings};
 pub use room::{NewSegment, OldSegment, Room};
 pub use writer::{Journal, MadeSegment};
 
