@@ -115,7 +115,7 @@ pub struct Settings {
     pub spool_delay: Millis,
     /// Bytes of payloads that are kept in memory when their files are written.
     pub payload_cache: u64,
-    /// Bytes in the journal after which a checkpoint is made.
+    /// Bytes in the journal after which a checkpoint is made; a sixteenth of it where all has been quiet for five seconds.
     pub checkpoint_bytes: u64,
     /// Size of a journal segment.
     pub segment_bytes: u64,
@@ -339,6 +339,7 @@ impl Engine {
             self.next_purge,
             (!self.looks.is_empty() || !self.scans.is_empty()).then_some(now.tick),
             self.room_wake(),
+            self.quiet_checkpoint(),
         ]
         .into_iter()
         .flatten()
@@ -379,7 +380,7 @@ impl Engine {
             self.scan_on(now, out);
             self.seal(now, out);
             self.change_files(now, out);
-            self.checkpoint(out);
+            self.checkpoint(now, out);
         }
         self.close(out);
     }

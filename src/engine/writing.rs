@@ -29,6 +29,11 @@ const HELD_CHECKPOINTS: u64 = 4;
 /// Bytes of payloads that may wait for their files, however small the cache of payloads is.
 const LEAST_PENDING_BYTES: u64 = 16 << 20;
 
+/// How long nothing was written to the journal when a checkpoint is made although the journal is not long yet, and from which
+/// part of its usual length on: the next start then has little to read, and nobody waits for the disk meanwhile.
+const QUIET: Millis = Millis::from_secs(5);
+const QUIET_PART: u64 = 16;
+
 /// A checkpoint on its way.
 #[derive(Debug)]
 pub(super) struct Checkpointing {
@@ -293,10 +298,10 @@ impl Engine {
 
     /// Moves a checkpoint on: first the state is written down as of one frame, then all files of tasks in frames up to
     /// that one are brought in order, then the checkpoint goes to the disk and those frames may go.
-    pub(super) fn checkpoint(&mut self, out: &mut Vec<Output>) {
-        let bytes = self.ledger.bytes_since_checkpoint();
+    pub(super) fn checkpoint(&mut self, now: Now, out: &mut Vec<Output>) {
         let wanted = self.checkpoint_wanted
-            || bytes >= self.settings.checkpoint_bytes.max(self.checkpoint_from);
+            || self.journal_is_long(self.settings.checkpoint_bytes)
+            || self.quiet_checkpoint().is_some_and(|at| at <= now.tick);
         if self.checkpointing.is_none() && wanted {
             self.begin_checkpoint();
         }
@@ -319,6 +324,20 @@ impl Engine {
             records,
             delete,
         }));
+    }
+
+    /// When a checkpoint is made if all stays as quiet as it is; `None` if it is not quiet, or not worth one.
+    pub(super) fn quiet_checkpoint(&self) -> Option<Tick> {
+        let quiet = !self.closing
+            && self.checkpointing.is_none()
+            && self.files.len() == 0
+            && self.ledger.pending_seq().is_none();
+        let worth = self.journal_is_long(self.settings.checkpoint_bytes / QUIET_PART);
+        (quiet && worth).then(|| self.sealed_at.plus(QUIET))
+    }
+
+    fn journal_is_long(&self, from: u64) -> bool {
+        self.ledger.bytes_since_checkpoint() >= from.max(self.checkpoint_from)
     }
 
     fn begin_checkpoint(&mut self) {

@@ -371,3 +371,27 @@ fn an_id_that_is_used_again_gets_a_file_of_its_own() {
     answer(&mut world, Request::Checkpoint);
     hold(&world.hold_at_rest());
 }
+
+#[test]
+fn where_all_is_quiet_a_checkpoint_is_made_of_a_journal_that_is_not_long_yet() {
+    let mut world = world(|temper| temper.settings.checkpoint_bytes = 16 << 10);
+    submitted(&mut world, "short");
+    world.settle().unwrap();
+    world.pass(60_000);
+    world.settle().unwrap();
+    let before = world.oracle.cut;
+    submitted(&mut world, &"worth it".repeat(200));
+    world.settle().unwrap();
+    assert_eq!(world.oracle.cut, before, "it is quiet for too short a time");
+    world.pass(5_000);
+    world.settle().unwrap();
+    assert!(world.oracle.cut > before);
+    let made = world.oracle.cut;
+    world.pass(60_000);
+    world.settle().unwrap();
+    assert_eq!(
+        world.oracle.cut, made,
+        "and then there is nothing more to do"
+    );
+    hold(&world.hold_at_rest());
+}
