@@ -10,7 +10,7 @@ use super::{
 use crate::{
     backend::Error,
     defect::{Defect, planted},
-    store::{Checkpoint, Cut, FileOp, Seq},
+    store::{Checkpoint, Cut, FileOp},
     task::{
         Millis, NewTask, Now, QueueName, Record, Refusal, Submitted, TaskFile, TaskId, Tick,
         encode_record,
