@@ -100,7 +100,7 @@ pub fn run(context: &Context, report: &mut Report) -> anyhow::Result<()> {
         Target::AtMost(160.0),
         &detail,
     );
-    start(report, deep, deepest)?;
+    start(context, report, deep, deepest)?;
     if context.deep() {
         ten_queues(context, report)?;
     }
@@ -148,28 +148,49 @@ fn claims(
     Ok(())
 }
 
-/// How long a start takes, beside reading the names, both with a warm cache.
-fn start(report: &mut Report, daemon: Daemon, depth: u64) -> anyhow::Result<()> {
+/// How long a start takes, beside reading the names, both with a warm cache: of a daemon that had a quiet moment before it was
+/// stopped, and of one that was stopped out of its work.
+fn start(context: &Context, report: &mut Report, daemon: Daemon, depth: u64) -> anyhow::Result<()> {
+    daemon.rest()?;
+    let daemon = starts(report, daemon, depth, "start", Target::AtMost(3.0))?;
+    let more = context.count(200_000, 2_000);
+    http::fill(daemon.address, "default", more)?;
+    daemon.settle()?;
+    starts(
+        report,
+        daemon,
+        depth + more,
+        "start, stopped out of work",
+        Target::None,
+    )?;
+    Ok(())
+}
+
+/// Stops the daemon and starts it again, some times.
+fn starts(
+    report: &mut Report,
+    mut daemon: Daemon,
+    depth: u64,
+    what: &str,
+    target: Target,
+) -> anyhow::Result<Daemon> {
     let tasks = daemon.data().join("tasks");
-    let scratch = daemon.stop()?;
     let mut pair = crate::measure::Pair::new();
-    let mut scratch = Some(scratch);
     for _ in 0..3 {
+        let scratch = daemon.stop()?;
         let names = names(&tasks, depth)?;
-        let Some(place) = scratch.take() else { break };
-        let daemon = Daemon::on(place, CONFIG)?;
+        daemon = Daemon::on(scratch, CONFIG)?;
         let ready = daemon.metric("workqueue_tasks")?;
         ensure!(
             ready >= depth as f64,
             "{ready} tasks after a start, not {depth}"
         );
         pair.add(daemon.started_in.as_secs_f64(), names.as_secs_f64());
-        scratch = Some(daemon.stop()?);
     }
     let detail = format!("{:.2} s, and {:.2} s", pair.ours(), pair.theirs());
-    let what = format!("start at {}, to reading the names", show(depth as f64, ""));
-    report.row(&what, pair.ratio(), "x", Target::AtMost(3.0), &detail);
-    Ok(())
+    let what = format!("{what} at {}, to reading the names", show(depth as f64, ""));
+    report.row(&what, pair.ratio(), "x", target, &detail);
+    Ok(daemon)
 }
 
 /// Reads all names of a directory.

@@ -19,6 +19,8 @@ use crate::{http, trace};
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How long the files of some ten thousand tasks may take on a slow disk.
 const SETTLING: Duration = Duration::from_mins(5);
+/// Bytes of journal that are too few for a checkpoint where nothing happens: a sixteenth of the default `checkpoint_bytes`.
+const SHORT_JOURNAL: f64 = (4 << 20) as f64;
 
 /// A command whose process the kernel ends when the bench is killed; setpriv(1) arranges that and becomes the program.
 pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -254,14 +256,24 @@ impl Daemon {
 
     /// Waits until all file changes are written.
     pub fn settle(&self) -> anyhow::Result<()> {
+        self.wait_for("workqueue_spool_pending_files", 0.0)?;
+        trace(&format!("{}: settled", self.address));
+        Ok(())
+    }
+
+    /// Waits until it has made the checkpoint that it makes when nothing happens.
+    pub fn rest(&self) -> anyhow::Result<()> {
+        self.wait_for("workqueue_journal_bytes", SHORT_JOURNAL)
+    }
+
+    fn wait_for(&self, metric: &str, most: f64) -> anyhow::Result<()> {
         let start = Instant::now();
-        while self.metric("workqueue_spool_pending_files")? > 0.0 {
+        while self.metric(metric)? > most {
             if start.elapsed() > SETTLING {
-                bail!("the task files don't catch up");
+                bail!("{metric} does not fall to {most}");
             }
             thread::sleep(Duration::from_millis(20));
         }
-        trace(&format!("{}: settled", self.address));
         Ok(())
     }
 }
