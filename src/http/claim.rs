@@ -8,11 +8,11 @@ use axum::{
     http::StatusCode,
 };
 
-use super::{Answer, HttpLimits, Problem, Shared, answer, body, caller::Caller, lease, view};
+use super::{Answer, Http, HttpLimits, Problem, Shared, answer, body, caller::Caller, lease, view};
 use crate::{
     api,
-    backend::{Backend, ClaimAnswer, ClaimRequest, Completion},
-    task::{LeaseKind, QueueName, Refusal, TaskId, Token, WorkerName, seconds},
+    backend::{Backend, ClaimAnswer, ClaimRequest, Completion, Error},
+    task::{LeaseKind, Millis, QueueName, Refusal, TaskId, Token, WorkerName, seconds},
 };
 
 /// The most tasks that one claim gets: they are in memory at once, and their leases begin together.
@@ -45,8 +45,44 @@ pub(crate) async fn claim<B: Backend>(
     let claim: api::Claim = body::json(request, &http.limits).await?;
     let request = parse(claim, &http.limits)?;
     caller.reach_all(&request.queues)?;
-    let answer = http.backend.claim(request).await?;
+    let answer = while_let_in(&http, request).await?;
     Ok(answer::json(StatusCode::OK, render(answer)?))
+}
+
+/// A claim that waits only as long as who may come in stays the same: then it ends with nothing, and whoever still may comes
+/// again.
+///
+/// What became of its completions is told in any case, so they are not part of what waits.
+async fn while_let_in<B: Backend>(
+    http: &Http<B>,
+    mut request: ClaimRequest,
+) -> Result<ClaimAnswer, Error> {
+    let mut answer = ClaimAnswer::default();
+    if request.wait > Millis(0) && !request.complete.is_empty() {
+        let at_once = ClaimRequest {
+            wait: Millis(0),
+            complete: std::mem::take(&mut request.complete),
+            ..request.clone()
+        };
+        answer = http.backend.claim(at_once).await?;
+        if !answer.tasks.is_empty() {
+            return Ok(answer);
+        }
+    }
+    let waited = tokio::select! {
+        waited = http.backend.claim(request) => waited,
+        () = http.stop.cancelled() => Ok(ClaimAnswer::default()),
+    };
+    match waited {
+        // It is told when the client comes again.
+        Err(Error::Refused(_)) if !answer.completed.is_empty() => Ok(answer),
+        Err(error) => Err(error),
+        Ok(waited) if answer.completed.is_empty() => Ok(waited),
+        Ok(waited) => {
+            answer.tasks = waited.tasks;
+            Ok(answer)
+        }
+    }
 }
 
 fn parse(claim: api::Claim, limits: &HttpLimits) -> Result<ClaimRequest, Refusal> {

@@ -91,7 +91,8 @@ pub struct Http<B> {
     pub limits: HttpLimits,
     /// What time it is: where a `delay` begins.
     pub clock: Clock,
-    /// Cancelled when the daemon stops: streams of events end. Claims that wait are answered by the backend itself.
+    /// Cancelled when the daemon stops, or when other people may come in than before: streams of events and claims that wait
+    /// end.
     pub stop: CancellationToken,
     /// What is asked of those who come in. `/healthz` and `/readyz` need nothing.
     pub door: Door,

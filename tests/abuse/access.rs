@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::common::{Daemon, Way};
+use crate::common::{Daemon, Way, until};
 
 /// A daemon that asks for the tokens of a file which `workqueuectl` writes.
 struct Site {
@@ -197,6 +197,42 @@ fn a_stream_of_events_ends_when_its_token_is_revoked() {
     site.reload(200);
     // The last chunk: the stream is at its end.
     assert!(lines.any(|line| line.expect("a line") == "0"));
+}
+
+#[test]
+fn a_claim_that_waits_ends_with_nothing_when_its_token_is_revoked() {
+    let (site, ops) = Site::start(&[]);
+    let worker = site.token("worker", &["--scope", "work"]);
+    let id = |(status, body): (u16, String)| {
+        assert_eq!(status, 201, "{body}");
+        let task: Value = serde_json::from_str(&body).expect("JSON");
+        task["id"].as_str().expect("an id").to_owned()
+    };
+    let first = id(site.ask("POST", "/api/v1/tasks", &ops, r#"{"payload":1}"#));
+    let (_, claimed) = site.ask("POST", "/api/v1/claim", &worker, "{}");
+    let claimed: Value = serde_json::from_str(&claimed).expect("JSON");
+    let token = claimed["tasks"][0]["token"].as_str().expect("a token");
+    // It waits for a task, and its completion is made all the same.
+    let claim = format!(r#"{{"wait":30,"complete":[{{"id":"{first}","token":"{token}"}}]}}"#);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| site.ask("POST", "/api/v1/claim", &worker, &claim));
+        until("the claim waits", || {
+            let (_, metrics) = site.ask("GET", "/metrics", &ops, "");
+            metrics
+                .contains("\nworkqueue_waiting_claims 1\n")
+                .then_some(())
+        });
+        let file = site.tokens.to_str().expect("a path");
+        told(&ctl(&["token", "revoke", "worker", "--file", file]));
+        site.reload(200);
+        let second = id(site.ask("POST", "/api/v1/tasks", &ops, r#"{"payload":2}"#));
+        let (status, body) = waits.join().expect("an answer");
+        let expected = format!(r#"{{"tasks":[],"completed":[{{"id":"{first}"}}]}}"#);
+        assert_eq!((status, body.as_str()), (200, expected.as_str()));
+        assert_eq!(site.ask("POST", "/api/v1/claim", &worker, "{}").0, 401);
+        let (_, claimed) = site.ask("POST", "/api/v1/claim", &ops, "{}");
+        assert!(claimed.contains(&second), "{claimed}");
+    });
 }
 
 #[test]
