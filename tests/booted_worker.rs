@@ -217,6 +217,41 @@ tries("suid", lambda: os.chmod("report", 0o4755))
 }
 
 #[test]
+fn a_timeout_ends_all_that_a_program_started_in_the_units_delegated_group() {
+    let Some(machine) = machine() else { return };
+    // An environment of its own, a session of its own, and nobody's child: nothing but the control group holds it.
+    script(
+        &machine,
+        WORKER_FILE,
+        "",
+        "(env -i PATH=\"$PATH\" setsid sleep 54321 >&- 2>&- <&- &)\nexec sleep 54322",
+    );
+    let settings = machine.read(WORKER_FILE) + "timeout = \"1s\"\n";
+    machine.write(WORKER_FILE, settings);
+    machine.sh("systemctl start workqueue-worker");
+    let group = "/sys/fs/cgroup$(systemctl show --value -p ControlGroup workqueue-worker)";
+    let group = machine.sh(&format!(
+        "for root in {group} {}; do [ -d $root ] && echo $root; done; true",
+        group.replace("cgroup$", "cgroup/unified$")
+    ));
+    let group = group.lines().next().expect("the unit's group").to_owned();
+    let id = submit(&machine, r#"{"payload":1,"max_attempts":1}"#);
+    let inside = format!("cat {group}/attempt-*/cgroup.procs 2>/dev/null | wc -l");
+    machine.until("both run in a group of their own", || {
+        (machine.sh(&inside).trim() == "2").then_some(())
+    });
+    until_state(&machine, &id, "dead");
+    assert_eq!(machine.sh("pgrep -c 'sleep' || true").trim(), "0");
+    machine.until("its group is gone", || {
+        (machine
+            .sh(&format!("ls -d {group}/attempt-* 2>/dev/null | wc -l"))
+            .trim()
+            == "0")
+            .then_some(())
+    });
+}
+
+#[test]
 fn instances_take_their_file_or_the_queue_of_their_name() {
     let Some(machine) = machine() else { return };
     script(

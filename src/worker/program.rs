@@ -20,6 +20,8 @@ const EX_UNAVAILABLE: u8 = 69;
 const EX_OSERR: u8 = 71;
 const EX_CANTCREAT: u8 = 73;
 const EX_CONFIG: u8 = 78;
+/// A program can't be run: as shells have it.
+const EX_NOT_RUN: u8 = 127;
 
 /// How long the last lines of the log may take.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
@@ -30,6 +32,10 @@ const END: Duration = Duration::from_secs(15);
 /// daemon can't be used, 71 the system refuses something, 73 the log file can't be written, 78 the configuration is wrong.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(error) = super::handler::enter() {
+        tell(&error);
+        return ExitCode::from(EX_NOT_RUN);
+    }
     let args = Args::parse();
     let ended = start(&args);
     logging::finish(LOG_PATIENCE);

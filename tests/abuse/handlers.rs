@@ -45,6 +45,19 @@ impl Worker {
         of_handler: &str,
         of_worker: &str,
     ) -> Self {
+        Self::start_by(daemon, script, of_handler, of_worker, |program| {
+            Command::new(program)
+        })
+    }
+
+    /// Started by another program than this one.
+    pub(crate) fn start_by(
+        daemon: &Daemon,
+        script: &str,
+        of_handler: &str,
+        of_worker: &str,
+        command: impl FnOnce(&str) -> Command,
+    ) -> Self {
         let scratch = daemon.scratch.path();
         let handler = scratch.join("handler");
         fs::write(&handler, script).expect("a handler");
@@ -57,7 +70,7 @@ impl Worker {
             scratch.display(),
         );
         fs::write(&settings, text).expect("settings");
-        let child = Command::new(env!("CARGO_BIN_EXE_workqueue-worker"))
+        let child = command(env!("CARGO_BIN_EXE_workqueue-worker"))
             .arg("--config")
             .arg(&settings)
             .env("DATABASE_PASSWORD", "a secret of the worker")
@@ -100,7 +113,7 @@ impl Drop for Worker {
 }
 
 /// Waits until the worker has ended all tasks but the dead.
-fn worked_off(daemon: &Daemon) -> BTreeMap<String, Value> {
+pub(crate) fn worked_off(daemon: &Daemon) -> BTreeMap<String, Value> {
     until("all tasks have ended", || {
         let left = all(daemon);
         let is_over = left.values().all(|task| task["state"] == "dead");
@@ -109,7 +122,7 @@ fn worked_off(daemon: &Daemon) -> BTreeMap<String, Value> {
 }
 
 /// Whether the process is there and not only waits for its parent to look at it.
-fn runs(pid: &str) -> bool {
+pub(crate) fn runs(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit(") ")

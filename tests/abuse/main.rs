@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod cgroups;
 mod clocks;
 #[path = "../common/mod.rs"]
 mod common;

@@ -4,14 +4,15 @@
 //! status says how the attempt ended: 0 completes, with what it wrote to stdout as the result; 75 (`EX_TEMPFAIL`) releases;
 //! 64 and 65 (`EX_USAGE`, `EX_DATAERR`) make the task dead; anything else fails with the tail of stderr.
 //!
-//! It leads a process group. A timeout or a stop ends the whole group: SIGTERM, then SIGKILL, and SIGKILL for what it has
-//! started and what has left the group (see [`strays`]). A process that a program left behind when it ended by itself is
-//! let live, unless it holds on to stdout or stderr.
+//! It leads a process group, in a control group of its own where there are such (see [`cgroup`]). A timeout or a stop ends the
+//! whole group: SIGTERM, then SIGKILL, and SIGKILL for what it has started and what has left the group (see [`strays`]). A
+//! process that a program left behind when it ended by itself is let live, unless it holds on to stdout or stderr.
 
 use std::{
     io,
     pin::Pin,
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,7 +26,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Outcome, strays};
+use super::{Failure, Outcome, cgroup, strays};
 use crate::{api, task::Payload, worker::ExecConfig};
 
 /// How long a group may take to end after SIGTERM.
@@ -49,6 +50,7 @@ const EX_TEMPFAIL: i32 = 75;
 #[derive(Debug)]
 pub(in crate::worker) struct Exec {
     config: ExecConfig,
+    cgroups: Option<cgroup::Delegated>,
 }
 
 /// How a program ended.
@@ -61,19 +63,25 @@ enum End {
 
 impl Exec {
     pub(super) fn new(config: ExecConfig) -> Self {
-        Self { config }
+        let cgroups = cgroup::Delegated::find();
+        tracing::debug!(
+            found = cgroups.is_some(),
+            "looked for a delegated control group"
+        );
+        Self { config, cgroups }
     }
 
     pub(super) async fn run(&self, task: &api::ClaimedTask, stop: &CancellationToken) -> Outcome {
         let mark = uuid::Uuid::now_v7().to_string();
-        let mut child = match self.spawn(task, &mark) {
+        let cgroup = self.cgroup(&mark);
+        let mut child = match self.spawn(task, &mark, cgroup.as_ref()) {
             Ok(child) => child,
             Err(error) => {
                 let program = self.config.command.first().map_or("", String::as_str);
                 return Outcome::failed(format!("cannot start {program}: {error}"));
             }
         };
-        let group = Group::of(&child, mark);
+        let group = Group::of(&child, mark, cgroup);
         let mut output = Head::default();
         let mut errors = Tail::default();
         let end = {
@@ -102,7 +110,23 @@ impl Exec {
         }
     }
 
-    fn spawn(&self, task: &api::ClaimedTask, mark: &str) -> io::Result<Child> {
+    /// A control group for a run, where there are such. Without one the run goes on all the same.
+    fn cgroup(&self, mark: &str) -> Option<cgroup::Group> {
+        match self.cgroups.as_ref()?.group(mark) {
+            Ok(group) => Some(group),
+            Err(error) => {
+                tracing::warn!(%error, "there is no control group for an attempt");
+                None
+            }
+        }
+    }
+
+    fn spawn(
+        &self,
+        task: &api::ClaimedTask,
+        mark: &str,
+        cgroup: Option<&cgroup::Group>,
+    ) -> io::Result<Child> {
         let (program, arguments) =
             self.config.command.split_first().ok_or_else(|| {
                 io::Error::new(io::ErrorKind::InvalidInput, "no program is named")
@@ -111,7 +135,8 @@ impl Exec {
             name.to_str()
                 .is_some_and(|name| KEPT.contains(&name) || name.starts_with("LC_"))
         });
-        Command::new(program)
+        cgroup
+            .map_or_else(|| Command::new(program), |group| group.command(program))
             .args(arguments)
             .env_clear()
             .env("PATH", DEFAULT_PATH)
@@ -209,22 +234,39 @@ async fn feed(stdin: Option<ChildStdin>, input: String) {
 /// A process group and what has left it, killed when this is dropped before it has ended.
 struct Group {
     leader: Option<Pid>,
+    strays: Arc<Strays>,
+}
+
+/// What a run has started and what has left its process group.
+struct Strays {
     mark: String,
+    cgroup: Option<cgroup::Group>,
+}
+
+impl Strays {
+    /// Blocks until they have ended.
+    fn kill(&self) {
+        if let Some(group) = &self.cgroup {
+            group.kill();
+        }
+        strays::kill(&self.mark);
+    }
 }
 
 impl Group {
-    fn of(child: &Child, mark: String) -> Self {
+    fn of(child: &Child, mark: String, cgroup: Option<cgroup::Group>) -> Self {
         let leader = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
-        Self { leader, mark }
+        let strays = Arc::new(Strays { mark, cgroup });
+        Self { leader, strays }
     }
 
     /// Kills what has left the group. Not on this thread, which has other tasks to look after.
     async fn kill_strays(&self) {
-        let mark = self.mark.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || strays::kill(&mark)).await {
+        let strays = Arc::clone(&self.strays);
+        if let Err(error) = tokio::task::spawn_blocking(move || strays.kill()).await {
             tracing::error!(%error, "what a program left behind was not killed");
         }
     }
@@ -249,7 +291,7 @@ impl Drop for Group {
             return;
         }
         self.signal(Signal::KILL);
-        strays::kill(&self.mark);
+        self.strays.kill();
     }
 }
 

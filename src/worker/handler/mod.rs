@@ -1,5 +1,6 @@
 //! What is done with a task. A handler knows its task and nothing of leases, claims or reports.
 
+mod cgroup;
 mod exec;
 mod http;
 mod log;
@@ -9,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{HandlerConfig, WorkerError};
 use crate::{api, task::Payload};
+
+pub(super) use cgroup::enter;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]

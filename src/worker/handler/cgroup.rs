@@ -1,0 +1,222 @@
+//! A control group for each run of a program, where the service manager has delegated the worker's own (`Delegate=`).
+//!
+//! What a program starts stays in its group, whatever it does to its environment, its session or its parents, so one word to
+//! the kernel ends all of it. Only what has the worker's user and moves itself out on purpose gets away; those are looked
+//! for by their mark (see [`strays`](super::strays)).
+//!
+//! A process enters a group by itself, before it becomes the program: if the worker moved it after it has begun, what it
+//! started before would stay outside. So the worker runs its own executable again, which enters and is replaced
+//! ([`enter`]). A hook between `fork` and `exec` would do the same with unsafe code.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, Read as _, Seek as _},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Access, access, getxattr},
+};
+use tokio::{process::Command, time::Instant};
+
+/// The name by which the worker's executable knows that it is to enter a group: no program that a user starts has it.
+const ENTRANCE: &str = "workqueue-attempt";
+/// How groups of runs are named.
+const PREFIX: &str = "attempt-";
+/// The manager's sign that a group is its service's own, from systemd 251 on.
+const DELEGATED: &str = "user.delegate";
+/// How long those that were killed may take to end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The worker's own control group, delegated to it.
+#[derive(Debug)]
+pub(super) struct Delegated {
+    directory: PathBuf,
+    /// Groups whose program has ended and left processes behind, which are let live.
+    left: Arc<Mutex<Vec<PathBuf>>>,
+}
+
+impl Delegated {
+    /// The group of this process, if it is delegated to it. No version of the file system but the second has such.
+    pub(super) fn find() -> Option<Self> {
+        let directory = own_directory()?;
+        let mut sign = [0; 1];
+        let is_delegated = getxattr(&directory, DELEGATED, &mut sign) == Ok(1) && sign == *b"1";
+        let may_move = access(directory.join("cgroup.procs"), Access::WRITE_OK).is_ok();
+        (is_delegated && may_move).then(|| Self {
+            directory,
+            left: Arc::default(),
+        })
+    }
+
+    /// A new group, empty.
+    pub(super) fn group(&self, mark: &str) -> io::Result<Group> {
+        self.remove_left();
+        let directory = self.directory.join(format!("{PREFIX}{mark}"));
+        fs::create_dir(&directory)?;
+        Ok(Group {
+            directory,
+            left: Arc::clone(&self.left),
+        })
+    }
+
+    /// Removes the groups whose last process has ended meanwhile.
+    fn remove_left(&self) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|directory| !removed(directory));
+    }
+}
+
+/// The group of one run. Dropped, it is removed, or later if a process still lives in it.
+#[derive(Debug)]
+pub(super) struct Group {
+    directory: PathBuf,
+    left: Arc<Mutex<Vec<PathBuf>>>,
+}
+
+impl Group {
+    /// A command that becomes `program` in this group.
+    pub(super) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(ENTRANCE).arg(self.file("procs")).arg(program);
+        command
+    }
+
+    /// Kills all processes in it. Blocks until they have ended.
+    pub(super) fn kill(&self) {
+        if let Err(error) = self.try_kill() {
+            tracing::error!(%error, group = %self.directory.display(), "what a program left behind can't be killed");
+        }
+    }
+
+    fn try_kill(&self) -> io::Result<()> {
+        let mut events = fs::File::open(self.file("events"))?;
+        fs::write(self.file("kill"), "1")?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut text = String::new();
+            events.rewind()?;
+            events.read_to_string(&mut text)?;
+            if text.lines().any(|line| line == "populated 0") {
+                return Ok(());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "they have not ended: they wait for a device",
+                ));
+            }
+            let left = Timespec {
+                tv_sec: left.as_secs().cast_signed(),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left))?;
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("cgroup.{name}"))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !removed(&self.directory) {
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            left.push(std::mem::take(&mut self.directory));
+        }
+    }
+}
+
+/// Removes an empty group; one that is not empty stays.
+fn removed(directory: &Path) -> bool {
+    match fs::remove_dir(directory) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => false,
+        Err(error) => {
+            tracing::warn!(%error, group = %directory.display(), "a control group can't be removed");
+            true
+        }
+    }
+}
+
+/// Where this process's group of the second version is in the file system.
+fn own_directory() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    directory_of(&groups, &mounts)
+}
+
+/// From the texts of `/proc/PID/cgroup` and `/proc/PID/mountinfo` (proc(5), cgroups(7)).
+fn directory_of(groups: &str, mounts: &str) -> Option<PathBuf> {
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    mounts.lines().find_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        if kind.split(' ').next() != Some("cgroup2") {
+            return None;
+        }
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        let below = Path::new(path).strip_prefix(root).ok()?;
+        Some(Path::new(point).join(below))
+    })
+}
+
+/// Where this process was started to become a program in a group, does that. Gives why it can't; `None` where it was started
+/// as what it is.
+pub(in crate::worker) fn enter() -> Option<String> {
+    let mut args = std::env::args_os();
+    if args.next().as_deref() != Some(OsStr::new(ENTRANCE)) {
+        return None;
+    }
+    let (Some(procs), Some(program)) = (args.next(), args.next()) else {
+        return Some("a group and a program are missing".to_owned());
+    };
+    if let Err(error) = fs::write(&procs, "0") {
+        return Some(format!("cannot enter {}: {error}", procs.display()));
+    }
+    let error = std::process::Command::new(&program).args(args).exec();
+    Some(format!("cannot start {}: {error}", program.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "\
+25 30 0:22 / /proc rw - proc proc rw
+31 30 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate
+";
+
+    #[test]
+    fn the_own_group_is_found_below_its_mount() {
+        let groups = "1:name=systemd:/x\n0::/system.slice/workqueue-worker.service\n";
+        let found = directory_of(groups, MOUNTS);
+        let expected = "/sys/fs/cgroup/system.slice/workqueue-worker.service";
+        assert_eq!(found.as_deref(), Some(Path::new(expected)));
+    }
+
+    #[test]
+    fn a_mount_of_a_part_counts_from_its_root() {
+        let mounts = "31 30 0:27 /user.slice /groups rw - cgroup2 none rw\n";
+        let found = directory_of("0::/user.slice/a.service\n", mounts);
+        assert_eq!(found.as_deref(), Some(Path::new("/groups/a.service")));
+        assert_eq!(directory_of("0::/system.slice\n", mounts), None);
+    }
+
+    #[test]
+    fn without_the_second_version_there_is_none() {
+        assert_eq!(directory_of("4:memory:/x\n", MOUNTS), None);
+        assert_eq!(
+            directory_of("0::/x\n", "25 30 0:22 / /proc rw - proc proc rw\n"),
+            None
+        );
+    }
+}
