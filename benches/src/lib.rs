@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod redis;
 pub mod report;
 pub mod server;
+pub mod slow;
 pub mod wire;
 
 use std::{

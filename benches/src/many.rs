@@ -1,4 +1,4 @@
-//! Ten thousand claims that wait, and what they cost those that work.
+//! Ten thousand claims that wait, or connections that are slow, and what they cost those that work.
 
 use std::{
     thread,
@@ -16,7 +16,11 @@ use crate::{
     measure::Pair,
     report::{Report, Target, show},
     server::Daemon,
+    slow::Slow,
 };
+
+/// Shorter than the default, so that slow connections are turned away while it is measured, and come again.
+const CONFIG: &str = "header_timeout = \"10s\"\nbody_timeout = \"10s\"";
 
 /// Lets this process, and what it starts, open so many files.
 fn allow(files: u64) -> anyhow::Result<()> {
@@ -42,7 +46,7 @@ fn allow(files: u64) -> anyhow::Result<()> {
 pub fn run(context: &Context, report: &mut Report) -> anyhow::Result<()> {
     let idle = context.count(10_000, 2_000);
     allow(idle + 1000)?;
-    let daemon = Daemon::start("many", "")?;
+    let daemon = Daemon::start("many", CONFIG)?;
     let mut pair = Pair::new();
     let mut each = Vec::new();
     let time = context.time(3.0, 1.0);
@@ -86,6 +90,32 @@ pub fn run(context: &Context, report: &mut Report) -> anyhow::Result<()> {
         Target::None,
         "",
     );
+    slow(context, report, &daemon, idle)
+}
+
+/// The same beside connections that send a byte every five seconds, until the daemon's patience of ten seconds ends, and then come again.
+fn slow(context: &Context, report: &mut Report, daemon: &Daemon, count: u64) -> anyhow::Result<()> {
+    let mut pair = Pair::new();
+    let mut reopened = 0;
+    let time = context.time(10.0, 1.0);
+    for _ in 0..context.turns(5, 2) {
+        let without = cycle(daemon, time)?;
+        let connections = Slow::open(daemon.address, count)?;
+        let with = cycle(daemon, time)?;
+        reopened += connections.end()?;
+        pair.add(with, without);
+    }
+    let (low, high) = pair.spread();
+    let detail = format!(
+        "{} to {}; {low:.2} to {high:.2}; {reopened} were turned away and came again",
+        show(pair.ours(), "/s"),
+        show(pair.theirs(), "/s")
+    );
+    let what = format!(
+        "cycle with {} slow connections, to without",
+        show(count as f64, "")
+    );
+    report.row(&what, pair.ratio(), "x", Target::AtLeast(0.9), &detail);
     Ok(())
 }
 
