@@ -47,9 +47,11 @@ pub use events::{EventQuery, Events, Told};
 pub use export::Export;
 pub use v1::{Submitted, TaskQuery};
 
+pub use transport::TlsFiles;
+
 pub(crate) use transport::Transport;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -80,14 +82,14 @@ pub struct Client {
 impl Client {
     /// A client for `endpoint`. Nothing is connected yet.
     pub fn new(endpoint: Endpoint) -> Result<Self, ClientError> {
-        Self::trusting(endpoint, None)
+        Self::over(endpoint, &TlsFiles::default())
     }
 
-    /// A client for `endpoint`, whose certificate must come from an authority in the file `authority` (PEM); where none is
-    /// named, from one that the machine trusts.
-    pub fn trusting(endpoint: Endpoint, authority: Option<&Path>) -> Result<Self, ClientError> {
+    /// A client for `endpoint`; where that begins with `https://`, with these certificates. An error names the file that can't
+    /// be used.
+    pub fn over(endpoint: Endpoint, files: &TlsFiles) -> Result<Self, ClientError> {
         Ok(Self {
-            transport: Transport::for_endpoint(&endpoint, authority)?,
+            transport: Transport::for_endpoint(&endpoint, files)?,
             endpoint: Arc::new(endpoint),
             bearer: None,
         })

@@ -33,6 +33,12 @@ pub(super) struct Cli {
     /// Trust the certificates in FILE (PEM) and no others, where the URL begins with https://
     #[arg(long, global = true, value_name = "FILE", env = "WORKQUEUE_CA_FILE", hide_env = true, help_heading = GLOBAL)]
     pub(super) ca_file: Option<PathBuf>,
+    /// Show the certificate in FILE (PEM) to a daemon whose URL begins with https://
+    #[arg(long, global = true, value_name = "FILE", env = "WORKQUEUE_CERTIFICATE_FILE", hide_env = true, help_heading = GLOBAL)]
+    pub(super) certificate_file: Option<PathBuf>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, global = true, value_name = "FILE", env = "WORKQUEUE_KEY_FILE", hide_env = true, help_heading = GLOBAL)]
+    pub(super) key_file: Option<PathBuf>,
     /// Show the token in FILE, where the URL is that of a daemon that asks for one
     #[arg(long, global = true, value_name = "FILE", env = "WORKQUEUE_TOKEN_FILE", hide_env = true, help_heading = GLOBAL)]
     pub(super) token_file: Option<PathBuf>,
@@ -61,7 +67,8 @@ Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining
 arguments, 69 no daemon answers, 70 the answer is not understood, 74 a file can't be read or written. submit --wait: 0 \
 completed, 3 dead, 4 cancelled, 5 ended while the connection was down and how is not known, 124 not ended in time.
 
-Environment: WORKQUEUE_URL stands for --url, WORKQUEUE_ADMIN_SOCKET for --socket, WORKQUEUE_CA_FILE for --ca-file, WORKQUEUE_TOKEN_FILE for --token-file, WORKQUEUE_TOKENS for the --file of token. NO_COLOR turns colours off. PAGER is what long \
+Environment: WORKQUEUE_URL stands for --url, WORKQUEUE_ADMIN_SOCKET for --socket, WORKQUEUE_CA_FILE for --ca-file, \
+WORKQUEUE_CERTIFICATE_FILE for --certificate-file, WORKQUEUE_KEY_FILE for --key-file, WORKQUEUE_TOKEN_FILE for --token-file, WORKQUEUE_TOKENS for the --file of token. NO_COLOR turns colours off. PAGER is what long \
 lists on a terminal are shown with (default: less); PAGER=cat shows them without.
 
 Try: workqueuectl submit hello; workqueuectl list; workqueuectl status";

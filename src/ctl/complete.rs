@@ -8,7 +8,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use clap_complete::{
 use super::{cli::Shell, endpoint, table::shortened};
 use crate::{
     api,
-    client::{Client, ClientError, TaskQuery},
+    client::{Client, ClientError, TaskQuery, TlsFiles},
     config::Surroundings,
     task::State,
 };
@@ -124,9 +124,16 @@ fn ask<T>(question: impl AsyncFnOnce(Client) -> Result<T, ClientError>) -> Optio
     let url = named(&args, "--url", "-u").map(|url| url.to_string_lossy().into_owned());
     let socket = named(&args, "--socket", "-s").map(PathBuf::from);
     let endpoint = endpoint::choose(url.as_deref(), socket, &Surroundings::of_process()).ok()?;
-    let authority =
-        named(&args, "--ca-file", "--ca-file").or_else(|| env::var_os("WORKQUEUE_CA_FILE"));
-    let client = Client::trusting(endpoint, authority.as_deref().map(Path::new)).ok()?;
+    let file = |flag: &str, variable: &str| {
+        let given = named(&args, flag, flag).or_else(|| env::var_os(variable));
+        given.map(PathBuf::from)
+    };
+    let files = TlsFiles {
+        authorities: file("--ca-file", "WORKQUEUE_CA_FILE"),
+        certificate: file("--certificate-file", "WORKQUEUE_CERTIFICATE_FILE"),
+        key: file("--key-file", "WORKQUEUE_KEY_FILE"),
+    };
+    let client = Client::over(endpoint, &files).ok()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -43,7 +43,11 @@ use self::{
     session::Session,
     shape::Shape,
 };
-use crate::{access::token_in, api, client::Client};
+use crate::{
+    access::token_in,
+    api,
+    client::{Client, TlsFiles},
+};
 
 pub use console::Console;
 
@@ -144,7 +148,12 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CtlError> {
         Verb::Check(check) => check::run(check.data, check.repair, &shape, console),
         verb => {
             let endpoint = endpoint::choose(cli.url.as_deref(), cli.socket, &console.surroundings)?;
-            let mut client = Client::trusting(endpoint, cli.ca_file.as_deref())?;
+            let files = TlsFiles {
+                authorities: cli.ca_file,
+                certificate: cli.certificate_file,
+                key: cli.key_file,
+            };
+            let mut client = Client::over(endpoint, &files)?;
             if let Some(path) = cli.token_file {
                 client = client.with_bearer(&shown_token(path)?);
             }

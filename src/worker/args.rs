@@ -38,6 +38,12 @@ pub struct Args {
     /// Trust the certificates in FILE (PEM) and no others, where the URL begins with https://
     #[arg(long, value_name = "FILE", env = "WORKQUEUE_CA_FILE")]
     pub ca_file: Option<PathBuf>,
+    /// Show the certificate in FILE (PEM) to a daemon whose URL begins with https://
+    #[arg(long, value_name = "FILE", env = "WORKQUEUE_CERTIFICATE_FILE")]
+    pub certificate_file: Option<PathBuf>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", env = "WORKQUEUE_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
     /// Seconds to wait between the end of a task and the next claim [default: 0]
     #[arg(short, long, value_name = "SECS", value_parser = delay)]
     pub delay: Option<Millis>,

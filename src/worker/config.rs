@@ -14,7 +14,7 @@ use toml::Spanned;
 use super::Args;
 use crate::{
     access::token_in,
-    client::Endpoint,
+    client::{Endpoint, TlsFiles},
     systemd::logging::Format,
     task::{Millis, Options, QueueName, Refusal},
 };
@@ -31,8 +31,8 @@ const FIRST_ORDINARY_UID: u32 = 1000;
 pub struct Config {
     /// Where the daemon is.
     pub url: Endpoint,
-    /// The certificates to trust where the daemon is spoken to over TLS, in PEM; none: those that the machine trusts.
-    pub ca_file: Option<PathBuf>,
+    /// The certificates to trust and to show where the daemon is spoken to over TLS.
+    pub tls: TlsFiles,
     /// What is shown to the daemon, where it asks for a token.
     pub token: Option<Arc<str>>,
     /// From which queues tasks are claimed; never empty.
@@ -59,7 +59,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             url: Endpoint::Http("http://localhost:5000".to_owned()),
-            ca_file: None,
+            tls: TlsFiles::default(),
             token: None,
             queues: vec![QueueName::default()],
             concurrency: 1,
@@ -181,8 +181,15 @@ impl Config {
         if let Some(url) = &args.url {
             self.url = url.clone();
         }
-        if let Some(file) = &args.ca_file {
-            self.ca_file = Some(file.clone());
+        let files = [
+            (&args.ca_file, &mut self.tls.authorities),
+            (&args.certificate_file, &mut self.tls.certificate),
+            (&args.key_file, &mut self.tls.key),
+        ];
+        for (given, file) in files {
+            if given.is_some() {
+                file.clone_from(given);
+            }
         }
         if let Some(delay) = args.delay {
             self.delay = delay;
@@ -254,6 +261,10 @@ struct File {
     url: Option<Endpoint>,
     #[serde(rename = "ca_file")]
     ca_path: Option<PathBuf>,
+    #[serde(rename = "certificate_file")]
+    certificate_path: Option<PathBuf>,
+    #[serde(rename = "key_file")]
+    key_path: Option<PathBuf>,
     #[serde(rename = "token_file")]
     token_path: Option<Spanned<PathBuf>>,
     #[serde(default, deserialize_with = "all_parsed")]
@@ -309,7 +320,11 @@ impl File {
         };
         Ok(Config {
             url: self.url.unwrap_or(base.url),
-            ca_file: self.ca_path,
+            tls: TlsFiles {
+                authorities: self.ca_path,
+                certificate: self.certificate_path,
+                key: self.key_path,
+            },
             token,
             queues: self.queues.unwrap_or(base.queues),
             concurrency: self.concurrency.unwrap_or(base.concurrency),

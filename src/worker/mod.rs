@@ -65,7 +65,7 @@ pub async fn run_with(
     hurry: CancellationToken,
     observe: impl FnMut(&Counts) + Send,
 ) -> Result<Counts, WorkerError> {
-    let mut client = Client::trusting(config.url.clone(), config.ca_file.as_deref())?;
+    let mut client = Client::over(config.url.clone(), &config.tls)?;
     if let Some(token) = &config.token {
         client = client.with_bearer(token);
     }

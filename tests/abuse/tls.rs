@@ -203,6 +203,64 @@ fn a_client_may_show_a_certificate_of_the_authority_and_of_no_other() {
 }
 
 #[test]
+fn the_command_line_and_the_worker_show_certificates_that_stand_for_tokens() {
+    let tokens = tempfile::tempdir().expect("a directory");
+    let file = tokens.path().join("tokens.toml").display().to_string();
+    let of_token = [
+        "token", "new", "worker-1", "--scope", "submit", "--scope", "work",
+    ];
+    let made = ctl(&[&of_token[..], &["--file", &file]].concat());
+    assert!(made.status.success(), "{}", text(&made));
+    let site = Site::start(&[("TOKENS", &file)]);
+    let (certificate, key) = issue(&site.authority, &["worker-1"], false);
+    fs::write(site.file("client.pem"), certificate).expect("write");
+    fs::write(site.file("client.key"), key).expect("write");
+    let url = format!("https://{}", site.secure());
+    let path = |name: &str| site.file(name).display().to_string();
+    let (ca, client, its_key) = (path("ca.pem"), path("client.pem"), path("client.key"));
+    let trusting = ["--url", &url, "--ca-file", &ca];
+    let showing = ["--certificate-file", &client, "--key-file", &its_key];
+    let submit = ["submit", "by certificate"];
+
+    let unknown = ctl(&[&submit[..], &trusting].concat());
+    assert!(text(&unknown).contains("token"), "{}", text(&unknown));
+    assert!(!unknown.status.success());
+    let known = ctl(&[&submit[..], &trusting, &showing].concat());
+    assert!(known.status.success(), "{}", text(&known));
+    let worked = Command::new(env!("CARGO_BIN_EXE_workqueue-worker"))
+        .args(trusting)
+        .args(showing)
+        .arg("--until-empty")
+        .output()
+        .expect("the worker runs");
+    assert!(
+        text(&worked).contains("by certificate"),
+        "{}",
+        text(&worked)
+    );
+    assert!(worked.status.success());
+
+    // What is wrong with the files is told with their names.
+    let alone = ctl(&[&submit[..], &trusting, &showing[..2]].concat());
+    let said = text(&alone);
+    assert!(
+        said.contains("client.pem") && said.contains("key"),
+        "{said}"
+    );
+    let foreign = ["--certificate-file", &ca, "--key-file", &its_key];
+    let said = text(&ctl(&[&submit[..], &trusting, &foreign].concat()));
+    assert!(said.contains("client.key does not fit"), "{said}");
+}
+
+fn ctl(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_workqueuectl"))
+        .args(args)
+        .env_remove("WORKQUEUE_URL")
+        .output()
+        .expect("workqueuectl runs")
+}
+
+#[test]
 fn handshakes_that_never_end_are_ended() {
     let site = Site::start(&[("TLS_HANDSHAKE_TIMEOUT", "1s")]);
     for start in [

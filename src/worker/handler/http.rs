@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, Outcome};
 use crate::{
     api,
-    client::Transport,
+    client::{TlsFiles, Transport},
     worker::{HttpConfig, WorkerError},
 };
 
@@ -33,7 +33,10 @@ pub(in crate::worker) struct Http {
 
 impl Http {
     pub(super) fn new(config: HttpConfig) -> Result<Self, WorkerError> {
-        let transport = Transport::for_http(config.url.scheme_str() == Some("https"), None)?;
+        let transport = Transport::for_http(
+            config.url.scheme_str() == Some("https"),
+            &TlsFiles::default(),
+        )?;
         Ok(Self { transport, config })
     }
 
