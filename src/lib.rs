@@ -20,6 +20,7 @@
 //! | [`store`] | journal, checkpoint, spool, watcher, over one seam to the disk | the queue's rules |
 //! | [`task`] | what a task is, how it is written down, what is asked and shown of it | everything above |
 //! | [`defect`] | deliberate defects, for the proof that tests can fail; none of it in a program | everything |
+//! | [`pem`] | certificates and keys from files | who shows them to whom |
 //! | [`systemd`] | notify, listening descriptors, log: the edge to the init system | tasks |
 
 pub mod access;
@@ -33,6 +34,7 @@ pub mod daemon;
 pub mod defect;
 pub mod engine;
 pub mod http;
+pub mod pem;
 pub mod queue;
 pub mod store;
 pub mod systemd;

@@ -76,7 +76,8 @@ fn the_daemons_sandbox_is_tight() {
     let detail = machine.sh("systemd-analyze security workqueue-worker --no-pager | grep '✗'");
     let worker = exposure("workqueue-worker.service");
     println!("workqueue-worker.service: {worker}\n{detail}");
-    assert!(worker <= 1.2, "{detail}");
+    // 0.3 of it for its delegated control group, in which handlers end with all that they started.
+    assert!(worker <= 1.4, "{detail}");
     let said = machine.run(
         "cd /usr/lib/systemd/system && systemd-analyze verify --man=no workqueue*.service workqueue*.socket workqueue*.timer 2>&1
          cd ../user && XDG_RUNTIME_DIR=/run systemd-analyze verify --user --man=no workqueue*.service workqueue*.socket 2>&1",

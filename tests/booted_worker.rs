@@ -176,6 +176,10 @@ tries("namespace", mounted)
 tries("setuid", lambda: os.setuid(0))
 tries("kmsg", lambda: open("/dev/kmsg"))
 tries("sysctl", lambda: write("/proc/sys/net/ipv4/ip_forward"))
+groups = [path for path in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified") if os.path.exists(path + "/cgroup.procs")]
+tries("cgroup", lambda: write(groups[0] + "/system.slice/workqueued.service/cgroup.procs"))
+tries("limits", lambda: write(groups[0] + "/system.slice/workqueue-worker.service/cgroup.max.depth"))
+if not groups: print("no groups: ESCAPED")
 tries("suid", lambda: os.chmod("report", 0o4755))
 "#,
     );
@@ -194,7 +198,7 @@ tries("suid", lambda: os.chmod("report", 0o4755))
     let report = run();
     assert_eq!(
         report.lines().filter(|line| line.contains("held:")).count(),
-        14,
+        16,
         "{report}"
     );
     assert!(!report.contains("ESCAPED"), "{report}");
@@ -211,7 +215,7 @@ tries("suid", lambda: os.chmod("report", 0o4755))
     assert!(report.contains("home ESCAPED"), "{report}");
     assert_eq!(
         report.lines().filter(|line| line.contains("held:")).count(),
-        13,
+        15,
         "{report}"
     );
 }

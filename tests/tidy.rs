@@ -13,11 +13,12 @@ use std::{
 };
 
 /// Which floors a floor may use besides itself. What is not listed here is not allowed: think about the house first.
-const FLOORS: [(&str, &[&str]); 16] = [
+const FLOORS: [(&str, &[&str]); 17] = [
     ("task", &[]),
     ("defect", &[]),
     ("access", &["task"]),
     ("api", &["task"]),
+    ("pem", &[]),
     ("systemd", &[]),
     ("queue", &["task", "defect"]),
     ("store", &["task", "defect"]),
@@ -26,10 +27,13 @@ const FLOORS: [(&str, &[&str]); 16] = [
         "engine",
         &["task", "queue", "store", "backend", "systemd", "defect"],
     ),
-    ("http", &["task", "api", "backend", "systemd", "access"]),
+    (
+        "http",
+        &["task", "api", "backend", "systemd", "access", "pem"],
+    ),
     ("admin", &["task", "api", "backend", "http", "access"]),
     ("config", &["task", "api", "systemd", "access"]),
-    ("client", &["task", "api"]),
+    ("client", &["task", "api", "pem"]),
     (
         "worker",
         &["task", "api", "client", "systemd", "config", "access"],

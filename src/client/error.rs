@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt::Write as _, io, time::Duration};
 
-use crate::api;
+use crate::{api, pem::PemError};
 
 /// Why a request has no good answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,9 @@ pub enum ClientError {
     /// TLS can't be set up on this machine.
     #[error("cannot use https: {0}; install the ca-certificates package, or use http")]
     Tls(String),
+    /// A file of [`TlsFiles`](super::TlsFiles) can't be used.
+    #[error(transparent)]
+    File(#[from] PemError),
 }
 
 impl ClientError {

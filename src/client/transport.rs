@@ -1,11 +1,6 @@
 //! [`Transport`]: kept connections over TCP, TLS or a Unix socket.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,13 +12,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use hyperlocal::UnixConnector;
-use tokio_rustls::rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
+use tokio_rustls::rustls::{ClientConfig, crypto::ring};
 
 use super::{CONNECT_TIMEOUT, ClientError, Endpoint};
+use crate::pem::{self, PemError};
 
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_mins(1);
@@ -93,66 +85,29 @@ impl Transport {
 }
 
 fn config(files: &TlsFiles) -> Result<ClientConfig, ClientError> {
-    let failed = |text: String| ClientError::Tls(text);
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|error| ClientError::Tls(error.to_string()))?;
     let builder = match &files.authorities {
-        Some(file) => builder.with_root_certificates(roots(file)?),
+        Some(file) => builder.with_root_certificates(pem::authorities(file)?),
         None => builder
             .with_native_roots()
-            .map_err(|error| failed(error.to_string()))?,
+            .map_err(|error| ClientError::Tls(error.to_string()))?,
     };
     match (&files.certificate, &files.key) {
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(certificate), Some(key)) => builder
-            .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+            .with_client_auth_cert(pem::certificates(certificate)?, pem::private_key(key)?)
             .map_err(|error| {
-                failed(format!(
-                    "{} does not fit {}: {error}",
-                    key.display(),
-                    certificate.display()
-                ))
+                let reason = format!("does not fit {}: {error}", certificate.display());
+                PemError::new(key, reason).into()
             }),
-        (Some(file), None) => Err(failed(format!(
-            "{}: the file with the key of this certificate is to be named, too",
-            file.display()
-        ))),
-        (None, Some(file)) => Err(failed(format!(
-            "{}: the file with the certificate of this key is to be named, too",
-            file.display()
-        ))),
+        (Some(file), None) | (None, Some(file)) => Err(PemError::new(
+            file,
+            "a certificate and its key are to be named both, and only one is",
+        )
+        .into()),
     }
-}
-
-/// The authorities whose certificates are in `file`.
-fn roots(file: &Path) -> Result<RootCertStore, ClientError> {
-    let mut roots = RootCertStore::empty();
-    for one in certificates(file)? {
-        roots
-            .add(one)
-            .map_err(|error| ClientError::Tls(format!("{}: {error}", file.display())))?;
-    }
-    Ok(roots)
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let wrong = |reason: String| ClientError::Tls(format!("{}: {reason}", file.display()));
-    let text = std::fs::read(file).map_err(|cause| wrong(cause.to_string()))?;
-    let found = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(format!("is not PEM: {error}")))?;
-    if found.is_empty() {
-        return Err(wrong("has no certificate in PEM".to_owned()));
-    }
-    Ok(found)
-}
-
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, ClientError> {
-    let wrong = |reason: String| ClientError::Tls(format!("{}: {reason}", file.display()));
-    let text = std::fs::read(file).map_err(|cause| wrong(cause.to_string()))?;
-    PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|error| wrong(format!("has no private key in PEM: {error}")))
 }
 
 fn builder() -> hyper_util::client::legacy::Builder {

@@ -89,7 +89,7 @@ impl CtlError {
 fn of_client(error: &ClientError) -> u8 {
     match error {
         ClientError::Problem(_) => 1,
-        ClientError::BadUrl(_) | ClientError::NotJson(_) => 2,
+        ClientError::BadUrl(_) | ClientError::NotJson(_) | ClientError::File(_) => 2,
         ClientError::Unreachable { .. } | ClientError::Timeout { .. } | ClientError::Tls(_) => {
             exit::UNAVAILABLE
         }

@@ -5,19 +5,16 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
 };
 
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{
-        RootCertStore, ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-        server::WebPkiClientVerifier,
-    },
+    rustls::{ServerConfig, crypto::ring, pki_types::CertificateDer, server::WebPkiClientVerifier},
 };
+
+use crate::pem::{self, PemError};
 
 /// Where certificate and key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +29,10 @@ pub struct TlsFiles {
 
 /// Why certificate and key can't be used: names the setting and the file.
 #[derive(Debug, thiserror::Error)]
-#[error("{setting}: {}: {reason}", path.display())]
+#[error("{setting}: {file}")]
 pub struct TlsError {
     setting: &'static str,
-    path: PathBuf,
-    reason: String,
+    file: PemError,
 }
 
 /// What listeners that speak TLS show.
@@ -74,73 +70,37 @@ impl Tls {
 }
 
 fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
-    let chain = certificates("tls.certificate", &files.certificate)?;
-    let key = key(&files.key)?;
+    let chain = pem::certificates(&files.certificate).map_err(of("tls.certificate"))?;
+    let key = pem::private_key(&files.key).map_err(of("tls.key"))?;
     let provider = Arc::new(ring::default_provider());
-    let wrong = |setting, path: &Path, reason: String| TlsError {
-        setting,
-        path: path.to_owned(),
-        reason,
-    };
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| wrong("tls.certificate", &files.certificate, error.to_string()))?;
+        .map_err(|error| {
+            of("tls.certificate")(PemError::new(&files.certificate, error.to_string()))
+        })?;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for one in certificates("tls.client_ca", path)? {
-                roots
-                    .add(one)
-                    .map_err(|error| wrong("tls.client_ca", path, error.to_string()))?;
-            }
+            let roots = pem::authorities(path).map_err(of("tls.client_ca"))?;
             // Who shows none is asked for a token instead.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build()
-                .map_err(|error| wrong("tls.client_ca", path, error.to_string()))?;
+                .map_err(|error| of("tls.client_ca")(PemError::new(path, error.to_string())))?;
             builder.with_client_cert_verifier(verifier)
         }
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| {
-        wrong(
-            "tls.key",
-            &files.key,
-            format!("does not fit {}: {error}", files.certificate.display()),
-        )
+        let reason = format!("does not fit {}: {error}", files.certificate.display());
+        of("tls.key")(PemError::new(&files.key, reason))
     })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
-fn certificates(
-    setting: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let wrong = |reason: String| TlsError {
-        setting,
-        path: path.to_owned(),
-        reason,
-    };
-    let text = std::fs::read(path).map_err(|cause| wrong(cause.to_string()))?;
-    let found = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(format!("is not PEM: {error}")))?;
-    if found.is_empty() {
-        return Err(wrong("has no certificate in PEM".to_owned()));
-    }
-    Ok(found)
-}
-
-fn key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let wrong = |reason: String| TlsError {
-        setting: "tls.key",
-        path: path.to_owned(),
-        reason,
-    };
-    let text = std::fs::read(path).map_err(|cause| wrong(cause.to_string()))?;
-    PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|error| wrong(format!("has no private key in PEM: {error}")))
+/// What is wrong with the file of a setting.
+fn of(setting: &'static str) -> impl Fn(PemError) -> TlsError {
+    move |file| TlsError { setting, file }
 }
 
 /// The name in a client's certificate: the first DNS name among its subject's alternative names.

@@ -244,12 +244,12 @@ fn the_command_line_and_the_worker_show_certificates_that_stand_for_tokens() {
     let alone = ctl(&[&submit[..], &trusting, &showing[..2]].concat());
     let said = text(&alone);
     assert!(
-        said.contains("client.pem") && said.contains("key"),
+        said.contains("client.pem: a certificate and its key"),
         "{said}"
     );
     let foreign = ["--certificate-file", &ca, "--key-file", &its_key];
     let said = text(&ctl(&[&submit[..], &trusting, &foreign].concat()));
-    assert!(said.contains("client.key does not fit"), "{said}");
+    assert!(said.contains("client.key: does not fit"), "{said}");
 }
 
 fn ctl(args: &[&str]) -> Output {
