@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     disk::{Disk, DiskFile as _, DiskResult, Read, names},
-    journal::{Boot, DIR, Seq, VERSION, array_at, u32_at, u64_at},
+    journal::{Boot, DIR, LAST_NUMBER, Seq, VERSION, array_at, u32_at, u64_at},
 };
 use crate::task::{Record, TaskId, Tick, decode_records};
 
@@ -113,6 +113,9 @@ fn decode(bytes: &[u8], cut: Seq) -> Result<Found, Unread> {
     }
     if u64_at(bytes, 16) != cut.0 {
         return damaged(16, "its cut is not that of its name");
+    }
+    if cut.0 > LAST_NUMBER {
+        return damaged(16, "its cut is above any that is reached");
     }
     let records = decode_records(&bytes[HEADER..])
         .map_err(|error| Unread::Damaged(HEADER as u64, error.to_string()))?;

@@ -13,7 +13,7 @@ use crossbeam_channel::{Sender, bounded};
 use super::{
     checkpoint::{self, Unread},
     disk::{Disk, DiskError, DiskFile as _, DiskResult, Kind},
-    journal::{Boot, DIR, OldSegment, Seq, VERSION, segment_number, segment_path},
+    journal::{Boot, DIR, LAST_NUMBER, OldSegment, Seq, VERSION, segment_number, segment_path},
     replay::Replay,
     spool::is_temporary,
 };
@@ -141,6 +141,19 @@ impl Names {
         names.checkpoints.sort_unstable_by(|a, b| b.cmp(a));
         Ok(names)
     }
+
+    /// The number of the next segment, if there can be one.
+    fn next_segment(&self) -> Result<u64, RecoverError> {
+        match self.segments.last() {
+            None => Ok(1),
+            Some(last) if *last < LAST_NUMBER => Ok(last + 1),
+            Some(last) => Err(RecoverError::Damaged {
+                file: segment_path(*last),
+                offset: 0,
+                reason: "its number is above any that is reached".to_owned(),
+            }),
+        }
+    }
 }
 
 /// The checkpoint to start from, and the newest one, if that is damaged.
@@ -195,7 +208,10 @@ pub fn recover<D: Disk>(
     disk.make_dir(Path::new(DIR))?;
     let names = Names::list(disk)?;
     let chosen = choose(disk, &names.checkpoints)?;
-    let mut start = JournalStart::default();
+    let mut start = JournalStart {
+        next_segment: names.next_segment()?,
+        ..JournalStart::default()
+    };
     let mut last_boot = None;
     if let Some(found) = chosen.found {
         start.cut = found.cut;
@@ -228,7 +244,6 @@ pub fn recover<D: Disk>(
     }
     start.boot = replay.close(boot, sink);
     start.next = replay.last().next();
-    start.next_segment = names.segments.last().map_or(1, |last| last + 1);
     start.tail_bytes = replay.tail_bytes();
     settle(disk, &names.temporary, &replay)?;
     (start.segments, start.torn) = replay.into_parts();

@@ -17,6 +17,10 @@ const MAGIC: [u8; 8] = *b"wqjournl";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Seq(pub u64);
 
+/// The highest number that a frame or a segment may have: half of all there are. At a million frames a second it is reached
+/// after some 290 000 years, so one above it is damage, and counting on from one below it never ends.
+pub(in crate::store) const LAST_NUMBER: u64 = u64::MAX >> 1;
+
 impl Seq {
     /// The next frame's number.
     #[must_use]

@@ -62,7 +62,8 @@ pub use writer::{Journal, MadeSegment};
 #[cfg(test)]
 pub(super) use format::dress_frame;
 pub(super) use format::{
-    FRAME_HEADER, Header, HeaderError, SEGMENT_HEADER, VERSION, array_at, u32_at, u64_at,
+    FRAME_HEADER, Header, HeaderError, LAST_NUMBER, SEGMENT_HEADER, VERSION, array_at, u32_at,
+    u64_at,
 };
 pub(super) use segment::{Frame, Next, frames_after, next_frame, segment_number, segment_path};
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
-    DIR, FRAME_HEADER, SEGMENT_HEADER, Seq,
+    DIR, FRAME_HEADER, LAST_NUMBER, SEGMENT_HEADER, Seq,
     format::{frame_crc, u32_at, u64_at},
 };
 use crate::defect::{Defect, planted};
@@ -63,7 +63,7 @@ pub(in crate::store) fn next_frame(number: u64, segment: &[u8], at: usize) -> Ne
     };
     let (seq, synced) = (Seq(u64_at(head, 8)), Seq(u64_at(head, 16)));
     // Before the checksum: a search tries this at every byte, and most end here.
-    if seq <= synced || head[28..] != [0; 4] {
+    if seq <= synced || seq.0 > LAST_NUMBER || head[28..] != [0; 4] {
         return Next::Bad("a frame's header is not valid");
     }
     if u32_at(head, 4) != frame_crc(number, frame) && !planted(Defect::IgnoreChecksum) {
