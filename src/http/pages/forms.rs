@@ -51,7 +51,7 @@ fn offset(form: &Pairs) -> Result<i64, Refusal> {
         Some(text) => text
             .parse()
             .ok()
-            .filter(|minutes: &i64| minutes.abs() <= DAY)
+            .filter(|minutes: &i64| (-DAY..=DAY).contains(minutes))
             .ok_or_else(|| {
                 Refusal::invalid("offset", "not a number of minutes from -1440 to 1440")
             }),
@@ -114,6 +114,11 @@ mod tests {
         assert_eq!(of("when=at&exectime=tomorrow"), Err("exectime".to_owned()));
         assert_eq!(
             of("when=at&exectime=2023-11-14T22:13&offset=9999"),
+            Err("offset".to_owned())
+        );
+        // It has no positive counterpart.
+        assert_eq!(
+            of("exectime=2023-11-14T22:13&offset=-9223372036854775808"),
             Err("offset".to_owned())
         );
         assert_eq!(
