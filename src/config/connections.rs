@@ -167,7 +167,7 @@ impl Connections {
 pub(super) fn tls(
     from: &mut Reader,
     surroundings: &Surroundings,
-    listen: &[Listen],
+    (listen, wanted): (&[Listen], Origin),
 ) -> Result<Option<TlsSettings>, ConfigError> {
     let mut file = |key| {
         let none = (String::new(), Origin::Default);
@@ -176,23 +176,31 @@ pub(super) fn tls(
     };
     let (certificate, key) = (file("tls.certificate")?, file("tls.key")?);
     let client_ca = file("tls.client_ca")?;
-    let missing = |(key, _, origin): (&'static str, Option<PathBuf>, Origin), reason: &str| {
-        Err(invalid(key, origin, reason))
-    };
+    // What is missing is written nowhere: what asks for it is.
+    let missing = |(key, _, origin): (&'static str, Option<PathBuf>, Origin),
+                   asks: Origin,
+                   reason: &str| Err(invalid(key, origin.or(asks), reason));
     match (certificate.1.clone(), key.1.clone()) {
         (Some(certificate), Some(key)) => Ok(Some(TlsSettings {
             certificate,
             key,
             client_ca: client_ca.1,
         })),
-        (Some(_), None) => missing(key, "is missing, and there is tls.certificate"),
-        (None, Some(_)) => missing(certificate, "is missing, and there is tls.key"),
-        (None, None) if client_ca.1.is_some() => {
-            missing(certificate, "is missing, and there is tls.client_ca")
-        }
+        (Some(_), None) => missing(
+            key,
+            certificate.2,
+            "is missing, and there is tls.certificate",
+        ),
+        (None, Some(_)) => missing(certificate, key.2, "is missing, and there is tls.key"),
+        (None, None) if client_ca.1.is_some() => missing(
+            certificate,
+            client_ca.2,
+            "is missing, and there is tls.client_ca",
+        ),
         (None, None) => match listen.iter().find(|one| one.tls) {
             Some(one) => missing(
                 certificate,
+                wanted,
                 &format!(
                     "is missing, and listen has {one}: a certificate and its key are needed for that"
                 ),

@@ -22,6 +22,14 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// Where somebody wrote something, of two settings that don't go together.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Default { other } else { self }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

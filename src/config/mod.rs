@@ -175,12 +175,12 @@ impl Settings {
             limits::SYNC_INTERVALS,
         )?;
         let access = Access::read(&mut from, surroundings)?;
-        let listen = listen(&mut from, insecure || access.tokens.is_some())?;
+        let (listen, wanted) = listen(&mut from, insecure || access.tokens.is_some())?;
         let (max_payload, max_body) = bodies(&mut from)?;
         let (journal_segment, checkpoint_bytes) = journal(&mut from)?;
         let mut settings = Self {
             data_dir,
-            tls: connections::tls(&mut from, surroundings, &listen)?,
+            tls: connections::tls(&mut from, surroundings, (&listen, wanted))?,
             listen,
             admin_socket,
             admin_group: from.word("admin_group", limits::ADMIN_GROUP, group)?,
@@ -288,7 +288,7 @@ fn defaults(from: &mut Reader) -> Result<TaskDefaults, ConfigError> {
     })
 }
 
-fn listen(from: &mut Reader, is_allowed: bool) -> Result<Vec<Listen>, ConfigError> {
+fn listen(from: &mut Reader, is_allowed: bool) -> Result<(Vec<Listen>, Origin), ConfigError> {
     let (listen, origin) = from.list("listen", vec![limits::LISTEN.to_string()], Listen::parse)?;
     if listen.len() > limits::MAX_LISTEN {
         let reason = format!("more than {} addresses", limits::MAX_LISTEN);
@@ -303,7 +303,7 @@ fn listen(from: &mut Reader, is_allowed: bool) -> Result<Vec<Listen>, ConfigErro
                  set tokens, or set insecure = true if everybody may do everything"
             ),
         )),
-        _ => Ok(listen),
+        _ => Ok((listen, origin)),
     }
 }
 
@@ -343,14 +343,14 @@ fn backoff(from: &mut Reader) -> Result<Backoff, ConfigError> {
         limits::BACKOFF.base,
         limits::BACKOFFS,
     )?;
-    let (max, _) = from.length(
+    let (max, limited) = from.length(
         "defaults.backoff.max",
         limits::BACKOFF.max,
         limits::BACKOFFS,
     )?;
     if base > max {
         let reason = format!("{base} is more than defaults.backoff.max, which is {max}");
-        return Err(invalid("defaults.backoff.base", origin, reason));
+        return Err(invalid("defaults.backoff.base", origin.or(limited), reason));
     }
     Ok(Backoff { base, max })
 }
