@@ -14,6 +14,7 @@ use serde::Deserialize;
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 use super::{Grant, QueuePattern, Scope, Scopes};
+use crate::task::shown_text;
 
 /// What every token begins with, so that scanners for leaked secrets know one.
 const PREFIX: &str = "wq_";
@@ -145,7 +146,8 @@ impl Tokens {
             let before = &text.as_bytes()[..span.map_or(0, |span| span.start).min(text.len())];
             TokensError {
                 line: before.split(|byte| *byte == b'\n').count(),
-                reason,
+                // It may repeat a name that somebody chose.
+                reason: shown_text(&reason),
             }
         };
         let file: File = toml::from_str(text).map_err(|error| {

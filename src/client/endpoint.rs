@@ -5,6 +5,7 @@ use std::{fmt, io, path::PathBuf, str::FromStr};
 use http::Uri;
 
 use super::ClientError;
+use crate::task::shown_text;
 
 /// Where a daemon is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +22,16 @@ impl Endpoint {
     pub fn parse(text: &str) -> Result<Self, ClientError> {
         let wrong = |why: &str| {
             ClientError::BadUrl(format!(
-                "\"{text}\" is not a URL of a daemon ({why}); use http://HOST:PORT, https://HOST or unix:PATH"
+                "\"{}\" is not a URL of a daemon ({why}); use http://HOST:PORT, https://HOST or unix:PATH",
+                shown_text(text)
             ))
         };
         if let Some(path) = text.strip_prefix("unix:") {
             // `unix:///run/…` is how other programs write it.
             let path = path.strip_prefix("//").unwrap_or(path);
+            // Further slashes in a row mean no more than one, and would be read as those of a URL when it is shown.
+            let root = path.len() - path.trim_start_matches('/').len();
+            let path = &path[root.saturating_sub(1)..];
             return if path.is_empty() {
                 Err(wrong("it names no socket"))
             } else {

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use toml::de::{DeTable, DeValue};
 
 use super::{ConfigError, Origin, Surroundings};
+use crate::task::shown_text;
 
 /// What kind of value a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +162,7 @@ impl Layer {
         };
         let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
             origin: file.origin(error.span().map_or(0, |span| span.start)),
-            reason: error.message().lines().collect::<Vec<_>>().join(", "),
+            reason: shown_text(&error.message().lines().collect::<Vec<_>>().join(", ")),
         })?;
         let mut found = Vec::new();
         File::flatten("", table.get_ref(), &mut found);
@@ -233,7 +234,7 @@ impl File<'_> {
             .find(|(known, _)| *known == entry.key)
             .ok_or_else(|| ConfigError::Unknown {
                 origin: self.origin(entry.offset),
-                key: entry.key.clone(),
+                key: shown_text(&entry.key),
                 nearest: nearest(&entry.key),
             })
     }
@@ -247,7 +248,10 @@ fn nearest(key: &str) -> Option<&'static str> {
             .into_iter()
             .chain(KEYS.into_iter().map(|(name, _)| name))
     };
+    // As many letters differ at least as one has more than the other; to count those of a very long key takes long.
+    let may_be_near = |name: &&str| key.len().abs_diff(name.len()) * 3 <= name.len();
     names()
+        .filter(may_be_near)
         .map(|name| (strsim::damerau_levenshtein(key, name), name))
         .filter(|(distance, name)| distance * 3 <= name.len())
         .min()

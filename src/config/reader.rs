@@ -8,7 +8,10 @@ use super::{
     layer::{Layer, Value},
     size,
 };
-use crate::{api, task::Millis};
+use crate::{
+    api,
+    task::{Millis, shown_text},
+};
 
 pub(super) struct Reader {
     layer: Layer,
@@ -182,7 +185,7 @@ impl Reader {
     fn show(&mut self, key: &str, value: &dyn fmt::Display, origin: &Origin) {
         self.shown.push(api::Setting {
             key: key.to_owned(),
-            value: value.to_string(),
+            value: shown_text(&value.to_string()),
             source: origin.to_string(),
         });
     }
@@ -193,7 +196,7 @@ pub(super) fn invalid(key: &'static str, origin: Origin, reason: impl Into<Strin
     ConfigError::Invalid {
         origin,
         key,
-        reason: reason.into(),
+        reason: shown_text(&reason.into()),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{guard, refused};
 use crate::{
     api,
     backend::{Error, Fault},
-    task::Refusal,
+    task::{Refusal, shown_text},
 };
 
 /// One kind of problem.
@@ -131,7 +131,8 @@ impl Kind {
                 kind: format!("/problems/{}", self.name),
                 title: self.title.to_owned(),
                 status: self.status.as_u16(),
-                detail: detail.into(),
+                // It may repeat what was asked, and stands in terminals and logs.
+                detail: shown_text(&detail.into()),
                 field: None,
                 line: None,
                 column: None,
@@ -307,7 +308,7 @@ impl From<Refusal> for Problem {
             Refusal::Invalid { field, .. }
             | Refusal::TooLarge { field, .. }
             | Refusal::TooDeep { field, .. } => {
-                problem.document.field = Some(field);
+                problem.document.field = Some(shown_text(&field));
             }
             // Tasks end; queues stay.
             Refusal::TooMany { what: "tasks", .. } | Refusal::QueueTooLong { .. } => {

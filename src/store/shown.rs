@@ -1,7 +1,7 @@
-//! How names and texts from outside are shown in logs, reasons and errors: whatever bytes they hold, a terminal or a log
-//! line stays what it was.
+//! How names of files are shown in logs, reasons and errors: whatever bytes they hold, a terminal or a log line stays what
+//! it was. Texts are shown so by [`shown_text`](crate::task::shown_text).
 //!
-//! This module may not know: where the text goes.
+//! This module may not know: where the name goes.
 
 use std::{fmt::Write as _, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -22,20 +22,6 @@ pub fn shown(path: &Path) -> String {
     text
 }
 
-/// A text with its control characters escaped and all else as it is.
-#[must_use]
-pub fn shown_text(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            safe.extend(character.escape_debug());
-        } else {
-            safe.push(character);
-        }
-    }
-    safe
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
@@ -46,6 +32,5 @@ mod tests {
     fn nothing_raw_comes_through() {
         let name = OsStr::from_bytes(b"a\nb\x1b[31m\xff\xc3\xa9");
         assert_eq!(shown(Path::new(name)), "a\\nb\\u{1b}[31m\\xffé");
-        assert_eq!(shown_text("don't \u{7}\n"), "don't \\u{7}\\n");
     }
 }

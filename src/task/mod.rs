@@ -19,6 +19,7 @@ mod priority;
 mod queue_name;
 mod record;
 mod refusal;
+mod shown;
 mod state;
 mod time;
 mod trace;
@@ -42,6 +43,7 @@ pub use record::{
     Claimed, LeaseKind, Past, Record, Restored, RestoredLease, Source, Submitted, Then,
 };
 pub use refusal::Refusal;
+pub use shown::shown_text;
 pub use state::State;
 pub use time::{Millis, Now, Tick, WallMillis};
 pub use trace::Trace;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Backoff, ExecTime, Millis, Options, Past, Payload, Priority, QueueName, Refusal, TaskId, Trace,
-    WallMillis, whole::whole_or_null,
+    WallMillis, shown::shown_text, whole::whole_or_null,
 };
 
 /// A task as its submitter writes it: only `payload` is required, and a field that is not listed here is refused by name.
@@ -245,9 +245,10 @@ fn explain<'a, T: Deserialize<'a>>(text: &'a str, error: &serde_json::Error) -> 
         None if path.is_empty() => "body".to_owned(),
         None => path.to_owned(),
     };
+    // What a member is called is the caller's: it may be anything.
     Refusal::Invalid {
-        field,
-        reason: format!("{reason} (line {line}, column {column})"),
+        field: shown_text(&field),
+        reason: shown_text(&format!("{reason} (line {line}, column {column})")),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     access::token_in,
     client::{Endpoint, TlsFiles},
     systemd::logging::Format,
-    task::{Millis, Options, QueueName, Refusal},
+    task::{Millis, Options, QueueName, Refusal, shown_text},
 };
 
 const SYSTEM_FILE: &str = "/etc/workqueue/workqueue-worker.toml";
@@ -548,26 +548,29 @@ impl Place<'_> {
             .filter(|key| !key.is_empty())
             .map_or_else(String::new, |key| format!("{key}: "));
         let reason = error.message().trim().replace('\n', "; ");
-        ConfigError(format!("{}:{line}: {key}{reason}", self.path.display()))
+        self.error(line, &format!("{key}{reason}"))
+    }
+
+    /// Keys and values are repeated as they were written, which may be with control characters.
+    fn error(&self, line: usize, text: &str) -> ConfigError {
+        ConfigError(format!(
+            "{}:{line}: {}",
+            self.path.display(),
+            shown_text(text)
+        ))
     }
 
     /// A wrong key of `[handler]`.
     fn wrong(&self, offset: usize, key: &str, reason: &str) -> ConfigError {
         let line = self.line(offset);
-        ConfigError(format!(
-            "{}:{line}: handler.{key}: {reason}",
-            self.path.display()
-        ))
+        self.error(line, &format!("handler.{key}: {reason}"))
     }
 
     fn token(&self, file: &Spanned<PathBuf>) -> Result<Arc<str>, ConfigError> {
         let path = file.get_ref();
         let wrong = |reason: String| {
             let line = self.line(file.span().start);
-            ConfigError(format!(
-                "{}:{line}: token_file: {reason}",
-                self.path.display()
-            ))
+            self.error(line, &format!("token_file: {reason}"))
         };
         let text = std::fs::read_to_string(path).map_err(|error: io::Error| {
             wrong(format!("cannot read {}: {error}", path.display()))

@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     store::{
-        Disk, DiskError, Kind, Meta, Read, shown_text,
+        Disk, DiskError, Kind, Meta, Read,
         spool::{is_absent, is_forbidden},
     },
-    task::{FileName, Location, NewTask, QueueName, read_dropped, read_dropped_text},
+    task::{FileName, Location, NewTask, QueueName, read_dropped, read_dropped_text, shown_text},
 };
 
 /// How long a file that no event told whole must have been left alone before it is read.
