@@ -18,7 +18,7 @@ use workqueue::{
 
 use crate::{
     answer::is_defect,
-    bodies::{BESIDES, parts},
+    bodies::{BESIDES_PACKED, parts},
     corpus,
     mutate::Mutator,
     run::{Subject, Target, fuzz},
@@ -295,8 +295,8 @@ fn hostile_bytes_on_a_connection_are_answered_or_cut_off() {
     let target = Target {
         name: "wire",
         inputs: 1500,
-        per_byte: 32,
-        besides: BESIDES,
+        per_byte: 16,
+        besides: BESIDES_PACKED,
         longest: 24 << 10,
     };
     let wire = Wire {

@@ -29,7 +29,7 @@ use crate::{
 pub(crate) const LONGEST: Duration = Duration::from_secs(10);
 
 /// Into how many shares the hours of a long run go: the tests that call [`fuzz`].
-const SHARES: f64 = 12.0;
+const SHARES: f64 = 11.0;
 
 /// How often an input may be handled until it takes no more memory than is allowed.
 const TRIES: u32 = 3;
