@@ -59,6 +59,10 @@ impl Answer {
                 format!("{status} {kind} {}", self.text().lines().count())
             }
             "text/html" => self.page(),
+            "text/plain" if self.text().starts_with("# ") => {
+                self.text().lines().for_each(sample);
+                format!("{status} samples")
+            }
             _ => {
                 self.text();
                 format!("{status} {kind}")
@@ -86,6 +90,19 @@ impl Answer {
 fn is_json(text: &str) {
     let read = serde_json::from_str::<&RawValue>(text);
     assert!(read.is_ok(), "{read:?}: {text:?}");
+}
+
+/// Holds a line of Prometheus' text format: a comment, or a name, perhaps labels in braces, and a number.
+fn sample(line: &str) {
+    if line.is_empty() || line.starts_with("# ") {
+        return;
+    }
+    let (name, value) = line.rsplit_once(' ').expect("a value");
+    assert!(value.parse::<f64>().is_ok(), "{line:?}");
+    let labels = name.find('{').map(|at| &name[at..]);
+    let is_closed =
+        |labels: &str| labels.ends_with('}') && labels.matches('"').count().is_multiple_of(2);
+    assert!(labels.is_none_or(is_closed), "{line:?}");
 }
 
 /// Whether an answer says that the server is at fault. That it drains is the doing of another request.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What heads are made of.
-const HEADS: [&str; 32] = [
+const HEADS: [&str; 34] = [
     "\n",
     ": ",
     "Host: localhost\n",
@@ -33,6 +33,8 @@ const HEADS: [&str; 32] = [
     "Cookie: workqueue_session=\n",
     "Cookie: a=b; ;=\n",
     "Authorization: Bearer \n",
+    "Authorization: Bearer test\n",
+    "Host: queue.example.org\n",
     "Authorization: Basic OnRva2Vu\n",
     "Origin: null\n",
     "Origin: http://localhost\n",

@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use workqueue::{
+    access::Tokens,
     admin::{self, Control},
     api::Setting,
     engine::{
         Durability, Settings, clock,
         driver::{Opening, Running, open},
     },
-    http::{About, Facts, Http, HttpLimits, router},
+    http::{About, Door, Facts, Http, HttpLimits, Keys, router},
     store::DropLimits,
     task::{Millis, WallMillis},
 };
@@ -33,6 +34,15 @@ const READY: &str = "0198c0de-0000-7000-8000-00000000000a";
 const SCHEDULED: &str = "0198c0de-0000-7000-8000-00000000000b";
 const LEASED: &str = "0198c0de-0000-7000-8000-00000000000c";
 const DEAD: &str = "0198c0de-0000-7000-8000-00000000000d";
+
+/// The token `test` of a reader, which the corpus shows.
+const TOKENS: &str = r#"
+[[token]]
+name = "reader"
+sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+scopes = ["read"]
+queues = ["default"]
+"#;
 
 /// The longest that anything is waited for.
 const SOON: Duration = Duration::from_secs(9);
@@ -80,6 +90,8 @@ struct Life {
     running: Running,
     tcp: Router,
     admin: Router,
+    /// As `tcp`, where a token is asked for, and a name of the server.
+    guarded: Router,
     /// The token of the task that is leased.
     token: String,
 }
@@ -166,8 +178,12 @@ impl Site {
     /// Asks the router that a path is served by.
     pub(crate) fn send(&self, request: Request<Body>) -> Answer {
         let life = self.life();
+        let fields = request.headers();
         let router = if is_admin(request.uri().path()) {
             &life.admin
+        } else if fields.contains_key(header::AUTHORIZATION) || fields.contains_key(header::COOKIE)
+        {
+            &life.guarded
         } else {
             &life.tcp
         };
@@ -299,8 +315,16 @@ fn begin(root: &Path) -> Life {
     let stop = CancellationToken::new();
     let mut http = Http::new(running.handle(), limits, Arc::new(clock::now), stop);
     http.about = Some(Arc::new(Process));
+    let keys = Keys {
+        tokens: Tokens::parse(TOKENS).expect("a file of tokens"),
+        ..Keys::default()
+    };
+    let mut guarded = http.clone();
+    guarded.door = Door::Tokens(Arc::new(keys));
+    guarded.hosts = Some(Arc::from(["queue.example.org".into()]));
     Life {
         tcp: router(http.clone()),
+        guarded: router(guarded),
         admin: admin::router(http, Arc::new(Process)),
         running,
         token: TOKEN.to_owned(),
