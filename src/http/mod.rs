@@ -25,6 +25,7 @@ mod lease;
 mod lines;
 mod openapi;
 mod original;
+mod packing;
 mod pages;
 mod pairs;
 mod patience;
@@ -52,7 +53,6 @@ use axum::{
     routing::{get, post},
 };
 use tokio_util::sync::CancellationToken;
-use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 pub use about::{About, Facts};
 pub use caller::{Door, Keys, Peer, User};
@@ -187,9 +187,6 @@ impl Default for HttpLimits {
     }
 }
 
-/// Shorter answers go out as they are, in bytes.
-const COMPRESSED_FROM: u64 = 1024;
-
 /// The state that handlers share.
 pub(crate) type Shared<B> = axum::extract::State<Arc<Http<B>>>;
 
@@ -207,8 +204,8 @@ pub fn router<B: Backend>(http: Http<B>) -> Router {
     let read = Router::new()
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/docs", get(docs::show))
-        .merge(pages::routes(&http))
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(COMPRESSED_FROM)));
+        .merge(pages::routes(&http));
+    let read = packing::packed(read);
     with_layers(routes(&http).merge(original).merge(read), &http)
 }
 

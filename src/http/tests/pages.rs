@@ -446,6 +446,25 @@ async fn compressed(site: &Site, path: &str) -> (usize, String) {
 }
 
 #[tokio::test]
+async fn what_was_done_is_told_even_to_one_who_accepts_no_coding() {
+    for accepts in [
+        "*;q=0",
+        "identity;q=0",
+        "br;q=1.0, *;q=0",
+        "gzip;q=0, identity;q=0",
+    ] {
+        let site = site();
+        let request = Request::post("/new")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(header::ACCEPT_ENCODING, accepts)
+            .body(Body::from("payload=once"))
+            .unwrap();
+        let got = site.ask(request).await;
+        assert_eq!(got.status, 302, "{accepts}");
+    }
+}
+
+#[tokio::test]
 async fn a_browser_that_lost_its_way_gets_a_page_and_a_program_a_problem() {
     let site = site();
     let request = Request::get("/nothing-here")
