@@ -7,50 +7,12 @@ use axum::{
 };
 
 use crate::{
-    corpus, json,
+    corpus, heads, json,
     mutate::Mutator,
     pairs,
     run::{Subject, Target, fuzz},
     site::{Site, TOKEN},
 };
-
-/// What heads are made of.
-const HEADS: [&str; 34] = [
-    "\n",
-    ": ",
-    "Host: localhost\n",
-    "Content-Type: application/json\n",
-    "Content-Type: application/x-www-form-urlencoded\n",
-    "Content-Type: application/x-ndjson\n",
-    "Content-Type: application/json; charset=\n",
-    "Accept: text/html\n",
-    "Accept: application/json;q=0.5, */*;q=\n",
-    "Accept-Encoding: gzip;q=1.0, identity;q=0\n",
-    "Last-Event-ID: 5f3a9c01-42\n",
-    "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\n",
-    "tracestate: a=1,b=2\n",
-    "Idempotency-Key: key\n",
-    "Cookie: workqueue_session=\n",
-    "Cookie: a=b; ;=\n",
-    "Authorization: Bearer \n",
-    "Authorization: Bearer test\n",
-    "Host: queue.example.org\n",
-    "Authorization: Basic OnRva2Vu\n",
-    "Origin: null\n",
-    "Origin: http://localhost\n",
-    "Sec-Fetch-Site: cross-site\n",
-    "Referer: http://localhost/queues/default\n",
-    "X-Forwarded-For: ::\n",
-    "Content-Length: 5\n",
-    "?",
-    "/",
-    "//",
-    "/../",
-    "%2f",
-    "*",
-    "GET ",
-    "POST ",
-];
 
 /// A request in parts: the head with line feeds, and the body behind its empty line.
 pub(crate) fn parts(bytes: &[u8]) -> (&[u8], &[u8]) {
@@ -135,7 +97,7 @@ impl Subject for Requests {
             Part::Json => json::change(mutator, &mut body),
             Part::Form if body.is_empty() || mutator.chance.one_in(4) => query(mutator, &mut head),
             Part::Form => pairs::change(mutator, &mut body),
-            Part::Head => mutator.change(&mut head, &[], &HEADS),
+            Part::Head => head = heads::changed(mutator, &head, b"\n"),
         }
         [&head[..], b"\n\n", &body].concat()
     }

@@ -19,7 +19,7 @@ use workqueue::{
 use crate::{
     answer::is_defect,
     bodies::{BESIDES_PACKED, parts},
-    corpus,
+    corpus, heads,
     mutate::Mutator,
     run::{Subject, Target, fuzz},
     site::{Site, is_admin},
@@ -115,7 +115,14 @@ impl Subject for Wire {
 
     fn mutate(&self, mutator: &mut Mutator, seed: &[u8], pool: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = seed.to_vec();
-        mutator.change(&mut bytes, pool, &WORDS);
+        let head = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+        if let Some(end) = head.filter(|_| mutator.chance.one_in(2)) {
+            let body = bytes.split_off(end);
+            bytes = heads::changed(mutator, &bytes, b"\r\n");
+            bytes.extend(body);
+        } else {
+            mutator.change(&mut bytes, pool, &WORDS);
+        }
         // Two in three say how long their body is.
         if !mutator.chance.one_in(3) {
             set_length(&mut bytes);
@@ -152,7 +159,8 @@ impl Subject for Wire {
             tcp.address
         };
         let got = self.site.runtime.block_on(exchange(address, &bytes));
-        hold(&got)
+        let asks_head = bytes.windows(5).any(|window| window == b"HEAD ");
+        hold(&got, asks_head)
     }
 
     fn finish(&mut self) {
@@ -220,7 +228,7 @@ fn is_whole(got: &[u8]) -> bool {
 }
 
 /// Holds what comes over the wire: nothing, or answers of which none is a defect's.
-fn hold(got: &[u8]) -> String {
+fn hold(got: &[u8], asks_head: bool) -> String {
     if got.is_empty() {
         return "closed".to_owned();
     }
@@ -242,7 +250,9 @@ fn hold(got: &[u8]) -> String {
     if !head.contains("application/problem+json") {
         return format!("{status} {}", body.is_some());
     }
-    let Some(body) = body.filter(|body| !body.is_empty()) else {
+    // The answer to HEAD says how long the body is, and has none.
+    let is_body = |body: &&[u8]| !body.is_empty() && (!asks_head || body.starts_with(b"{"));
+    let Some(body) = body.filter(is_body) else {
         return format!("{status} problem without its body");
     };
     let problem: serde_json::Value = serde_json::from_slice(body).expect("a problem is JSON");

@@ -94,6 +94,34 @@ const VALUES: [&str; 44] = [
     "{\"payload\":{\"payload\":1}}",
 ];
 
+/// Members that objects of the API have.
+const MEMBERS: [&str; 24] = [
+    "\"payload\":[]",
+    "\"queue\":\"other\"",
+    "\"priority\":-1",
+    "\"exectime\":1900000000",
+    "\"delay\":1.5",
+    "\"id\":\"0198c0de-0000-7000-8000-00000000000e\"",
+    "\"unique_key\":\"key\"",
+    "\"max_attempts\":1",
+    "\"lease\":0.1",
+    "\"backoff\":{\"base\":0}",
+    "\"backoff\":{\"base\":9,\"max\":1}",
+    "\"traceparent\":\"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"",
+    "\"tracestate\":\"a=1\"",
+    "\"result\":null",
+    "\"retry_in\":0",
+    "\"dead\":true",
+    "\"error\":\"\\u001b\"",
+    "\"token\":\"\"",
+    "\"max\":0",
+    "\"wait\":1e9",
+    "\"worker\":\"w\"",
+    "\"complete\":[{}]",
+    "\"queues\":[]",
+    "\"more\":{\"a\":1}",
+];
+
 /// How deep something may be nested, around the limits of the reader (128) and of payloads (100).
 const DEPTHS: [usize; 9] = [1, 2, 98, 99, 100, 101, 126, 127, 129];
 
@@ -105,7 +133,7 @@ pub(crate) fn change(mutator: &mut Mutator, text: &mut Vec<u8>) {
             return;
         }
         let token = mutator.chance.pick(&tokens).clone();
-        match mutator.chance.below(8) {
+        match mutator.chance.below(10) {
             0..=2 => {
                 let value = *mutator.chance.pick(&VALUES);
                 text.splice(token, value.bytes());
@@ -116,6 +144,7 @@ pub(crate) fn change(mutator: &mut Mutator, text: &mut Vec<u8>) {
                 text.splice(token, copy);
             }
             4 => nest(mutator, text, &token),
+            8 | 9 => another(mutator, text),
             5 => twice(text, &token),
             6 => drop(text.splice(member(text, &token), [])),
             _ => long(mutator, text, &token),
@@ -148,6 +177,16 @@ fn tokens(text: &[u8]) -> Vec<Range<usize>> {
         }
     }
     found
+}
+
+/// Another member at the beginning of an object.
+fn another(mutator: &mut Mutator, text: &mut Vec<u8>) {
+    let opens: Vec<usize> = (0..text.len()).filter(|at| text[*at] == b'{').collect();
+    if let Some(at) = opens.get(mutator.chance.below(opens.len() as u64) as usize) {
+        let member = *mutator.chance.pick(&MEMBERS);
+        let behind = at + 1;
+        text.splice(behind..behind, format!("{member},").into_bytes());
+    }
 }
 
 /// From a token to behind the next comma, as far as that can be told: a member where the token is a key.

@@ -39,6 +39,7 @@ mod bodies;
 mod corpus;
 mod disk;
 mod drops;
+mod heads;
 mod http;
 mod image;
 mod journal;
