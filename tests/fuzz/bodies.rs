@@ -153,7 +153,7 @@ pub(crate) const BESIDES_PACKED: usize = 2 << 20;
 fn a_hostile_json_body_is_answered_with_what_is_wrong_with_it() {
     let target = Target {
         name: "json",
-        inputs: 5000,
+        inputs: 8000,
         per_byte: 16,
         besides: BESIDES,
         longest: 16 << 10,

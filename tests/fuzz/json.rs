@@ -182,7 +182,9 @@ fn tokens(text: &[u8]) -> Vec<Range<usize>> {
 /// Another member at the beginning of an object.
 fn another(mutator: &mut Mutator, text: &mut Vec<u8>) {
     let opens: Vec<usize> = (0..text.len()).filter(|at| text[*at] == b'{').collect();
-    if let Some(at) = opens.get(mutator.chance.below(opens.len() as u64) as usize) {
+    // Mostly the outermost one.
+    let which = mutator.chance.below(opens.len() as u64) * mutator.chance.below(2);
+    if let Some(at) = opens.get(which as usize) {
         let member = *mutator.chance.pick(&MEMBERS);
         let behind = at + 1;
         text.splice(behind..behind, format!("{member},").into_bytes());

@@ -30,7 +30,6 @@
     clippy::expect_used,
     clippy::disallowed_methods,
     clippy::print_stdout,
-    clippy::print_stderr,
     reason = "a test fails by panicking, tells what it did, and is held against a real clock"
 )]
 
