@@ -8,7 +8,7 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt as _, fs::FileExt as _},
     },
     path::{Path, PathBuf},
@@ -181,8 +181,39 @@ impl RealDisk {
 
     fn at(&self, operation: &'static str, path: &Path, flags: OFlags) -> DiskResult<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        retry(|| fs::openat(&self.root, path, flags, FILE_MODE))
-            .map_err(|errno| DiskError::new(operation, path, errno))
+        self.beside(path, |folder, name| {
+            retry(|| fs::openat(folder, name, flags, FILE_MODE))
+        })
+        .map_err(|errno| DiskError::new(operation, path, errno))
+    }
+
+    /// Calls `act` with the folder that `path` is in and its name there.
+    ///
+    /// A queue's folder is opened without following a link: whoever may write into the task directory could put one in its
+    /// place, and have the daemon write and remove files elsewhere (`a_queues_folder_that_becomes_a_link_leads_nowhere`). The
+    /// directories right in the data directory are the daemon's own.
+    fn beside<T>(
+        &self,
+        path: &Path,
+        act: impl FnOnce(BorrowedFd<'_>, &Path) -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        let folder = path.parent().unwrap_or(path);
+        let is_deep = folder.components().nth(1).is_some();
+        let Some(name) = path.file_name().filter(|_| is_deep) else {
+            return act(self.root.as_fd(), path);
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = retry(|| fs::openat(&self.root, folder, flags, Mode::empty()))?;
+        act(folder.as_fd(), Path::new(name))
+    }
+
+    fn rename_with(&self, from: &Path, to: &Path, flags: RenameFlags) -> DiskResult<()> {
+        self.beside(from, |from_folder, from| {
+            self.beside(to, |to_folder, to| {
+                fs::renameat_with(from_folder, from, to_folder, to, flags)
+            })
+        })
+        .map_err(|errno| DiskError::new("rename", from, errno))
     }
 }
 
@@ -342,14 +373,12 @@ impl Disk for RealDisk {
             .map_err(|cause| DiskError::new("write", path, cause))?;
         // The way that open(2) shows under `O_TMPFILE`: naming by the descriptor itself is for the privileged.
         let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
-        fs::linkat(
-            fs::CWD,
-            descriptor.as_str(),
-            &self.root,
-            path,
-            AtFlags::SYMLINK_FOLLOW,
-        )
-        .map_err(|errno| DiskError::new("create", path, errno))
+        let link = |folder: BorrowedFd<'_>, name: &Path| {
+            let flags = AtFlags::SYMLINK_FOLLOW;
+            fs::linkat(fs::CWD, descriptor.as_str(), folder, name, flags)
+        };
+        self.beside(path, link)
+            .map_err(|errno| DiskError::new("create", path, errno))
     }
 
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read> {
@@ -396,23 +425,25 @@ impl Disk for RealDisk {
     }
 
     fn look(&self, path: &Path) -> DiskResult<Meta> {
-        let stat = fs::statat(&self.root, path, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = self.beside(path, |folder, name| {
+            fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+        });
         stat.map(|stat| meta(&stat))
             .map_err(|errno| DiskError::new("look at", path, errno))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {
-        fs::renameat(&self.root, from, &self.root, to)
-            .map_err(|errno| DiskError::new("rename", from, errno))
+        self.rename_with(from, to, RenameFlags::empty())
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> DiskResult<()> {
-        fs::renameat_with(&self.root, from, &self.root, to, RenameFlags::NOREPLACE)
-            .map_err(|errno| DiskError::new("rename", from, errno))
+        self.rename_with(from, to, RenameFlags::NOREPLACE)
     }
 
     fn unlink(&self, path: &Path) -> DiskResult<()> {
-        fs::unlinkat(&self.root, path, AtFlags::empty())
+        let unlink =
+            |folder: BorrowedFd<'_>, name: &Path| fs::unlinkat(folder, name, AtFlags::empty());
+        self.beside(path, unlink)
             .map_err(|errno| DiskError::new("remove", path, errno))
     }
 
@@ -424,7 +455,7 @@ impl Disk for RealDisk {
     fn make_dir(&self, path: &Path) -> DiskResult<()> {
         // The umask decides about others; group members may drop files where the directory above is the group's.
         let mode = Mode::RWXU | Mode::RWXG;
-        match fs::mkdirat(&self.root, path, mode) {
+        match self.beside(path, |folder, name| fs::mkdirat(folder, name, mode)) {
             Ok(()) => Ok(()),
             Err(rustix::io::Errno::EXIST) if self.look(path)?.kind == Kind::Directory => Ok(()),
             Err(errno) => Err(DiskError::new("make directory", path, errno)),
