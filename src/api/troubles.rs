@@ -24,7 +24,7 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Trouble {
     /// A word for programs that stays the same: `writes-stopped`, `disk-full`, `disk-low`, `files-failing`, `files-lag`,
-    /// `no-worker`, `tasks-dying`, `dead-tasks`, `rejected-files`, `paused`, `draining`.
+    /// `no-worker`, `tasks-dying`, `dead-tasks`, `rejected-files`, `watch-deaf`, `paused`, `draining`.
     pub kind: String,
     /// How bad it is.
     pub severity: Severity,
@@ -231,6 +231,15 @@ fn files(status: &StatusView, found: &mut Vec<Trouble>) {
             Severity::Warning,
             what,
             "iostat -x 1; nothing is lost, but ls shows the past",
+        ));
+    }
+    if let Some(why) = &status.deaf {
+        let what = format!("dropped files are seen late, by scans alone: {why}");
+        found.push(trouble(
+            "watch-deaf",
+            Severity::Warning,
+            what,
+            "raise the limit that is named, then: workqueuectl rescan",
         ));
     }
     if status.rejected > 0 {

@@ -292,7 +292,7 @@ impl Driver {
             Output::MakeSegment(segment) => self.hands.segment(segment),
             Output::Checkpoint(checkpoint) => self.hands.checkpoint(checkpoint),
             Output::Files(work) => self.hands.files(FilesWork::Change(work)),
-            Output::Reject { path, reason } => self.hands.files(FilesWork::Reject(path, reason)),
+            Output::Reject(file) => self.hands.files(FilesWork::Reject(file)),
             Output::PurgeDone(before) => self.hands.files(FilesWork::PurgeDone(before)),
             Output::Load(places) => self.hands.load(LoadWork::Load(places)),
             Output::ListRejected(ticket, limit) => {
@@ -304,6 +304,8 @@ impl Driver {
             Output::Inspect(places) => self.watcher.inspect(places),
             Output::Confirm(places) => self.watcher.confirm(places),
             Output::Rescan => self.watcher.rescan(),
+            Output::Again(paths) => self.watcher.again(paths),
+            Output::Forget(source) => self.watcher.forget(source),
             Output::Fault(text) => self.signs.fail(text),
             Output::Closed => {
                 // Whoever waits has room for one; one that does not wait any more needs none.

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use super::{Engine, io::Output, requests::bytes_of};
+use super::{
+    Engine,
+    io::{BadFile, Output},
+    requests::bytes_of,
+};
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
@@ -11,14 +15,13 @@ use crate::{
     store::{Room, Sighting, shown},
     systemd::catalog,
     task::{
-        Area, Cursor, EventKind, Location, NewTask, Now, PageQuery, QueueName, Record, Source,
-        State, TaskId,
+        Area, Cursor, Location, NewTask, Now, PageQuery, QueueName, Record, Source, State, TaskId,
     },
 };
 
-/// How many dropped files may wait in memory for room or for the end of a drain. More stay in the directory, and are
+/// How many dropped files may wait in memory for a payload that they are compared with. More stay in the directory, and are
 /// found by the next look through it.
-const MOST_POSTPONED: usize = 10_000;
+const MOST_RIVALS: usize = 1000;
 /// How many things that are left alone are remembered, to be shown.
 const MOST_IRREGULAR: usize = 1000;
 
@@ -33,6 +36,8 @@ pub(super) struct Look {
     there: HashSet<TaskId, FixedState>,
     state: State,
     after: Option<Cursor>,
+    /// Another directory is where theirs was.
+    anew: bool,
 }
 
 impl Engine {
@@ -42,14 +47,16 @@ impl Engine {
         }
         match sighting {
             Sighting::Drop { source, task } => self.dropped(now, source, task, out),
-            Sighting::Malformed {
-                source_path,
-                reason,
-            } => self.reject(now, source_path, reason, out),
+            Sighting::Malformed { source, reason } => reject(source, reason, out),
             Sighting::Irregular { path, reason } => {
                 tracing::warn!(message_id = catalog::FILE_LEFT_ALONE.id, file = %shown(&path), reason, "{}", catalog::FILE_LEFT_ALONE.line);
                 if self.irregular.len() < MOST_IRREGULAR {
                     self.irregular.insert(path, reason);
+                }
+            }
+            Sighting::Freed(paths) => {
+                for path in paths {
+                    self.irregular.remove(&path);
                 }
             }
             Sighting::Seen(places) => {
@@ -71,7 +78,9 @@ impl Engine {
                 }
             }
             Sighting::Folder(queue) => self.open(queue),
-            Sighting::Scanned { queue, ids } => self.scanned(queue, ids),
+            Sighting::Scanned { queue, ids, anew } => self.scanned(queue, ids, anew),
+            Sighting::LookedAgain => self.kept.answered(),
+            Sighting::Deaf(why) => self.deaf = why.map(Into::into),
             Sighting::Trouble(text) => {
                 tracing::warn!(reason = text, "trouble with watching the task directory");
             }
@@ -107,22 +116,17 @@ impl Engine {
             .filter(|id| self.queue.get(*id).is_some() && self.bodies.get(*id).is_none());
         if let Some(id) = rival {
             self.load(now, [id], out);
-            return self.postpone(source, task);
+            return self.wait_for_rival(source, task, out);
         }
-        if self.queue.is_at_limit(&task.queue) {
-            return self.keep_excess(source, task);
+        if self.is_closed(&task.queue) {
+            return self.keep_for_queue(source, &task.queue, out);
         }
         let bytes = bytes_of(&task);
         let room = self.ledger.room_for_new(bytes, 1);
-        if self.queue.is_draining(&task.queue)
-            || room != Room::Yes
-            || self.full.waiting_in(&task.queue) > 0
-            || self.is_crowded()
-        {
+        if room != Room::Yes || self.is_crowded() {
             self.wait_for_room(now, room, |ledger| ledger.room_for_new(bytes, 1));
-            return self.postpone(source, task);
+            return self.keep_for_room(source, out);
         }
-        let path = source.path.clone();
         match self.take(now, vec![task], Some(&source)) {
             Ok(verdicts) => {
                 for verdict in verdicts {
@@ -131,7 +135,7 @@ impl Engine {
                     }
                 }
             }
-            Err(refusal) => self.reject(now, path, refusal.to_string(), out),
+            Err(refusal) => reject(source, refusal.to_string(), out),
         }
     }
 
@@ -156,36 +160,22 @@ impl Engine {
         }
     }
 
-    fn postpone(&mut self, source: Source, task: NewTask) {
-        if self.postponed.len() < MOST_POSTPONED {
-            self.postponed.push_back((source, task));
+    fn wait_for_rival(&mut self, source: Source, task: NewTask, out: &mut Vec<Output>) {
+        if self.rivals.len() < MOST_RIVALS {
+            self.rivals.push_back((source, task));
         } else {
-            tracing::warn!(file = %shown(&source.path), "too many dropped files wait: this one stays until it is touched");
+            out.push(Output::Forget(source));
         }
     }
 
-    /// Looks again at dropped files that had to wait.
-    pub(super) fn take_postponed(&mut self, now: Now, out: &mut Vec<Output>) {
+    /// Looks again at dropped files that waited for a payload.
+    pub(super) fn take_rivals(&mut self, now: Now, out: &mut Vec<Output>) {
         if self.fault.is_some() {
             return;
         }
-        for (source, task) in std::mem::take(&mut self.postponed) {
+        for (source, task) in std::mem::take(&mut self.rivals) {
             self.dropped(now, source, task, out);
         }
-    }
-
-    fn reject(
-        &mut self,
-        now: Now,
-        path: std::path::PathBuf,
-        reason: String,
-        out: &mut Vec<Output>,
-    ) {
-        tracing::warn!(message_id = catalog::FILE_REJECTED.id, file = %shown(&path), reason, "{}", catalog::FILE_REJECTED.line);
-        self.rejected += 1;
-        let text = format!("{}: {reason}", shown(&path));
-        self.tell(now, EventKind::Rejected, None, None, Some(text.into()), out);
-        out.push(Output::Reject { path, reason });
     }
 
     /// A task's file was removed by somebody else: that cancels the task, unless a worker holds it. Gives `false` when the
@@ -216,7 +206,7 @@ impl Engine {
     }
 
     /// After a look through a queue's folder: tasks whose files were not there are looked at once more, a part at a time.
-    fn scanned(&mut self, queue: QueueName, ids: HashSet<TaskId, FixedState>) {
+    fn scanned(&mut self, queue: QueueName, ids: HashSet<TaskId, FixedState>, anew: bool) {
         let top = Path::new(Area::Tasks.dir());
         let folder = if queue.is_default() {
             top.to_owned()
@@ -229,11 +219,36 @@ impl Engine {
             there: ids,
             state: State::Ready,
             after: None,
+            anew,
         });
     }
 
+    /// Tasks whose files went with their directory (moved away, or a mount that is no more) were not cancelled by anybody.
+    /// Their files are written into the one that is there now, as far as the payloads are in memory; the others come back
+    /// with the directory.
+    fn write_again(&mut self, now: Now, places: &[Location]) {
+        let mut lost = 0;
+        for place in places {
+            let id = place.name.id;
+            if self.bodies.get(id).is_some() {
+                let seq = self.ledger.synced_seq();
+                // Also one whose file is just being written: nobody can say into which directory.
+                self.files.note(id, None, seq, now.tick).rewrite = true;
+            } else {
+                lost += 1;
+            }
+        }
+        if !places.is_empty() {
+            tracing::warn!(
+                files = places.len(),
+                lost,
+                "another directory is where tasks had their files: they are written again, but for those that are only in the former one"
+            );
+        }
+    }
+
     /// Goes on with comparing tasks and files. What moves past meanwhile is met by the next look.
-    pub(super) fn look_on(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn look_on(&mut self, now: Now, out: &mut Vec<Output>) {
         let Some(look) = self.looks.front_mut() else {
             return;
         };
@@ -248,18 +263,32 @@ impl Engine {
         let (ids, next) = self.queue.page(&query).unwrap_or_default();
         let missing = ids
             .into_iter()
-            .filter(|id| !look.there.contains(id) && self.files.is_settled(*id));
+            .filter(|id| !look.there.contains(id) && (look.anew || self.files.is_settled(*id)));
         let places: Vec<Location> = missing.filter_map(|id| self.queue.location(id)).collect();
+        let anew = look.anew;
         look.after = next;
         if next.is_none() {
             match look.state {
                 State::Ready => look.state = State::Scheduled,
+                // One that is removed while a worker holds its task comes back by itself. This one was not.
+                State::Scheduled if anew => look.state = State::Leased,
                 _ => drop(self.looks.pop_front()),
             }
+        }
+        if anew {
+            return self.write_again(now, &places);
         }
         self.missed.extend(places.iter().map(|place| place.name.id));
         if !places.is_empty() {
             out.push(Output::Confirm(places));
         }
     }
+}
+
+fn reject(source: Source, reason: String, out: &mut Vec<Output>) {
+    out.push(Output::Reject(BadFile {
+        path: source.path.clone(),
+        known: Some(source),
+        reason,
+    }));
 }

@@ -23,8 +23,8 @@ use crate::{
 pub(super) struct FileChange {
     /// Where the file is; `None`: there is none.
     pub(super) old: Option<Location>,
-    /// A dropped file to be removed.
-    pub(super) source: Option<Box<Source>>,
+    /// Dropped files to be removed: the one that the task came in, and those in which it came again.
+    pub(super) sources: Vec<Source>,
     /// Other files of the task that a crash left between the writing of a new one and the removal of the old.
     pub(super) strays: Vec<Location>,
     /// The file is written also where it is in its place: nobody can say whether it is whole.
@@ -44,7 +44,7 @@ impl FileChange {
     /// Whether there is nothing on the disk to be changed, should the task have ended.
     fn is_nothing(&self) -> bool {
         self.old.is_none()
-            && self.source.is_none()
+            && self.sources.is_empty()
             && self.strays.is_empty()
             && self.done.is_none()
             && !self.rewrite
@@ -112,7 +112,7 @@ impl Files {
             self.order.push_back((now, id));
             FileChange {
                 old,
-                source: None,
+                sources: Vec::new(),
                 strays: Vec::new(),
                 rewrite: false,
                 done: None,
@@ -129,7 +129,7 @@ impl Files {
     /// Like [`Files::note`], of a task that came in a dropped file.
     pub(super) fn note_source(&mut self, id: TaskId, source: Source, seq: Seq, now: Tick) {
         self.sources.insert(source.path.clone(), source.clone());
-        self.note(id, None, seq, now).source = Some(Box::new(source));
+        self.note(id, None, seq, now).sources.push(source);
     }
 
     /// The change of `id` is about a new payload of `bytes`.
@@ -322,7 +322,7 @@ impl Files {
     /// A change has been made, or was not needed.
     pub(super) fn made(&mut self, id: TaskId) {
         if let Some(change) = self.in_flight.remove(&id) {
-            if let Some(source) = &change.source {
+            for source in &change.sources {
                 self.sources.remove(&source.path);
             }
             self.bytes -= change.bytes;
@@ -382,7 +382,7 @@ impl Files {
         changes
             .into_iter()
             .flatten()
-            .find_map(|change| change.source.as_deref())
+            .find_map(|change| change.sources.first())
     }
 
     /// A change can't be made yet.
@@ -395,7 +395,7 @@ impl Files {
             change.last = newer.last;
             change.bytes += newer.bytes;
             change.done = newer.done.or(change.done);
-            change.source = change.source.or(newer.source);
+            change.sources.extend(newer.sources);
             change.rewrite |= newer.rewrite;
             change.strays.extend(newer.strays);
         }

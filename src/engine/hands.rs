@@ -1,7 +1,6 @@
 //! [`Hands`]: the threads that do to the disk what the engine says, and tell it what came of it.
 
 use std::{
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
@@ -11,7 +10,7 @@ use super::{
     Durability, clock,
     driver::{OpenError, thread},
     handle::Post,
-    io::{Failed, FileWork, Input, Ticket},
+    io::{BadFile, Failed, FileWork, Input, Ticket},
     line::{Giver, NoOrder, Taker, line},
     mailbox::Mailbox,
 };
@@ -31,7 +30,7 @@ pub(super) type SharedJournal = Arc<Mutex<Journal<Latched<RealDisk>>>>;
 #[derive(Debug)]
 pub(super) enum FilesWork {
     Change(Vec<FileWork>),
-    Reject(PathBuf, String),
+    Reject(BadFile),
     PurgeDone(WallMillis),
 }
 
@@ -373,13 +372,10 @@ fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell:
             });
             post(tell, Post::Input(Input::FilesDone(done.collect())));
         }
-        FilesWork::Reject(path, reason) => match reject(disk, &path, &reason) {
-            Ok(to) => tracing::info!(file = %shown(&path), to = %shown(&to), "moved to rejected/"),
-            Err(error) if error.is_missing() => {}
-            Err(error) => {
-                tracing::error!(file = %shown(&path), error = %text(&error), "can't move a file to rejected/");
-            }
-        },
+        FilesWork::Reject(file) => {
+            let result = move_to_rejected(disk, &file);
+            post(tell, Post::Input(Input::Rejected(file, result)));
+        }
         FilesWork::PurgeDone(before) => match spool.purge_done(before) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "removed files of done tasks whose time is over"),
@@ -387,6 +383,19 @@ fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell:
                 tracing::error!(error = %text(&error), "can't remove files of done tasks");
             }
         },
+    }
+}
+
+/// Gives whether it was moved: not so if it is gone, or another one is in its place.
+fn move_to_rejected(disk: &RealDisk, file: &BadFile) -> Result<bool, Failed> {
+    match reject(disk, &file.path, file.known.as_ref(), &file.reason) {
+        Ok(Some(to)) => {
+            tracing::info!(file = %shown(&file.path), to = %shown(&to), "moved to rejected/");
+            Ok(true)
+        }
+        Ok(None) => Ok(false),
+        Err(error) if error.is_missing() => Ok(false),
+        Err(error) => Err(failed(error)),
     }
 }
 

@@ -7,8 +7,8 @@ use crate::{
     store::{Checkpoint, FileOp, Group, LoadError, NewSegment, Seq, Sighting},
     task::{
         Change, ClaimAnswer, ClaimRequest, Event, Failure, HistoryView, Location, Millis, NewTask,
-        Page, PageQuery, Payload, QueueName, QueueView, RejectedView, Settlement, Span, State,
-        StatusView, SubmitOutcome, TaskId, TaskView, Token, WallMillis, WorkerView,
+        Page, PageQuery, Payload, QueueName, QueueView, RejectedView, Settlement, Source, Span,
+        State, StatusView, SubmitOutcome, TaskId, TaskView, Token, WallMillis, WorkerView,
     },
 };
 
@@ -146,6 +146,8 @@ pub enum Input {
     CheckpointDone(Result<(), Failed>),
     /// The watcher saw something.
     Sighting(Sighting),
+    /// A bad file was moved to `rejected/`; `false`: another one is in its place, and stays.
+    Rejected(BadFile, Result<bool, Failed>),
     /// A list of rejected files was made.
     RejectedListed(Ticket, Result<Vec<RejectedView>, Arc<str>>),
     /// A rejected file was settled, or not.
@@ -167,6 +169,17 @@ pub struct FileWork {
     pub id: TaskId,
     /// What to do.
     pub ops: Vec<FileOp>,
+}
+
+/// A file that is no task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadFile {
+    /// Where it is, relative to the data directory.
+    pub path: PathBuf,
+    /// Which file was judged, where that is known: another one in its place is left there.
+    pub known: Option<Source>,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// Everything that the engine wants done.
@@ -192,13 +205,12 @@ pub enum Output {
     Confirm(Vec<Location>),
     /// Look through the task directory.
     Rescan,
-    /// Move a file to `rejected/`.
-    Reject {
-        /// The file, relative to the data directory.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    /// Look at these files anew, whatever was told of them, and say [`Sighting::LookedAgain`].
+    Again(Vec<PathBuf>),
+    /// Take this file for one that was not seen yet, when the directory is looked through.
+    Forget(Source),
+    /// Move a file to `rejected/`, and answer with [`Input::Rejected`].
+    Reject(BadFile),
     /// List rejected files.
     ListRejected(Ticket, usize),
     /// Settle a rejected file.

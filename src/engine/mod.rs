@@ -18,13 +18,13 @@ mod clock_watch;
 mod desk;
 pub mod driver;
 mod drops;
-mod excess;
 mod export;
 mod files;
 mod full;
 mod handle;
 mod hands;
 mod io;
+mod kept;
 mod line;
 mod listing;
 mod mailbox;
@@ -39,6 +39,7 @@ mod simulation;
 mod start;
 #[cfg(test)]
 mod tests;
+mod unmoved;
 mod workers;
 mod writing;
 
@@ -53,20 +54,21 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 pub use handle::Handle;
-pub use io::{Failed, FileWork, Input, Output, Request, Response, Ticket};
+pub use io::{BadFile, Failed, FileWork, Input, Output, Request, Response, Ticket};
 pub use start::Loader;
 
 use self::{
     bodies::Bodies,
     claims::Waiting,
     drops::Look,
-    excess::Excess,
     files::{DoneTask, Files},
     full::Full,
+    kept::Kept,
     listing::Scan,
     pace::Pace,
     past::Past,
     payloads::Parked,
+    unmoved::Unmoved,
     workers::Workers,
     writing::Checkpointing,
 };
@@ -204,10 +206,14 @@ pub struct Engine {
     roomless: VecDeque<(Ticket, Vec<NewTask>)>,
     /// Other requests that wait for a segment that is being made.
     segment_waiters: Vec<(Ticket, Request)>,
-    /// Dropped files that wait for room, or for the end of a drain.
-    postponed: VecDeque<(Source, NewTask)>,
-    /// Dropped files of queues that have as many tasks as they may.
-    excess: Excess,
+    /// Dropped files with ids that are here already, which wait for the payloads of those to be read.
+    rivals: VecDeque<(Source, NewTask)>,
+    /// Dropped files that can't be taken yet.
+    kept: Kept,
+    /// Bad files that could not be moved.
+    unmoved: Unmoved,
+    /// Why the watcher does not hear of all changes.
+    deaf: Option<Arc<str>>,
     irregular: BTreeMap<PathBuf, String>,
     /// Tasks whose files were not there when the watcher looked, and have not changed since: it was asked to look again.
     missed: HashSet<TaskId, FixedState>,
@@ -286,6 +292,7 @@ impl Engine {
             Input::Loaded(results) => self.loaded(now, results, out),
             Input::CheckpointDone(result) => self.checkpoint_done(now, result, out),
             Input::Sighting(sighting) => self.sighting(now, sighting, out),
+            Input::Rejected(file, result) => self.rejected(now, file, result, out),
             Input::RejectedListed(ticket, list) => self.rejected_listed(ticket, list, out),
             Input::RejectedSettled(ticket, result) => {
                 out.push(Output::Reply(ticket, result.map(|()| Response::Done)));
@@ -306,7 +313,7 @@ impl Engine {
         self.settings.max_workers = live.max_workers;
         self.workers.set_most(live.max_workers);
         self.settings.limits = live.limits.clone();
-        self.excess.look_again();
+        self.kept.look_again();
         self.queue.set_limits(live.limits);
         // Looked at again at once: the old time belongs to the old length.
         self.next_purge = None;
@@ -340,6 +347,7 @@ impl Engine {
             (!self.looks.is_empty() || !self.scans.is_empty()).then_some(now.tick),
             self.room_wake(),
             self.quiet_checkpoint(),
+            self.unmoved.due(),
         ]
         .into_iter()
         .flatten()
@@ -374,9 +382,10 @@ impl Engine {
             self.retry_loads(now, out);
             self.serve_stirred(now, out);
             self.end_waits(now, out);
-            self.take_excess(now, out);
+            self.ask_for_kept(out);
+            self.retry_unmoved(now, out);
             self.purge_done(now, out);
-            self.look_on(out);
+            self.look_on(now, out);
             self.scan_on(now, out);
             self.seal(now, out);
             self.change_files(now, out);

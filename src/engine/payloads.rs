@@ -2,7 +2,7 @@
 
 use super::{
     Engine,
-    io::{Output, Request, Ticket},
+    io::{BadFile, Output, Request, Ticket},
 };
 use crate::{
     backend::{Error, Fault},
@@ -146,7 +146,7 @@ impl Engine {
             }
         }
         self.resume_parked(now, out);
-        self.take_postponed(now, out);
+        self.take_rivals(now, out);
         self.serve_stirred(now, out);
         self.let_go(&ids);
     }
@@ -219,10 +219,11 @@ impl Engine {
                     .location(id)
                     .filter(|place| place.area == Area::Tasks);
                 if let Some(place) = place.filter(|_| !leased) {
-                    out.push(Output::Reject {
+                    out.push(Output::Reject(BadFile {
                         path: place.path(),
+                        known: None,
                         reason: refusal.to_string(),
-                    });
+                    }));
                     self.commit(now, &[Record::Cancelled { id }]);
                 }
             }

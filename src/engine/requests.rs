@@ -109,7 +109,7 @@ impl Engine {
             Request::Pause(queue, on) => self.switch(now, queue, true, on),
             Request::Drain(queue, on) => {
                 let outcome = self.switch(now, queue, false, on);
-                self.take_postponed(now, out);
+                self.kept.look_again();
                 outcome
             }
             Request::RetrySome(queue) => self.retry_some(now, queue.as_ref()),
@@ -439,6 +439,7 @@ impl Engine {
             run,
             writes: self.writes.clone(),
             died_lately,
+            deaf: self.deaf.clone(),
             fault: self.fault.clone(),
         }
     }

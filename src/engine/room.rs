@@ -58,7 +58,8 @@ impl Engine {
             || self.claims_want_room
             || !self.roomless.is_empty()
             || !self.segment_waiters.is_empty()
-            || !self.postponed.is_empty();
+            || !self.rivals.is_empty()
+            || self.kept.wants_room();
         self.room_refused
             .filter(|_| waits)
             .map(|at| at.plus(ROOM_RETRY))
@@ -82,7 +83,9 @@ impl Engine {
         for (ticket, request) in std::mem::take(&mut self.segment_waiters) {
             self.request(now, ticket, request, out);
         }
-        self.take_postponed(now, out);
+        self.take_rivals(now, out);
+        self.kept.try_roomless();
+        self.unmoved.hurry(now.tick);
         self.claims_want_room = false;
         let queues: Vec<QueueName> = self
             .waiting

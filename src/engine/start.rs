@@ -10,8 +10,8 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, excess::Excess, files::Files,
-    full::Full, pace::Pace, past::Past, workers::Workers,
+    Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, full::Full,
+    kept::Kept, pace::Pace, past::Past, unmoved::Unmoved, workers::Workers,
 };
 use crate::{
     defect::{Defect, planted},
@@ -64,8 +64,10 @@ impl Loader {
             parked: Vec::new(),
             roomless: VecDeque::new(),
             segment_waiters: Vec::new(),
-            postponed: VecDeque::new(),
-            excess: Excess::default(),
+            rivals: VecDeque::new(),
+            kept: Kept::default(),
+            unmoved: Unmoved::default(),
+            deaf: None,
             irregular: BTreeMap::new(),
             missed: HashSet::default(),
             stirred: BTreeSet::new(),

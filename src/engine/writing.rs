@@ -6,6 +6,7 @@ use super::{
     Engine,
     files::FileChange,
     io::{Failed, FileWork, Output, Response, Ticket},
+    unmoved::left_alone,
 };
 use crate::{
     backend::Error,
@@ -125,7 +126,7 @@ impl Engine {
             .iter()
             .filter(|stray| Some(*stray) != at.as_ref());
         ops.extend(strays.cloned().map(|at| FileOp::Remove { at }));
-        ops.extend(change.source.as_deref().cloned().map(FileOp::RemoveSource));
+        ops.extend(change.sources.iter().cloned().map(FileOp::RemoveSource));
         Some(ops)
     }
 
@@ -267,7 +268,7 @@ impl Engine {
 
     /// Looks again at what waited for the spool to be less crowded.
     fn after_files(&mut self, now: Now, out: &mut Vec<Output>) {
-        let waits = !self.roomless.is_empty() || !self.postponed.is_empty();
+        let waits = !self.roomless.is_empty() || self.kept.wants_room();
         if std::mem::take(&mut self.crowded) && waits && !self.as_many_as_may() {
             self.after_room(now, out);
         }
@@ -293,6 +294,7 @@ impl Engine {
             tracing::info!(queue = %queue, "there is room for the files of a queue again");
             // Dropped files, and whoever else waits, are looked at again.
             self.crowded = true;
+            self.kept.look_again();
         }
     }
 
@@ -439,18 +441,9 @@ impl Engine {
     ) {
         let result = match list {
             Ok(mut list) => {
-                let left = self
-                    .irregular
-                    .iter()
-                    .map(|(path, reason)| crate::task::RejectedView {
-                        name: crate::store::shown(path),
-                        reason: reason.clone(),
-                        size: 0,
-                        modified: crate::task::WallMillis(0),
-                        moved: false,
-                        beginning: String::new(),
-                    });
-                list.extend(left);
+                list.extend(self.unmoved.views());
+                let left = self.irregular.iter();
+                list.extend(left.map(|(path, reason)| left_alone(path, reason.clone())));
                 Ok(Response::Rejected(list))
             }
             Err(text) => Err(Error::Fault(crate::backend::Fault(text))),

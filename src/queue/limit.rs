@@ -52,6 +52,19 @@ impl Queues {
         self.tasks.len() >= self.limits.max_tasks || self.is_at_length(queue)
     }
 
+    /// How many more tasks there may be.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.limits.max_tasks.saturating_sub(self.tasks.len())
+    }
+
+    /// How many more tasks there may be in a queue, whatever there are in others.
+    #[must_use]
+    pub fn room_in(&self, queue: &QueueName) -> usize {
+        let length = self.length_of(queue);
+        self.limits.max_queue_tasks.saturating_sub(length)
+    }
+
     pub(super) fn is_at_length(&self, queue: &QueueName) -> bool {
         self.length_of(queue) >= self.limits.max_queue_tasks
     }

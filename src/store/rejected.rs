@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::task::{QueueName, WallMillis};
+use crate::task::{QueueName, Source, WallMillis};
 
 use super::{Disk, DiskError, DiskFile as _, DiskResult, Kind, Meta, Read, shown};
 
@@ -34,20 +34,23 @@ const BEGINNING: usize = 1024;
 const MAX_REASON: u64 = 64 * 1024;
 
 /// Moves the file at `path` (relative to the data directory) into `rejected/`, and says why beside it. Gives where it is
-/// now, relative to the data directory.
+/// now, relative to the data directory; `None`: another file is there by now than `known`, the one that was judged, and it
+/// stays.
 ///
 /// Its name stays, but for a number (`NAME-1.json`) where that name is taken and a cut where it would be too long. The
 /// reason is written first, so a crash leaves no file without its reason. A file that is gone by now is an error that
 /// [`is_missing`](DiskError::is_missing).
-pub fn reject<D: Disk>(disk: &D, path: &Path, reason: &str) -> DiskResult<PathBuf> {
-    disk.look(path)?;
-    let name = path.file_name().unwrap_or_default().as_bytes();
-    let mut text = reason.to_owned();
-    text.push('\n');
-    // A file in a queue's folder belongs to that queue: said here, so that it can go back there.
-    if let Some(folder) = folder_of(path) {
-        text.extend([FROM, folder, "\n"]);
+pub fn reject<D: Disk>(
+    disk: &D,
+    path: &Path,
+    known: Option<&Source>,
+    reason: &str,
+) -> DiskResult<Option<PathBuf>> {
+    if !is_known(disk.look(path)?, known) {
+        return Ok(None);
     }
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let text = text_of(path, reason);
     for number in 0..=MAX_NUMBER {
         let name = numbered(name, number);
         let to = Path::new(DIRECTORY).join(&name);
@@ -61,7 +64,7 @@ pub fn reject<D: Disk>(disk: &D, path: &Path, reason: &str) -> DiskResult<PathBu
             other => other?,
         }
         match disk.rename_new(path, &to) {
-            Ok(()) => return Ok(to),
+            Ok(()) => return checked(disk, path, &to, &beside, known),
             Err(error) => {
                 disk.unlink(&beside)?;
                 if !error.is_taken() {
@@ -72,6 +75,48 @@ pub fn reject<D: Disk>(disk: &D, path: &Path, reason: &str) -> DiskResult<PathBu
     }
     let taken = io::Error::from(io::ErrorKind::AlreadyExists);
     Err(DiskError::new("find a free name for", path, taken))
+}
+
+/// After a file was moved from `path` to `to`: whether it was the one that is `known`. Linux can't move a file only if it is a
+/// certain one, and nobody else writes here, so it is looked at afterwards; another one goes back.
+fn checked<D: Disk>(
+    disk: &D,
+    path: &Path,
+    to: &Path,
+    beside: &Path,
+    known: Option<&Source>,
+) -> DiskResult<Option<PathBuf>> {
+    if is_known(disk.look(to)?, known) {
+        return Ok(Some(to.to_owned()));
+    }
+    match disk.rename_new(to, path) {
+        Ok(()) => disk.unlink(beside)?,
+        // A third one is there already. Whoever wrote it would have replaced this one: it is kept here, as what it is.
+        Err(error) if error.is_taken() => {
+            disk.unlink(beside)?;
+            let reason = text_of(path, "two others of its name came before it was looked at");
+            disk.write_new(beside, reason.as_bytes())?;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(None)
+}
+
+fn is_known(found: Meta, known: Option<&Source>) -> bool {
+    known.is_none_or(|known| {
+        (found.inode, found.modified, found.size) == (known.inode, known.modified, known.size)
+    })
+}
+
+/// What stands in a reason's file.
+fn text_of(path: &Path, reason: &str) -> String {
+    let mut text = reason.to_owned();
+    text.push('\n');
+    // A file in a queue's folder belongs to that queue: said here, so that it can go back there.
+    if let Some(folder) = folder_of(path) {
+        text.extend([FROM, folder, "\n"]);
+    }
+    text
 }
 
 /// The queue's folder that `path` is in; `None` right in the task directory.
@@ -271,7 +316,7 @@ mod tests {
     fn drop_and_reject(root: &Path, disk: &RealDisk, name: &OsStr, reason: &str) -> PathBuf {
         let path = Path::new("tasks").join(name);
         fs::write(root.join(&path), "{").unwrap();
-        let to = reject(disk, &path, reason).unwrap();
+        let to = reject(disk, &path, None, reason).unwrap().unwrap();
         assert!(!root.join(&path).exists());
         assert_eq!(fs::read_to_string(root.join(&to)).unwrap(), "{");
         let beside = root
@@ -355,7 +400,7 @@ mod tests {
         let root = scratch.path();
         fs::create_dir(root.join("tasks/emails")).unwrap();
         fs::write(root.join("tasks/emails/a.json"), "{").unwrap();
-        reject(&disk, Path::new("tasks/emails/a.json"), "not JSON").unwrap();
+        reject(&disk, Path::new("tasks/emails/a.json"), None, "not JSON").unwrap();
         drop_and_reject(root, &disk, OsStr::new("b\n.json"), "not JSON");
         let found = rejected(&disk, 10).unwrap();
         assert!(
@@ -379,7 +424,7 @@ mod tests {
         let (scratch, disk) = scratch();
         let text = "\u{e4}".repeat(BEGINNING);
         fs::write(scratch.path().join("tasks/a.txt"), format!("x{text}")).unwrap();
-        reject(&disk, Path::new("tasks/a.txt"), "too large").unwrap();
+        reject(&disk, Path::new("tasks/a.txt"), None, "too large").unwrap();
         let beginning = &rejected(&disk, 1).unwrap()[0].beginning;
         assert_eq!(
             (beginning.len(), beginning.ends_with('\u{e4}')),
@@ -390,9 +435,46 @@ mod tests {
     #[test]
     fn a_file_that_went_away_leaves_nothing_behind() {
         let (scratch, disk) = scratch();
-        let error = reject(&disk, Path::new("tasks/gone.json"), "why").unwrap_err();
+        let error = reject(&disk, Path::new("tasks/gone.json"), None, "why").unwrap_err();
         assert!(error.is_missing());
         assert!(rejected(&disk, 10).unwrap().is_empty());
         assert!(!scratch.path().join("rejected/gone.json.reason").exists());
+    }
+
+    #[test]
+    fn another_file_than_the_one_that_was_judged_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        crate::store::prepare(scratch.path()).unwrap();
+        let disk = RealDisk::open(scratch.path()).unwrap();
+        let path = Path::new("tasks/a.json");
+        fs::write(scratch.path().join(path), "bad").unwrap();
+        let meta = disk.look(path).unwrap();
+        let source = Source {
+            path: path.to_owned(),
+            inode: meta.inode,
+            modified: meta.modified,
+            size: meta.size + 1,
+        };
+        assert_eq!(reject(&disk, path, Some(&source), "bad").unwrap(), None);
+        // It came after the first look.
+        let (to, beside) = (
+            Path::new("rejected/a.json"),
+            Path::new("rejected/a.json.reason"),
+        );
+        for third in [false, true] {
+            disk.make_dir(Path::new(DIRECTORY)).unwrap();
+            disk.write_new(beside, b"bad").unwrap();
+            disk.rename_new(path, to).unwrap();
+            if third {
+                fs::write(scratch.path().join(path), "third").unwrap();
+            }
+            assert_eq!(
+                checked(&disk, path, to, beside, Some(&source)).unwrap(),
+                None
+            );
+            let text = fs::read_to_string(scratch.path().join(path)).unwrap();
+            assert_eq!(text, if third { "third" } else { "bad" });
+            assert_eq!(rejected(&disk, 9).unwrap().len(), usize::from(third));
+        }
     }
 }

@@ -364,6 +364,8 @@ pub struct StatusView {
     pub writes: Distribution,
     /// Tasks that died in the last hour, since the start at most.
     pub died_lately: u64,
+    /// Why changes in the task directory are seen late, when only looks through it tell of them.
+    pub deaf: Option<Arc<str>>,
     /// Why writes have stopped, once they have.
     pub fault: Option<Arc<str>>,
 }

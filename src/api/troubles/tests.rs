@@ -31,6 +31,7 @@ fn status() -> StatusView {
         run: Distribution::new(Distribution::LONG),
         writes: Distribution::new(Distribution::SHORT),
         died_lately: 0,
+        deaf: None,
         fault: None,
     }
 }

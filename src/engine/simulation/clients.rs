@@ -1,7 +1,7 @@
 //! [`Clients`]: who asks the engine for something, and who moves files about in its directory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -29,8 +29,6 @@ pub(super) struct Clients {
     /// What was submitted with an id, to be submitted again.
     named: Vec<NewTask>,
     payloads: u64,
-    /// Files that are no tasks and can't be moved away.
-    pub(super) foul: BTreeSet<PathBuf>,
     /// Whose answer is to be kept, and that answer.
     pub(super) wanted: Option<Ticket>,
     pub(super) wanted_answer: Option<Answer<Response>>,

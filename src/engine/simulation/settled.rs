@@ -125,13 +125,13 @@ impl World {
                     return Err(format!("at rest, {} is left over", path.display()));
                 }
                 let Some(name) = FileName::parse(name) else {
-                    if self.is_waiting_outside(&path) {
+                    if self.is_waiting_outside() {
                         continue;
                     }
                     return Err(format!("at rest, {} was not taken in", path.display()));
                 };
                 let Some(view) = shown.get(&name.id) else {
-                    let waits = self.oracle.is_outside(name.id) && self.is_waiting_outside(&path);
+                    let waits = self.oracle.is_outside(name.id) && self.is_waiting_outside();
                     if waits || self.oracle.removed.contains(&name.id) {
                         continue;
                     }
@@ -158,9 +158,8 @@ impl World {
     }
 
     /// Whether a dropped file may still wait: its queue takes nothing new.
-    fn is_waiting_outside(&self, path: &std::path::Path) -> bool {
-        let draining = &self.oracle.switches().draining;
-        !draining.is_empty() || self.clients.foul.contains(path)
+    fn is_waiting_outside(&self) -> bool {
+        !self.oracle.switches().draining.is_empty()
     }
 
     /// Undoes the switches and works all tasks off that are due: each can be handed out and ended.

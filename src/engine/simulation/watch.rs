@@ -22,6 +22,8 @@ pub(super) enum WatchOrder {
     Inspect(Vec<Location>),
     Confirm(Vec<Location>),
     Rescan,
+    Again(Vec<PathBuf>),
+    Forget(Source),
 }
 
 type Identity = (u64, i128, u64);
@@ -94,6 +96,21 @@ impl Watch {
                     }
                 }
                 Some(WatchOrder::Rescan) => self.scan(wall),
+                Some(WatchOrder::Again(paths)) => {
+                    for path in paths {
+                        self.judged.remove(&path);
+                        if let Some((queue, _)) = split(&path) {
+                            self.consider(&path, &queue, wall);
+                        }
+                    }
+                    self.said.push(Sighting::LookedAgain);
+                }
+                Some(WatchOrder::Forget(source)) => {
+                    let identity = (source.inode, source.modified, source.size);
+                    if self.judged.get(&source.path) == Some(&identity) {
+                        self.judged.remove(&source.path);
+                    }
+                }
                 None => {}
             },
         }
@@ -160,18 +177,16 @@ impl Watch {
         };
         self.judged.insert(path.to_owned(), identity);
         let (inode, modified, size) = identity;
+        let source = Source {
+            path: path.to_owned(),
+            inode,
+            modified,
+            size,
+        };
         self.said.push(match read {
-            Ok(task) => Sighting::Drop {
-                source: Source {
-                    path: path.to_owned(),
-                    inode,
-                    modified,
-                    size,
-                },
-                task,
-            },
+            Ok(task) => Sighting::Drop { source, task },
             Err(refusal) => Sighting::Malformed {
-                source_path: path.to_owned(),
+                source,
                 reason: refusal.to_string(),
             },
         });
@@ -223,7 +238,11 @@ impl Watch {
             self.said.push(Sighting::Seen(seen));
         }
         let ids = ids.into_iter().collect();
-        self.said.push(Sighting::Scanned { queue, ids });
+        self.said.push(Sighting::Scanned {
+            queue,
+            ids,
+            anew: false,
+        });
         folders
     }
 }

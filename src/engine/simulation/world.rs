@@ -19,7 +19,8 @@ use super::{
 use crate::{
     backend::Answer,
     engine::{
-        Durability, Engine, Failed, FileWork, Input, Loader, Output, Request, Response, Ticket,
+        BadFile, Durability, Engine, Failed, FileWork, Input, Loader, Output, Request, Response,
+        Ticket,
     },
     store::{
         Boot, Checkpoint, Disk as _, DiskError, DropLimits, Group, Journal, JournalStart, Latched,
@@ -44,7 +45,7 @@ enum JournalOrder {
 #[derive(Debug)]
 enum FilesOrder {
     Change(Vec<FileWork>),
-    Reject(std::path::PathBuf, String),
+    Reject(BadFile),
     PurgeDone(WallMillis),
 }
 
@@ -405,10 +406,7 @@ impl World {
                 life.checkpoints.push_back(checkpoint);
             }
             Output::Files(work) => life.files_orders.push_back(FilesOrder::Change(work)),
-            Output::Reject { path, reason } => {
-                life.files_orders
-                    .push_back(FilesOrder::Reject(path, reason));
-            }
+            Output::Reject(file) => life.files_orders.push_back(FilesOrder::Reject(file)),
             Output::PurgeDone(before) => {
                 life.files_orders.push_back(FilesOrder::PurgeDone(before));
             }
@@ -423,6 +421,8 @@ impl World {
             Output::Inspect(places) => life.watch.orders.push_back(WatchOrder::Inspect(places)),
             Output::Confirm(places) => life.watch.orders.push_back(WatchOrder::Confirm(places)),
             Output::Rescan => life.watch.orders.push_back(WatchOrder::Rescan),
+            Output::Again(paths) => life.watch.orders.push_back(WatchOrder::Again(paths)),
+            Output::Forget(source) => life.watch.orders.push_back(WatchOrder::Forget(source)),
             Output::Fault(text) => {
                 self.trace.note(|| format!("writes stop: {text}"));
                 life.fault = true;
@@ -525,14 +525,21 @@ impl World {
                 }
                 life.inbox.push_back(Input::FilesDone(done));
             }
-            Some(FilesOrder::Reject(path, reason)) => {
-                let result = reject(&self.disk, &path, &reason);
-                self.trace
-                    .note(|| format!("reject {}: {reason}: {result:?}", path.display()));
-                if result.is_err() {
-                    // It stays where it is until the next start, or until it is touched.
-                    self.clients.foul.insert(path);
-                }
+            Some(FilesOrder::Reject(file)) => {
+                let result = reject(&self.disk, &file.path, file.known.as_ref(), &file.reason);
+                self.trace.note(|| {
+                    format!(
+                        "reject {}: {}: {result:?}",
+                        file.path.display(),
+                        file.reason
+                    )
+                });
+                let result = match result {
+                    Ok(to) => Ok(to.is_some()),
+                    Err(error) if error.is_missing() => Ok(false),
+                    Err(error) => Err(failed(&error)),
+                };
+                life.inbox.push_back(Input::Rejected(file, result));
             }
             Some(FilesOrder::PurgeDone(before)) => {
                 let result = life.spool.purge_done(before);

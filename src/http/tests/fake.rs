@@ -463,6 +463,7 @@ impl Backend for FakeBackend {
             run: lengths(&[2_000_000]),
             writes: Distribution::of(Distribution::SHORT, [1, 2], 500),
             died_lately: 1,
+            deaf: None,
             fault: self.health().fault,
         })
     }

@@ -2,12 +2,16 @@
 //!
 //! This module may not know: why its attention was drawn to the path, beyond [`Origin`].
 
-use std::{ffi::OsStr, path::Path, time::Duration};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     Sighting,
     memory::{Identity, Report},
-    place::{Form, Place, form, is_hidden, is_unfinished, location, place, queue_of},
+    place::{Form, Place, TASKS, form, is_hidden, is_unfinished, location, place, queue_of},
     watching::{Heard, Watching, instant},
 };
 use crate::{
@@ -157,9 +161,35 @@ impl<D: Disk> Watching<D> {
             Place::Inside { .. } => {}
         }
         match location(path) {
+            Some(_) if matches!(found, Found::Absent) && self.is_other(Path::new(TASKS))? => {
+                // It is not here because the directory is another one, or none: a scan tells so.
+                self.ask_for_scan();
+                Ok(())
+            }
             Some(at) if matches!(found, Found::Absent) => self.missed(at),
             _ => Ok(()),
         }
+    }
+
+    /// The engine can make use of these files now, which it could not when they were reported.
+    pub(super) fn again(&mut self, paths: &[PathBuf]) -> Heard {
+        for path in paths {
+            let queue = queue_at(path);
+            let origin = match self.look(path)? {
+                Found::There(meta) => {
+                    let same = Report::Judged(Identity::of(&meta));
+                    if self.memory.knows(path, same) {
+                        Origin::Settled
+                    } else {
+                        Origin::Scan
+                    }
+                }
+                Found::Absent | Found::Unknown => continue,
+            };
+            self.memory.forget(path);
+            self.consider(path, &queue, origin)?;
+        }
+        self.tell(Sighting::LookedAgain)
     }
 
     /// The engine says that this canonical file is not its own.
@@ -175,10 +205,7 @@ impl<D: Disk> Watching<D> {
 
     /// A file that was too young has had its time.
     pub(super) fn settled(&mut self, path: &Path, before: Identity) -> Heard {
-        let queue = match place(path) {
-            Place::Inside { folder, .. } => queue_of(folder).unwrap_or_default(),
-            _ => QueueName::default(),
-        };
+        let queue = queue_at(path);
         let Found::There(meta) = self.look(path)? else {
             return Ok(());
         };
@@ -215,11 +242,8 @@ impl<D: Disk> Watching<D> {
             }
             Judgement::Malformed(reason) => {
                 self.memory.note(path, Report::Judged(identity));
-                let (source_path, reason) = (path.to_owned(), shown_text(&reason));
-                self.tell(Sighting::Malformed {
-                    source_path,
-                    reason,
-                })
+                let (source, reason) = (identity.source(path), shown_text(&reason));
+                self.tell(Sighting::Malformed { source, reason })
             }
             Judgement::Irregular(reason) => self.irregular(path, meta.inode, &reason),
             Judgement::Changed => {
@@ -313,6 +337,14 @@ impl<D: Disk> Watching<D> {
                 Ok(Found::Unknown)
             }
         }
+    }
+}
+
+/// The queue that a file at a path belongs to.
+fn queue_at(path: &Path) -> QueueName {
+    match place(path) {
+        Place::Inside { folder, .. } => queue_of(folder).unwrap_or_default(),
+        _ => QueueName::default(),
     }
 }
 

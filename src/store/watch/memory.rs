@@ -53,11 +53,19 @@ struct Entry {
     scan: u64,
 }
 
+impl Entry {
+    const fn is_irregular(&self) -> bool {
+        matches!(self.report, Report::Irregular(_))
+    }
+}
+
 /// What was reported, by path, until it is gone: nothing is reported twice.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     entries: HashMap<PathBuf, Entry>,
     scan: u64,
+    /// Paths that were left alone and are not any more.
+    freed: Vec<PathBuf>,
 }
 
 impl Memory {
@@ -78,7 +86,35 @@ impl Memory {
     /// Notes what is reported about the path.
     pub(super) fn note(&mut self, path: &Path, report: Report) {
         let scan = self.scan;
-        self.entries.insert(path.to_owned(), Entry { report, scan });
+        let before = self.entries.insert(path.to_owned(), Entry { report, scan });
+        if matches!(report, Report::Judged(_)) {
+            self.free(path, before);
+        } else {
+            self.freed.retain(|freed| freed != path);
+        }
+    }
+
+    /// What was left alone and is gone since this was asked last, or has become a file to be judged.
+    pub(super) fn take_freed(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.freed)
+    }
+
+    fn free(&mut self, path: &Path, entry: Option<Entry>) {
+        if entry.is_some_and(|entry| entry.is_irregular()) {
+            self.freed.push(path.to_owned());
+        }
+    }
+
+    /// Lets go of the entries that are not wanted.
+    fn keep(&mut self, is_wanted: impl Fn(&Path, &Entry) -> bool) {
+        let freed = &mut self.freed;
+        self.entries.retain(|path, entry| {
+            let wanted = is_wanted(path, entry);
+            if !wanted && entry.is_irregular() {
+                freed.push(path.clone());
+            }
+            wanted
+        });
     }
 
     /// The path is there: the scan that runs has seen it.
@@ -94,12 +130,26 @@ impl Memory {
 
     /// The path is gone: what comes there next is new.
     pub(super) fn forget(&mut self, path: &Path) {
-        self.entries.remove(path);
+        let before = self.entries.remove(path);
+        self.free(path, before);
+    }
+
+    /// What was reported about this file is forgotten, should it still be the same.
+    pub(super) fn forget_file(&mut self, source: &Source) {
+        let of = Identity {
+            inode: source.inode,
+            modified: source.modified,
+            size: source.size,
+        };
+        let report = self.entries.get(&source.path).map(|entry| entry.report);
+        if report == Some(Report::Judged(of)) {
+            self.entries.remove(&source.path);
+        }
     }
 
     /// A folder is gone, with all that was in it.
     pub(super) fn forget_below(&mut self, folder: &Path) {
-        self.entries.retain(|path, _| !path.starts_with(folder));
+        self.keep(|path, _| !path.starts_with(folder));
     }
 
     /// A scan of everything begins.
@@ -110,7 +160,7 @@ impl Memory {
     /// The scan of everything has ended: what it has not seen is gone.
     pub(super) fn end_scan(&mut self) {
         let scan = self.scan;
-        self.entries.retain(|_, entry| entry.scan == scan);
+        self.keep(|_, entry| entry.scan == scan);
     }
 }
 

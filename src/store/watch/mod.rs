@@ -52,8 +52,8 @@ pub enum Sighting {
     },
     /// A regular file that is no valid task. It is where it was.
     Malformed {
-        /// Where it is.
-        source_path: PathBuf,
+        /// Which file.
+        source: Source,
         /// What is wrong with it, in one line.
         reason: String,
     },
@@ -65,6 +65,8 @@ pub enum Sighting {
         /// Why it is left alone, in one line.
         reason: String,
     },
+    /// Paths at which what was left alone is not any more.
+    Freed(Vec<PathBuf>),
     /// Files with canonical names in their folders, perhaps the daemon's own. At most 1024 at a time.
     Seen(Vec<Location>),
     /// Files with canonical names that were there and are not any more. At most 1024 at a time.
@@ -78,7 +80,15 @@ pub enum Sighting {
         /// The ids in the canonical names that were there all the while. A file that was written or renamed during the
         /// scan may be missing here: [`Watcher::confirm`] tells what is really gone.
         ids: HashSet<TaskId, FixedState>,
+        /// Whether the task directory is another one than at the scan before. Files that are not in it may be whole in the
+        /// former one, moved away or no more mounted: nobody has removed them.
+        anew: bool,
     },
+    /// What [`Watcher::again`] asked for was looked at.
+    LookedAgain,
+    /// From now on, the kernel does not tell of all changes, for this reason: only scans see what it hides. `None`: it tells
+    /// of all again.
+    Deaf(Option<String>),
     /// Events were lost or can't be had, for this reason. What can be done about it by looking is done.
     Trouble(String),
 }
@@ -116,9 +126,9 @@ impl Watcher {
     /// Watches the task directory of the data directory `root`, which `disk` is open on, and scans it: what was there
     /// before is reported like what comes later.
     ///
-    /// Everything is told through `sink`, on the watcher's thread; when it gives `false`, nobody listens any more and the
+    /// Where the kernel gives no events, scans do without; that is told. Everything is told through `sink`, on the watcher's thread; when it gives `false`, nobody listens any more and the
     /// thread ends. `rescan_every` is for file systems that hide events; without it the thread sleeps until something
-    /// happens. `own` is what the spool does.
+    /// happens, as long as the kernel tells. `own` is what the spool does.
     #[allow(
         clippy::too_many_arguments,
         reason = "each is one thing that a watcher is started with, and it is started once"
@@ -162,6 +172,17 @@ impl Watcher {
     /// Looks whether these files are there: those that are not come back in [`Sighting::Gone`].
     pub fn confirm(&self, places: Vec<Location>) {
         self.command(Command::Confirm(places));
+    }
+
+    /// Looks at these files anew, whatever was reported about them: each comes back like one that is inspected, and after the
+    /// last of them [`Sighting::LookedAgain`].
+    pub fn again(&self, paths: Vec<PathBuf>) {
+        self.command(Command::Again(paths));
+    }
+
+    /// Reports this file again at the next scan, if it is still the same.
+    pub fn forget(&self, source: Source) {
+        self.command(Command::Forget(source));
     }
 
     fn command(&self, command: Command) {

@@ -15,6 +15,7 @@ use super::{
     place::{TASKS, is_hidden, queue_of},
     watching::{Heard, Watching},
 };
+use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
         Disk, DiskResult, Kind,
         spool::{is_absent, is_forbidden},
     },
-    task::{Area, FileName, Location, QueueName},
+    task::{Area, FileName, Location, QueueName, TaskId},
 };
 
 /// What is in a folder, each part in order.
@@ -46,7 +47,7 @@ impl<D: Disk> Watching<D> {
 
     /// The task directory is there, anew or again.
     pub(super) fn root_arrived(&mut self) -> Heard {
-        self.watch(Path::new(TASKS))?;
+        self.watch(Path::new(TASKS));
         self.scan_again()
     }
 
@@ -71,10 +72,18 @@ impl<D: Disk> Watching<D> {
     fn scan_all(&mut self, origin: Origin) -> Heard {
         let begun = self.begin_scan();
         let top = Path::new(TASKS);
+        // Looked at before it is listed: should it be replaced in between, the next scan finds another one.
+        let looked = self.look(top)?;
         let complete = match self.list(top, true) {
             Ok(listing) => {
                 self.root_gone = false;
-                self.report_all(listing, origin)?
+                if let Found::There(meta) = looked {
+                    let before = self.root_inode.replace(meta.inode);
+                    self.anew = before.is_some_and(|before| before != meta.inode);
+                }
+                let complete = self.report_all(listing, origin)?;
+                self.anew = false;
+                complete
             }
             Err(error) => {
                 if is_absent(&error) {
@@ -112,7 +121,7 @@ impl<D: Disk> Watching<D> {
             let reason = "a folder whose name can't be a queue's";
             return self.irregular_here(&path, reason).map(|()| true);
         };
-        self.watch(&path)?;
+        self.watch(&path);
         if self.folders.insert(queue.clone()) && !queue.is_default() {
             self.tell(Sighting::Folder(queue.clone()))?;
         }
@@ -139,14 +148,16 @@ impl<D: Disk> Watching<D> {
     /// A folder is gone, and with it all that was in it.
     pub(super) fn folder_left(&mut self, queue: &QueueName) -> Heard {
         self.folders.remove(queue);
+        self.unwatched
+            .remove(&Path::new(TASKS).join(queue.as_str()));
+        self.tell_deaf()?;
         self.memory
             .forget_below(&Path::new(TASKS).join(queue.as_str()));
         // The folder `default` is the default queue's second one: its files have no canonical names there.
         if queue.is_default() {
             return Ok(());
         }
-        let (queue, ids) = (queue.clone(), HashSet::default());
-        self.tell(Sighting::Scanned { queue, ids })
+        self.scanned(queue, HashSet::default())
     }
 
     fn list(&self, folder: &Path, is_canonical: bool) -> DiskResult<Listing> {
@@ -202,8 +213,21 @@ impl<D: Disk> Watching<D> {
         if is_second {
             return Ok(());
         }
-        let queue = queue.clone();
-        self.tell(Sighting::Scanned { queue, ids })
+        self.scanned(queue, ids)
+    }
+
+    fn scanned(&mut self, queue: &QueueName, ids: HashSet<TaskId, FixedState>) -> Heard {
+        let (queue, anew) = (queue.clone(), self.anew);
+        self.tell(Sighting::Scanned { queue, ids, anew })
+    }
+
+    /// Whether a directory is another one than the one that was scanned, or none.
+    pub(super) fn is_other(&mut self, folder: &Path) -> Heard<bool> {
+        Ok(match self.look(folder)? {
+            Found::There(meta) => self.root_inode.is_some_and(|inode| inode != meta.inode),
+            Found::Absent => true,
+            Found::Unknown => false,
+        })
     }
 
     fn irregular_here(&mut self, path: &Path, reason: &str) -> Heard {

@@ -132,17 +132,20 @@ impl Watched<'_> {
 fn short(sighting: &Sighting) -> Vec<String> {
     match sighting {
         Sighting::Drop { source, .. } => vec![format!("drop {}", shown(&source.path))],
-        Sighting::Malformed {
-            source_path,
-            reason,
-        } => {
+        Sighting::Malformed { source, reason } => {
             assert!(!reason.is_empty() && !reason.contains(char::is_control));
-            vec![format!("malformed {}", shown(source_path))]
+            vec![format!("malformed {}", shown(&source.path))]
         }
         Sighting::Irregular { path, .. } => vec![format!("irregular {}", shown(path))],
         Sighting::Seen(places) => places.iter().map(|at| format!("seen {at}")).collect(),
         Sighting::Gone(places) => places.iter().map(|at| format!("gone {at}")).collect(),
         Sighting::Folder(queue) => vec![format!("folder {queue}")],
+        Sighting::LookedAgain => vec!["looked again".to_owned()],
+        Sighting::Deaf(why) => vec![format!("deaf {why:?}")],
+        Sighting::Freed(paths) => paths
+            .iter()
+            .map(|path| format!("freed {}", shown(path)))
+            .collect(),
         Sighting::Scanned { queue, .. } => vec![format!("scanned {queue}")],
         Sighting::Trouble(text) => vec![format!("trouble {text}")],
     }
@@ -250,10 +253,7 @@ fn what_is_no_task_is_told_with_its_reason() {
     let reason = |path: &str, content: &[u8]| {
         bench.rename_in(path, content);
         match watched.next() {
-            Sighting::Malformed {
-                source_path,
-                reason,
-            } if source_path == Path::new(path) => reason,
+            Sighting::Malformed { source, reason } if source.path == Path::new(path) => reason,
             other => panic!("{path}: {other:?}"),
         }
     };

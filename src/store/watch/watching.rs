@@ -6,7 +6,7 @@
 //! This module may not know: what a path means (`place`), or what is done about one (`arrival`, `scan`).
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     store::{Disk, DiskError, LiveDropLimits, OwnSteps, shown},
-    task::{Location, QueueName, WallMillis},
+    task::{Location, QueueName, Source, WallMillis},
 };
 
 /// How many notices may wait for the thread; those that find no room are made good by a rescan. As the kernel's own queue
@@ -39,6 +39,8 @@ const BURST: usize = 4096;
 /// least: losing events is a sign of load, and scans must not become most of it.
 const SPACING: Duration = Duration::from_secs(1);
 const SPACING_LENGTHS: u32 = 4;
+/// How often everything is scanned at least while the kernel does not tell of all changes.
+const DEAF_RESCAN: Duration = Duration::from_mins(1);
 
 /// What the handle asks of the thread.
 #[derive(Debug)]
@@ -49,6 +51,10 @@ pub(super) enum Command {
     Inspect(Vec<Location>),
     /// Report those that are gone.
     Confirm(Vec<Location>),
+    /// Look at these anew.
+    Again(Vec<PathBuf>),
+    /// Report this one again at the next scan.
+    Forget(Source),
 }
 
 /// What a watcher is started with.
@@ -83,7 +89,8 @@ enum Woken {
 pub(super) struct Watching<D: Disk> {
     pub(super) setup: Setup<D>,
     root: PathBuf,
-    notify: INotifyWatcher,
+    /// `None`: the kernel gives none to this user. Each scan asks for one again.
+    notify: Option<INotifyWatcher>,
     notices: Receiver<Notice>,
     commands: Receiver<Command>,
     /// Set by the filter when a notice found no room.
@@ -99,8 +106,14 @@ pub(super) struct Watching<D: Disk> {
     pub(super) folders: BTreeSet<QueueName>,
     /// Whether it was told that the task directory is gone.
     pub(super) root_gone: bool,
-    /// Directories that the kernel gives no events for, told once.
-    unwatched: HashSet<PathBuf>,
+    /// The inode of the task directory that was scanned last.
+    pub(super) root_inode: Option<u64>,
+    /// Whether the scan that runs is of another task directory than the one before.
+    pub(super) anew: bool,
+    /// Directories that the kernel gives no events for, and why not.
+    pub(super) unwatched: BTreeMap<PathBuf, String>,
+    /// What was told of that.
+    told_deaf: Option<String>,
     seen: Vec<Location>,
     gone: Vec<Location>,
     /// A rescan that lost events asked for.
@@ -120,29 +133,19 @@ pub(super) fn start<D: Disk>(
         cause,
     };
     let root = std::path::absolute(root).map_err(|cause| failed(root, cause.to_string()))?;
-    let (notices_in, notices) = bounded(NOTICES);
     let (commands_in, commands) = unbounded();
     let lost = Arc::new(AtomicBool::new(false));
-    let filter = Filter::new(
-        root.clone(),
-        notices_in,
-        Arc::clone(&lost),
-        Arc::clone(&setup.own),
-    );
-    let unlinked = Config::default().with_follow_symlinks(false);
-    let mut notify =
-        INotifyWatcher::new(filter, unlinked).map_err(|error| failed(&root, explain(&error)))?;
-    for path in [root.clone(), root.join(TASKS)] {
-        notify
-            .watch(&path, RecursiveMode::NonRecursive)
-            .map_err(|error| failed(&path, explain(&error)))?;
-    }
+    // What is not there, and what is no directory, is no matter of the kernel's limits.
+    setup
+        .disk
+        .list(Path::new(TASKS), &mut |_, _| {})
+        .map_err(|error| failed(&root.join(TASKS), error.cause.to_string()))?;
     let started = (setup.now_wall)();
-    let watching = Watching {
+    let mut watching = Watching {
         setup,
         root,
-        notify,
-        notices,
+        notify: None,
+        notices: never(),
         commands,
         lost,
         deaf: false,
@@ -152,13 +155,17 @@ pub(super) fn start<D: Disk>(
         whole: HashSet::new(),
         folders: BTreeSet::new(),
         root_gone: false,
-        unwatched: HashSet::new(),
+        root_inode: None,
+        anew: false,
+        unwatched: BTreeMap::new(),
+        told_deaf: None,
         seen: Vec::new(),
         gone: Vec::new(),
         asked_rescan: None,
         periodic_rescan: None,
         spaced_until: instant(),
     };
+    watching.watch_top();
     let thread = std::thread::Builder::new()
         .name("watcher".to_owned())
         .spawn(|| watching.run())
@@ -187,6 +194,8 @@ impl<D: Disk> Watching<D> {
         self.scan_first()?;
         loop {
             self.flush()?;
+            self.tell_deaf()?;
+            self.tell_freed()?;
             self.plan_rescan()?;
             match self.wait() {
                 Woken::Command(command) => self.obey(command)?,
@@ -218,6 +227,11 @@ impl<D: Disk> Watching<D> {
             Command::Rescan => self.rescan(),
             Command::Inspect(places) => places.iter().try_for_each(|at| self.inspect(at)),
             Command::Confirm(places) => places.iter().try_for_each(|at| self.left(&at.path())),
+            Command::Again(paths) => self.again(&paths),
+            Command::Forget(source) => {
+                self.memory.forget_file(&source);
+                Ok(())
+            }
         }
     }
 
@@ -255,10 +269,8 @@ impl<D: Disk> Watching<D> {
     fn go_deaf(&mut self) -> Heard {
         self.notices = never();
         self.deaf = true;
-        self.trouble(
-            "the thread that reads the kernel's events has ended; only scans see files from now on"
-                .to_owned(),
-        )
+        self.ask_for_scan();
+        self.tell_deaf()
     }
 
     /// Lost events ask for a rescan, at the earliest time that is not too soon after the last one.
@@ -283,9 +295,15 @@ impl<D: Disk> Watching<D> {
     }
 
     fn rescan(&mut self) -> Heard {
-        self.watch(Path::new(""))?;
-        self.watch(Path::new(TASKS))?;
+        self.watch_top();
         self.scan_again()
+    }
+
+    /// Events were lost, or a directory is another one.
+    pub(super) fn ask_for_scan(&mut self) {
+        if self.asked_rescan.is_none() {
+            self.asked_rescan = Some(self.spaced_until.max(instant()));
+        }
     }
 
     /// A scan of everything begins: what is lost from here on asks for another one.
@@ -303,36 +321,92 @@ impl<D: Disk> Watching<D> {
         let now = instant();
         let length = now.saturating_duration_since(begun);
         self.spaced_until = now + SPACING.max(length * SPACING_LENGTHS);
-        self.periodic_rescan = self.setup.rescan_every.map(|every| now + every);
+        let every = self.setup.rescan_every;
+        let every = if self.is_deaf() {
+            Some(every.map_or(DEAF_RESCAN, |every| every.min(DEAF_RESCAN)))
+        } else {
+            every
+        };
+        self.periodic_rescan = every.map(|every| now + every);
+    }
+
+    /// Asks for the events of the data directory and the task directory.
+    fn watch_top(&mut self) {
+        self.watch(Path::new(""));
+        self.watch(Path::new(TASKS));
     }
 
     /// Asks for the events of a directory that is there, again if need be: that does no harm, and what stands at the path
     /// may be another directory than before.
-    pub(super) fn watch(&mut self, path: &Path) -> Heard {
+    pub(super) fn watch(&mut self, path: &Path) {
         if self.deaf {
-            return Ok(());
+            return;
         }
         let whole = if path.as_os_str().is_empty() {
             self.root.clone()
         } else {
             self.root.join(path)
         };
-        match self.notify.watch(&whole, RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                self.unwatched.remove(path);
-                Ok(())
-            }
-            Err(error) => {
-                let gone = matches!(error.kind, notify::ErrorKind::PathNotFound);
-                if gone || !self.unwatched.insert(path.to_owned()) {
-                    return Ok(());
-                }
-                let cause = explain(&error);
-                self.trouble(format!(
-                    "no events come from a directory, only scans see what is in it: {cause}"
-                ))
-            }
+        let watched = self.ears().and_then(|notify| {
+            let unlinked = RecursiveMode::NonRecursive;
+            notify.watch(&whole, unlinked)
+        });
+        match watched {
+            Ok(()) => drop(self.unwatched.remove(path)),
+            Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
+            Err(error) => drop(self.unwatched.insert(path.to_owned(), explain(&error))),
         }
+    }
+
+    fn ears(&mut self) -> notify::Result<&mut INotifyWatcher> {
+        if let Some(ref mut notify) = self.notify {
+            return Ok(notify);
+        }
+        let (notices_in, notices) = bounded(NOTICES);
+        let filter = Filter::new(
+            self.root.clone(),
+            notices_in,
+            Arc::clone(&self.lost),
+            Arc::clone(&self.setup.own),
+        );
+        let unlinked = Config::default().with_follow_symlinks(false);
+        let notify = INotifyWatcher::new(filter, unlinked)?;
+        self.notices = notices;
+        Ok(self.notify.insert(notify))
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.deaf || !self.unwatched.is_empty()
+    }
+
+    fn tell_freed(&mut self) -> Heard {
+        let freed = self.memory.take_freed();
+        if freed.is_empty() {
+            return Ok(());
+        }
+        self.tell(Sighting::Freed(freed))
+    }
+
+    /// Tells for which directories there are no events, if that is not what was told last.
+    pub(super) fn tell_deaf(&mut self) -> Heard {
+        let why = match self.unwatched.first_key_value() {
+            _ if self.deaf => {
+                Some("the thread that reads the kernel's events has ended".to_owned())
+            }
+            None => None,
+            Some((_, why)) => {
+                let count = self.unwatched.len();
+                Some(format!("no events come from {count} directories: {why}"))
+            }
+        };
+        if why == self.told_deaf {
+            return Ok(());
+        }
+        if let Some(why) = why.clone().filter(|_| self.told_deaf.is_none()) {
+            self.trouble(format!("only scans see what comes and goes: {why}"))?;
+        }
+        self.told_deaf.clone_from(&why);
+        self.tell(Sighting::Deaf(why))
     }
 
     /// Tells what was seen, after what was gathered before it: sightings come in the order in which things were seen.

@@ -1,0 +1,138 @@
+//! [`Unmoved`]: bad files that could not be moved to `rejected/`, for want of room above all. They stay where they are, are
+//! shown with why, and are tried again.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use super::{
+    Engine,
+    io::{BadFile, Failed, Output},
+};
+use crate::{
+    store::shown,
+    systemd::catalog,
+    task::{EventKind, Millis, Now, RejectedView, Tick, WallMillis},
+};
+
+/// How many are kept. More are forgotten by the watcher, and found by a look through the directory when these are moved.
+const MOST: usize = 10_000;
+/// How long the first try is put off, and the longest that one is: each time twice as long.
+const FIRST: Millis = Millis(1000);
+const LONGEST: Millis = Millis(60_000);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Unmoved {
+    files: BTreeMap<PathBuf, (BadFile, Arc<str>)>,
+    due: Option<Tick>,
+    pause: Millis,
+    passed_over: bool,
+}
+
+impl Default for Unmoved {
+    fn default() -> Self {
+        Self {
+            files: BTreeMap::new(),
+            due: None,
+            pause: FIRST,
+            passed_over: false,
+        }
+    }
+}
+
+impl Unmoved {
+    /// When they are tried again.
+    pub(super) const fn due(&self) -> Option<Tick> {
+        self.due
+    }
+
+    /// There may be room.
+    pub(super) fn hurry(&mut self, now: Tick) {
+        if self.due.is_some() {
+            self.due = Some(now);
+        }
+    }
+
+    /// What is shown of them.
+    pub(super) fn views(&self) -> impl Iterator<Item = RejectedView> + '_ {
+        self.files.values().map(|(file, error)| {
+            let reason = format!("{}; not moved to rejected/ yet: {error}", file.reason);
+            left_alone(&file.path, reason)
+        })
+    }
+}
+
+/// What is shown of a file that is where it was.
+pub(super) fn left_alone(path: &std::path::Path, reason: String) -> RejectedView {
+    RejectedView {
+        name: shown(path),
+        reason,
+        size: 0,
+        modified: WallMillis(0),
+        moved: false,
+        beginning: String::new(),
+    }
+}
+
+impl Engine {
+    /// A bad file was moved to `rejected/`, was not the one that was judged any more, or could not be moved.
+    pub(super) fn rejected(
+        &mut self,
+        now: Now,
+        file: BadFile,
+        result: Result<bool, Failed>,
+        out: &mut Vec<Output>,
+    ) {
+        match result {
+            Ok(moved) => {
+                let was_here = self.unmoved.files.remove(&file.path).is_some();
+                if moved {
+                    self.tell_rejected(now, &file, out);
+                    self.unmoved.pause = FIRST;
+                }
+                if was_here && self.unmoved.files.is_empty() {
+                    self.unmoved.due = None;
+                    if std::mem::take(&mut self.unmoved.passed_over) {
+                        out.push(Output::Rescan);
+                    }
+                }
+            }
+            Err(failed) => self.not_moved(now, file, failed, out),
+        }
+    }
+
+    fn tell_rejected(&mut self, now: Now, file: &BadFile, out: &mut Vec<Output>) {
+        let (path, reason) = (shown(&file.path), &*file.reason);
+        tracing::warn!(message_id = catalog::FILE_REJECTED.id, file = %path, reason, "{}", catalog::FILE_REJECTED.line);
+        self.rejected += 1;
+        let text = format!("{path}: {reason}");
+        self.tell(now, EventKind::Rejected, None, None, Some(text.into()), out);
+    }
+
+    fn not_moved(&mut self, now: Now, file: BadFile, failed: Failed, out: &mut Vec<Output>) {
+        let is_known = self.unmoved.files.contains_key(&file.path);
+        if !is_known {
+            self.files.failures += 1;
+            if self.unmoved.files.len() == MOST {
+                self.unmoved.passed_over = true;
+                out.extend(file.known.map(Output::Forget));
+                return;
+            }
+            tracing::error!(file = %shown(&file.path), error = %failed.text, "can't move a file to rejected/; it is tried again");
+        }
+        let path = file.path.clone();
+        self.unmoved.files.insert(path, (file, failed.text));
+        let pause = self.unmoved.pause;
+        self.unmoved.due.get_or_insert(now.tick.plus(pause));
+    }
+
+    /// Tries those that are due again.
+    pub(super) fn retry_unmoved(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.unmoved.due.is_none_or(|due| due > now.tick) {
+            return;
+        }
+        self.unmoved.due = None;
+        self.unmoved.pause = Millis((self.unmoved.pause.0 * 2).min(LONGEST.0));
+        let files = self.unmoved.files.values();
+        out.extend(files.map(|(file, _)| Output::Reject(file.clone())));
+    }
+}
