@@ -12,6 +12,7 @@ mod cgroups;
 mod clocks;
 #[path = "../common/mod.rs"]
 mod common;
+mod drops;
 mod handlers;
 mod http;
 mod limits;

@@ -26,6 +26,11 @@ impl Mount {
         Self::made(at, &["-o", "loop", &image.display().to_string()])
     }
 
+    /// Another directory, seen at `at` too.
+    pub fn bind(at: &Path, what: &Path) -> Option<Self> {
+        Self::made(at, &["--bind", &what.display().to_string()])
+    }
+
     fn made(at: &Path, args: &[&str]) -> Option<Self> {
         fs::create_dir_all(at).expect("a place to mount at");
         let output = Command::new("mount").args(args).arg(at).output();

@@ -1,0 +1,255 @@
+//! Files that change while they are looked at: replaced, cut, renamed, given the id of another.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::symlink,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use rustix::fs::{CWD, Mode, mkfifoat};
+use serde_json::json;
+
+use super::{aside, files_in, looked_through, ready, rejected, serves_on, task, work_off};
+use crate::common::{
+    Daemon,
+    account::{Chance, seed},
+    until,
+};
+
+const QUICK: &[&str] = &["--log-level", "warn"];
+
+/// Puts a file of this content at a name, whatever is there.
+fn put(daemon: &Daemon, name: &str, content: &str) {
+    fs::rename(aside(daemon, name, content), daemon.tasks().join(name)).expect("dropped");
+}
+
+#[test]
+fn a_path_that_turns_from_file_to_link_to_pipe_never_shows_what_is_behind_it() {
+    const ROUNDS: usize = 300;
+    let daemon = Daemon::start(QUICK);
+    let secret = aside(&daemon, "secret", task("secret"));
+    for number in 0..ROUNDS {
+        let name = format!("{}.json", number % 7);
+        let at = daemon.tasks().join(&name);
+        put(&daemon, &name, &task(&number.to_string()));
+        let other = daemon.scratch.path().join("other");
+        match number % 3 {
+            0 => symlink(&secret, &other).expect("a link"),
+            1 => mkfifoat(CWD, &other, Mode::RUSR | Mode::WUSR).expect("a FIFO"),
+            _ => fs::hard_link(&secret, &other).expect("a hard link"),
+        }
+        // Renaming one hard link over another of the same file does nothing.
+        fs::rename(&other, &at).expect("replaced");
+        fs::remove_file(&other).unwrap_or_default();
+        put(&daemon, &name, &task(&format!("last {number}")));
+    }
+    looked_through(&daemon);
+    let payloads = work_off(&daemon, "default", 7);
+    assert_eq!(payloads.get("secret"), None);
+    assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+    for number in ROUNDS - 7..ROUNDS {
+        assert!(payloads.contains_key(&format!("last {number}")), "{number}");
+    }
+    assert_eq!(
+        fs::read_to_string(secret).expect("it is there"),
+        task("secret")
+    );
+    serves_on(&daemon);
+}
+
+#[test]
+fn a_good_file_over_a_bad_one_is_taken_and_not_rejected_in_its_stead() {
+    const FILES: usize = 400;
+    let daemon = Daemon::start(QUICK);
+    for number in 0..FILES {
+        let name = format!("{number}.json");
+        put(&daemon, &name, "bad");
+        put(&daemon, &name, &task(&number.to_string()));
+    }
+    looked_through(&daemon);
+    let wrong: Vec<_> = files_in(&daemon.data().join("rejected"))
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
+        .filter(|path| fs::read_to_string(path).expect("its text") != "bad")
+        .collect();
+    assert!(wrong.is_empty(), "good files in rejected/: {wrong:?}");
+    let payloads = work_off(&daemon, "default", FILES);
+    assert_eq!(payloads.len(), FILES);
+    assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+    serves_on(&daemon);
+}
+
+#[test]
+fn a_file_that_is_cut_or_grows_while_it_is_read_is_judged_by_what_it_is_in_the_end() {
+    const FILES: usize = 40;
+    let daemon = Daemon::start(QUICK);
+    let stop = AtomicBool::new(false);
+    let whole = task(&"x".repeat(300_000));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut chance = Chance(1);
+            while !stop.load(Ordering::Relaxed) {
+                let path = daemon
+                    .tasks()
+                    .join(format!("{}.json", chance.below(FILES as u64)));
+                // It may have been taken: then there is nothing to cut.
+                if let Ok(file) = fs::File::options().write(true).open(&path) {
+                    file.set_len(chance.below(300_000)).expect("cut");
+                }
+                thread::yield_now();
+            }
+        });
+        for number in 0..FILES {
+            put(&daemon, &format!("{number}.json"), &whole);
+        }
+        until("all to be judged", || {
+            files_in(&daemon.tasks())
+                .iter()
+                .all(|path| {
+                    let name = path.file_name().expect("a name").to_string_lossy();
+                    name.len() > 20
+                })
+                .then_some(())
+        });
+        stop.store(true, Ordering::Relaxed);
+    });
+    looked_through(&daemon);
+    let judged = rejected(&daemon);
+    let payloads = work_off(&daemon, "default", 0);
+    let taken: u32 = payloads.values().sum();
+    // Each is the one or the other: a file that was taken whole and cut then is a bad one, too.
+    assert!(
+        taken as usize + judged.len() >= FILES,
+        "{taken} and {}",
+        judged.len()
+    );
+    assert!(
+        payloads.keys().all(|payload| payload.len() == 300_000),
+        "half a task"
+    );
+    serves_on(&daemon);
+}
+
+#[test]
+fn a_file_written_slowly_in_place_is_taken_once_and_whole() {
+    let daemon = Daemon::start(QUICK);
+    let whole = task(&"y".repeat(10_000));
+    let mut file = fs::File::create(daemon.tasks().join("slow.json")).expect("a file");
+    for part in whole.as_bytes().chunks(1000) {
+        file.write_all(part).expect("a part");
+        let (status, answer) = daemon.admin("POST", "/rescan", "");
+        assert!(status < 300, "{answer}");
+    }
+    assert_eq!(ready(&daemon, "default"), 0);
+    assert!(rejected(&daemon).is_empty());
+    drop(file);
+    assert_eq!(work_off(&daemon, "default", 1)[&"y".repeat(10_000)], 1);
+    serves_on(&daemon);
+}
+
+#[test]
+fn the_same_id_again_is_one_task_and_with_other_content_is_rejected() {
+    let daemon = Daemon::start(QUICK);
+    let id = "0198c0de-0000-7000-8000-000000000001";
+    let body = |payload: &str| json!({"id": id, "payload": payload, "delay": 3600}).to_string();
+    put(&daemon, "first.json", &body("first"));
+    until("the first to be taken", || {
+        (daemon.get(&format!("/api/v1/tasks/{id}")).0 == 200).then_some(())
+    });
+    put(
+        &daemon,
+        "again.json",
+        &json!({"id": id, "payload": "first"}).to_string(),
+    );
+    put(&daemon, "other.json", &body("other"));
+    let name = format!("1970-01-01T00:00:00_00000100_{id}.json");
+    fs::create_dir(daemon.tasks().join("emails")).expect("a queue");
+    put(&daemon, "named.json", "bad");
+    fs::rename(
+        aside(&daemon, "canonical", task("third")),
+        daemon.tasks().join("emails").join(&name),
+    )
+    .expect("dropped");
+    let list = until("all but the first to be rejected", || {
+        looked_through(&daemon);
+        let list = rejected(&daemon);
+        (list.len() >= 3).then_some(list)
+    });
+    for wrong in ["other.json", &name] {
+        let (moved, reason) = &list[wrong];
+        assert!(*moved && reason.contains(id), "{reason}");
+    }
+    let (_, task) = daemon.get(&format!("/api/v1/tasks/{id}"));
+    assert_eq!(
+        (&task["payload"], &task["queue"]),
+        (&json!("first"), &json!("default"))
+    );
+    until("what is not needed to be gone", || {
+        (files_in(&daemon.tasks()).len() == 1).then_some(())
+    });
+    serves_on(&daemon);
+}
+
+#[test]
+fn in_a_storm_of_renames_each_file_is_taken_once() {
+    const FILES: u64 = 200;
+    let daemon = Daemon::start(QUICK);
+    let mut chance = Chance(seed("the storm of renames"));
+    fs::create_dir(daemon.tasks().join("emails")).expect("a queue");
+    let name = |number: u64| match number % 4 {
+        0 => format!("{number}.json"),
+        1 => format!(".{number}.json"),
+        2 => format!("{number}.part"),
+        _ => format!("{number}.x.json"),
+    };
+    let content = |number: u64| {
+        let id = format!("0198c0de-0000-7000-8000-{number:012}");
+        json!({"payload": number.to_string(), "id": id}).to_string()
+    };
+    for number in 0..FILES {
+        let path = aside(&daemon, &format!("storm-{number}"), content(number));
+        let mut at = path;
+        for _ in 0..chance.below(20) {
+            let to = daemon.tasks().join(name(number * 4 + chance.below(4)));
+            // Taken already, under the name that it has: its file is no more.
+            match fs::rename(&at, &to) {
+                Ok(()) => at = to,
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+                    break;
+                }
+            }
+        }
+        let last = daemon.tasks().join(format!("end-{number}.json"));
+        fs::rename(&at, last).unwrap_or_default();
+    }
+    looked_through(&daemon);
+    let payloads = work_off(&daemon, "default", FILES as usize);
+    assert_eq!(payloads.len(), FILES as usize);
+    assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+    assert!(rejected(&daemon).is_empty());
+    serves_on(&daemon);
+}
+
+/// Many files by one name, each over the one before: those that are overwritten may be lost, the last never.
+#[test]
+fn the_last_of_many_files_by_one_name_is_taken() {
+    const ROUNDS: u32 = 20;
+    let daemon = Daemon::start(QUICK);
+    let mut lost = Vec::new();
+    for round in 0..ROUNDS {
+        for number in 0..100 {
+            put(&daemon, "same.json", &task(&format!("{round}-{number}")));
+        }
+        looked_through(&daemon);
+        let payloads = work_off(&daemon, "default", 0);
+        assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+        if !payloads.contains_key(&format!("{round}-99")) {
+            lost.push(round);
+        }
+    }
+    assert!(lost.is_empty(), "the last of rounds {lost:?}");
+    serves_on(&daemon);
+}

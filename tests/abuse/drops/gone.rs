@@ -1,0 +1,303 @@
+//! What the watcher needs goes away: the directory, the mount it lies on, room on the disk, the kernel's watches.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    time::{Duration, Instant},
+};
+
+use super::{aside, files_in, looked_through, ready, rejected, serves_on, task, work_off};
+use crate::common::{
+    Daemon, Way,
+    account::all,
+    mount::{Mount, may_mount, skip},
+    until,
+};
+
+fn settings(scratch: &tempfile::TempDir, text: &str) -> Vec<String> {
+    let file = scratch.path().join("settings.toml");
+    fs::write(&file, text).expect("settings");
+    let file = file.display().to_string();
+    ["--log-level", "warn", "--config", &file]
+        .map(str::to_owned)
+        .into()
+}
+
+/// A daemon with these settings, started through other programs.
+fn under(programs: &[&str], text: &str) -> Daemon {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let way = Way {
+        extra: settings(&scratch, text),
+        under: programs.iter().map(ToString::to_string).collect(),
+        ..Way::default()
+    };
+    Daemon::start_so(scratch, way)
+}
+
+fn put(daemon: &Daemon, name: &str, content: &str) {
+    fs::rename(aside(daemon, "aside", content), daemon.tasks().join(name)).expect("dropped");
+}
+
+#[test]
+fn a_task_directory_removed_with_all_that_is_in_it_and_made_again_is_served() {
+    let daemon = under(&[], "spool_delay = \"0s\"\n");
+    for round in 0..5 {
+        for number in 0..20 {
+            put(
+                &daemon,
+                &format!("{number}.json"),
+                &task(&format!("{round}-{number}")),
+            );
+        }
+        // Files come and go while it is removed.
+        until("it is removed", || {
+            match fs::remove_dir_all(daemon.tasks()) {
+                Ok(()) => Some(()),
+                Err(error) => {
+                    assert_ne!(
+                        error.kind(),
+                        std::io::ErrorKind::PermissionDenied,
+                        "{error}"
+                    );
+                    None
+                }
+            }
+        });
+        // The daemon may have been quicker, with the folder of a file.
+        fs::create_dir_all(daemon.tasks()).expect("made again");
+        put(&daemon, "new.json", &task(&format!("new {round}")));
+        looked_through(&daemon);
+        let payloads = work_off(&daemon, "default", 1);
+        assert_eq!(
+            payloads.get(&format!("new {round}")),
+            Some(&1),
+            "{payloads:?}"
+        );
+        assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+        until("nothing is left", || all(&daemon).is_empty().then_some(()));
+        serves_on(&daemon);
+    }
+}
+
+#[test]
+fn tasks_outlive_a_task_directory_that_is_moved_away_and_their_files_come_again() {
+    let daemon = under(&[], "spool_delay = \"0s\"\n");
+    let mut ids = BTreeSet::new();
+    for queue in ["default", "emails"] {
+        for number in 0..20 {
+            ids.insert(daemon.submit(&format!(r#"{{"payload": "{number}", "queue": "{queue}"}}"#)));
+        }
+    }
+    let there = || {
+        let emails = daemon.tasks().join("emails");
+        files_in(&daemon.tasks()).len() + files_in(&emails).len()
+    };
+    until("their files are there", || (there() == 40).then_some(()));
+    fs::rename(daemon.tasks(), daemon.scratch.path().join("elsewhere")).expect("moved");
+    fs::create_dir(daemon.tasks()).expect("another one");
+    looked_through(&daemon);
+    looked_through(&daemon);
+    assert_eq!(all(&daemon).into_keys().collect::<BTreeSet<_>>(), ids);
+    until("their files are there again", || {
+        (there() == 40).then_some(())
+    });
+    for queue in ["default", "emails"] {
+        let payloads = work_off(&daemon, queue, 20);
+        assert_eq!(payloads.len(), 20);
+        assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+    }
+    serves_on(&daemon);
+}
+
+#[test]
+fn tasks_outlive_a_mount_that_vanishes_and_comes_back() {
+    if !may_mount() {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let tasks = scratch.path().join("data/tasks");
+    let mount = || Mount::bind(&tasks, &scratch.path().join("store"));
+    fs::create_dir(scratch.path().join("store")).expect("what is mounted");
+    let Some(mounted) = mount() else { return };
+    let extra = settings(&scratch, "spool_delay = \"0s\"\n");
+    let way = Way {
+        extra,
+        ..Way::default()
+    };
+    let store = scratch.path().join("store");
+    let daemon = Daemon::start_so(scratch, way);
+    let mut ids: BTreeSet<String> = (0..20)
+        .map(|number| daemon.submit(&format!(r#"{{"payload": "{number}"}}"#)))
+        .collect();
+    until("their files are there", || {
+        (files_in(&store).len() == 20).then_some(())
+    });
+    mounted.unmount();
+    until("it is gone", || {
+        files_in(&daemon.tasks()).is_empty().then_some(())
+    });
+    looked_through(&daemon);
+    serves_on(&daemon);
+    assert_eq!(all(&daemon).into_keys().collect::<BTreeSet<_>>(), ids);
+    put(&daemon, "under-it.json", &task("under it"));
+    until("a drop is taken where the mount was", || {
+        (all(&daemon).len() == 21).then_some(())
+    });
+    ids = all(&daemon).into_keys().collect();
+    let again = Mount::bind(&daemon.tasks(), &store).expect("mounted again");
+    looked_through(&daemon);
+    assert_eq!(all(&daemon).into_keys().collect::<BTreeSet<_>>(), ids);
+    fs::write(daemon.tasks().join("upon-it.json"), task("upon it")).expect("dropped");
+    let payloads = work_off(&daemon, "default", 22);
+    assert_eq!(payloads.len(), 22, "{payloads:?}");
+    assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+    serves_on(&daemon);
+    drop(daemon);
+    again.unmount();
+}
+
+#[test]
+fn bad_files_on_a_full_disk_are_rejected_when_there_is_room() {
+    const FILES: usize = 50;
+    if !may_mount() {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let Some(mount) = Mount::tmpfs(&scratch.path().join("data"), "8m") else {
+        return;
+    };
+    let extra = settings(&scratch, "rescan_every = \"0s\"\n");
+    let daemon = Daemon::start_so(
+        scratch,
+        Way {
+            extra,
+            ..Way::default()
+        },
+    );
+    let aside: Vec<_> = (0..FILES)
+        .map(|number| {
+            let path = daemon.data().join(format!("aside-{number}"));
+            fs::write(&path, "bad").expect("a file");
+            path
+        })
+        .collect();
+    let ballast = mount.fill();
+    for (number, path) in aside.iter().enumerate() {
+        fs::rename(path, daemon.tasks().join(format!("{number}.json"))).expect("dropped");
+    }
+    until("it is told", || {
+        daemon
+            .logged()
+            .contains("can't move a file to rejected/")
+            .then_some(())
+    });
+    let list = rejected(&daemon);
+    assert!(
+        list.keys().any(|name| name.starts_with("tasks/")),
+        "they are shown where they are: {list:?}"
+    );
+    fs::remove_file(ballast).expect("room");
+    let folder = daemon.data().join("rejected");
+    until("all to be rejected", || {
+        (files_in(&folder).len() == 2 * FILES).then_some(())
+    });
+    assert!(files_in(&daemon.tasks()).is_empty());
+    let list = rejected(&daemon);
+    assert_eq!(list.len(), FILES);
+    assert!(list.values().all(|(moved, _)| *moved), "{list:?}");
+    let (_, view) = daemon.admin("GET", "/status", "");
+    assert_eq!(view["rejected"], FILES, "each is counted once");
+    serves_on(&daemon);
+}
+
+/// A world of its own in which a user may have so many of something of inotify's.
+fn world(limit: &str) -> [String; 6] {
+    let script = format!("{limit} && exec \"$@\"");
+    ["unshare", "--user", "--map-root-user", "sh", "-c", &script].map(str::to_owned)
+}
+
+fn limited(limit: &str) -> Option<Daemon> {
+    let args = world(limit);
+    let tried = std::process::Command::new(&args[0])
+        .args(&args[1..])
+        .args(["sh", "true"])
+        .status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return skip("no user namespaces here");
+    }
+    let mut programs: Vec<&str> = args.iter().map(String::as_str).collect();
+    programs.push("sh");
+    Some(under(&programs, "rescan_every = \"1s\"\n"))
+}
+
+/// What `workqueuectl status` and the pages name as troubles.
+fn troubles(daemon: &Daemon) -> String {
+    let (status, text) = daemon.text("/api/v1/troubles");
+    assert_eq!(status, 200, "{text}");
+    text
+}
+
+#[test]
+fn without_watches_for_a_folder_scans_find_its_files_and_it_is_said() {
+    // Two are for the data directory and the task directory.
+    let Some(daemon) = limited("echo 3 > /proc/sys/user/max_inotify_watches") else {
+        return;
+    };
+    for queue in ["a", "b", "c"] {
+        fs::create_dir(daemon.tasks().join(queue)).expect("a queue");
+        put(&daemon, &format!("{queue}/first.json"), &task(queue));
+    }
+    for queue in ["a", "b", "c"] {
+        assert_eq!(work_off(&daemon, queue, 1)[queue], 1);
+    }
+    // What came before a folder was looked at is found with it. What comes now is only seen by a scan.
+    for queue in ["a", "b", "c"] {
+        put(&daemon, &format!("{queue}/second.json"), &task(queue));
+        assert_eq!(work_off(&daemon, queue, 1)[queue], 1);
+    }
+    assert!(
+        daemon.logged().contains("max_user_watches"),
+        "{}",
+        daemon.logged()
+    );
+    let said = troubles(&daemon);
+    assert!(said.contains("max_user_watches"), "{said}");
+    serves_on(&daemon);
+}
+
+#[test]
+fn without_a_watch_of_the_task_directory_scans_find_its_files_and_it_is_said() {
+    for limit in ["max_inotify_watches", "max_inotify_instances"] {
+        let limit = format!("echo 0 > /proc/sys/user/{limit}");
+        let Some(daemon) = limited(&limit) else {
+            return;
+        };
+        let begun = Instant::now();
+        put(&daemon, "first.json", &task("first"));
+        assert_eq!(work_off(&daemon, "default", 1)["first"], 1);
+        put(&daemon, "bad.json", "bad");
+        until("it is rejected", || {
+            rejected(&daemon).contains_key("bad.json").then_some(())
+        });
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            begun.elapsed()
+        );
+        let id = daemon.submit(r#"{"payload": 1, "delay": 3600}"#);
+        let file = until("its file", || files_in(&daemon.tasks()).pop());
+        fs::remove_file(file).expect("removed");
+        until("it is cancelled", || {
+            (daemon.get(&format!("/api/v1/tasks/{id}")).0 == 404).then_some(())
+        });
+        assert!(
+            daemon.logged().contains("fs.inotify.max_user_"),
+            "{}",
+            daemon.logged()
+        );
+        let said = troubles(&daemon);
+        assert!(said.contains("fs.inotify.max_user_"), "{said}");
+        assert_eq!(ready(&daemon, "default"), 0);
+        serves_on(&daemon);
+    }
+}
