@@ -23,6 +23,8 @@
 //! | [`pem`] | certificates and keys from files | who shows them to whom |
 //! | [`systemd`] | notify, listening descriptors, log: the edge to the init system | tasks |
 
+#![forbid(unsafe_code)]
+
 pub mod access;
 pub mod admin;
 pub mod api;

@@ -12,68 +12,24 @@
 mod common;
 
 use std::{
-    env, fs,
+    env,
     io::{self, Read, Write},
     net::{Shutdown, TcpListener},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
-    sync::Mutex,
     thread,
 };
 
-use common::Daemon;
-
-/// Only one of the tests installs.
-static INSTALLING: Mutex<()> = Mutex::new(());
-
-/// The program, in a directory of its own below `target/`, installed when its list of packages has changed.
-fn schemathesis() -> PathBuf {
-    let _installing = INSTALLING.lock().expect("the other test has not failed");
-    let wanted = fs::read(here("requirements.txt")).expect("the list of packages");
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("target/")
-        .join("schemathesis");
-    let program = place.join("bin/schemathesis");
-    let installed = place.join("installed.txt");
-    if fs::read(&installed).is_ok_and(|text| text == wanted) {
-        return program;
-    }
-    if place.exists() {
-        fs::remove_dir_all(&place).expect("what was installed before is removed");
-    }
-    run(Command::new("python3").args(["-m", "venv"]).arg(&place));
-    run(Command::new(place.join("bin/pip"))
-        .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
-        .arg(here("requirements.txt")));
-    fs::write(installed, wanted).expect("a note of what is installed");
-    program
-}
-
-fn here(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/schemathesis")
-        .join(name)
-}
-
-/// Runs to a good end, or fails with all that was said.
-fn run(command: &mut Command) -> String {
-    let output = command.output().expect("it starts");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{said}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    said
-}
+use common::{
+    Daemon,
+    python::{here, installed, run},
+};
 
 fn hold_against_description(daemon: &Daemon, address: &str, extra: &[&str]) {
     let setting = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let url = format!("http://{address}");
-    let said = run(Command::new(schemathesis())
+    let said = run(Command::new(installed("schemathesis").join("schemathesis"))
         .arg("run")
         .arg(format!("{url}/api/openapi.json"))
         .args(["--url", &url, "--checks", "all", "--continue-on-failure"])
@@ -84,7 +40,7 @@ fn hold_against_description(daemon: &Daemon, address: &str, extra: &[&str]) {
         .args(["--max-examples", &setting("SCHEMATHESIS_EXAMPLES", "8")])
         .args(extra)
         .env("SCHEMATHESIS_HOOKS", "hooks")
-        .env("PYTHONPATH", here(""))
+        .env("PYTHONPATH", here("schemathesis"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         // What it keeps for its next run is kept nowhere: each run is the same.
         .current_dir(daemon.scratch.path()));

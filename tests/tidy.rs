@@ -233,3 +233,27 @@ fn the_floors_are_those_of_the_house() {
         );
     }
 }
+
+/// Said where the crate begins as well as in the manifest, which a build may be told to overlook.
+#[test]
+fn no_code_here_is_unsafe() {
+    let roots: Vec<(PathBuf, String)> = sources()
+        .into_iter()
+        .filter(|(path, _)| {
+            path.ends_with("src/lib.rs")
+                || path.parent().is_some_and(|dir| dir.ends_with("src/bin"))
+        })
+        .collect();
+    assert_eq!(roots.len(), 4, "the library and three programs");
+    for (path, text) in roots {
+        let said = text.lines().any(|line| line == "#![forbid(unsafe_code)]");
+        assert!(said, "{} may be unsafe", path.display());
+    }
+    for manifest in ["Cargo.toml", "benches/Cargo.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest);
+        let text = fs::read_to_string(path).expect("a manifest");
+        let manifest: toml::Table = text.parse().expect("TOML");
+        let level = manifest["lints"]["rust"]["unsafe_code"].as_str();
+        assert_eq!(level, Some("forbid"), "{manifest}");
+    }
+}

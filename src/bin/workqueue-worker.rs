@@ -1,5 +1,7 @@
 //! `workqueue-worker`: the worker.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,5 +1,7 @@
 //! `workqueued`: the daemon.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 /// Payloads and answers are made on one thread and freed on another, which glibc's allocator serves with locks.

@@ -19,6 +19,7 @@ pub mod installed;
 pub mod load;
 pub mod mount;
 pub mod package;
+pub mod python;
 pub mod terminal;
 
 use std::{

@@ -75,6 +75,7 @@ fn every_file_for_installation_is_listed() {
         "packaging/deb/prerm",
         "packaging/rpm/rpmlint.toml",
         "packaging/rpm/workqueue.spec",
+        "packaging/sbom",
         // For the README, as the forge shows it.
         "packaging/screenshots/overview-light.png",
         "packaging/screenshots/queue-dark.png",

@@ -13,6 +13,7 @@ mod common;
 mod contents;
 mod installed;
 mod limits;
+mod list;
 mod machine;
 mod red_hat;
 mod upgrades;
