@@ -27,10 +27,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Outcome, cgroup, strays};
-use crate::{api, task::Payload, worker::ExecConfig};
+use crate::{
+    api,
+    task::Payload,
+    worker::{ExecConfig, backoff::Backoff},
+};
 
 /// How long a group may take to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(5);
+/// How long a program is tried to be started while the machine has no room for it.
+const SHORTAGE: Duration = Duration::from_secs(10);
 /// How long pipes may stay open after the program has ended.
 const PIPE_GRACE: Duration = Duration::from_secs(1);
 /// The longest result, in bytes.
@@ -74,12 +80,9 @@ impl Exec {
     pub(super) async fn run(&self, task: &api::ClaimedTask, stop: &CancellationToken) -> Outcome {
         let mark = uuid::Uuid::now_v7().to_string();
         let cgroup = self.cgroup(&mark);
-        let mut child = match self.spawn(task, &mark, cgroup.as_ref()) {
+        let mut child = match self.start(task, &mark, cgroup.as_ref(), stop).await {
             Ok(child) => child,
-            Err(error) => {
-                let program = self.config.command.first().map_or("", String::as_str);
-                return Outcome::failed(format!("cannot start {program}: {error}"));
-            }
+            Err(outcome) => return outcome,
         };
         let group = Group::of(&child, mark, cgroup);
         let mut output = Head::default();
@@ -117,6 +120,34 @@ impl Exec {
             Err(error) => {
                 tracing::warn!(%error, "there is no control group for an attempt");
                 None
+            }
+        }
+    }
+
+    /// Starts the program. Where the machine has no process, descriptor or memory left, which is no fault of the task's, it is
+    /// tried for a while: else a shortage would use up the attempts of a whole queue as fast as they can be claimed.
+    async fn start(
+        &self,
+        task: &api::ClaimedTask,
+        mark: &str,
+        cgroup: Option<&cgroup::Group>,
+        stop: &CancellationToken,
+    ) -> Result<Child, Outcome> {
+        let until = tokio::time::Instant::now() + SHORTAGE;
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match self.spawn(task, mark, cgroup) {
+                Ok(child) => return Ok(child),
+                Err(error) => error,
+            };
+            if !is_shortage(&error) || tokio::time::Instant::now() >= until {
+                let program = self.config.command.first().map_or("", String::as_str);
+                return Err(Outcome::failed(format!("cannot start {program}: {error}")));
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Outcome::Stopped),
+                () = tokio::time::sleep(backoff.next()) => {}
             }
         }
     }
@@ -191,6 +222,15 @@ impl Exec {
             }
         }
     }
+}
+
+/// Whether a program was not started for want of something that there may be again: processes, memory, descriptors.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error();
+    [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|one| errno == Some(one.raw_os_error()))
 }
 
 /// After the program's end: takes what is still in the pipes. A process that it left behind and that holds them open is
