@@ -5,8 +5,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where the unified hierarchy is mounted (`cgroups(7)`).
-const ROOT: &str = "/sys/fs/cgroup";
+/// A hierarchy of control groups that limits memory (`cgroups(7)`): where it is mounted, and the files with its limits.
+struct Hierarchy {
+    root: &'static str,
+    limits: &'static [&'static str],
+}
+
+/// Version 2: of current systems.
+const UNIFIED: Hierarchy = Hierarchy {
+    root: "/sys/fs/cgroup",
+    limits: &["memory.max", "memory.high"],
+};
+/// Version 1: of containers on older ones.
+const OF_MEMORY: Hierarchy = Hierarchy {
+    root: "/sys/fs/cgroup/memory",
+    limits: &["memory.limit_in_bytes"],
+};
+/// Version 1 writes no limit as the largest number of pages.
+const NO_LIMIT: u64 = 1 << 62;
 
 /// The bytes above which no new task is taken; `None`: nothing limits them. A tenth of the group's limit stays free for
 /// requests that are no submits, and for pages of files that the kernel would have to give up.
@@ -15,19 +31,37 @@ pub(super) fn limit(configured: u64) -> Option<u64> {
         return Some(configured);
     }
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    least(Path::new(ROOT), group).map(|bytes| bytes / 10 * 9)
+    let (hierarchy, group) = of_memory(&groups)?;
+    least(Path::new(hierarchy.root), group, hierarchy.limits).map(|bytes| bytes / 10 * 9)
+}
+
+/// The group that limits this process's memory, from its list of groups. Where both versions are there, memory is in the
+/// hierarchy of version 1 that names it.
+fn of_memory(groups: &str) -> Option<(Hierarchy, &str)> {
+    let mut unified = None;
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, group) = (parts.next()?, parts.next()?.trim_start_matches('/'));
+        if controllers.split(',').any(|one| one == "memory") {
+            return Some((OF_MEMORY, group));
+        }
+        if controllers.is_empty() {
+            unified = Some((UNIFIED, group));
+        }
+    }
+    unified
 }
 
 /// The least of the limits of a group and of those that it is in. What has no limit has no such file, or says `max`.
-fn least(root: &Path, group: &str) -> Option<u64> {
+fn least(root: &Path, group: &str, limits: &[&str]) -> Option<u64> {
     let mut at: PathBuf = root.join(group);
     let mut found = None;
     loop {
-        for file in ["memory.max", "memory.high"] {
+        for file in limits {
             let bytes = fs::read_to_string(at.join(file))
                 .ok()
-                .and_then(|text| text.trim().parse::<u64>().ok());
+                .and_then(|text| text.trim().parse::<u64>().ok())
+                .filter(|bytes| *bytes < NO_LIMIT);
             found = [found, bytes].into_iter().flatten().min();
         }
         if at == root || !at.pop() || !at.starts_with(root) {
@@ -45,15 +79,33 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let inner = root.path().join("system.slice/workqueued.service");
         fs::create_dir_all(&inner).unwrap();
-        assert_eq!(least(root.path(), "system.slice/workqueued.service"), None);
+        let least = |group: &str| least(root.path(), group, UNIFIED.limits);
+        assert_eq!(least("system.slice/workqueued.service"), None);
         fs::write(inner.join("memory.max"), "max\n").unwrap();
         fs::write(root.path().join("system.slice/memory.max"), "4000\n").unwrap();
         fs::write(inner.join("memory.high"), "5000\n").unwrap();
-        assert_eq!(
-            least(root.path(), "system.slice/workqueued.service"),
-            Some(4000)
-        );
-        assert_eq!(least(root.path(), ""), None);
+        assert_eq!(least("system.slice/workqueued.service"), Some(4000));
+        assert_eq!(least(""), None);
         assert_eq!(limit(7), Some(7));
+    }
+
+    #[test]
+    fn the_hierarchy_that_names_memory_is_asked_and_else_the_unified_one() {
+        let (hierarchy, group) = of_memory("0::/system.slice/a.service\n").unwrap();
+        assert_eq!(
+            (hierarchy.root, group),
+            (UNIFIED.root, "system.slice/a.service")
+        );
+        let (hierarchy, group) = of_memory("4:cpu,memory:/docker/a:b\n0::/\n").unwrap();
+        assert_eq!((hierarchy.root, group), (OF_MEMORY.root, "docker/a:b"));
+        assert!(of_memory("1:cpu:/a\n").is_none());
+        let root = tempfile::tempdir().unwrap();
+        // As a container sees it: its group is named from outside, and mounted as the root.
+        let limit = root.path().join("memory.limit_in_bytes");
+        let least = || least(root.path(), "docker/a", OF_MEMORY.limits);
+        fs::write(&limit, "9223372036854771712\n").unwrap();
+        assert_eq!(least(), None);
+        fs::write(&limit, "134217728\n").unwrap();
+        assert_eq!(least(), Some(134_217_728));
     }
 }
