@@ -247,7 +247,7 @@ pub struct Claim {
     #[serde(default = "default_queues")]
     #[schema(value_type = Vec<schemas::QueueName>, min_items = 1, max_items = 100, required = false)]
     pub queues: Vec<String>,
-    /// At most so many tasks; 0 to 1000. Default: 1.
+    /// At most so many tasks, and fewer where payloads are large; 0 to 1000. Default: 1.
     #[serde(default = "one", deserialize_with = "crate::task::whole")]
     #[schema(minimum = 0, maximum = 1000, required = false, default = 1)]
     pub max: u32,

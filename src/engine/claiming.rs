@@ -4,6 +4,7 @@ use super::{
     Engine,
     claims::Waiter,
     io::{Output, Response, Ticket},
+    payloads::ANSWER_BYTES,
     workers::Deed,
 };
 use crate::{
@@ -129,6 +130,7 @@ impl Engine {
 
     fn hand_out(&mut self, now: Now, request: &ClaimRequest, out: &mut Vec<Output>) -> Found {
         let mut tasks = Vec::new();
+        let mut bytes = 0;
         while tasks.len() < request.max as usize {
             let Some(id) = self.queue.next_ready(&request.queues, now) else {
                 break;
@@ -140,11 +142,15 @@ impl Engine {
             else {
                 break;
             };
-            if self.bodies.get(id).is_none() {
+            let Some(payload) = self.bodies.get(id) else {
                 self.load_heads(now, &queue, out);
                 if tasks.is_empty() {
                     return Found::OnItsWay;
                 }
+                break;
+            };
+            bytes += payload.len() as u64;
+            if bytes > ANSWER_BYTES && !tasks.is_empty() {
                 break;
             }
             let room = self.ledger.room_for_claim(CLAIM_BYTES);

@@ -3,11 +3,16 @@
 use super::{
     Engine,
     io::{Output, Request, Response, Ticket},
+    payloads::ANSWER_BYTES,
 };
 use crate::task::{Now, Page, PageQuery, TaskId};
 
 /// How many tasks are passed over in one step for one page: about a millisecond, so that other work has its turn.
 const LOOKS: usize = if cfg!(test) { 16 } else { 20_000 };
+
+/// How many payloads are read at once for one page: their sizes are not known before. The simulation wants all tasks in one page,
+/// and has small ones.
+const READS: usize = if cfg!(test) { 1000 } else { 64 };
 
 /// A page that is being looked for.
 #[derive(Debug)]
@@ -70,6 +75,12 @@ impl Engine {
             .into_iter()
             .filter(|id| self.is_asked_for(*id, &scan.asked))
             .collect();
+        let fitting = self.fitting(&ids);
+        if fitting < ids.len() {
+            let mut query = scan.asked;
+            query.limit = fitting;
+            return self.page(now, scan.ticket, query, scan.tries, out);
+        }
         let missing = self.without_payload(ids.iter().copied());
         // What can't be read in the end is left out: the rest of the page is still right.
         if !missing.is_empty() && scan.tries < 3 {
@@ -85,6 +96,19 @@ impl Engine {
             next: part.next,
         };
         self.reply(scan.ticket, Ok(Response::Page(page)), out);
+    }
+
+    /// How many of these one answer has: at least one, not more than can be read at once, and not more bytes than may be.
+    fn fitting(&self, ids: &[TaskId]) -> usize {
+        let (mut bytes, mut unread) = (0, 0);
+        let fitting = ids.iter().take_while(|id| {
+            match self.bodies.get(**id) {
+                Some(payload) => bytes += payload.len() as u64,
+                None => unread += 1,
+            }
+            bytes <= ANSWER_BYTES && unread <= READS
+        });
+        fitting.count().max(1)
     }
 
     fn is_asked_for(&self, id: TaskId, query: &PageQuery) -> bool {

@@ -15,6 +15,9 @@ use crate::{
 
 /// How many tasks at a queue's head have their payloads in memory: payloads may have a megabyte, so not more.
 const AHEAD: usize = 64;
+/// Bytes of payloads that one answer has, if it has more than one task: until it is sent, it is in memory several times, and who
+/// wants more asks again.
+pub(super) const ANSWER_BYTES: u64 = 4 << 20;
 /// How long after a failed read the next one is tried.
 const LOAD_RETRY: Millis = Millis(1000);
 /// How often a request may wait for payloads: what is gone again each time can't be had.

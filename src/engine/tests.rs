@@ -93,6 +93,16 @@ fn ask(max: u32, wait: u64) -> ClaimRequest {
     }
 }
 
+fn page_of(limit: usize) -> PageQuery {
+    PageQuery {
+        queue: None,
+        state: None,
+        limit,
+        after: None,
+        id_prefix: None,
+    }
+}
+
 async fn submit(backend: &impl Backend, new: NewTask) -> TaskId {
     backend.submit(vec![new]).await.unwrap()[0].task.id
 }
@@ -281,13 +291,7 @@ fn a_restart_keeps_what_was_completed_gone_although_its_file_survived() {
     until("the file that had survived is gone", || {
         names(&tasks).is_empty().then_some(())
     });
-    let page = PageQuery {
-        queue: None,
-        state: None,
-        limit: 10,
-        after: None,
-        id_prefix: None,
-    };
+    let page = page_of(10);
     assert!(run(running.handle().tasks(page)).unwrap().tasks.is_empty());
     close(running);
 }
@@ -428,6 +432,70 @@ fn who_waits_for_room_among_the_file_changes_does_not_wait_for_spool_delay() {
         tokio::time::timeout(Duration::from_secs(30), all)
             .await
             .expect("twenty tasks are taken long before a minute is over");
+    });
+    close(running);
+}
+
+/// Each of a queue's pages and claims in turn: the bytes of payloads of each, and the ids of all.
+async fn answers(backend: &impl Backend) -> (Vec<usize>, [Vec<TaskId>; 2]) {
+    let (mut bytes, mut listed, mut claimed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut query = page_of(1000);
+    loop {
+        let page = backend.tasks(query.clone()).await.unwrap();
+        bytes.push(page.tasks.iter().map(|task| task.payload.len()).sum());
+        listed.extend(page.tasks.iter().map(|task| task.id));
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    loop {
+        let answer = backend.claim(ask(1000, 0)).await.unwrap();
+        if answer.tasks.is_empty() {
+            return (bytes, [listed, claimed]);
+        }
+        let sizes = answer.tasks.iter().map(|(task, _)| task.payload.len());
+        bytes.push(sizes.sum());
+        claimed.extend(answer.tasks.iter().map(|(task, _)| task.id));
+    }
+}
+
+#[test]
+fn no_answer_has_more_bytes_of_payloads_than_memory_is_kept_for_but_all_come() {
+    for payload_cache in [0, 1 << 30] {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            payload_cache,
+            spool_delay: Millis(0),
+            ..Settings::default()
+        };
+        let running = start(dir.path(), settings);
+        let backend = running.handle();
+        run(async {
+            let large = "x".repeat(1_000_000);
+            let mut ids = vec![submit(&*backend, text("small")).await];
+            for _ in 0..20 {
+                ids.push(submit(&*backend, text(&large)).await);
+            }
+            let (bytes, all) = answers(&*backend).await;
+            assert!(bytes.iter().all(|bytes| *bytes <= 4 << 20), "{bytes:?}");
+            assert_eq!(all, [ids.clone(), ids]);
+        });
+        close(running);
+    }
+}
+
+#[test]
+fn a_page_of_small_tasks_is_as_long_as_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), Settings::default());
+    let backend = running.handle();
+    run(async {
+        let new = (0..1000).map(|number| text(&number.to_string())).collect();
+        backend.submit(new).await.unwrap();
+        let query = page_of(1000);
+        assert_eq!(backend.tasks(query).await.unwrap().tasks.len(), 1000);
+        assert_eq!(backend.claim(ask(1000, 0)).await.unwrap().tasks.len(), 1000);
     });
     close(running);
 }

@@ -120,7 +120,7 @@ kinds! {
     NO_MEMORY = "no-memory", INSUFFICIENT_STORAGE, "There is not enough memory", Some(10),
         "The daemon uses as much memory as it may (setting max_memory). No new task is taken until there is less. Tasks already taken can still be completed.";
     NO_ROOM = "no-room", INSUFFICIENT_STORAGE, "There is no room", Some(30),
-        "The disk is full, or the directory of a queue that the detail names. No new task is taken until there is room. Tasks already taken can still be completed.";
+        "The disk is full, or the directory of a queue that the detail names, or the daemon may open no more files. No new task is taken until there is room. Tasks already taken can still be completed.";
 }
 
 impl Kind {

@@ -184,7 +184,7 @@ const fn created(new: bool) -> StatusCode {
         ("queue" = Option<schemas::QueueName>, Query, description = "Of one queue"),
         ("state" = Option<schemas::TaskState>, Query, description = "In one state"),
         ("id_prefix" = Option<schemas::IdPrefix>, Query, description = "Whose ids begin so"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many; default 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many, and fewer where payloads are large; default 100"),
         ("after" = Option<schemas::Cursor>, Query, description = "The `next` of the page before"),
     ),
     responses(

@@ -117,7 +117,9 @@ pub enum Refusal {
     #[error("{}", draining_text(.0.as_ref()))]
     Draining(Option<QueueName>),
     /// The disk has no room for a new task. Tasks already taken can still end.
-    #[error("the disk is full: no new task is taken until there is room")]
+    #[error(
+        "the disk is full, or no more files may be opened: no new task is taken until there is room"
+    )]
     NoRoom,
     /// The files of a queue find no room: the disk is full, or the queue's directory is. Its tasks can still end, and
     /// other queues go on.

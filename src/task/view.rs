@@ -64,7 +64,7 @@ pub struct LeaseView {
 pub struct ClaimRequest {
     /// From which queues; at least one. The best task among them by the order comes first.
     pub queues: Vec<QueueName>,
-    /// At most so many tasks; 0 only completes.
+    /// At most so many tasks, and fewer where payloads are large; 0 only completes.
     pub max: u32,
     /// How long to wait for the first one.
     pub wait: Millis,
