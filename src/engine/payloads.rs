@@ -200,7 +200,9 @@ impl Engine {
                 self.commit(now, &[Record::Cancelled { id }]);
             }
             LoadError::Disk(error) => {
-                let again = self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));
+                let tries_left = self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));
+                // What says nothing about the file is no end of the task: there will be descriptors again.
+                let again = tries_left || error.is_for_want_of_descriptors();
                 if !again {
                     // No more of itself: only when somebody asks.
                     self.bodies.remove(id);

@@ -45,13 +45,23 @@ impl DiskError {
         }
     }
 
-    /// No space, no inodes left, or a quota reached: a matter of room, not of a broken disk.
+    /// No space, no inodes or no descriptors left, or a quota reached: a matter of room, not of a broken disk.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(
+        let is_full = matches!(
             self.cause.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        )
+        );
+        is_full || self.is_for_want_of_descriptors()
+    }
+
+    /// This process, or the whole system, has as many files open as it may: nothing was done to the file.
+    #[must_use]
+    pub fn is_for_want_of_descriptors(&self) -> bool {
+        let errno = self.cause.raw_os_error();
+        [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
+            .iter()
+            .any(|one| errno == Some(one.raw_os_error()))
     }
 
     /// There is no such file.
@@ -489,7 +499,11 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> DiskResult<()> {
-        let fd = self.at("open", path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let fd = match self.at("open", path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            // More than was asked for, and by a descriptor that is open already.
+            Err(error) if error.is_for_want_of_descriptors() => return self.sync_everything(),
+            other => other?,
+        };
         fs::fsync(&fd).map_err(|errno| DiskError::new("sync", path, errno))
     }
 

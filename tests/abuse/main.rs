@@ -17,5 +17,6 @@ mod handlers;
 mod http;
 mod limits;
 mod out_of;
+mod scarce;
 mod soak;
 mod tls;

@@ -14,6 +14,7 @@
 )]
 
 pub mod account;
+pub mod cgroup;
 pub mod container;
 pub mod installed;
 pub mod load;

@@ -1,0 +1,412 @@
+//! What a process can't have any more while it runs: descriptors, further processes, a file system that takes writes, memory of
+//! its group. Each time: what is answered, that nothing spins, and an account of every task that was acknowledged.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    common::{
+        Daemon, Way,
+        account::{Line, all, id_of},
+        cgroup::Group,
+        cpu_ticks,
+        mount::{Mount, ext4, may_mount, tool},
+        names, refused, until,
+    },
+    handlers::Worker,
+    limits::{complete_all, refusals, with},
+};
+
+/// How long processor time is measured.
+const MEASURED: Duration = Duration::from_secs(2);
+/// A third of it, in ticks of a hundredth of a second: far less than what spins takes, on one core.
+const SPINS: u64 = 66;
+
+/// Holds that a process is at rest, more or less.
+fn does_not_spin(pid: u32, when: &str) {
+    let before = cpu_ticks(pid);
+    thread::sleep(MEASURED);
+    let used = cpu_ticks(pid) - before;
+    assert!(used < SPINS, "{when}: {used} ticks in {MEASURED:?}");
+}
+
+fn submit(line: &mut Line, body: &Value) -> (u16, Value) {
+    line.ask("POST", "/api/v1/tasks", &body.to_string())
+        .expect("an answer")
+}
+
+fn id(task: &Value) -> String {
+    task["id"].as_str().expect("an id").to_owned()
+}
+
+/// Claims a task, for long: its id and its token.
+fn claim(line: &mut Line) -> (String, Value) {
+    let body = json!({"lease": 3600}).to_string();
+    let (status, answer) = line.ask("POST", "/api/v1/claim", &body).expect("an answer");
+    assert_eq!(status, 200, "{answer}");
+    let task = &answer["tasks"][0];
+    (id(task), task["token"].clone())
+}
+
+fn complete(line: &mut Line, (id, token): &(String, Value)) {
+    let path = format!("/api/v1/tasks/{id}/complete");
+    let body = json!({"token": token}).to_string();
+    let (status, answer) = line.ask("POST", &path, &body).expect("an answer");
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// How many descriptors a daemon may have.
+fn descriptors(daemon: &Daemon) -> String {
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).expect("limits");
+    let limit = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"));
+    let soft = limit.and_then(|rest| rest.split_whitespace().next());
+    soft.expect("a number").to_owned()
+}
+
+/// Sets how many descriptors a process may have from now on; those that it has it keeps.
+fn limit_descriptors(pid: u32, soft: &str) {
+    tool(
+        "prlimit",
+        &["--pid", &pid.to_string(), &format!("--nofile={soft}:")],
+    );
+}
+
+#[test]
+fn without_descriptors_for_files_submits_are_refused_and_all_goes_on_when_there_are_some() {
+    let mut daemon =
+        with("spool_delay = \"0s\"\njournal_segment = \"64KiB\"\ncheckpoint_bytes = \"1MiB\"\n");
+    let mut line = Line::open(&daemon.address).expect("a connection");
+    let mut taken: BTreeSet<String> = (0..3)
+        .map(|number| id(&submit(&mut line, &json!({"payload": number})).1))
+        .collect();
+    let held: Vec<(String, Value)> = (0..3).map(|_| claim(&mut line)).collect();
+    let before = descriptors(&daemon);
+
+    limit_descriptors(daemon.pid(), "3");
+    daemon.drop_file("dropped.txt", b"dropped meanwhile");
+    let payload = "x".repeat(500);
+    let refusal = (0..5000).find_map(|_| {
+        let (status, answer) = submit(&mut line, &json!({"payload": payload}));
+        if status == 201 {
+            taken.insert(id(&answer));
+        }
+        (status != 201).then_some((status, answer))
+    });
+    let (status, answer) = refusal.expect("it can't go on for ever");
+    assert_eq!(
+        (status, &answer["type"]),
+        (507, &json!("/problems/no-room")),
+        "{answer}"
+    );
+    does_not_spin(daemon.pid(), "without descriptors");
+    // No room is left to note that a task is handed out, but what was handed out has its room to end.
+    for one in &held {
+        complete(&mut line, one);
+    }
+    let ended: BTreeSet<String> = held.into_iter().map(|(id, _)| id).collect();
+    assert!(ended.is_subset(&taken));
+    until("the log to say why", || {
+        let said = daemon.logged().contains("Too many open files");
+        said.then_some(())
+    });
+    let lines = daemon.logged().lines().count();
+    assert!(lines < 100, "{lines} lines of log");
+
+    limit_descriptors(daemon.pid(), &before);
+    until("a submit to be taken again", || {
+        let (status, answer) = submit(&mut line, &json!({"payload": "after"}));
+        if status == 201 {
+            taken.insert(id(&answer));
+        }
+        (status == 201).then_some(())
+    });
+    assert!(daemon.admin("POST", "/rescan", "").0 < 300);
+    let dropped = until("the dropped file to be a task", || {
+        let tasks = all(&daemon);
+        tasks
+            .iter()
+            .find(|(_, task)| task["payload"] == "dropped meanwhile")
+            .map(|(id, _)| id.clone())
+    });
+    taken.insert(dropped);
+    let left: BTreeSet<String> = taken.difference(&ended).cloned().collect();
+    until("a file for each task, and for no other", || {
+        let files: BTreeSet<String> = names(&daemon.tasks())
+            .iter()
+            .filter_map(|name| id_of(name))
+            .collect();
+        (files == left).then_some(())
+    });
+    assert_eq!(daemon.text("/readyz").0, 200);
+    daemon.crash_and_restart();
+    assert_eq!(all(&daemon).into_keys().collect::<BTreeSet<_>>(), left);
+    assert_eq!(complete_all(&daemon, "default"), left);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn payloads_that_cannot_be_read_for_want_of_descriptors_come_later_and_no_task_dies_of_it() {
+    let daemon = with("spool_delay = \"0s\"\npayload_cache = 0\n");
+    let mut line = Line::open(&daemon.address).expect("a connection");
+    let taken: BTreeSet<String> = (0..100)
+        .map(|number| id(&submit(&mut line, &json!({"payload": number})).1))
+        .collect();
+    until("all files to be written", || {
+        (daemon.admin("GET", "/status", "").1["spool_pending"] == 0).then_some(())
+    });
+    let before = descriptors(&daemon);
+    limit_descriptors(daemon.pid(), "3");
+    // As long as a file that can't be read is tried before its task is given up, and longer.
+    let (status, answer) = line
+        .ask("POST", "/api/v1/claim", r#"{"wait": 8, "max": 100}"#)
+        .expect("an answer");
+    assert_eq!(status, 200, "{answer}");
+    let claimed: BTreeSet<String> = answer["tasks"]
+        .as_array()
+        .expect("tasks")
+        .iter()
+        .map(id)
+        .collect();
+    assert!(claimed.len() < taken.len(), "it could read all of them");
+    limit_descriptors(daemon.pid(), &before);
+    let tasks = all(&daemon);
+    assert_eq!(tasks.keys().cloned().collect::<BTreeSet<_>>(), taken);
+    let dead = tasks.values().find(|task| task["state"] == "dead");
+    assert_eq!(dead, None);
+    let rest = complete_all(&daemon, "default");
+    assert!(rest.is_disjoint(&claimed));
+    assert_eq!(rest.len() + claimed.len(), taken.len());
+}
+
+/// What handlers noted: how often each task was done.
+fn noted(daemon: &Daemon) -> BTreeMap<String, usize> {
+    let text = fs::read_to_string(daemon.scratch.path().join("done")).unwrap_or_default();
+    let mut count = BTreeMap::new();
+    for id in text.lines() {
+        *count.entry(id.to_owned()).or_default() += 1;
+    }
+    count
+}
+
+#[test]
+fn without_processes_a_worker_says_so_at_rest_and_goes_on_when_there_are_some() {
+    let Some(group) = Group::new("pids") else {
+        return;
+    };
+    let daemon = with("");
+    let worker = Worker::start_with(
+        &daemon,
+        "echo $WORKQUEUE_TASK_ID >>\"$OUT/done\"",
+        "",
+        "concurrency = 4\n",
+    );
+    let first = daemon.submit(r#"{"payload": "before"}"#);
+    until("the first to be done", || {
+        all(&daemon).is_empty().then_some(())
+    });
+    group.take(worker.pid());
+    group.no_more_processes();
+    let mut taken: BTreeSet<String> = (0..40)
+        .map(|number| {
+            let task = json!({"payload": number, "backoff": {"base": 1, "max": 1}});
+            daemon.submit(&task.to_string())
+        })
+        .collect();
+    does_not_spin(worker.pid(), "without processes");
+    // It waits for room with the few that it holds, and uses up no other's attempts.
+    let tried = |daemon: &Daemon| {
+        let tasks = all(daemon);
+        let tried = tasks.values().filter(|task| task["attempts"] != 0);
+        tried.count()
+    };
+    assert_eq!(tried(&daemon), 4);
+    let error = until("an attempt to fail", || {
+        let tasks = all(&daemon);
+        let mut errors = tasks
+            .values()
+            .filter_map(|task| task["last_error"].as_str());
+        errors.next().map(str::to_owned)
+    });
+    assert!(
+        error.contains("cannot start /bin/sh: Resource temporarily unavailable"),
+        "{error}"
+    );
+    does_not_spin(worker.pid(), "while attempts fail");
+    assert!(tried(&daemon) <= 8, "{} were tried", tried(&daemon));
+
+    group.any_number_of_processes();
+    until("all to be done", || all(&daemon).is_empty().then_some(()));
+    taken.insert(first);
+    let done = noted(&daemon);
+    assert!(done.values().all(|count| *count == 1), "{done:?}");
+    assert_eq!(done.into_keys().collect::<BTreeSet<_>>(), taken);
+    worker.stop();
+}
+
+/// A file system that its own errors have made read-only, as ext4 does it.
+fn abort(mount: &std::path::Path) {
+    tool(
+        "mount",
+        &["-o", "remount,abort", &mount.display().to_string()],
+    );
+}
+
+#[test]
+fn a_file_system_that_turns_read_only_stops_writes_and_has_all_that_was_acknowledged() {
+    if !may_mount() {
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let (data, image) = (scratch.path().join("data"), scratch.path().join("image"));
+    let mounted = || Mount::image(&data, &image);
+    if ext4(&image, 64, &[]).is_none() {
+        return;
+    }
+    let Some(mount) = mounted() else { return };
+    let mut daemon = Daemon::start_in(scratch, &["--log-level", "warn"]);
+    let mut line = Line::open(&daemon.address).expect("a connection");
+    let mut taken: BTreeSet<String> = (0..50)
+        .map(|number| id(&submit(&mut line, &json!({"payload": number})).1))
+        .collect();
+    let held = claim(&mut line);
+    complete(&mut line, &held);
+    let (ended, _) = held;
+    taken.remove(&ended);
+
+    abort(&data);
+    let (status, answer) = submit(&mut line, &json!({"payload": "later"}));
+    assert_eq!(
+        (status, &answer["type"]),
+        (503, &json!("/problems/fault")),
+        "{answer}"
+    );
+    let (status, why) = daemon.text("/readyz");
+    assert_eq!(status, 503, "{why}");
+    assert!(daemon.text("/metrics").1.contains("workqueue_up 0"));
+    until("the log to say so", || {
+        let said = daemon.logged().contains("no more writes are taken");
+        said.then_some(())
+    });
+    does_not_spin(daemon.pid(), "on a read-only file system");
+    assert_eq!(daemon.stop().code(), Some(74), "{}", daemon.logged());
+
+    // On what is still read-only no daemon starts, and it says why.
+    let (code, said) = refused(daemon.scratch.path(), &[]);
+    assert!([73, 74, 77].contains(&code), "{code}: {said}");
+    assert!(
+        said.to_lowercase().contains("read-only file system"),
+        "{said}"
+    );
+
+    mount.unmount();
+    let Some(_mount) = mounted() else {
+        panic!("it was mounted before")
+    };
+    daemon.restart();
+    // The one that was answered 503 may be there.
+    let there: BTreeSet<String> = all(&daemon).into_keys().collect();
+    assert!(
+        taken.is_subset(&there) && there.len() <= taken.len() + 1,
+        "{there:?}"
+    );
+    assert!(!there.contains(&ended), "what was completed is back");
+    assert_eq!(complete_all(&daemon, "default"), there);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn at_the_limit_of_its_groups_memory_the_daemon_refuses_and_the_kernel_kills_nobody() {
+    const LIMIT: u64 = 128 << 20;
+    let Some(group) = Group::new("memory") else {
+        return;
+    };
+    group.limit_memory(LIMIT);
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let settings = scratch.path().join("settings.toml");
+    // The disk never slows it down, and all payloads would like to stay in memory. No limit is set: the daemon finds the group's.
+    fs::write(
+        &settings,
+        "payload_cache = \"4GiB\"\ndurability = \"none\"\n",
+    )
+    .expect("settings");
+    let mut way = Way::with(&[
+        "--log-level",
+        "warn",
+        "--config",
+        &settings.display().to_string(),
+    ]);
+    way.under = group.runner();
+    let mut daemon = Daemon::start_so(scratch, way);
+    let body = json!({"payload": "x".repeat(500_000)});
+    // Two at a time, and far more than there is room for.
+    let results: Vec<(BTreeSet<String>, u64)> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..2)
+            .map(|_| {
+                let mut line = Line::open(&daemon.address).expect("a connection");
+                let body = &body;
+                scope.spawn(move || {
+                    let (mut taken, mut refused) = (BTreeSet::new(), 0);
+                    for _ in 0..400 {
+                        let (status, answer) = submit(&mut line, body);
+                        if status == 201 {
+                            assert!(taken.insert(id(&answer)));
+                        } else {
+                            assert_eq!(
+                                (status, &answer["type"]),
+                                (507, &json!("/problems/no-memory")),
+                                "{answer}"
+                            );
+                            refused += 1;
+                        }
+                    }
+                    (taken, refused)
+                })
+            })
+            .collect();
+        clients
+            .into_iter()
+            .map(|client| client.join().expect("a client"))
+            .collect()
+    });
+    let refused: u64 = results.iter().map(|(_, refused)| refused).sum();
+    let mut taken: BTreeSet<String> = results.into_iter().flat_map(|(taken, _)| taken).collect();
+    assert!(
+        refused > 0,
+        "800 payloads of 500 kB found room in {LIMIT} bytes"
+    );
+    assert!(taken.len() > 20, "only {} were taken", taken.len());
+    assert_eq!(refusals(&daemon, "max_memory"), refused);
+    let request = crate::common::request(
+        "POST",
+        "/api/v1/tasks",
+        "application/json",
+        &body.to_string(),
+    );
+    let (status, head, _) = daemon.raw(&request);
+    assert_eq!(status, 507);
+    assert!(
+        head.to_ascii_lowercase().contains("retry-after: "),
+        "{head}"
+    );
+    assert_eq!(all(&daemon).into_keys().collect::<BTreeSet<_>>(), taken);
+
+    assert_eq!(complete_all(&daemon, "default"), taken);
+    let again = until("there to be memory again", || {
+        let (status, task) = daemon.post("/api/v1/tasks", &body.to_string());
+        (status == 201).then(|| id(&task))
+    });
+    taken = BTreeSet::from([again]);
+    assert_eq!(group.killed_for_memory(), 0);
+    assert!(daemon.stop().success());
+    daemon.restart();
+    assert_eq!(complete_all(&daemon, "default"), taken);
+    assert!(daemon.stop().success());
+    assert_eq!(group.killed_for_memory(), 0);
+}
