@@ -353,7 +353,7 @@ fn at_the_limit_of_its_groups_memory_the_daemon_refuses_and_the_kernel_kills_nob
                 let body = &body;
                 scope.spawn(move || {
                     let (mut taken, mut refused) = (BTreeSet::new(), 0);
-                    for _ in 0..400 {
+                    for _ in 0..200 {
                         let (status, answer) = submit(&mut line, body);
                         if status == 201 {
                             assert!(taken.insert(id(&answer)));
@@ -379,7 +379,7 @@ fn at_the_limit_of_its_groups_memory_the_daemon_refuses_and_the_kernel_kills_nob
     let mut taken: BTreeSet<String> = results.into_iter().flat_map(|(taken, _)| taken).collect();
     assert!(
         refused > 0,
-        "800 payloads of 500 kB found room in {LIMIT} bytes"
+        "400 payloads of 500 kB found room in {LIMIT} bytes"
     );
     assert!(taken.len() > 20, "only {} were taken", taken.len());
     assert_eq!(refusals(&daemon, "max_memory"), refused);
@@ -389,8 +389,15 @@ fn at_the_limit_of_its_groups_memory_the_daemon_refuses_and_the_kernel_kills_nob
         "application/json",
         &body.to_string(),
     );
-    let (status, head, _) = daemon.raw(&request);
-    assert_eq!(status, 507);
+    // Near the limit, now one is refused and now one is taken.
+    let head = until("a refusal", || {
+        let (status, head, answer) = daemon.raw(&request);
+        if status == 201 {
+            let task: Value = serde_json::from_str(&answer).expect("a task");
+            taken.insert(id(&task));
+        }
+        (status == 507).then_some(head)
+    });
     assert!(
         head.to_ascii_lowercase().contains("retry-after: "),
         "{head}"
