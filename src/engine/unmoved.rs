@@ -15,9 +15,11 @@ use crate::{
 
 /// How many are kept. More are forgotten by the watcher, and found by a look through the directory when these are moved.
 const MOST: usize = 10_000;
-/// How long the first try is put off, and the longest that one is: each time twice as long.
+/// How long the first try is put off, and the longest that one is. On a full disk it stays the first for every 256 files, as
+/// for other files; where something else is wrong, each time is twice as long.
 const FIRST: Millis = Millis(1000);
 const LONGEST: Millis = Millis(60_000);
+const TRIES_A_ROUND: u64 = 256;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -121,7 +123,12 @@ impl Engine {
         }
         let path = file.path.clone();
         self.unmoved.files.insert(path, (file, failed.text));
-        let pause = self.unmoved.pause;
+        let rounds = 1 + self.unmoved.files.len() as u64 / TRIES_A_ROUND;
+        let pause = if failed.full {
+            Millis((FIRST.0 * rounds).min(LONGEST.0))
+        } else {
+            self.unmoved.pause
+        };
         self.unmoved.due.get_or_insert(now.tick.plus(pause));
     }
 
