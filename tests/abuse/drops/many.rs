@@ -85,7 +85,7 @@ fn all_taken_once(daemon: &Daemon, files: usize) {
 
 #[test]
 fn a_heap_of_files_at_once_is_taken_once_each() {
-    let count = count(20_000);
+    let count = count(10_000);
     let daemon = Daemon::start(&["--log-level", "warn"]);
     let begun = Instant::now();
     drop_all(&daemon, 0..count);
