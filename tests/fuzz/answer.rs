@@ -1,6 +1,9 @@
 //! [`Answer`]: what a server said, and what is held of every answer, whatever was asked.
 
+use std::io::Read as _;
+
 use axum::http::{StatusCode, header, response};
+use flate2::read::GzDecoder;
 use serde_json::{Value, value::RawValue};
 
 use crate::text;
@@ -16,7 +19,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(head: response::Parts, body: Vec<u8>) -> Self {
+    pub(crate) fn new(head: response::Parts, packed: Vec<u8>) -> Self {
+        let mut body = packed;
+        if head.headers.contains_key(header::CONTENT_ENCODING) {
+            let packed = std::mem::take(&mut body);
+            let read = GzDecoder::new(&*packed).read_to_end(&mut body);
+            read.expect("it is packed with gzip");
+        }
         Self {
             status: head.status,
             head,
@@ -43,10 +52,6 @@ impl Answer {
             String::from_utf8_lossy(&self.body)
         );
         let kind = self.kind().split(';').next().unwrap_or_default().to_owned();
-        // A page that is asked for so is packed; its text is that of one which is not.
-        if self.head.headers.contains_key(header::CONTENT_ENCODING) {
-            return format!("{status} {kind} packed");
-        }
         match kind.as_str() {
             _ if self.body.is_empty() => format!("{status} {kind} empty"),
             "application/problem+json" => problem(status, &self.json()),

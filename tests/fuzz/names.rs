@@ -150,7 +150,10 @@ fn endpoint(text: &str) -> bool {
             // Of several of these the last one is left out, and the next when it is read again.
             let again = Endpoint::parse(&endpoint.to_string());
             let differs = text.contains("/api/api");
-            assert!(differs || again.ok().as_ref() == Some(&endpoint), "{endpoint}");
+            assert!(
+                differs || again.ok().as_ref() == Some(&endpoint),
+                "{endpoint}"
+            );
             true
         }
         Err(error) => {
