@@ -183,7 +183,7 @@ fn names_and_measures_are_written_as_they_are_read() {
     let target = Target {
         name: "names",
         inputs: 30_000,
-        per_byte: 24,
+        per_byte: 48,
         besides: 8 << 10,
         longest: 4 << 10,
     };
