@@ -60,9 +60,14 @@ impl Bodies {
         self.kept.len() + self.loading.len()
     }
 
-    /// Whether `id` is being read.
-    pub(super) fn is_loading(&self, id: TaskId) -> bool {
-        self.loading.contains(&id)
+    /// Whether `id` is being read, or will be by itself.
+    pub(super) fn will_be_tried(&self, id: TaskId) -> bool {
+        self.loading.contains(&id) || self.troubled.contains_key(&id)
+    }
+
+    /// Whether anything could not be read and will be tried again.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        !self.troubled.is_empty()
     }
 
     /// Whether reading `id` is to be started: it is not here, not on its way, and not to be left alone for a while.

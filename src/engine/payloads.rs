@@ -28,6 +28,7 @@ const MOST_TRIES: u32 = 4;
 pub(super) struct Parked {
     pub(super) ticket: Ticket,
     pub(super) request: Request,
+    /// What was not tried since: a read that failed a moment ago says nothing, it is tried again first.
     missing: Vec<TaskId>,
     tries: u32,
 }
@@ -123,9 +124,14 @@ impl Engine {
     }
 
     pub(super) fn retry_loads(&mut self, now: Now, out: &mut Vec<Output>) {
+        if !self.bodies.is_in_trouble() {
+            return;
+        }
         for id in self.bodies.take_rested(now.tick) {
             self.load(now, [id], out);
         }
+        // A task may have ended while its next try was waited for.
+        self.resume_parked(now, &[], out);
     }
 
     pub(super) fn loaded(
@@ -148,7 +154,7 @@ impl Engine {
                 self.stirred.insert(self.queue.queue_of(entry).clone());
             }
         }
-        self.resume_parked(now, out);
+        self.resume_parked(now, &ids, out);
         self.take_rivals(now, out);
         self.serve_stirred(now, out);
         self.let_go(&ids);
@@ -243,11 +249,18 @@ impl Engine {
         }
     }
 
-    fn resume_parked(&mut self, now: Now, out: &mut Vec<Output>) {
+    /// Goes on with those whose payloads all have been tried; these `ids` have just been.
+    fn resume_parked(&mut self, now: Now, ids: &[TaskId], out: &mut Vec<Output>) {
         let bodies = &self.bodies;
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parked)
             .into_iter()
-            .partition(|parked| !parked.missing.iter().any(|id| bodies.is_loading(*id)));
+            .map(|mut parked| {
+                parked
+                    .missing
+                    .retain(|id| bodies.will_be_tried(*id) && !ids.contains(id));
+                parked
+            })
+            .partition(|parked| parked.missing.is_empty());
         self.parked = waiting;
         for parked in ready {
             self.request_again(now, parked.ticket, parked.request, parked.tries, out);

@@ -8,7 +8,7 @@ use axum::{
     Router,
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
@@ -126,12 +126,17 @@ async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
     let need = Need::new(request.method(), route);
     let response = match guard.admit(&request, need, begun) {
         Ok(caller) => {
-            let seen = audit::Seen::of_change(&request, need, &caller);
+            // Where there is nothing, nothing is done, whatever it would need.
+            let seen = (route != NO_ROUTE)
+                .then(|| audit::Seen::of_change(&request, need, &caller))
+                .flatten();
             if caller.name().is_some() {
                 request.extensions_mut().insert(caller);
             }
             let response = next.run(request).await;
-            if let Some(seen) = seen {
+            if let Some(seen) = seen
+                && response.status() != StatusCode::METHOD_NOT_ALLOWED
+            {
                 seen.tell(response.status());
             }
             response

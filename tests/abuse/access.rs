@@ -314,10 +314,18 @@ fn a_site_that_points_its_own_name_here_is_told_nothing() {
 #[test]
 fn without_tokens_only_this_machine_is_listened_to_and_the_log_says_what_that_means() {
     let mut daemon = Daemon::start(&["--log-level", "info"]);
+    // What does not exist is no admin's action, however often it is asked for.
+    for (method, path, status) in [("POST", "/nowhere", 404), ("DELETE", "/metrics", 405)] {
+        let (got, _, _) = daemon.raw(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        ));
+        assert_eq!(got, status);
+    }
     // Its log is whole when it has ended.
     assert!(daemon.stop().success());
     let log = daemon.logged();
     assert!(log.contains("no tokens are configured"), "{log}");
+    assert!(!log.contains("an admin's request"), "{log}");
     let refused = Command::new(env!("CARGO_BIN_EXE_workqueued"))
         .args([
             "--check-config",
