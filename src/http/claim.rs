@@ -57,8 +57,11 @@ async fn while_let_in<B: Backend>(
     http: &Http<B>,
     mut request: ClaimRequest,
 ) -> Result<ClaimAnswer, Error> {
+    if request.wait == Millis(0) {
+        return http.backend.claim(request).await;
+    }
     let mut answer = ClaimAnswer::default();
-    if request.wait > Millis(0) && !request.complete.is_empty() {
+    if !request.complete.is_empty() {
         let at_once = ClaimRequest {
             wait: Millis(0),
             complete: std::mem::take(&mut request.complete),
@@ -70,6 +73,7 @@ async fn while_let_in<B: Backend>(
         }
     }
     let waited = tokio::select! {
+        biased;
         waited = http.backend.claim(request) => waited,
         () = http.stop.cancelled() => Ok(ClaimAnswer::default()),
     };
