@@ -70,17 +70,7 @@ pub fn run(context: &Context, report: &mut Report) -> anyhow::Result<()> {
         drop(waiting);
         until_waiting(&daemon, |count| count == 0.0)?;
     }
-    let (low, high) = pair.spread();
-    let detail = format!(
-        "{} to {}; {low:.2} to {high:.2}",
-        show(pair.ours(), "/s"),
-        show(pair.theirs(), "/s")
-    );
-    let what = format!(
-        "cycle with {} claims that wait, to without",
-        show(idle as f64, "")
-    );
-    report.row(&what, pair.ratio(), "x", Target::AtLeast(0.9), &detail);
+    tell(report, &pair, idle, "claims that wait", "");
     // The first turn is the one that had to take the memory from the system.
     let first = each.first().copied().unwrap_or(0.0);
     report.row(
@@ -105,18 +95,20 @@ fn slow(context: &Context, report: &mut Report, daemon: &Daemon, count: u64) -> 
         reopened += connections.end()?;
         pair.add(with, without);
     }
+    let again = format!("; {reopened} were turned away and came again");
+    tell(report, &pair, count, "slow connections", &again);
+    Ok(())
+}
+
+fn tell(report: &mut Report, pair: &Pair, count: u64, beside: &str, more: &str) {
     let (low, high) = pair.spread();
     let detail = format!(
-        "{} to {}; {low:.2} to {high:.2}; {reopened} were turned away and came again",
+        "{} to {}; {low:.2} to {high:.2}{more}",
         show(pair.ours(), "/s"),
         show(pair.theirs(), "/s")
     );
-    let what = format!(
-        "cycle with {} slow connections, to without",
-        show(count as f64, "")
-    );
+    let what = format!("cycle with {} {beside}, to without", show(count as f64, ""));
     report.row(&what, pair.ratio(), "x", Target::AtLeast(0.9), &detail);
-    Ok(())
 }
 
 fn cycle(daemon: &Daemon, time: Duration) -> anyhow::Result<f64> {

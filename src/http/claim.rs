@@ -81,9 +81,9 @@ async fn while_let_in<B: Backend>(
         // It is told when the client comes again.
         Err(Error::Refused(_)) if !answer.completed.is_empty() => Ok(answer),
         Err(error) => Err(error),
-        Ok(waited) if answer.completed.is_empty() => Ok(waited),
-        Ok(waited) => {
-            answer.tasks = waited.tasks;
+        // It had no completions of its own.
+        Ok(ClaimAnswer { tasks, .. }) => {
+            answer.tasks = tasks;
             Ok(answer)
         }
     }

@@ -126,17 +126,14 @@ async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
     let need = Need::new(request.method(), route);
     let response = match guard.admit(&request, need, begun) {
         Ok(caller) => {
-            // Where there is nothing, nothing is done, whatever it would need.
-            let seen = (route != NO_ROUTE)
-                .then(|| audit::Seen::of_change(&request, need, &caller))
-                .flatten();
+            let seen = audit::Seen::of_change(&request, need, &caller);
             if caller.name().is_some() {
                 request.extensions_mut().insert(caller);
             }
             let response = next.run(request).await;
-            if let Some(seen) = seen
-                && response.status() != StatusCode::METHOD_NOT_ALLOWED
-            {
+            // Where there is nothing, or nothing of the kind, nothing was done.
+            let is_there = route != NO_ROUTE && response.status() != StatusCode::METHOD_NOT_ALLOWED;
+            if let Some(seen) = seen.filter(|_| is_there) {
                 seen.tell(response.status());
             }
             response

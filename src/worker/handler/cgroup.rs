@@ -15,14 +15,15 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::PollFlags,
     fs::{Access, access, getxattr},
 };
 use tokio::{process::Command, time::Instant};
+
+use super::strays;
 
 /// The name by which the worker's executable knows that it is to enter a group: no program that a user starts has it.
 const ENTRANCE: &str = "workqueue-attempt";
@@ -30,8 +31,6 @@ const ENTRANCE: &str = "workqueue-attempt";
 const PREFIX: &str = "attempt-";
 /// The manager's sign that a group is its service's own, from systemd 251 on.
 const DELEGATED: &str = "user.delegate";
-/// How long those that were killed may take to end.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The worker's own control group, delegated to it.
 #[derive(Debug)]
@@ -97,7 +96,7 @@ impl Group {
     fn try_kill(&self) -> io::Result<()> {
         let mut events = fs::File::open(self.file("events"))?;
         fs::write(self.file("kill"), "1")?;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + strays::PATIENCE;
         loop {
             let mut text = String::new();
             events.rewind()?;
@@ -105,18 +104,13 @@ impl Group {
             if text.lines().any(|line| line == "populated 0") {
                 return Ok(());
             }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if Instant::now() >= end {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "they have not ended: they wait for a device",
                 ));
             }
-            let left = Timespec {
-                tv_sec: left.as_secs().cast_signed(),
-                tv_nsec: left.subsec_nanos().into(),
-            };
-            poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left))?;
+            strays::wait(&events, PollFlags::PRI, end);
         }
     }
 

@@ -3,7 +3,7 @@
 //! They are found by the mark in the environment that each process inherits. One that has changed its environment or its
 //! user is not found: only a control group, such as the worker's own unit, holds those.
 
-use std::{fs, io, time::Duration};
+use std::{fs, io, os::fd::AsFd, time::Duration};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -18,7 +18,7 @@ pub(super) const MARK: &str = "WORKQUEUE_RUN";
 /// How often is looked again for what was started meanwhile.
 const ROUNDS: usize = 10;
 /// How long those that were killed may take to end.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Kills all processes with this mark, and those that they start meanwhile. Blocks until they have ended.
 pub(super) fn kill(mark: &str) {
@@ -74,14 +74,18 @@ fn find(sought: &[u8]) -> io::Result<Vec<OwnedFd>> {
 fn await_end(processes: &[OwnedFd]) {
     let end = Instant::now() + PATIENCE;
     for process in processes {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: left.as_secs().cast_signed(),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        // An interrupted or late wait is made good by the next look.
-        if let Err(error) = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&left)) {
-            tracing::debug!(%error, "the wait for a process was cut short");
-        }
+        wait(process, PollFlags::IN, end);
+    }
+}
+
+/// Waits for a sign of processes, at most until `end`. An interrupted or late wait is made good by the next look.
+pub(super) fn wait(sign: &impl AsFd, kind: PollFlags, end: Instant) {
+    let left = end.saturating_duration_since(Instant::now());
+    let left = Timespec {
+        tv_sec: left.as_secs().cast_signed(),
+        tv_nsec: left.subsec_nanos().into(),
+    };
+    if let Err(error) = poll(&mut [PollFd::new(sign, kind)], Some(&left)) {
+        tracing::debug!(%error, "the wait for a process was cut short");
     }
 }
