@@ -9,6 +9,10 @@ pub struct Bounds {
     pub max_tasks: u64,
     /// The same of one queue.
     pub max_queue_tasks: u64,
+    /// Unique keys of unfinished tasks.
+    pub max_unique_keys: u64,
+    /// Bytes of payloads of unfinished and dead tasks; zero: any number.
+    pub max_spool: u64,
     /// Claims that wait for a task.
     pub max_waiting: u64,
     /// Workers that are remembered.
@@ -26,7 +30,15 @@ impl Bounds {
         let tasks = limits::MAX_TASKS_RANGE;
         Ok(Self {
             max_tasks: from.number("max_tasks", limits::MAX_TASKS, tasks.clone())?,
-            max_queue_tasks: from.number("max_queue_tasks", limits::MAX_QUEUE_TASKS, tasks)?,
+            max_queue_tasks: from.number(
+                "max_queue_tasks",
+                limits::MAX_QUEUE_TASKS,
+                tasks.clone(),
+            )?,
+            max_unique_keys: from.number("max_unique_keys", limits::MAX_UNIQUE_KEYS, tasks)?,
+            max_spool: from
+                .size("max_spool", limits::MAX_SPOOL, limits::MAX_SPOOLS)?
+                .0,
             max_waiting: from.number(
                 "max_waiting",
                 limits::MAX_WAITING,

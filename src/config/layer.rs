@@ -27,7 +27,7 @@ pub(super) enum Kind {
 }
 
 /// Every setting, by its name in the file. `table.key` stands in `[table]`.
-pub(super) const KEYS: [(&str, Kind); 52] = [
+pub(super) const KEYS: [(&str, Kind); 54] = [
     ("admin.users", Kind::Users),
     ("admin_group", Kind::Text),
     ("admin_socket", Kind::Text),
@@ -58,8 +58,10 @@ pub(super) const KEYS: [(&str, Kind); 52] = [
     ("max_payload", Kind::Size),
     ("max_queue_tasks", Kind::Number),
     ("max_queues", Kind::Number),
+    ("max_spool", Kind::Size),
     ("max_submitting", Kind::Size),
     ("max_tasks", Kind::Number),
+    ("max_unique_keys", Kind::Number),
     ("max_url", Kind::Size),
     ("max_wait", Kind::Length),
     ("max_waiting", Kind::Number),

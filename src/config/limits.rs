@@ -130,6 +130,13 @@ pub const MAX_TASKS: u64 = 20_000_000;
 pub const MAX_QUEUE_TASKS: u64 = 10_000_000;
 /// More than a thousand million would not fit into the memory of a machine that runs this.
 pub const MAX_TASKS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
+/// How many unique keys unfinished tasks may hold: as many as there may be tasks.
+pub const MAX_UNIQUE_KEYS: u64 = MAX_TASKS;
+
+/// How many bytes the payloads of all tasks may have; zero: any, as far as the disk has room.
+pub const MAX_SPOOL: u64 = 0;
+/// Less than the largest payload is raised to it: a single task must be able to pass. No directory holds more.
+pub const MAX_SPOOLS: RangeInclusive<u64> = 0..=1024 * 1024 * GIB;
 
 /// How many claims may wait for a task: each holds a connection or a stream of one, and some kilobytes.
 pub const MAX_WAITING: u64 = 20_000;

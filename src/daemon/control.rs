@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Settings that a reload changes while the daemon runs; the others wait for the next start, and are named in the log.
-const LIVE: [&str; 42] = [
+const LIVE: [&str; 43] = [
     "admin.users",
     "body_timeout",
     "checkpoint_bytes",
@@ -43,9 +43,10 @@ const LIVE: [&str; 42] = [
     "max_payload",
     "max_queue_tasks",
     "max_queues",
-    "max_url",
     "max_submitting",
     "max_tasks",
+    "max_unique_keys",
+    "max_url",
     "max_wait",
     "max_waiting",
     "max_workers",

@@ -190,6 +190,7 @@ fn print_settings(settings: &Settings) -> Result<(), Failure> {
 
 fn opening(settings: &Settings) -> Opening {
     let live = live(settings);
+    let bounds = &settings.bounds;
     Opening {
         root: settings.data_dir.clone(),
         settings: engine::Settings {
@@ -206,6 +207,7 @@ fn opening(settings: &Settings) -> Opening {
             retain_done: live.retain_done,
             max_waiting: live.max_waiting,
             max_workers: live.max_workers,
+            max_spool: (bounds.max_spool > 0).then(|| bounds.max_spool.max(settings.max_payload)),
             limits: live.limits,
         },
         drops: live.drops,
@@ -231,6 +233,7 @@ fn live(settings: &Settings) -> engine::Live {
             max_queues: count(settings.max_queues),
             max_tasks: count(bounds.max_tasks),
             max_queue_tasks: count(bounds.max_queue_tasks),
+            max_unique_keys: count(bounds.max_unique_keys),
             max_attempts: settings.defaults.max_attempts,
             lease: settings.defaults.lease,
             backoff: settings.defaults.backoff,

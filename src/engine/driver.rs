@@ -266,6 +266,12 @@ fn find(
     if let Some(file) = &start.passed_over {
         tracing::warn!(file = %file.display(), "a damaged checkpoint was passed over: the journal is whole without it");
     }
+    loader.measure(latched, &mut || {
+        read += 1;
+        if read % TELL_EVERY == 0 {
+            progress(Loading::Read(read));
+        }
+    });
     let (engine, doubles) = loader.finish(&start);
     Ok((engine, start, doubles))
 }

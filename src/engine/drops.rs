@@ -127,6 +127,7 @@ impl Engine {
             self.wait_for_room(now, room, |ledger| ledger.room_for_new(bytes, 1));
             return self.keep_for_room(source, out);
         }
+        let size = task.payload.len() as u64;
         match self.take(now, vec![task], Some(&source)) {
             Ok(verdicts) => {
                 for verdict in verdicts {
@@ -135,7 +136,11 @@ impl Engine {
                     }
                 }
             }
-            Err(refusal) => reject(source, refusal.to_string(), out),
+            Err(refusal) => {
+                if let Err((source, refusal)) = self.keep_for_limit(source, size, refusal, out) {
+                    reject(source, refusal.to_string(), out);
+                }
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use super::{Engine, io::Output};
 use crate::{
     store::shown,
-    task::{QueueName, Source},
+    task::{QueueName, Refusal, Source},
 };
 
 /// How many are kept. More are forgotten by the watcher, and found by a look through the directory when half of these are gone.
@@ -29,6 +29,10 @@ pub(super) struct Kept {
     of: BTreeMap<QueueName, VecDeque<PathBuf>>,
     /// Those that wait for room in the journal, or for the spool to be less crowded.
     roomless: VecDeque<PathBuf>,
+    /// Those that wait for a unique key to be let go.
+    keyed: VecDeque<PathBuf>,
+    /// Those that wait until payloads have fewer bytes, each with its own.
+    large: VecDeque<(PathBuf, u64)>,
     here: HashSet<PathBuf>,
     /// How many of the roomless are to be tried again.
     due: usize,
@@ -40,9 +44,22 @@ pub(super) struct Kept {
     looked_at: Option<u64>,
 }
 
+/// What a dropped file waits for.
+#[derive(Debug, Clone, Copy)]
+enum Wait<'a> {
+    /// That its queue takes tasks.
+    Queue(&'a QueueName),
+    /// Room on the disk.
+    Room,
+    /// That one more unique key may be held.
+    Key,
+    /// That payloads may have so many more bytes.
+    Bytes(u64),
+}
+
 impl Kept {
     /// Keeps a path; gives whether there is room for it.
-    fn put(&mut self, source: &Source, queue: Option<&QueueName>) -> bool {
+    fn put(&mut self, source: &Source, wait: Wait<'_>) -> bool {
         if self.here.contains(&source.path) {
             return true;
         }
@@ -54,11 +71,13 @@ impl Kept {
             return false;
         }
         self.here.insert(source.path.clone());
-        let line = match queue {
-            Some(queue) => self.of.entry(queue.clone()).or_default(),
-            None => &mut self.roomless,
-        };
-        line.push_back(source.path.clone());
+        let path = source.path.clone();
+        match wait {
+            Wait::Queue(queue) => self.of.entry(queue.clone()).or_default().push_back(path),
+            Wait::Room => self.roomless.push_back(path),
+            Wait::Key => self.keyed.push_back(path),
+            Wait::Bytes(bytes) => self.large.push_back((path, bytes)),
+        }
         true
     }
 
@@ -78,6 +97,22 @@ impl Kept {
             self.of.remove(queue);
         }
         count
+    }
+
+    fn take_keyed(&mut self, most: usize, paths: &mut Vec<PathBuf>) {
+        let count = self.keyed.len().min(most);
+        paths.extend(self.keyed.drain(..count));
+    }
+
+    /// In their order: one that is too large for now is not passed by smaller ones.
+    fn take_large(&mut self, most: usize, mut bytes: u64, paths: &mut Vec<PathBuf>) {
+        for _ in 0..most {
+            let Some((path, its)) = self.large.pop_front_if(|(_, its)| *its <= bytes) else {
+                return;
+            };
+            bytes -= its;
+            paths.push(path);
+        }
     }
 
     /// Whether some wait for room on the disk.
@@ -122,7 +157,7 @@ impl Engine {
         if self.queue.is_at_limit(queue) && !self.kept.of.contains_key(queue) {
             tracing::warn!(queue = %queue, "as many tasks as may be: dropped files wait where they are until some have ended");
         }
-        if !self.kept.put(&source, Some(queue)) {
+        if !self.kept.put(&source, Wait::Queue(queue)) {
             out.push(Output::Forget(source));
         }
     }
@@ -130,9 +165,45 @@ impl Engine {
     /// Keeps a dropped file until there is room on the disk. Those behind it need not be tried before.
     pub(super) fn keep_for_room(&mut self, source: Source, out: &mut Vec<Output>) {
         self.kept.due = 0;
-        if !self.kept.put(&source, None) {
+        if !self.kept.put(&source, Wait::Room) {
             out.push(Output::Forget(source));
         }
+    }
+
+    /// Whether dropped files wait that would make the payloads too many bytes.
+    #[cfg(test)]
+    pub(super) fn drops_wait_for_bytes(&self) -> bool {
+        let first = self.kept.large.front();
+        first.is_some_and(|(_, bytes)| *bytes > self.room_for_bytes())
+    }
+
+    /// Keeps a dropped file that was refused until the limit that refused it has room, or gives the refusal back if waiting
+    /// does not help.
+    pub(super) fn keep_for_limit(
+        &mut self,
+        source: Source,
+        bytes: u64,
+        refusal: Refusal,
+        out: &mut Vec<Output>,
+    ) -> Result<(), (Source, Refusal)> {
+        let wait = match refusal {
+            Refusal::TooMany {
+                setting: "max_unique_keys",
+                ..
+            } => Wait::Key,
+            Refusal::TooMany {
+                setting: "max_spool",
+                ..
+            } => Wait::Bytes(bytes),
+            other => return Err((source, other)),
+        };
+        if self.kept.keyed.is_empty() && self.kept.large.is_empty() {
+            tracing::warn!(file = %shown(&source.path), reason = %refusal, "dropped files wait where they are until there is less");
+        }
+        if !self.kept.put(&source, wait) {
+            out.push(Output::Forget(source));
+        }
+        Ok(())
     }
 
     /// Asks the watcher for those that could be taken now.
@@ -159,6 +230,9 @@ impl Engine {
     }
 
     fn ask_for_queues(&mut self, paths: &mut Vec<PathBuf>) {
+        self.kept
+            .take_keyed(self.queue.room_for_keys().min(ROUND), paths);
+        self.kept.take_large(ROUND, self.room_for_bytes(), paths);
         let mut room = self.queue.room();
         let queues: Vec<QueueName> = self.kept.of.keys().cloned().collect();
         for queue in queues {

@@ -36,6 +36,7 @@ mod requests;
 mod room;
 #[cfg(test)]
 mod simulation;
+mod sizes;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -68,6 +69,7 @@ use self::{
     pace::Pace,
     past::Past,
     payloads::Parked,
+    sizes::Sizes,
     unmoved::Unmoved,
     workers::Workers,
     writing::Checkpointing,
@@ -129,6 +131,8 @@ pub struct Settings {
     pub max_waiting: usize,
     /// How many workers are remembered.
     pub max_workers: usize,
+    /// Bytes of payloads that all tasks may have; `None`: any number.
+    pub max_spool: Option<u64>,
     /// What the queue holds itself to.
     pub limits: Limits,
 }
@@ -145,6 +149,7 @@ impl Default for Settings {
             retain_done: Millis(0),
             max_waiting: 20_000,
             max_workers: 10_000,
+            max_spool: None,
             limits: Limits::default(),
         }
     }
@@ -195,6 +200,7 @@ pub struct Engine {
     files: Files,
     pace: Pace,
     bodies: Bodies,
+    sizes: Option<Sizes>,
     waiting: Waiting,
     workers: Workers,
     past: Past,
@@ -436,6 +442,7 @@ impl Engine {
                 self.ids.advance_past(id);
             }
             self.bodies.insert(id, task.payload.clone());
+            self.note_size(id, task.payload.len() as u64);
             self.pass_over_in_export(id);
             let reused = !self.files.is_settled(id);
             self.note_new(id, before, task.source.as_ref(), seq, now);
@@ -449,6 +456,7 @@ impl Engine {
         let after = self.queue.location(id);
         if after.is_none() {
             self.bodies.remove(id);
+            self.forget_size(id);
         }
         if before != after {
             self.missed.remove(&id);

@@ -238,11 +238,13 @@ impl Engine {
         let verdicts =
             queue.decide_submit(tasks, source, &mut make_id, &|id| bodies.get(id).cloned())?;
         let new = verdicts.iter().filter_map(|verdict| match verdict {
-            Verdict::New(task) => Some(Record::Submitted(task.clone())),
+            Verdict::New(task) => Some(task),
             Verdict::Existing(_) => None,
         });
-        let records: Vec<Record> = new.collect();
+        let bytes = new.clone().map(|task| task.payload.len() as u64).sum();
+        let records: Vec<Record> = new.cloned().map(Record::Submitted).collect();
         if !records.is_empty() {
+            self.may_spool(bytes)?;
             self.commit(now, &records);
         }
         Ok(verdicts)

@@ -11,12 +11,12 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, full::Full,
-    kept::Kept, pace::Pace, past::Past, unmoved::Unmoved, workers::Workers,
+    kept::Kept, pace::Pace, past::Past, sizes::Sizes, unmoved::Unmoved, workers::Workers,
 };
 use crate::{
     defect::{Defect, planted},
     queue::Queues,
-    store::{Found, JournalStart, Ledger, LedgerSettings, Seq},
+    store::{Disk, Found, JournalStart, Ledger, LedgerSettings, Seq},
     task::{Area, Distribution, IdSource, Location, Now, Record, State, TaskId},
 };
 
@@ -57,6 +57,7 @@ impl Loader {
             files: Files::default(),
             pace: Pace::default(),
             bodies: Bodies::default(),
+            sizes: settings.max_spool.map(Sizes::new),
             waiting: Waiting::default(),
             workers: Workers::new(settings.max_workers),
             past: Past::default(),
@@ -179,6 +180,27 @@ impl Loader {
                 }
             }
             Some(_) => self.doubles.push(place),
+        }
+    }
+
+    /// Looks how large the tasks' files are, if a limit asks for that: after all that was found was taken. `each` is called for
+    /// each file.
+    pub fn measure(&mut self, disk: &impl Disk, each: &mut dyn FnMut()) {
+        for id in self.engine.unmeasured() {
+            each();
+            let Some(place) = self.engine.queue.location(id) else {
+                continue;
+            };
+            match disk.look(&place.path()) {
+                Ok(meta) => self.engine.note_size(id, meta.size),
+                Err(error) => {
+                    // None that is missing stays a task, but one that a worker holds.
+                    if !error.is_missing() {
+                        tracing::warn!(file = %place, %error, "a task's file can't be looked at: max_spool does not count it");
+                    }
+                    self.engine.note_size(id, 0);
+                }
+            }
         }
     }
 

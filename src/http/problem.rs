@@ -310,8 +310,12 @@ impl From<Refusal> for Problem {
             | Refusal::TooDeep { field, .. } => {
                 problem.document.field = Some(shown_text(&field));
             }
-            // Tasks end; queues stay.
-            Refusal::TooMany { what: "tasks", .. } | Refusal::QueueTooLong { .. } => {
+            // Queues stay, whatever ends.
+            Refusal::TooMany {
+                setting: "max_queues",
+                ..
+            } => {}
+            Refusal::TooMany { .. } | Refusal::QueueTooLong { .. } => {
                 problem.retry_after = Some(30);
             }
             Refusal::Malformed { line, column, .. } => {

@@ -8,15 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::task::Refusal;
 
 /// The limits, by the names of their settings.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "depth",
     "max_listeners",
     "max_memory",
     "max_payload",
     "max_queue_tasks",
     "max_queues",
+    "max_spool",
     "max_submitting",
     "max_tasks",
+    "max_unique_keys",
     "max_waiting",
     "requests",
     "room",
@@ -30,9 +32,7 @@ pub(super) fn count(refusal: &Refusal) {
         Refusal::TooDeep { .. } => "depth",
         Refusal::TooLarge { .. } => "max_payload",
         Refusal::QueueTooLong { .. } => "max_queue_tasks",
-        Refusal::TooMany { what: "queues", .. } => "max_queues",
-        Refusal::TooMany { .. } => "max_tasks",
-        Refusal::TooManyAtOnce { setting, .. } => setting,
+        Refusal::TooMany { setting, .. } | Refusal::TooManyAtOnce { setting, .. } => setting,
         Refusal::NoMemory { .. } => "max_memory",
         Refusal::Busy => "requests",
         Refusal::NoRoom | Refusal::QueueFull(_) => "room",

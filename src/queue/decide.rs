@@ -64,12 +64,17 @@ impl Queues {
             })?;
             if let Verdict::New(new) = &verdict {
                 space.take(self, &new.queue)?;
+                let keys = batch.keys.len();
                 batch.add(new, self);
+                if batch.keys.len() > keys {
+                    self.may_hold(batch.keys.len())?;
+                }
                 // More queues than the limit may be there already: folders, or a limit that was lowered.
                 let opens = !batch.queues.is_empty();
                 if opens && self.names.len() + batch.queues.len() > self.limits.max_queues {
                     return Err(Refusal::TooMany {
                         what: "queues",
+                        setting: "max_queues",
                         limit: self.limits.max_queues as u64,
                     });
                 }
@@ -335,6 +340,7 @@ impl Queues {
             return if self.names.len() >= self.limits.max_queues {
                 Err(Refusal::TooMany {
                     what: "queues",
+                    setting: "max_queues",
                     limit: self.limits.max_queues as u64,
                 })
             } else {
@@ -368,9 +374,11 @@ impl Queues {
         if let Some(key) = entry
             .options()
             .and_then(|options| options.unique_key.as_ref())
-            && let Some(holder) = self.keys.get(&(entry.shelf, key.clone()))
         {
-            return Err(Refusal::UniqueKeyInUse(*holder));
+            if let Some(holder) = self.keys.get(&(entry.shelf, key.clone())) {
+                return Err(Refusal::UniqueKeyInUse(*holder));
+            }
+            self.may_hold(1)?;
         }
         Ok(Record::Retried { id })
     }

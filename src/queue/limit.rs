@@ -29,6 +29,7 @@ impl Space {
         if queues.tasks.len() + self.taken >= limits.max_tasks {
             return Err(Refusal::TooMany {
                 what: "tasks",
+                setting: "max_tasks",
                 limit: limits.max_tasks as u64,
             });
         }
@@ -56,6 +57,24 @@ impl Queues {
     #[must_use]
     pub fn room(&self) -> usize {
         self.limits.max_tasks.saturating_sub(self.tasks.len())
+    }
+
+    /// How many more unique keys may be held.
+    #[must_use]
+    pub fn room_for_keys(&self) -> usize {
+        self.limits.max_unique_keys.saturating_sub(self.keys.len())
+    }
+
+    /// That as many more unique keys may be held.
+    pub(super) fn may_hold(&self, more: usize) -> Result<(), Refusal> {
+        if more <= self.room_for_keys() {
+            return Ok(());
+        }
+        Err(Refusal::TooMany {
+            what: "unique keys",
+            setting: "max_unique_keys",
+            limit: self.limits.max_unique_keys as u64,
+        })
     }
 
     /// How many more tasks there may be in a queue, whatever there are in others.

@@ -50,6 +50,8 @@ pub struct Limits {
     pub max_tasks: usize,
     /// The same of one queue.
     pub max_queue_tasks: usize,
+    /// How many unique keys unfinished tasks may hold.
+    pub max_unique_keys: usize,
     /// Attempts until a task is dead that asks for no number.
     pub max_attempts: u32,
     /// The lease of a claim, of a task that asks for none.
@@ -64,6 +66,7 @@ impl Default for Limits {
             max_queues: 10_000,
             max_tasks: usize::MAX,
             max_queue_tasks: usize::MAX,
+            max_unique_keys: usize::MAX,
             max_attempts: 5,
             lease: Millis::from_secs(60),
             backoff: Backoff::DEFAULT,

@@ -80,6 +80,7 @@ impl Model {
             max_queues: 6,
             max_tasks: usize::MAX,
             max_queue_tasks: usize::MAX,
+            max_unique_keys: 10,
             max_attempts: 3,
             lease: Millis(20_000),
             backoff: Backoff {

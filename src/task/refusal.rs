@@ -78,10 +78,12 @@ pub enum Refusal {
         limit: usize,
     },
     /// A configured limit on how many there may be is reached.
-    #[error("{what}: the limit of {limit} is reached")]
+    #[error("{what}: the limit of {limit} ({setting}) is reached")]
     TooMany {
         /// What there are too many of ("queues").
         what: &'static str,
+        /// The setting that says so.
+        setting: &'static str,
         /// The limit.
         limit: u64,
     },

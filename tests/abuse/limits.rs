@@ -81,7 +81,7 @@ fn tasks_beyond_those_of_a_queue_and_of_all_are_refused_and_taken_when_others_en
         head.to_ascii_lowercase().contains("retry-after: 30"),
         "{head}"
     );
-    assert!(body.contains("tasks: the limit of 3 is reached"), "{body}");
+    assert!(body.contains("tasks: the limit of 3 (max_tasks) is reached"), "{body}");
     assert_eq!(
         (
             refusals(&daemon, "max_queue_tasks"),
@@ -214,4 +214,110 @@ fn only_so_many_workers_are_remembered() {
     assert_eq!(workers.len(), 3, "{answer}");
     let last = workers.iter().any(|one| one["worker"] == "worker-19");
     assert!(last, "the newest is among them: {answer}");
+}
+
+#[test]
+fn unique_keys_beyond_those_that_may_be_held_are_refused_and_dropped_files_with_one_wait() {
+    let daemon = with("max_unique_keys = 2\nspool_delay = \"0s\"\ndefaults.max_attempts = 1\n");
+    let keyed = |key: &str| {
+        let body = json!({"payload": key, "unique_key": key}).to_string();
+        daemon.post("/api/v1/tasks", &body)
+    };
+    assert_eq!((keyed("a").0, keyed("b").0), (201, 201));
+    let (status, problem) = keyed("c");
+    assert_eq!(
+        (status, &problem["type"]),
+        (507, &json!("/problems/too-many"))
+    );
+    let detail = problem["detail"].as_str().expect("a detail");
+    assert_eq!(
+        detail,
+        "unique keys: the limit of 2 (max_unique_keys) is reached"
+    );
+    assert_eq!(keyed("a").0, 200, "a key that is held is that task");
+    assert_eq!(submit(&daemon, "default").0, 201, "without a key");
+    let both = json!([{"payload": 1}, {"payload": 2, "unique_key": "d"}]).to_string();
+    assert_eq!(daemon.post("/api/v1/tasks", &both).0, 507);
+    assert_eq!(all(&daemon).len(), 3, "all of an array or none");
+    for name in ["e", "f", "g"] {
+        let file = json!({"payload": name, "unique_key": name}).to_string();
+        daemon.drop_file(&format!("{name}.json"), file.as_bytes());
+    }
+    until("it is told that they wait", || {
+        let text = daemon.logged();
+        text.contains("dropped files wait where they are until there is less")
+            .then_some(())
+    });
+    // A dead task holds no key, and gets none while as many are held as may.
+    let task = daemon.claim("default", 1).remove(0);
+    let id = task["id"].as_str().expect("an id").to_owned();
+    let body = json!({"token": task["token"], "error": "no"}).to_string();
+    assert_eq!(
+        daemon.post(&format!("/api/v1/tasks/{id}/fail"), &body).0,
+        200
+    );
+    until("a dropped file to take its place", || {
+        let shown = all(&daemon);
+        (shown.len() == 4).then_some(())
+    });
+    assert_eq!(
+        daemon.post(&format!("/api/v1/tasks/{id}/retry"), "").0,
+        507,
+        "its key would be one too many"
+    );
+    let mut done = BTreeSet::new();
+    until("all others to be completed", || {
+        done.extend(complete_all(&daemon, "default"));
+        (done.len() == 5).then_some(())
+    });
+    assert_eq!(daemon.post(&format!("/api/v1/tasks/{id}/retry"), "").0, 200);
+    assert!(refusals(&daemon, "max_unique_keys") >= 3);
+    assert_eq!(all(&daemon).len(), 1);
+}
+
+#[test]
+fn payloads_beyond_the_bytes_that_all_may_have_are_refused_also_after_a_start() {
+    let settings = "max_spool = \"64KiB\"\nmax_payload = \"32KiB\"\nspool_delay = \"0s\"\nlog_level = \"warn\"\n";
+    let mut daemon = with(settings);
+    let large = "x".repeat(30 << 10);
+    let body = json!({"payload": large}).to_string();
+    for _ in 0..2 {
+        assert_eq!(daemon.post("/api/v1/tasks", &body).0, 201);
+    }
+    let (status, head, answer) =
+        daemon.raw(&request("POST", "/api/v1/tasks", "application/json", &body));
+    assert_eq!(status, 507, "{answer}");
+    assert!(
+        head.to_ascii_lowercase().contains("retry-after: 30"),
+        "{head}"
+    );
+    assert!(
+        answer.contains("bytes of payloads: the limit of 65536 (max_spool) is reached"),
+        "{answer}"
+    );
+    assert_eq!(submit(&daemon, "default").0, 201, "a small one still fits");
+    daemon.drop_file("large.txt", large.as_bytes());
+    until("it is told that it waits", || {
+        let text = daemon.logged();
+        text.contains("dropped files wait where they are until there is less")
+            .then_some(())
+    });
+    until("the files to be written", || {
+        let (_, text) = daemon.text("/metrics");
+        text.contains("workqueue_spool_pending_files 0\n").then_some(())
+    });
+    daemon.crash_and_restart();
+    assert_eq!(
+        daemon.post("/api/v1/tasks", &body).0,
+        507,
+        "their files count"
+    );
+    assert_eq!(refusals(&daemon, "max_spool"), 1);
+    let mut done = BTreeSet::new();
+    until("all to be taken and completed", || {
+        done.extend(complete_all(&daemon, "default"));
+        (done.len() == 4).then_some(())
+    });
+    assert_eq!(daemon.post("/api/v1/tasks", &body).0, 201);
+    assert_eq!(all(&daemon).len(), 1);
 }

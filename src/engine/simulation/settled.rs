@@ -157,9 +157,11 @@ impl World {
         }
     }
 
-    /// Whether a dropped file may still wait: its queue takes nothing new.
+    /// Whether a dropped file may still wait: its queue takes nothing new, or payloads may not have so many more bytes.
     fn is_waiting_outside(&self) -> bool {
+        let life = self.life.as_ref();
         !self.oracle.switches().draining.is_empty()
+            || life.is_some_and(|life| life.engine.drops_wait_for_bytes())
     }
 
     /// Undoes the switches and works all tasks off that are due: each can be handed out and ended.

@@ -30,6 +30,9 @@ pub(super) struct Temper {
     pub(super) lives: u64,
 }
 
+/// So many bytes of payloads in worlds that limit them: met by some ten of their tasks.
+const MAX_SPOOL: u64 = 20_000;
+
 impl Temper {
     /// A world where nothing goes wrong by itself, and files are written at once.
     pub(super) fn calm() -> Self {
@@ -63,6 +66,7 @@ impl Temper {
             retain_done: Millis(chance.pick(&[0, 0, 0, 60_000])),
             max_waiting: 20_000,
             max_workers: 10_000,
+            max_spool: None,
             limits: Limits {
                 max_queues: 12,
                 ..Limits::default()
@@ -86,6 +90,9 @@ impl Temper {
             turns: 40 + chance.below(160),
             lives: 2 + chance.below(4),
         };
+        if temper.largest == 2000 {
+            temper.settings.max_spool = Some(MAX_SPOOL);
+        }
         if chance.one_in(8) {
             // Without syncs only the page cache is promised, which a killed program leaves whole.
             temper.settings.durability = Durability::None;

@@ -48,6 +48,7 @@ pub(super) fn facts(engine: &Engine, boot: u8) -> BTreeMap<TaskId, Facts> {
         Some((id, facts))
     };
     past_agrees(engine);
+    assert!(engine.each_has_its_size(), "sizes are of other tasks");
     ids.into_iter().filter_map(one).collect()
 }
 

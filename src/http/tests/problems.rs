@@ -56,6 +56,7 @@ async fn every_refusal_has_its_status_and_name() {
         (
             Refusal::TooMany {
                 what: "queues",
+                setting: "max_queues",
                 limit: 1,
             },
             507,

@@ -188,13 +188,18 @@ impl Reference {
         if self.draining {
             return Err(Refusal::Draining(None));
         }
-        match self.known(&task.queue) {
-            Some(at) if self.queues[at].draining => {
-                return Err(Refusal::Draining(Some(task.queue.clone())));
-            }
+        let known = self.known(&task.queue);
+        if known.is_some_and(|at| self.queues[at].draining) {
+            return Err(Refusal::Draining(Some(task.queue.clone())));
+        }
+        if key.is_some() {
+            self.may_hold_another()?;
+        }
+        match known {
             None if self.queues.len() >= self.limits.max_queues => {
                 return Err(Refusal::TooMany {
                     what: "queues",
+                    setting: "max_queues",
                     limit: self.limits.max_queues as u64,
                 });
             }
@@ -222,6 +227,18 @@ impl Reference {
             self.wait(self.tasks.len() - 1);
         }
         Ok((true, id))
+    }
+
+    fn may_hold_another(&self) -> Result<(), Refusal> {
+        let holds = |task: &&Kept| task.state != State::Dead && task.options.unique_key.is_some();
+        if self.tasks.iter().filter(holds).count() < self.limits.max_unique_keys {
+            return Ok(());
+        }
+        Err(Refusal::TooMany {
+            what: "unique keys",
+            setting: "max_unique_keys",
+            limit: self.limits.max_unique_keys as u64,
+        })
     }
 
     fn key_holder(&self, queue: &QueueName, key: Option<&str>) -> Option<TaskId> {
@@ -446,6 +463,7 @@ impl Reference {
                 None if self.queues.len() >= self.limits.max_queues => {
                     return Err(Refusal::TooMany {
                         what: "queues",
+                        setting: "max_queues",
                         limit: self.limits.max_queues as u64,
                     });
                 }
@@ -475,6 +493,9 @@ impl Reference {
         }
         if let Some(holder) = self.key_holder(&task.queue, task.options.unique_key.as_deref()) {
             return Err(Refusal::UniqueKeyInUse(holder));
+        }
+        if task.options.unique_key.is_some() {
+            self.may_hold_another()?;
         }
         let queue = task.queue.clone();
         self.counters(&queue).retried += 1;

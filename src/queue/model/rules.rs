@@ -289,6 +289,7 @@ fn no_queue_is_made_beyond_the_limit() {
     });
     let refused = Err(Refusal::TooMany {
         what: "queues",
+        setting: "max_queues",
         limit: 2,
     });
     assert_eq!(bench.submit(vec![named(1, "a"), named(2, "b")]), refused);
@@ -318,6 +319,7 @@ fn no_task_is_taken_beyond_the_limits_of_all_and_of_a_queue() {
     bench.submit(vec![named(4, "b")]).unwrap();
     let many = Err(Refusal::TooMany {
         what: "tasks",
+        setting: "max_tasks",
         limit: 4,
     });
     assert_eq!(bench.submit(vec![named(5, "c")]), many);

@@ -30,7 +30,7 @@ pub(super) fn everything_came_to_pass(seen: &BTreeMap<String, u64>) {
     let all = "submit: ok again IdInUse TooMany Draining; array: ok again IdInUse TooMany Draining; next: one none; \
         claim: ok WrongState NoSuchTask; complete: ok StaleToken Leased WrongState NoSuchTask; \
         fail: ok StaleToken Invalid NoSuchTask; release: ok StaleToken; extend: ok StaleToken; cancel: ok Leased; \
-        reschedule: ok Leased WrongState NoSuchTask UniqueKeyInUse Draining TooMany; move: ok; retry: ok WrongState UniqueKeyInUse; switch: ok NoSuchQueue; \
+        reschedule: ok Leased WrongState NoSuchTask UniqueKeyInUse Draining TooMany; move: ok; retry: ok WrongState UniqueKeyInUse TooMany; switch: ok NoSuchQueue; \
         more: yes no; expire: ok; reboot: ok; open: ok";
     for (what, hows) in all.split(';').filter_map(|part| part.split_once(':')) {
         for how in hows.split_whitespace() {
