@@ -28,6 +28,15 @@ const MOST_IRREGULAR: usize = 1000;
 /// How many tasks are held against a folder's files in one step: more take their turn after other work.
 const LOOK: usize = 2000;
 
+/// A dropped file that was read.
+#[derive(Debug)]
+pub(super) struct Dropped {
+    source: Source,
+    /// When it was made, in nanoseconds since 1970.
+    born: Option<i128>,
+    task: NewTask,
+}
+
 /// A look through a queue's folder, of which some tasks are still to be compared.
 #[derive(Debug)]
 pub(super) struct Look {
@@ -46,7 +55,9 @@ impl Engine {
             return;
         }
         match sighting {
-            Sighting::Drop { source, task } => self.dropped(now, source, task, out),
+            Sighting::Drop { source, born, task } => {
+                self.dropped(now, Dropped { source, born, task }, out);
+            }
             Sighting::Malformed { source, reason } => reject(source, reason, out),
             Sighting::Irregular { path, reason } => {
                 tracing::warn!(message_id = catalog::FILE_LEFT_ALONE.id, file = %shown(&path), reason, "{}", catalog::FILE_LEFT_ALONE.line);
@@ -100,15 +111,16 @@ impl Engine {
         self.queue.location(place.name.id).as_ref() == Some(place) || self.files.knows(place)
     }
 
-    pub(super) fn dropped(
-        &mut self,
-        now: Now,
-        source: Source,
-        task: NewTask,
-        out: &mut Vec<Output>,
-    ) {
-        if self.files.is_taken(&source) {
+    pub(super) fn dropped(&mut self, now: Now, dropped: Dropped, out: &mut Vec<Output>) {
+        if self.files.is_taken(&dropped.source) {
             return;
+        }
+        let Dropped { source, born, task } = &dropped;
+        if task.id.is_none()
+            && let Some(id) = self.taken.task_of(source, *born, now.tick)
+        {
+            tracing::info!(task_id = %id, file = %shown(&source.path), "a dropped file that was taken has another name: it is removed");
+            return self.remove_too(now, id, dropped.source);
         }
         // The same id, or a held key: the payloads are compared, so that of the first must be here.
         let rival = task
@@ -116,8 +128,9 @@ impl Engine {
             .filter(|id| self.queue.get(*id).is_some() && self.bodies.get(*id).is_none());
         if let Some(id) = rival {
             self.load(now, [id], out);
-            return self.wait_for_rival(source, task, out);
+            return self.wait_for_rival(dropped, out);
         }
+        let Dropped { source, born, task } = dropped;
         if self.is_closed(&task.queue) {
             return self.keep_for_queue(source, &task.queue, out);
         }
@@ -131,8 +144,12 @@ impl Engine {
         match self.take(now, vec![task], Some(&source)) {
             Ok(verdicts) => {
                 for verdict in verdicts {
-                    if let Verdict::Existing(id) = verdict {
-                        self.dropped_again(now, id, source.clone());
+                    match verdict {
+                        Verdict::New(task) if task.made_here => {
+                            self.taken.note(&source, born, task.id, now.tick);
+                        }
+                        Verdict::New(_) => {}
+                        Verdict::Existing(id) => self.dropped_again(now, id, source.clone()),
                     }
                 }
             }
@@ -152,24 +169,29 @@ impl Engine {
             .is_some_and(|place| place.path() == source.path);
         if !own {
             tracing::info!(task_id = %id, file = %shown(&source.path), "a dropped file holds a task that is here already");
-            let seq = self
-                .ledger
-                .pending_seq()
-                .unwrap_or_else(|| self.ledger.synced_seq());
-            let place = self
-                .queue
-                .location(id)
-                .filter(|_| self.files.is_settled(id));
-            self.files.note(id, place, seq, now.tick);
-            self.files.note_source(id, source, seq, now.tick);
+            self.remove_too(now, id, source);
         }
     }
 
-    fn wait_for_rival(&mut self, source: Source, task: NewTask, out: &mut Vec<Output>) {
+    /// Has a dropped file removed that is of no more use, with the next change of a task's file.
+    fn remove_too(&mut self, now: Now, id: TaskId, source: Source) {
+        let seq = self
+            .ledger
+            .pending_seq()
+            .unwrap_or_else(|| self.ledger.synced_seq());
+        let place = self
+            .queue
+            .location(id)
+            .filter(|_| self.files.is_settled(id));
+        self.files.note(id, place, seq, now.tick);
+        self.files.note_source(id, source, seq, now.tick);
+    }
+
+    fn wait_for_rival(&mut self, dropped: Dropped, out: &mut Vec<Output>) {
         if self.rivals.len() < MOST_RIVALS {
-            self.rivals.push_back((source, task));
+            self.rivals.push_back(dropped);
         } else {
-            out.push(Output::Forget(source));
+            out.push(Output::Forget(dropped.source));
         }
     }
 
@@ -178,8 +200,8 @@ impl Engine {
         if self.fault.is_some() {
             return;
         }
-        for (source, task) in std::mem::take(&mut self.rivals) {
-            self.dropped(now, source, task, out);
+        for dropped in std::mem::take(&mut self.rivals) {
+            self.dropped(now, dropped, out);
         }
     }
 

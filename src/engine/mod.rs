@@ -38,6 +38,7 @@ mod room;
 mod simulation;
 mod sizes;
 mod start;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod unmoved;
@@ -61,7 +62,7 @@ pub use start::Loader;
 use self::{
     bodies::Bodies,
     claims::Waiting,
-    drops::Look,
+    drops::{Dropped, Look},
     files::{DoneTask, Files},
     full::Full,
     kept::Kept,
@@ -70,6 +71,7 @@ use self::{
     past::Past,
     payloads::Parked,
     sizes::Sizes,
+    taken::Taken,
     unmoved::Unmoved,
     workers::Workers,
     writing::Checkpointing,
@@ -213,7 +215,9 @@ pub struct Engine {
     /// Other requests that wait for a segment that is being made.
     segment_waiters: Vec<(Ticket, Request)>,
     /// Dropped files with ids that are here already, which wait for the payloads of those to be read.
-    rivals: VecDeque<(Source, NewTask)>,
+    rivals: VecDeque<Dropped>,
+    /// Dropped files that were taken a moment ago.
+    taken: Taken,
     /// Dropped files that can't be taken yet.
     kept: Kept,
     /// Bad files that could not be moved.

@@ -11,7 +11,8 @@ use hashbrown::{HashMap, HashSet};
 
 use super::{
     Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, full::Full,
-    kept::Kept, pace::Pace, past::Past, sizes::Sizes, unmoved::Unmoved, workers::Workers,
+    kept::Kept, pace::Pace, past::Past, sizes::Sizes, taken::Taken, unmoved::Unmoved,
+    workers::Workers,
 };
 use crate::{
     defect::{Defect, planted},
@@ -66,6 +67,7 @@ impl Loader {
             roomless: VecDeque::new(),
             segment_waiters: Vec::new(),
             rivals: VecDeque::new(),
+            taken: Taken::default(),
             kept: Kept::default(),
             unmoved: Unmoved::default(),
             deaf: None,

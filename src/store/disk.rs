@@ -14,7 +14,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{
+    self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags,
+};
 
 use crate::task::DiskSpace;
 
@@ -106,6 +108,8 @@ pub struct Meta {
     pub modified: i128,
     /// Its length in bytes.
     pub size: u64,
+    /// When it was made, in nanoseconds since 1970, where the file system knows that. Only [`Disk::read`] asks for it.
+    pub born: Option<i128>,
 }
 
 /// What reading a small file gave.
@@ -257,7 +261,16 @@ fn meta(stat: &fs::Stat) -> Meta {
         inode: stat.st_ino,
         modified,
         size: stat.st_size.max(0) as u64,
+        born: None,
     }
+}
+
+/// When an open file was made, where the kernel and the file system tell.
+fn born(file: &std::fs::File) -> Option<i128> {
+    let stat = fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    let time = stat.stx_btime;
+    told.then(|| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
 }
 
 /// A journal file opened through [`RealDisk`].
@@ -425,6 +438,7 @@ impl Disk for RealDisk {
         let bytes = file.read_at(0, found.size as usize + 1)?;
         let found = Meta {
             size: bytes.len() as u64,
+            born: born(&file.file),
             ..found
         };
         Ok(if found.size > limit {

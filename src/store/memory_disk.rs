@@ -284,6 +284,7 @@ impl Disk for MemoryDisk {
             inode,
             modified: 0,
             size,
+            born: None,
         })
     }
 

@@ -25,7 +25,7 @@ const MAX_NAME: usize = 255;
 /// The longest ending that is kept as it is when a name is cut or numbered.
 const MAX_ENDING: usize = 16;
 /// How many files of one name are told apart before a further one is an error.
-const MAX_NUMBER: u32 = 100_000;
+const MAX_NUMBER: u32 = 100_000_000;
 /// How the line of a reason's file begins that says where the file lay, if it lay in a queue's folder.
 const FROM: &str = "from ";
 /// How much of a file's beginning is shown, in bytes.
@@ -51,7 +51,7 @@ pub fn reject<D: Disk>(
     }
     let name = path.file_name().unwrap_or_default().as_bytes();
     let text = text_of(path, reason);
-    for number in 0..=MAX_NUMBER {
+    for number in free_number(disk, name)?..=MAX_NUMBER {
         let name = numbered(name, number);
         let to = Path::new(DIRECTORY).join(&name);
         let beside = Path::new(DIRECTORY).join(with_reason(&name));
@@ -75,6 +75,31 @@ pub fn reject<D: Disk>(
     }
     let taken = io::Error::from(io::ErrorKind::AlreadyExists);
     Err(DiskError::new("find a free name for", path, taken))
+}
+
+/// The number under which a name is free. By doubling, then halving: a heap of files of one name that has been there for long
+/// costs a few looks, not one for each. Where some were taken away from among them, their numbers may stay unused.
+fn free_number<D: Disk>(disk: &D, name: &[u8]) -> DiskResult<u32> {
+    let is_free = |number| {
+        let name = numbered(name, number);
+        Ok(look(disk, &name)?.is_none() && look(disk, &with_reason(&name))?.is_none())
+    };
+    if is_free(0)? {
+        return Ok(0);
+    }
+    let (mut taken, mut free) = (0, 1);
+    while free < MAX_NUMBER && !is_free(free)? {
+        (taken, free) = (free, free.saturating_mul(2).min(MAX_NUMBER));
+    }
+    while free - taken > 1 {
+        let middle = taken + (free - taken) / 2;
+        if is_free(middle)? {
+            free = middle;
+        } else {
+            taken = middle;
+        }
+    }
+    Ok(free)
 }
 
 /// After a file was moved from `path` to `to`: whether it was the one that is `known`. Linux can't move a file only if it is a

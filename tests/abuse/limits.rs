@@ -81,7 +81,10 @@ fn tasks_beyond_those_of_a_queue_and_of_all_are_refused_and_taken_when_others_en
         head.to_ascii_lowercase().contains("retry-after: 30"),
         "{head}"
     );
-    assert!(body.contains("tasks: the limit of 3 (max_tasks) is reached"), "{body}");
+    assert!(
+        body.contains("tasks: the limit of 3 (max_tasks) is reached"),
+        "{body}"
+    );
     assert_eq!(
         (
             refusals(&daemon, "max_queue_tasks"),
@@ -304,7 +307,8 @@ fn payloads_beyond_the_bytes_that_all_may_have_are_refused_also_after_a_start() 
     });
     until("the files to be written", || {
         let (_, text) = daemon.text("/metrics");
-        text.contains("workqueue_spool_pending_files 0\n").then_some(())
+        text.contains("workqueue_spool_pending_files 0\n")
+            .then_some(())
     });
     daemon.crash_and_restart();
     assert_eq!(

@@ -130,6 +130,7 @@ impl Disk for MapDisk {
             inode: 1,
             modified: 0,
             size,
+            born: None,
         })
     }
 

@@ -562,6 +562,7 @@ impl Disk for SimDisk {
             inode,
             modified: i128::from(modified_ms) * 1_000_000,
             size,
+            born: None,
         })
     }
 

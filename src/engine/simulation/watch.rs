@@ -184,7 +184,11 @@ impl Watch {
             size,
         };
         self.said.push(match read {
-            Ok(task) => Sighting::Drop { source, task },
+            Ok(task) => Sighting::Drop {
+                source,
+                born: None,
+                task,
+            },
             Err(refusal) => Sighting::Malformed {
                 source,
                 reason: refusal.to_string(),

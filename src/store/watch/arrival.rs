@@ -55,7 +55,7 @@ pub(super) enum Found {
 
 /// What came of reading a file.
 enum Judgement {
-    Task(NewTask, Identity),
+    Task(NewTask, Meta),
     Malformed(String),
     Irregular(String),
     /// It was written or replaced between the look and the reading.
@@ -235,10 +235,11 @@ impl<D: Disk> Watching<D> {
             return Ok(());
         }
         match self.judge(path, queue, identity) {
-            Judgement::Task(task, identity) => {
+            Judgement::Task(task, meta) => {
+                let identity = Identity::of(&meta);
                 self.memory.note(path, Report::Judged(identity));
-                let source = identity.source(path);
-                self.tell(Sighting::Drop { source, task })
+                let (source, born) = (identity.source(path), meta.born);
+                self.tell(Sighting::Drop { source, born, task })
             }
             Judgement::Malformed(reason) => {
                 self.memory.note(path, Report::Judged(identity));
@@ -289,8 +290,7 @@ impl<D: Disk> Watching<D> {
             }
             Err(error) => return Judgement::Failed(error),
         };
-        let identity = Identity::of(&meta);
-        if identity != looked {
+        if Identity::of(&meta) != looked {
             return Judgement::Changed;
         }
         let max_payload = limits.max_payload;
@@ -301,7 +301,7 @@ impl<D: Disk> Watching<D> {
             read_dropped(&bytes, queue, name, (self.setup.now_wall)(), max_payload)
         };
         match read {
-            Ok(task) => Judgement::Task(task, identity),
+            Ok(task) => Judgement::Task(task, meta),
             Err(refusal) => Judgement::Malformed(refusal.to_string()),
         }
     }

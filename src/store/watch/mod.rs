@@ -47,6 +47,8 @@ pub enum Sighting {
     Drop {
         /// Which file.
         source: Source,
+        /// When it was made, in nanoseconds since 1970, where the file system knows that.
+        born: Option<i128>,
         /// The task in it.
         task: NewTask,
     },

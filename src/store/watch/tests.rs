@@ -216,7 +216,7 @@ fn a_file_is_taken_when_it_is_renamed_in_or_closed_after_writing_and_not_before(
     slow.write_all(br#"{"payload":"#).unwrap();
     bench.rename_in("tasks/a.json", br#"{"payload":{"a":1},"priority":7}"#);
     match watched.next() {
-        Sighting::Drop { source, task } => {
+        Sighting::Drop { source, task, .. } => {
             assert_eq!(source.path, Path::new("tasks/a.json"));
             assert_eq!(source.size, 32);
             let priority = task.priority.get();
@@ -432,7 +432,7 @@ fn a_canonical_file_of_anothers_making_is_seen_and_read_when_asked() {
         watched.watcher.inspect(vec![at.clone()]);
     }
     match watched.next() {
-        Sighting::Drop { source, task } => {
+        Sighting::Drop { source, task, .. } => {
             assert_eq!(source.path, at.path());
             assert_eq!((task.id, task.priority.get()), (Some(at.name.id), 3));
         }

@@ -39,6 +39,8 @@ const BURST: usize = 4096;
 /// least: losing events is a sign of load, and scans must not become most of it.
 const SPACING: Duration = Duration::from_secs(1);
 const SPACING_LENGTHS: u32 = 4;
+/// How long after descriptors were wanting everything is scanned again.
+const WITHOUT_DESCRIPTORS: Duration = Duration::from_secs(5);
 /// How often everything is scanned at least while the kernel does not tell of all changes.
 const DEAF_RESCAN: Duration = Duration::from_mins(1);
 
@@ -429,6 +431,13 @@ impl<D: Disk> Watching<D> {
 
     /// A look that failed for a reason that no file should give.
     pub(super) fn failed(&mut self, error: &DiskError) -> Heard {
+        if error.is_for_want_of_descriptors() {
+            // Nothing tells when there are some again. What could not be looked at now is found then, told once a scan.
+            if self.asked_rescan.is_some() {
+                return Ok(());
+            }
+            self.asked_rescan = Some(self.spaced_until.max(instant() + WITHOUT_DESCRIPTORS));
+        }
         let (operation, path) = (error.operation, shown(&error.path));
         self.trouble(format!("can't {operation} {path}: {}", error.cause))
     }

@@ -4,18 +4,23 @@ use std::{
     fs,
     io::Write as _,
     os::unix::fs::symlink,
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Instant,
 };
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::json;
 
 use super::{aside, files_in, looked_through, ready, rejected, serves_on, task, work_off};
-use crate::common::{
-    Daemon,
-    account::{Chance, seed},
-    until,
+use crate::{
+    common::{
+        Daemon, PATIENCE,
+        account::{Chance, seed},
+        until,
+    },
+    limits::with,
 };
 
 const QUICK: &[&str] = &["--log-level", "warn"];
@@ -251,5 +256,41 @@ fn the_last_of_many_files_by_one_name_is_taken() {
         }
     }
     assert!(lost.is_empty(), "the last of rounds {lost:?}");
+    serves_on(&daemon);
+}
+
+/// Without an id, a file is only known by what it is: names that change while it is taken and removed make no second task.
+#[test]
+fn a_file_without_an_id_whose_name_changes_all_the_time_is_one_task() {
+    const FILES: usize = 40;
+    let daemon = with("spool_delay = \"300ms\"\n");
+    fs::create_dir(daemon.tasks().join("emails")).expect("a queue");
+    let names: Vec<PathBuf> = ["a.json", "emails/b.json", "c.txt.json", "emails/d.json"]
+        .into_iter()
+        .map(|name| daemon.tasks().join(name))
+        .collect();
+    for number in 0..FILES {
+        let mut at = aside(&daemon, "storm", task(&number.to_string()));
+        let begun = Instant::now();
+        for to in names.iter().cycle() {
+            assert!(begun.elapsed() < PATIENCE, "it is never removed");
+            match fs::rename(&at, to) {
+                Ok(()) => at.clone_from(to),
+                // Removed under the name that it had.
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+                    break;
+                }
+            }
+            thread::yield_now();
+        }
+    }
+    looked_through(&daemon);
+    let mut payloads = work_off(&daemon, "default", 0);
+    for (payload, count) in work_off(&daemon, "emails", 0) {
+        *payloads.entry(payload).or_default() += count;
+    }
+    assert_eq!(payloads.len(), FILES);
+    assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
     serves_on(&daemon);
 }
