@@ -260,15 +260,24 @@ fn places(
     from: &mut Reader,
     surroundings: &Surroundings,
 ) -> Result<(PathBuf, PathBuf), ConfigError> {
-    let (data_dir, _) = from.path_or("data_dir", || surroundings.data_dir())?;
+    let (data_dir, data_origin) = from.path_or("data_dir", || surroundings.data_dir())?;
     let (admin_socket, origin) =
         from.path_or("admin_socket", || Ok(surroundings.admin_socket(&data_dir)))?;
     if admin_socket.as_os_str().len() > limits::MAX_SOCKET_PATH {
+        // Who set only the directory did not ask for that socket.
+        let of_data = matches!(origin, Origin::Default) && admin_socket.starts_with(&data_dir);
+        let (key, origin) = if of_data {
+            ("data_dir", data_origin)
+        } else {
+            ("admin_socket", origin)
+        };
         let reason = format!(
-            "the path of a Unix socket has at most {} bytes; give a shorter --admin-socket",
-            limits::MAX_SOCKET_PATH
+            "the path of a Unix socket has at most {} bytes, and {} has {}; give a shorter --admin-socket",
+            limits::MAX_SOCKET_PATH,
+            admin_socket.display(),
+            admin_socket.as_os_str().len()
         );
-        return Err(invalid("admin_socket", origin, reason));
+        return Err(invalid(key, origin, reason));
     }
     Ok((data_dir, admin_socket))
 }

@@ -422,6 +422,11 @@ fn every_wrong_value_names_its_line_its_key_and_what_would_be_right() {
         error(&long)
             .starts_with("q.toml:1: admin_socket: the path of a Unix socket has at most 107 bytes")
     );
+    let long = format!("data_dir = \"/{}\"", "x".repeat(120));
+    assert!(
+        error(&long)
+            .starts_with("q.toml:1: data_dir: the path of a Unix socket has at most 107 bytes")
+    );
 }
 
 #[test]

@@ -2,7 +2,12 @@
 //!
 //! Knows `Accept-Encoding`, not what is packed.
 
-use axum::{Router, extract::Request, http::header, middleware};
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, header},
+    middleware,
+};
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
 /// Shorter answers go out as they are, in bytes.
@@ -15,8 +20,9 @@ pub(super) fn packed(router: Router) -> Router {
         .layer(middleware::map_request(passed_on))
 }
 
-/// Passes `Accept-Encoding` on where it names gzip. One that allows nothing we have (`*;q=0`) would have the layer put 406 over
-/// an answer whose request has been done; such an answer goes out as it is.
+/// Passes `Accept-Encoding` on as gzip alone where it asks for that, and not at all elsewhere. One that allows nothing we have
+/// (`*;q=0`), or that the layer reads otherwise than we do, would have it put 406 over an answer whose request has been done;
+/// such an answer goes out as it is.
 async fn passed_on(mut request: Request) -> Request {
     let fields = request.headers().get_all(header::ACCEPT_ENCODING);
     let names_gzip = fields
@@ -24,7 +30,10 @@ async fn passed_on(mut request: Request) -> Request {
         .filter_map(|field| field.to_str().ok())
         .flat_map(|field| field.split(','))
         .any(is_gzip);
-    if !names_gzip {
+    if names_gzip {
+        let gzip = HeaderValue::from_static("gzip");
+        request.headers_mut().insert(header::ACCEPT_ENCODING, gzip);
+    } else {
         request.headers_mut().remove(header::ACCEPT_ENCODING);
     }
     request
@@ -34,7 +43,7 @@ async fn passed_on(mut request: Request) -> Request {
 fn is_gzip(member: &str) -> bool {
     let mut parts = member.split(';').map(str::trim);
     let name = parts.next().unwrap_or_default();
-    let weight = parts.find_map(|part| part.strip_prefix("q="));
+    let weight = parts.find_map(|part| part.strip_prefix(['q', 'Q'])?.strip_prefix('='));
     let weight = weight.map_or(Ok(1.0), str::parse::<f64>);
-    name.eq_ignore_ascii_case("gzip") && weight.is_ok_and(|weight| weight > 0.0)
+    name.eq_ignore_ascii_case("gzip") && weight.is_ok_and(|weight| weight > 0.0 && weight <= 1.0)
 }

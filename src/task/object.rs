@@ -177,8 +177,9 @@ const MOST_SECONDS: f64 = 250_000_000_000.0;
 /// Seconds as JSON has them, to milliseconds: zero or more, at most `MOST_SECONDS`.
 pub fn seconds(field: &str, secs: f64) -> Result<Millis, Refusal> {
     if secs.is_finite() && (0.0..=MOST_SECONDS).contains(&secs) {
-        // Rounded up: a length is never cut short by its unit.
-        Ok(Millis((secs * 1000.0).ceil() as u64))
+        // Rounded up: a length is never cut short by its unit. A microsecond less is no part of a length, but of how binary
+        // fractions hold decimal ones: what was written as 2.031 is 2031 ms when it is read.
+        Ok(Millis(((secs * 1e6).round() as u64).div_ceil(1000)))
     } else {
         Err(Refusal::invalid(
             field,

@@ -113,7 +113,9 @@ fn sample(line: &str) {
 /// Whether an answer says that the server is at fault. That it drains is the doing of another request.
 pub(crate) fn is_defect(status: u16, body: &[u8]) -> bool {
     let says = |word: &[u8]| body.windows(word.len()).any(|window| window == word);
-    status >= 500 && !(status == 503 && says(b"draining"))
+    // Packed, it can't be read here; but of the problems that are a 503 it is the one with this number beside it.
+    let drains = says(b"draining") || (says(b"content-encoding: gzip") && says(b"retry-after: 30"));
+    status >= 500 && !(status == 503 && drains)
 }
 
 /// A problem says what is wrong, in one line, and where.

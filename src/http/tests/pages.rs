@@ -452,6 +452,9 @@ async fn what_was_done_is_told_even_to_one_who_accepts_no_coding() {
         "identity;q=0",
         "br;q=1.0, *;q=0",
         "gzip;q=0, identity;q=0",
+        "gzip;Q=0, identity;q=0",
+        "gzip;q=32768.0, identity;q=0",
+        "gzip;q=0.1234, identity;q=0",
     ] {
         let site = site();
         let request = Request::post("/new")
