@@ -15,7 +15,8 @@ use std::{
 };
 
 use rustix::fs::{
-    self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, StatxFlags,
+    self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom,
+    StatxFlags,
 };
 
 use crate::task::DiskSpace;
@@ -133,6 +134,10 @@ pub trait DiskFile: Send {
     fn read_at(&self, offset: u64, limit: usize) -> DiskResult<Vec<u8>>;
     /// Its length in bytes.
     fn size(&self) -> DiskResult<u64>;
+    /// All of the file. What was set aside and never written is zeros, and need not be read to know that.
+    fn read_written(&self) -> DiskResult<Vec<u8>> {
+        self.read_at(0, self.size()? as usize)
+    }
 }
 
 /// What the store does to a data directory. Every path is relative to it.
@@ -330,6 +335,28 @@ impl DiskFile for RealFile {
             .metadata()
             .map(|meta| meta.len())
             .map_err(|cause| self.error("look at", cause))
+    }
+
+    fn read_written(&self) -> DiskResult<Vec<u8>> {
+        let size = self.size()? as usize;
+        let mut bytes = vec![0; size];
+        let mut at = 0;
+        while at < size {
+            let from = match fs::seek(&self.file, SeekFrom::Data(at as u64)) {
+                Ok(from) if (from as usize) < size => from as usize,
+                // Nothing was written from here on.
+                Ok(_) | Err(rustix::io::Errno::NXIO) => break,
+                // A file system that does not know has all of it read.
+                Err(_) => at,
+            };
+            let to = fs::seek(&self.file, SeekFrom::Hole(from as u64));
+            let to = to.map_or(size, |to| to as usize).clamp(from + 1, size);
+            self.file
+                .read_exact_at(&mut bytes[from..to], from as u64)
+                .map_err(|cause| self.error("read", cause))?;
+            at = to;
+        }
+        Ok(bytes)
     }
 }
 
@@ -540,4 +567,28 @@ pub fn names(disk: &impl Disk, path: &Path) -> DiskResult<Vec<OsString>> {
     let mut names = Vec::new();
     disk.list(path, &mut |name, _| names.push(name.to_owned()))?;
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_set_aside_is_read_with_what_was_written_in_it() {
+        const SIZE: usize = 1 << 20;
+        let scratch = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(scratch.path()).unwrap();
+        let mut file = disk.create(Path::new("segment"), SIZE as u64).unwrap();
+        let mut expected = vec![0; SIZE];
+        assert!(file.read_written().unwrap() == expected, "nothing written");
+        for (at, text) in [(0, "first"), (70_000, "middle"), (SIZE - 4, "last")] {
+            file.write_at(text.as_bytes(), at as u64).unwrap();
+            expected[at..at + text.len()].copy_from_slice(text.as_bytes());
+            assert!(file.read_written().unwrap() == expected, "{text}, unsynced");
+        }
+        file.sync().unwrap();
+        assert!(file.read_written().unwrap() == expected, "synced");
+        let empty = disk.create(Path::new("empty"), 0).unwrap();
+        assert!(empty.read_written().unwrap().is_empty());
+    }
 }

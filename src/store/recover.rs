@@ -6,7 +6,10 @@
 //!
 //! This module may not know what records mean, except that a reboot is one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use crossbeam_channel::{Sender, bounded};
 
@@ -263,7 +266,7 @@ fn read_segments(
     let mut done = 0;
     for number in numbers {
         let file = disk.open(&segment_path(*number))?;
-        let bytes = file.read_at(0, file.size()? as usize)?;
+        let bytes = file.read_written()?;
         replay.segment(*number, &bytes, Some(number) == numbers.last(), sink)?;
         done += bytes.len() as u64;
         sink(Found::Progress { done, of });
@@ -271,21 +274,57 @@ fn read_segments(
     Ok(())
 }
 
-/// What a listing found, some of it at a time: telling each name to another thread by itself would cost more than the name.
-enum Listed {
-    /// Files with canonical names in one folder.
-    Files(Area, QueueName, Vec<FileName>),
-    /// A file that was not written whole.
-    Temporary(PathBuf),
+/// Names of files in one folder, some of them at a time: telling each to another thread by itself would cost more than the
+/// name.
+struct Listed {
+    area: Area,
+    queue: QueueName,
+    /// One behind the other, as they are in the folder.
+    text: String,
+    /// Where each ends.
+    ends: Vec<usize>,
 }
 
 /// How many names go to the other thread at once, and how often so many may wait there.
 const NAMES: usize = 4096;
 const NAMES_WAIT: usize = 64;
+/// How long the names are for which room is made, in bytes: a canonical one has some 70.
+const NAME: usize = 80;
+
+impl Listed {
+    fn new(area: Area, queue: &QueueName) -> Self {
+        Self {
+            area,
+            queue: queue.clone(),
+            text: String::with_capacity(NAMES * NAME),
+            ends: Vec::with_capacity(NAMES),
+        }
+    }
+
+    /// Tells the canonical names, and those of files that were not written whole.
+    fn tell(self, sink: &mut dyn FnMut(Found)) {
+        let mut start = 0;
+        for end in self.ends {
+            let name = &self.text[start..end];
+            start = end;
+            if let Some(name) = FileName::parse(name) {
+                sink(Found::File(Location {
+                    area: self.area,
+                    queue: self.queue.clone(),
+                    name,
+                }));
+            } else if is_temporary(OsStr::new(name)) {
+                let dir = folder_of(self.area, &self.queue);
+                sink(Found::Temporary(dir.join(name)));
+            }
+        }
+    }
+}
 
 /// Tells the canonical names in the task directory, in `dead/`, and in their queues' folders.
 ///
-/// One thread lists and reads names while the other takes what they tell: each is about half of a start with many tasks.
+/// One thread lists while the other understands the names and takes what they tell: that is about half and half of a start with
+/// many tasks.
 fn find_files<D: Disk>(disk: &D, sink: &mut dyn FnMut(Found)) -> DiskResult<()> {
     let (tell, listed) = bounded(NAMES_WAIT);
     std::thread::scope(|scope| {
@@ -294,16 +333,8 @@ fn find_files<D: Disk>(disk: &D, sink: &mut dyn FnMut(Found)) -> DiskResult<()> 
                 .into_iter()
                 .try_for_each(|area| list_area(disk, area, &tell))
         });
-        for found in listed {
-            match found {
-                Listed::Temporary(path) => sink(Found::Temporary(path)),
-                Listed::Files(area, queue, names) => {
-                    for name in names {
-                        let queue = queue.clone();
-                        sink(Found::File(Location { area, queue, name }));
-                    }
-                }
-            }
+        for names in listed {
+            names.tell(sink);
         }
         lister
             .join()
@@ -311,14 +342,20 @@ fn find_files<D: Disk>(disk: &D, sink: &mut dyn FnMut(Found)) -> DiskResult<()> 
     })
 }
 
-fn list_area(disk: &impl Disk, area: Area, tell: &Sender<Listed>) -> DiskResult<()> {
+/// Where the files of a queue lie. `default` has no folder: its files lie right in the directory.
+fn folder_of(area: Area, queue: &QueueName) -> PathBuf {
     let top = Path::new(area.dir());
-    let folders = list_folder(disk, top, area, &QueueName::default(), tell)?;
-    for queue in folders {
-        // `default` is no folder: that queue's files lie right in the directory.
-        if !queue.is_default() {
-            list_folder(disk, &top.join(queue.as_str()), area, &queue, tell)?;
-        }
+    if queue.is_default() {
+        top.to_owned()
+    } else {
+        top.join(queue.as_str())
+    }
+}
+
+fn list_area(disk: &impl Disk, area: Area, tell: &Sender<Listed>) -> DiskResult<()> {
+    let folders = list_folder(disk, area, &QueueName::default(), tell)?;
+    for queue in folders.iter().filter(|queue| !queue.is_default()) {
+        list_folder(disk, area, queue, tell)?;
     }
     Ok(())
 }
@@ -326,34 +363,29 @@ fn list_area(disk: &impl Disk, area: Area, tell: &Sender<Listed>) -> DiskResult<
 /// Lists one folder, and gives the folders in it that can be queues'.
 fn list_folder(
     disk: &impl Disk,
-    dir: &Path,
     area: Area,
     queue: &QueueName,
     tell: &Sender<Listed>,
 ) -> DiskResult<Vec<QueueName>> {
     let mut folders = Vec::new();
-    let mut names = Vec::with_capacity(NAMES);
+    let mut names = Listed::new(area, queue);
     // The other end goes only when its thread panics, and that is told by the panic.
     let say = |listed| drop(tell.send(listed));
-    let listed = disk.list(dir, &mut |name, kind| {
-        let Some(text) = name.to_str() else { return };
+    let listed = disk.list(&folder_of(area, queue), &mut |name, kind| {
+        let Some(name) = name.to_str() else { return };
         match kind {
             Kind::File => {
-                if let Some(name) = FileName::parse(text) {
-                    names.push(name);
-                    if names.len() == NAMES {
-                        let full = std::mem::replace(&mut names, Vec::with_capacity(NAMES));
-                        say(Listed::Files(area, queue.clone(), full));
-                    }
-                } else if is_temporary(name) {
-                    say(Listed::Temporary(dir.join(name)));
+                names.text.push_str(name);
+                names.ends.push(names.text.len());
+                if names.ends.len() == NAMES {
+                    say(std::mem::replace(&mut names, Listed::new(area, queue)));
                 }
             }
-            Kind::Directory => folders.extend(QueueName::parse(text)),
+            Kind::Directory => folders.extend(QueueName::parse(name)),
             Kind::HardLink | Kind::Symlink | Kind::Special => {}
         }
     });
-    say(Listed::Files(area, queue.clone(), names));
+    say(names);
     match listed {
         Err(error) if error.is_missing() => Ok(folders),
         other => other.map(|()| folders),

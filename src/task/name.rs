@@ -17,19 +17,34 @@ pub struct FileName {
 }
 
 impl FileName {
-    /// Reads a canonical name: `None` for any other, so that what is read is written back byte for byte.
+    /// Reads a canonical name: `None` for any other, so that what is read is written back byte for byte. That is not held by
+    /// writing it: a start reads a million of them.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let stem = text.strip_suffix(".json")?;
         let (exectime, rest) = stem.split_once('_')?;
         let (priority, id) = rest.split_once('_')?;
-        let name = Self {
+        if !is_padded(priority) || id.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return None;
+        }
+        Some(Self {
             exectime: ExecTime::from_civil(exectime)?,
             priority: Priority::parse(priority).ok()?,
             id: TaskId::parse(id).ok()?,
-        };
-        (name.to_string() == text).then_some(name)
+        })
     }
+}
+
+/// Whether a whole number is written as `%08d` writes it: zeros only up to the eighth character, and no minus before zero.
+fn is_padded(number: &str) -> bool {
+    let digits = number.strip_prefix('-').unwrap_or(number).as_bytes();
+    let is_negative = digits.len() < number.len();
+    digits.iter().all(u8::is_ascii_digit)
+        && match number.len() {
+            0..8 => false,
+            8 => !is_negative || digits.iter().any(|digit| *digit != b'0'),
+            _ => digits[0] != b'0',
+        }
 }
 
 impl fmt::Display for FileName {
@@ -183,6 +198,24 @@ mod tests {
         fn every_name_comes_back(exectime in ExecTime::MIN.get()..=ExecTime::MAX.get(), priority: i32, id: [u8; 16]) {
             let name = FileName { exectime: ExecTime::new(exectime).unwrap(), priority: Priority::new(priority), id: TaskId::from_bytes(id) };
             prop_assert_eq!(FileName::parse(&name.to_string()), Some(name));
+        }
+
+        #[test]
+        fn a_name_with_another_character_is_read_as_what_it_is_or_not_at_all(priority in -200_000_000..200_000_000_i32, id: [u8; 16], at in 0_usize..72, other in "[-+0-9A-Fa-fT:_. ]?") {
+            let name = FileName { exectime: ExecTime::new(1_795_551_048).unwrap(), priority: Priority::new(priority), id: TaskId::from_bytes(id) };
+            let mut text = name.to_string();
+            let at = at.min(text.len() - 1);
+            text.replace_range(at..=at, &other);
+            if let Some(name) = FileName::parse(&text) {
+                prop_assert_eq!(name.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn a_priority_is_canonical_if_it_is_what_is_written(text in "-?0{0,9}[0-9]{0,11}") {
+            let is_written = text.parse::<i32>().is_ok_and(|number| format!("{number:08}") == text);
+            let fits = text.parse::<i32>().is_ok();
+            prop_assert_eq!(is_padded(&text) && fits, is_written);
         }
 
         #[test]

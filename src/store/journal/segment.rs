@@ -87,7 +87,7 @@ pub(in crate::store) fn frames_after(
     let mut at = from.max(SEGMENT_HEADER);
     std::iter::from_fn(move || {
         loop {
-            let zeros = segment.get(at..)?.iter().position(|byte| *byte != 0)?;
+            let zeros = zeros_before_another(segment.get(at..)?)?;
             // The first bytes of a frame's length may be zeros themselves.
             at += zeros.saturating_sub(3);
             match next_frame(number, segment, at) {
@@ -99,6 +99,16 @@ pub(in crate::store) fn frames_after(
             }
         }
     })
+}
+
+/// How many zeros come before the first other byte; `None`: there is none. By strides that are looked at as a whole: what was
+/// set aside and not written is megabytes of zeros.
+fn zeros_before_another(bytes: &[u8]) -> Option<usize> {
+    const STRIDE: usize = 256;
+    let is_blank = |stride: &&[u8]| stride.iter().fold(0, |all, byte| all | byte) == 0;
+    let blank = bytes.chunks_exact(STRIDE).take_while(is_blank).count() * STRIDE;
+    let behind = bytes[blank..].iter().position(|byte| *byte != 0)?;
+    Some(blank + behind)
 }
 
 #[cfg(test)]
@@ -169,6 +179,19 @@ mod tests {
                 .map(|frame| frame.seq)
                 .collect();
             assert_eq!(found, [Seq(8), Seq(9)], "{len} {gap}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_counted_up_to_the_first_other_byte() {
+        for length in [0, 1, 255, 256, 257, 1000] {
+            let mut bytes = vec![0; length];
+            assert_eq!(zeros_before_another(&bytes), None);
+            for at in 0..length {
+                bytes[at] = 7;
+                assert_eq!(zeros_before_another(&bytes), Some(at));
+                bytes[at] = 0;
+            }
         }
     }
 }
