@@ -42,15 +42,18 @@ impl Endpoint {
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(wrong("it begins with neither http://, https:// nor unix:"));
         }
-        if uri.host().is_none_or(str::is_empty) {
+        let authority = uri.authority().filter(|all| !all.host().is_empty());
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), authority) else {
             return Err(wrong("it names no host"));
-        }
+        };
         if uri.query().is_some() {
             return Err(wrong("it has a query"));
         }
-        let base = text.trim_end_matches('/');
-        let base = base.strip_suffix("/api").unwrap_or(base);
-        Ok(Self::Http(base.trim_end_matches('/').to_owned()))
+        // Of the path alone: a host may be called `api`.
+        let path = uri.path().trim_end_matches('/');
+        let path = path.strip_suffix("/api").unwrap_or(path);
+        let path = path.trim_end_matches('/');
+        Ok(Self::Http(format!("{scheme}://{authority}{path}")))
     }
 
     /// The address of `path` (which begins with a slash and may have a query) at this daemon.

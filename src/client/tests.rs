@@ -25,6 +25,12 @@ fn urls_are_read_in_all_forms() {
         ),
         ("https://q.example/wq", over_http("https://q.example/wq")),
         ("http://[::1]:5000/api", over_http("http://[::1]:5000")),
+        ("http://api", over_http("http://api")),
+        ("http://api/api/", over_http("http://api")),
+        (
+            "https://queue.example/work/api",
+            over_http("https://queue.example/work"),
+        ),
         ("unix:/run/a.sock", Endpoint::Unix("/run/a.sock".into())),
         ("unix:///run/a.sock", Endpoint::Unix("/run/a.sock".into())),
         ("unix:a.sock", Endpoint::Unix("a.sock".into())),
