@@ -440,6 +440,48 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_the_restart_has_what_was() {
     }
 }
 
+#[test]
+fn what_is_mounted_below_the_data_directory_is_synced_before_a_checkpoint_lets_the_journal_go() {
+    if !has("strace") {
+        return skip("strace is not installed").unwrap_or_default();
+    }
+    let scratch = scratch("spool_delay = \"0s\"\n");
+    let Some(mount) = Mount::tmpfs(&scratch.path().join("data/tasks"), "16m") else {
+        return;
+    };
+    let settings = scratch.path().join("settings.toml").display().to_string();
+    let trace = scratch.path().join("trace");
+    let mut way = Way::with(&["--log-level", "warn", "--config", &settings]);
+    let under = [
+        "strace",
+        "-D",
+        "-f",
+        "-qq",
+        "-y",
+        "-e",
+        "trace=syncfs",
+        "-o",
+    ];
+    way.under = under.map(str::to_owned).to_vec();
+    way.under.push(trace.display().to_string());
+    let mut daemon = Daemon::start_so(scratch, way);
+    let synced = || {
+        let text = fs::read_to_string(&trace).unwrap_or_default();
+        text.matches("/data/tasks>) = 0").count()
+    };
+    // Files that were moved in while no daemon ran.
+    until("the start to sync it", || (synced() >= 1).then_some(()));
+    let before = synced();
+    daemon.submit(r#"{"payload": 1}"#);
+    let (status, answer) = daemon.admin("POST", "/checkpoint", "");
+    assert!(status < 300, "{answer}");
+    until("the checkpoint to sync it", || {
+        (synced() > before).then_some(())
+    });
+    assert!(daemon.stop().success());
+    mount.unmount();
+}
+
 /// Where the frames of a segment end.
 fn journal_end(segment: &Path) -> usize {
     let bytes = fs::read(segment).expect("a segment");

@@ -571,7 +571,9 @@ impl Engine {
         }
         tracing::error!(message_id = catalog::WRITES_STOPPED.id, error = %text, "{}", catalog::WRITES_STOPPED.line);
         self.fault = Some(Arc::clone(&text));
-        let fault = || Err(Error::Fault(Fault(Arc::clone(&text))));
+        let fault = Fault(Arc::clone(&text));
+        // Before anybody is answered: who asks then whether the daemon is ready is told.
+        out.push(Output::Fault(text));
         let mut tickets: Vec<Ticket> = self.checkpoint_callers.drain(..).collect();
         if let Some(checkpointing) = &mut self.checkpointing {
             tickets.append(checkpointing.callers());
@@ -590,9 +592,8 @@ impl Engine {
         out.extend(
             tickets
                 .into_iter()
-                .map(|ticket| Output::Reply(ticket, fault())),
+                .map(|ticket| Output::Reply(ticket, Err(Error::Fault(fault.clone())))),
         );
-        out.push(Output::Fault(text));
     }
 
     fn stop(&mut self, out: &mut Vec<Output>) {

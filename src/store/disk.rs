@@ -12,13 +12,18 @@ use std::{
         unix::{ffi::OsStrExt as _, fs::FileExt as _},
     },
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
-use rustix::fs::{
-    self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom,
-    StatxFlags,
+use rustix::{
+    fs::{
+        self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom,
+        StatxFlags,
+    },
+    io::Errno,
 };
 
+use super::mounts;
 use crate::task::DiskSpace;
 
 /// An operation on the disk that failed.
@@ -62,7 +67,7 @@ impl DiskError {
     #[must_use]
     pub fn is_for_want_of_descriptors(&self) -> bool {
         let errno = self.cause.raw_os_error();
-        [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE]
+        [Errno::MFILE, Errno::NFILE]
             .iter()
             .any(|one| errno == Some(one.raw_os_error()))
     }
@@ -177,7 +182,8 @@ pub trait Disk: Send + Sync + 'static {
     fn list(&self, path: &Path, entry: &mut dyn FnMut(&OsStr, Kind)) -> DiskResult<()>;
     /// Makes a directory's entries durable.
     fn sync_dir(&self, path: &Path) -> DiskResult<()>;
-    /// Makes everything durable that was done on this file system before the call (`syncfs`).
+    /// Makes everything durable that was done below the data directory before the call (`syncfs`), also on file systems that
+    /// are mounted there.
     fn sync_everything(&self) -> DiskResult<()>;
     /// How much could still be written, and how large the file system is.
     fn space(&self) -> DiskResult<DiskSpace>;
@@ -187,6 +193,8 @@ pub trait Disk: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct RealDisk {
     root: OwnedFd,
+    /// What is mounted below, when that was last known: without descriptors it can't be asked for.
+    mounts: Mutex<Vec<PathBuf>>,
 }
 
 impl RealDisk {
@@ -195,7 +203,10 @@ impl RealDisk {
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let root = fs::open(root, flags, Mode::empty())
             .map_err(|errno| DiskError::new("open", root, errno))?;
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            mounts: Mutex::default(),
+        })
     }
 
     fn at(&self, operation: &'static str, path: &Path, flags: OFlags) -> DiskResult<OwnedFd> {
@@ -226,6 +237,35 @@ impl RealDisk {
         act(folder.as_fd(), Path::new(name))
     }
 
+    /// What is mounted below the data directory now.
+    fn mounts(&self) -> Vec<PathBuf> {
+        let mut known = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = mounts::place_of(self.root.as_raw_fd());
+        let text = std::fs::read("/proc/self/mountinfo");
+        if let (Some(root), Ok(text)) = (root, text) {
+            *known = mounts::below(&text, &root);
+        }
+        known.clone()
+    }
+
+    /// Makes durable what is on another file system than `own`, mounted at a path.
+    fn sync_mounted(&self, path: &Path, own: u64) -> DiskResult<()> {
+        let failed = |errno| DiskError::new("sync", path, errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        match retry(|| fs::openat(&self.root, path, flags, Mode::empty())) {
+            Ok(mounted) if fs::fstat(&mounted).map_err(failed)?.st_dev == own => Ok(()),
+            Ok(mounted) => fs::syncfs(&mounted).map_err(failed),
+            Err(Errno::MFILE | Errno::NFILE) => {
+                // Everything of the machine, which needs no descriptor.
+                fs::sync();
+                Ok(())
+            }
+            // Gone by now, a file, or nothing that we could have written to.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM) => Ok(()),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
     fn rename_with(&self, from: &Path, to: &Path, flags: RenameFlags) -> DiskResult<()> {
         self.beside(from, |from_folder, from| {
             self.beside(to, |to_folder, to| {
@@ -246,7 +286,7 @@ const FILE_MODE: Mode = Mode::RUSR
 fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
         match call() {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             other => return other,
         }
     }
@@ -345,7 +385,7 @@ impl DiskFile for RealFile {
             let from = match fs::seek(&self.file, SeekFrom::Data(at as u64)) {
                 Ok(from) if (from as usize) < size => from as usize,
                 // Nothing was written from here on.
-                Ok(_) | Err(rustix::io::Errno::NXIO) => break,
+                Ok(_) | Err(Errno::NXIO) => break,
                 // A file system that does not know has all of it read.
                 Err(_) => at,
             };
@@ -438,14 +478,10 @@ impl Disk for RealDisk {
             path,
             OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
         ) {
-            Err(error)
-                if error.cause.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) =>
-            {
+            Err(error) if error.cause.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
                 return Ok(Read::Irregular(Kind::Symlink));
             }
-            Err(error)
-                if error.cause.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) =>
-            {
+            Err(error) if error.cause.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
                 return Ok(Read::Irregular(Kind::Special));
             }
             other => other?,
@@ -508,7 +544,7 @@ impl Disk for RealDisk {
         let mode = Mode::RWXU | Mode::RWXG;
         match self.beside(path, |folder, name| fs::mkdirat(folder, name, mode)) {
             Ok(()) => Ok(()),
-            Err(rustix::io::Errno::EXIST) if self.look(path)?.kind == Kind::Directory => Ok(()),
+            Err(Errno::EXIST) if self.look(path)?.kind == Kind::Directory => Ok(()),
             Err(errno) => Err(DiskError::new("make directory", path, errno)),
         }
     }
@@ -549,7 +585,13 @@ impl Disk for RealDisk {
     }
 
     fn sync_everything(&self) -> DiskResult<()> {
-        fs::syncfs(self.root.as_fd()).map_err(|errno| DiskError::new("sync", ".", errno))
+        let failed = |errno| DiskError::new("sync", ".", errno);
+        fs::syncfs(self.root.as_fd()).map_err(failed)?;
+        let own = fs::fstat(&self.root).map_err(failed)?.st_dev;
+        for mount in self.mounts() {
+            self.sync_mounted(&mount, own)?;
+        }
+        Ok(())
     }
 
     fn space(&self) -> DiskResult<DiskSpace> {

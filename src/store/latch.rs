@@ -119,6 +119,10 @@ impl<F: DiskFile> DiskFile for LatchedFile<F> {
     fn size(&self) -> DiskResult<u64> {
         self.inner.size()
     }
+
+    fn read_written(&self) -> DiskResult<Vec<u8>> {
+        self.inner.read_written()
+    }
 }
 
 impl<D: Disk> Disk for Latched<D> {

@@ -13,6 +13,7 @@ mod latch;
 mod lock;
 #[cfg(test)]
 mod memory_disk;
+mod mounts;
 mod own;
 mod read_only;
 mod recover;
