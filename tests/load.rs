@@ -148,9 +148,14 @@ fn a_hundred_thousand_tasks_are_submitted_listed_claimed_and_completed_by_64_con
         (&TASKS.into(), &0.into(), &0.into()),
         "{view}"
     );
-    until("the directory is empty", || {
-        common::names(&daemon.tasks()).is_empty().then_some(())
-    });
+    // However long it takes on a busy disk: fewer and fewer.
+    let mut left = usize::MAX;
+    while left > 0 {
+        left = until("files to be removed", || {
+            let now = common::names(&daemon.tasks()).len();
+            (now < left).then_some(now)
+        });
+    }
     assert!(daemon.stop().success());
 }
 

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::Read as _,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -136,7 +136,12 @@ fn door(settings: &Settings, used: &Arc<Rates>) -> Result<Door, String> {
 
 /// The tokens in a file that nobody but root and the daemon's user can change.
 fn read(path: &Path) -> Result<Tokens, String> {
-    let file = fs::File::open(path).map_err(|cause| cause.to_string())?;
+    // A FIFO would be waited for.
+    let file = fs::File::options()
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(|cause| cause.to_string())?;
     let about = file.metadata().map_err(|cause| cause.to_string())?;
     if !about.is_file() {
         return Err("is no file".to_owned());

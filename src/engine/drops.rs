@@ -229,6 +229,7 @@ impl Engine {
         }
         tracing::info!(task_id = %id, file = %place, "a task's file was removed: it is cancelled");
         self.commit(now, &[Record::Cancelled { id }]);
+        self.files.note_gone(id);
         true
     }
 

@@ -140,6 +140,13 @@ impl Files {
         }
     }
 
+    /// The file of `id` is not where it was, and its task has ended: what comes there next is not ours to remove.
+    pub(super) fn note_gone(&mut self, id: TaskId) {
+        if let Some(change) = self.waiting.get_mut(&id) {
+            change.old = None;
+        }
+    }
+
     /// The task of a change has ended in frame `seq`. If it has no file yet, it will not get one.
     pub(super) fn note_end(&mut self, id: TaskId, seq: Seq) {
         if self.waiting.get(&id).is_some_and(FileChange::is_nothing) {

@@ -143,15 +143,17 @@ impl Engine {
         let ids: Vec<TaskId> = results.iter().map(|(id, _)| *id).collect();
         for (id, result) in results {
             self.bodies.arrived(id);
-            if self.queue.get(id).is_none() || self.bodies.get(id).is_some() {
+            let Some(entry) = self.queue.get(id) else {
+                continue;
+            };
+            if self.bodies.get(id).is_some() {
                 continue;
             }
+            // Also where the task ends by it: who waits for it is to hear of the next one, or that there is none.
+            self.stirred.insert(self.queue.queue_of(entry).clone());
             match result {
                 Ok(task) => self.take_payload(id, task),
                 Err(error) => self.not_loaded(now, id, error, out),
-            }
-            if let Some(entry) = self.queue.get(id) {
-                self.stirred.insert(self.queue.queue_of(entry).clone());
             }
         }
         self.resume_parked(now, &ids, out);
@@ -204,6 +206,7 @@ impl Engine {
             LoadError::Missing => {
                 tracing::info!(task_id = %id, "the file of a task was removed: it is cancelled");
                 self.commit(now, &[Record::Cancelled { id }]);
+                self.files.note_gone(id);
             }
             LoadError::Disk(error) => {
                 let tries_left = self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));

@@ -70,6 +70,19 @@ impl Tls {
 }
 
 fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+    let named = [
+        ("tls.certificate", Some(&files.certificate)),
+        ("tls.key", Some(&files.key)),
+        ("tls.client_ca", files.client_ca.as_ref()),
+    ];
+    for (setting, path) in named {
+        // A FIFO would be waited for, and a daemon that reads its files again serves nobody meanwhile.
+        if let Some(path) = path
+            && std::fs::metadata(path).is_ok_and(|about| !about.is_file())
+        {
+            return Err(of(setting)(PemError::new(path, "is no file")));
+        }
+    }
     let chain = pem::certificates(&files.certificate).map_err(of("tls.certificate"))?;
     let key = pem::private_key(&files.key).map_err(of("tls.key"))?;
     let provider = Arc::new(ring::default_provider());

@@ -169,6 +169,15 @@ fn a_file_of_tokens_that_is_wrong_changes_nothing() {
     let answer = site.reload(400);
     let told = answer["detail"].as_str().expect("a detail");
     assert!(told.contains("can be written by others"), "{told}");
+    fs::remove_file(&site.tokens).expect("removed");
+    let status = Command::new("mkfifo").arg(&site.tokens).status();
+    assert!(status.expect("mkfifo runs").success());
+    let answer = site.reload(400);
+    let told = answer["detail"].as_str().expect("a detail");
+    assert!(
+        told.contains("is no file"),
+        "a FIFO is not waited for: {told}"
+    );
     assert_eq!(site.ask("GET", "/api/v1/tasks", &ops, "").0, 200);
 }
 

@@ -294,3 +294,22 @@ fn a_file_without_an_id_whose_name_changes_all_the_time_is_one_task() {
     assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
     serves_on(&daemon);
 }
+
+/// What is wrong with a task's own file is found when its payload is read, for the claim that is to get it.
+#[test]
+fn a_claim_that_meets_a_spoilt_file_is_answered_without_a_wait() {
+    let daemon = with("payload_cache = \"0B\"\nspool_delay = \"0s\"\n");
+    let id = daemon.submit(r#"{"payload": "x", "queue": "one"}"#);
+    let (status, answer) = daemon.admin("POST", "/checkpoint", "");
+    assert!(status < 300, "{answer}");
+    let files = files_in(&daemon.tasks().join("one"));
+    assert_eq!(files.len(), 1);
+    fs::write(&files[0], "garbage").expect("spoilt");
+    let asked = Instant::now();
+    let (status, answer) = daemon.post("/api/v1/claim", r#"{"queues": ["one"]}"#);
+    assert_eq!((status, &answer["tasks"]), (200, &json!([])), "{answer}");
+    // A payload that does not come is waited for half a minute.
+    assert!(asked.elapsed() < PATIENCE / 2, "{:?}", asked.elapsed());
+    assert_eq!(daemon.get(&format!("/api/v1/tasks/{id}")).0, 404);
+    serves_on(&daemon);
+}

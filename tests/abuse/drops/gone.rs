@@ -111,6 +111,30 @@ fn tasks_outlive_a_task_directory_that_is_moved_away_and_their_files_come_again(
     serves_on(&daemon);
 }
 
+/// An editor may take a file away and put another in its place a moment later.
+#[test]
+fn a_file_that_comes_back_when_its_task_was_cancelled_is_that_task_again_and_not_removed() {
+    let daemon = under(&[], "spool_delay = \"1s\"\n");
+    let id = daemon.submit(r#"{"payload": "there and back"}"#);
+    let path = until("its file is there", || files_in(&daemon.tasks()).pop());
+    let aside = daemon.scratch.path().join("taken-away");
+    let task = || daemon.get(&format!("/api/v1/tasks/{id}")).0;
+    fs::rename(&path, &aside).expect("taken away");
+    until("it is cancelled", || (task() == 404).then_some(()));
+    fs::rename(&aside, &path).expect("put back");
+    until("it is a task again", || (task() == 200).then_some(()));
+    // The change that the cancellation left has been made by then.
+    until("all files are as they should be", || {
+        let (_, text) = daemon.text("/metrics");
+        text.contains("workqueue_spool_pending_files 0\n")
+            .then_some(())
+    });
+    assert_eq!(files_in(&daemon.tasks()), [path]);
+    let payloads = work_off(&daemon, "default", 1);
+    assert_eq!(payloads.get("there and back"), Some(&1));
+    serves_on(&daemon);
+}
+
 #[test]
 fn tasks_outlive_a_mount_that_vanishes_and_comes_back() {
     if !may_mount() {
