@@ -620,6 +620,30 @@ fn what_is_exported_is_imported_elsewhere_as_it_was_and_again_without_a_change()
 }
 
 #[test]
+fn an_export_goes_through_links_and_into_pipes_and_replaces_neither() {
+    let daemon = Daemon::start(&[]);
+    ok(&daemon, &["submit", "hello"]);
+    let at = |name: &str| daemon.scratch.path().join(name);
+    let (file, link, pipe) = (at("file"), at("link"), at("pipe"));
+    std::fs::write(&file, "old").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    ok(&daemon, &["export", link.to_str().unwrap()]);
+    assert!(link.is_symlink());
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
+
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let reader = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || std::fs::read_to_string(pipe).unwrap())
+    };
+    ok(&daemon, &["export", pipe.to_str().unwrap()]);
+    assert_eq!(reader.join().unwrap().lines().count(), 3);
+    assert!(!pipe.metadata().unwrap().is_file());
+}
+
+#[test]
 fn an_export_whose_daemon_is_killed_is_no_whole_one() {
     let mut daemon = Daemon::start(&[]);
     let line = json!({"payload": "x".repeat(4000)}).to_string() + "\n";

@@ -24,16 +24,25 @@ pub(super) async fn export(file: Option<&Path>, session: &mut Session<'_>) -> Re
         session.console.out.flush()?;
         return whole(&export, None, session);
     };
+    // A device or a FIFO is written to, and a link leads to what is written: no file takes the place of either.
+    let is_special = fs::metadata(path).is_ok_and(|about| !about.is_file());
+    let linked = (path.is_symlink() && !is_special).then(|| fs::canonicalize(path));
+    let target = linked.and_then(Result::ok);
+    let path = target.as_deref().unwrap_or(path);
     // Under another name until it is whole: what has the name that was asked for can be relied on.
-    let beside = beside(path);
+    let beside = if is_special {
+        path.to_owned()
+    } else {
+        beside(path)
+    };
     let failed = |cause| CtlError::File {
         path: beside.clone(),
         cause,
     };
     let mut out = fs::File::options()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create(!is_special)
+        .truncate(!is_special)
         .mode(0o600)
         .open(&beside)
         .map_err(failed)?;
@@ -43,8 +52,10 @@ pub(super) async fn export(file: Option<&Path>, session: &mut Session<'_>) -> Re
             CtlError::Io(cause) => failed(cause),
             other => other,
         })?;
-    out.sync_all().map_err(failed)?;
-    if export.end().is_ok() {
+    if !is_special {
+        out.sync_all().map_err(failed)?;
+    }
+    if export.end().is_ok() && !is_special {
         fs::rename(&beside, path).map_err(failed)?;
     }
     whole(&export, Some((path, &beside)), session)
