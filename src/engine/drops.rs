@@ -212,7 +212,14 @@ impl Engine {
         let Some(entry) = self.queue.get(id) else {
             return true;
         };
-        if self.queue.location(id).as_ref() != Some(place) || !self.files.is_settled(id) {
+        if self.queue.location(id).as_ref() != Some(place) {
+            return true;
+        }
+        if !self.files.is_settled(id) {
+            // It may be there and gone again before its making was told: then it is looked for.
+            if self.files.is_in_flight(id) {
+                self.vanished.insert(id);
+            }
             return true;
         }
         if !self.missed.remove(&id) {

@@ -213,6 +213,11 @@ impl Files {
         !self.waiting.contains_key(&id) && !self.in_flight.contains_key(&id)
     }
 
+    /// Whether the task's file is being changed.
+    pub(super) fn is_in_flight(&self, id: TaskId) -> bool {
+        self.in_flight.contains_key(&id)
+    }
+
     /// Where the task's file is, if it is not where the queue has it.
     pub(super) fn place_of(&self, id: TaskId) -> Option<&Location> {
         let change = self.waiting.get(&id).or_else(|| self.in_flight.get(&id));

@@ -227,6 +227,8 @@ pub struct Engine {
     irregular: BTreeMap<PathBuf, String>,
     /// Tasks whose files were not there when the watcher looked, and have not changed since: it was asked to look again.
     missed: HashSet<TaskId, FixedState>,
+    /// Tasks whose files were not there while they were being made: looked for when they have been.
+    vanished: HashSet<TaskId, FixedState>,
     /// Queues whose waiting claims are to be looked at.
     stirred: BTreeSet<QueueName>,
     prefetch_in: HashMap<QueueName, u32, FixedState>,
@@ -461,6 +463,7 @@ impl Engine {
         if after.is_none() {
             self.bodies.remove(id);
             self.forget_size(id);
+            self.vanished.remove(&id);
         }
         if before != after {
             self.missed.remove(&id);

@@ -73,6 +73,7 @@ impl Loader {
             deaf: None,
             irregular: BTreeMap::new(),
             missed: HashSet::default(),
+            vanished: HashSet::default(),
             stirred: BTreeSet::new(),
             prefetch_in: HashMap::default(),
             checkpointing: None,

@@ -171,6 +171,11 @@ impl Engine {
                         }
                     }
                     self.file_made(id);
+                    if self.vanished.remove(&id)
+                        && let Some(place) = self.queue.location(id)
+                    {
+                        out.push(Output::Confirm(vec![place]));
+                    }
                 }
                 Err(failed) if failed.full => {
                     full = true;
