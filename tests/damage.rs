@@ -324,19 +324,8 @@ fn syncs(durability: &str, length: Duration) -> (usize, usize) {
     );
     fs::write(&path, settings).expect("settings");
     let (path, trace) = (path.display().to_string(), scratch.path().join("trace"));
-    let to = trace.display().to_string();
-    let mut way = Way::with(&["--log-level", "warn", "--config", &path]);
-    let under = [
-        "strace",
-        "-D",
-        "-f",
-        "-qq",
-        "-o",
-        &to,
-        "-e",
-        "trace=fdatasync",
-    ];
-    way.under = under.map(str::to_owned).to_vec();
+    let way = Way::with(&["--log-level", "warn", "--config", &path])
+        .traced(&trace, &["-e", "trace=fdatasync"]);
     let mut daemon = Daemon::start_so(scratch, way);
     let count = || {
         let text = fs::read_to_string(&trace).expect("a trace");

@@ -375,23 +375,10 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_the_restart_has_what_was() {
         let scratch = scratch("spool_delay = \"60s\"\n");
         let (manager, variable) = Manager::listen(scratch.path());
         let settings = scratch.path().join("settings.toml").display().to_string();
-        let trace = scratch.path().join("trace").display().to_string();
+        let trace = scratch.path().join("trace");
         let inject = format!("inject=fdatasync:error=EIO:when={fails}");
-        let mut way = Way::with(&["--log-level", "warn", "--config", &settings]);
-        // `-D`: the daemon is our child, and strace watches from beside.
-        let under = [
-            "strace",
-            "-D",
-            "-f",
-            "-qq",
-            "-o",
-            &trace,
-            "-e",
-            "trace=fdatasync",
-            "-e",
-            &inject,
-        ];
-        way.under = under.map(str::to_owned).to_vec();
+        let mut way = Way::with(&["--log-level", "warn", "--config", &settings])
+            .traced(&trace, &["-e", "trace=fdatasync", "-e", &inject]);
         way.environment.push(variable);
         let mut daemon = Daemon::start_so(scratch, way);
         let mut line = Line::open(&daemon.address).expect("it serves");
@@ -451,19 +438,8 @@ fn what_is_mounted_below_the_data_directory_is_synced_before_a_checkpoint_lets_t
     };
     let settings = scratch.path().join("settings.toml").display().to_string();
     let trace = scratch.path().join("trace");
-    let mut way = Way::with(&["--log-level", "warn", "--config", &settings]);
-    let under = [
-        "strace",
-        "-D",
-        "-f",
-        "-qq",
-        "-y",
-        "-e",
-        "trace=syncfs",
-        "-o",
-    ];
-    way.under = under.map(str::to_owned).to_vec();
-    way.under.push(trace.display().to_string());
+    let way = Way::with(&["--log-level", "warn", "--config", &settings])
+        .traced(&trace, &["-y", "-e", "trace=syncfs"]);
     let mut daemon = Daemon::start_so(scratch, way);
     let synced = || {
         let text = fs::read_to_string(&trace).unwrap_or_default();

@@ -1,7 +1,5 @@
 //! What the watcher saw: dropped files become tasks, files that went cancel theirs.
 
-use std::path::Path;
-
 use super::{
     Engine,
     io::{BadFile, Output},
@@ -235,20 +233,19 @@ impl Engine {
             return true;
         }
         tracing::info!(task_id = %id, file = %place, "a task's file was removed: it is cancelled");
+        self.cancel_gone(now, id);
+        true
+    }
+
+    /// Cancels a task whose file is not where it was.
+    pub(super) fn cancel_gone(&mut self, now: Now, id: TaskId) {
         self.commit(now, &[Record::Cancelled { id }]);
         self.files.note_gone(id);
-        true
     }
 
     /// After a look through a queue's folder: tasks whose files were not there are looked at once more, a part at a time.
     fn scanned(&mut self, queue: QueueName, ids: HashSet<TaskId, FixedState>, anew: bool) {
-        let top = Path::new(Area::Tasks.dir());
-        let folder = if queue.is_default() {
-            top.to_owned()
-        } else {
-            top.join(queue.as_str())
-        };
-        self.files.looked_through(&folder);
+        self.files.looked_through(&Area::Tasks.folder(&queue));
         self.looks.push_back(Look {
             queue,
             there: ids,

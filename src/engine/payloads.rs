@@ -205,8 +205,7 @@ impl Engine {
             }
             LoadError::Missing => {
                 tracing::info!(task_id = %id, "the file of a task was removed: it is cancelled");
-                self.commit(now, &[Record::Cancelled { id }]);
-                self.files.note_gone(id);
+                self.cancel_gone(now, id);
             }
             LoadError::Disk(error) => {
                 let tries_left = self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));

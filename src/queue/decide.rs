@@ -72,11 +72,7 @@ impl Queues {
                 // More queues than the limit may be there already: folders, or a limit that was lowered.
                 let opens = !batch.queues.is_empty();
                 if opens && self.names.len() + batch.queues.len() > self.limits.max_queues {
-                    return Err(Refusal::TooMany {
-                        what: "queues",
-                        setting: "max_queues",
-                        limit: self.limits.max_queues as u64,
-                    });
+                    return Err(self.too_many_queues());
                 }
             }
             verdicts.push(verdict);
@@ -338,11 +334,7 @@ impl Queues {
     fn may_come(&self, entry: &Entry, queue: &QueueName) -> Result<(), Refusal> {
         let Some(shelf) = self.names.get(queue).copied() else {
             return if self.names.len() >= self.limits.max_queues {
-                Err(Refusal::TooMany {
-                    what: "queues",
-                    setting: "max_queues",
-                    limit: self.limits.max_queues as u64,
-                })
+                Err(self.too_many_queues())
             } else {
                 Ok(())
             };

@@ -88,6 +88,14 @@ impl Queues {
         self.length_of(queue) >= self.limits.max_queue_tasks
     }
 
+    pub(super) const fn too_many_queues(&self) -> Refusal {
+        Refusal::TooMany {
+            what: "queues",
+            setting: "max_queues",
+            limit: self.limits.max_queues as u64,
+        }
+    }
+
     pub(super) fn too_long(&self, queue: &QueueName) -> Refusal {
         Refusal::QueueTooLong {
             queue: queue.clone(),

@@ -12,7 +12,6 @@ use std::{
         unix::{ffi::OsStrExt as _, fs::FileExt as _},
     },
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
 };
 
 use rustix::{
@@ -23,7 +22,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::mounts;
+use super::mounts::Mounts;
 use crate::task::DiskSpace;
 
 /// An operation on the disk that failed.
@@ -193,8 +192,7 @@ pub trait Disk: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct RealDisk {
     root: OwnedFd,
-    /// What is mounted below, when that was last known: without descriptors it can't be asked for.
-    mounts: Mutex<Vec<PathBuf>>,
+    mounts: Mounts,
 }
 
 impl RealDisk {
@@ -205,7 +203,7 @@ impl RealDisk {
             .map_err(|errno| DiskError::new("open", root, errno))?;
         Ok(Self {
             root,
-            mounts: Mutex::default(),
+            mounts: Mounts::default(),
         })
     }
 
@@ -237,35 +235,6 @@ impl RealDisk {
         act(folder.as_fd(), Path::new(name))
     }
 
-    /// What is mounted below the data directory now.
-    fn mounts(&self) -> Vec<PathBuf> {
-        let mut known = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let root = mounts::place_of(self.root.as_raw_fd());
-        let text = std::fs::read("/proc/self/mountinfo");
-        if let (Some(root), Ok(text)) = (root, text) {
-            *known = mounts::below(&text, &root);
-        }
-        known.clone()
-    }
-
-    /// Makes durable what is on another file system than `own`, mounted at a path.
-    fn sync_mounted(&self, path: &Path, own: u64) -> DiskResult<()> {
-        let failed = |errno| DiskError::new("sync", path, errno);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        match retry(|| fs::openat(&self.root, path, flags, Mode::empty())) {
-            Ok(mounted) if fs::fstat(&mounted).map_err(failed)?.st_dev == own => Ok(()),
-            Ok(mounted) => fs::syncfs(&mounted).map_err(failed),
-            Err(Errno::MFILE | Errno::NFILE) => {
-                // Everything of the machine, which needs no descriptor.
-                fs::sync();
-                Ok(())
-            }
-            // Gone by now, a file, or nothing that we could have written to.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM) => Ok(()),
-            Err(errno) => Err(failed(errno)),
-        }
-    }
-
     fn rename_with(&self, from: &Path, to: &Path, flags: RenameFlags) -> DiskResult<()> {
         self.beside(from, |from_folder, from| {
             self.beside(to, |to_folder, to| {
@@ -283,7 +252,7 @@ const FILE_MODE: Mode = Mode::RUSR
     .union(Mode::WGRP);
 
 /// Tries again what a signal interrupted.
-fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+pub(super) fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
         match call() {
             Err(Errno::INTR) => {}
@@ -585,13 +554,8 @@ impl Disk for RealDisk {
     }
 
     fn sync_everything(&self) -> DiskResult<()> {
-        let failed = |errno| DiskError::new("sync", ".", errno);
-        fs::syncfs(self.root.as_fd()).map_err(failed)?;
-        let own = fs::fstat(&self.root).map_err(failed)?.st_dev;
-        for mount in self.mounts() {
-            self.sync_mounted(&mount, own)?;
-        }
-        Ok(())
+        fs::syncfs(self.root.as_fd()).map_err(|errno| DiskError::new("sync", ".", errno))?;
+        self.mounts.sync(self.root.as_fd())
     }
 
     fn space(&self) -> DiskResult<DiskSpace> {

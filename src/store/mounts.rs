@@ -3,14 +3,67 @@
 //! This module may not know: what lies on them.
 
 use std::{
-    ffi::{OsStr, OsString},
-    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    ffi::OsString,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd},
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
+
+use rustix::{
+    fs::{self, Mode, OFlags},
+    io::Errno,
+};
+
+use super::disk::{DiskError, DiskResult, retry};
+
+/// What is mounted below one data directory, when that was last known: without descriptors it can't be asked for.
+#[derive(Debug, Default)]
+pub(super) struct Mounts(Mutex<Vec<PathBuf>>);
+
+impl Mounts {
+    /// Makes everything durable on other file systems below `root` (`syncfs`).
+    pub(super) fn sync(&self, root: BorrowedFd<'_>) -> DiskResult<()> {
+        let stat = fs::fstat(root).map_err(|errno| DiskError::new("sync", ".", errno))?;
+        self.now(root)
+            .iter()
+            .try_for_each(|mount| sync_one(root, mount, stat.st_dev))
+    }
+
+    fn now(&self, root: BorrowedFd<'_>) -> Vec<PathBuf> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = place_of(root);
+        let text = std::fs::read("/proc/self/mountinfo");
+        if let (Some(root), Ok(text)) = (root, text) {
+            *known = below(&text, &root);
+        }
+        known.clone()
+    }
+}
+
+/// Makes durable what is mounted at a path, if it is on another file system than `own`.
+fn sync_one(root: BorrowedFd<'_>, path: &Path, own: u64) -> DiskResult<()> {
+    let failed = |errno| DiskError::new("sync", path, errno);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match retry(|| fs::openat(root, path, flags, Mode::empty())) {
+        Ok(mounted) if fs::fstat(&mounted).map_err(failed)?.st_dev == own => Ok(()),
+        Ok(mounted) => fs::syncfs(&mounted).map_err(failed),
+        Err(Errno::MFILE | Errno::NFILE) => {
+            // Everything of the machine, which needs no descriptor.
+            fs::sync();
+            Ok(())
+        }
+        // Gone by now, a file, or nothing that we could have written to.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM) => Ok(()),
+        Err(errno) => Err(failed(errno)),
+    }
+}
 
 /// The mount points below `root` (an absolute path without links) in the text of `/proc/self/mountinfo`
 /// (`proc_pid_mountinfo(5)`), relative to it.
-pub(super) fn below(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {
+fn below(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {
     let lines = mountinfo.split(|byte| *byte == b'\n');
     // The fifth field: the mount point, seen from the process's root.
     let points = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
@@ -49,18 +102,17 @@ fn unescaped(field: &[u8]) -> OsString {
 }
 
 /// Where an open directory is, as the kernel has it: nothing where that is not known, as of one that was removed.
-pub(super) fn place_of(descriptor: i32) -> Option<PathBuf> {
-    let link = Path::new("/proc/self/fd").join(descriptor.to_string());
+fn place_of(directory: BorrowedFd<'_>) -> Option<PathBuf> {
+    let link = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
     let place = std::fs::read_link(link).ok()?;
-    let is_gone = place
-        .as_os_str()
-        .as_bytes()
-        .ends_with(OsStr::new(" (deleted)").as_bytes());
+    let is_gone = place.as_os_str().as_bytes().ends_with(b" (deleted)");
     (place.is_absolute() && !is_gone).then_some(place)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     #[test]

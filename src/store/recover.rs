@@ -314,7 +314,7 @@ impl Listed {
                     name,
                 }));
             } else if is_temporary(OsStr::new(name)) {
-                let dir = folder_of(self.area, &self.queue);
+                let dir = self.area.folder(&self.queue);
                 sink(Found::Temporary(dir.join(name)));
             }
         }
@@ -342,16 +342,6 @@ fn find_files<D: Disk>(disk: &D, sink: &mut dyn FnMut(Found)) -> DiskResult<()> 
     })
 }
 
-/// Where the files of a queue lie. `default` has no folder: its files lie right in the directory.
-fn folder_of(area: Area, queue: &QueueName) -> PathBuf {
-    let top = Path::new(area.dir());
-    if queue.is_default() {
-        top.to_owned()
-    } else {
-        top.join(queue.as_str())
-    }
-}
-
 fn list_area(disk: &impl Disk, area: Area, tell: &Sender<Listed>) -> DiskResult<()> {
     let folders = list_folder(disk, area, &QueueName::default(), tell)?;
     for queue in folders.iter().filter(|queue| !queue.is_default()) {
@@ -371,7 +361,7 @@ fn list_folder(
     let mut names = Listed::new(area, queue);
     // The other end goes only when its thread panics, and that is told by the panic.
     let say = |listed| drop(tell.send(listed));
-    let listed = disk.list(&folder_of(area, queue), &mut |name, kind| {
+    let listed = disk.list(&area.folder(queue), &mut |name, kind| {
         let Some(name) = name.to_str() else { return };
         match kind {
             Kind::File => {

@@ -80,6 +80,18 @@ impl Area {
             Self::Done => "done",
         }
     }
+
+    /// The folder of a queue's files, relative to the data directory. The default queue has none: its files lie right in the
+    /// directory.
+    #[must_use]
+    pub fn folder(self, queue: &QueueName) -> PathBuf {
+        let dir = PathBuf::from(self.dir());
+        if queue.is_default() {
+            dir
+        } else {
+            dir.join(queue.as_str())
+        }
+    }
 }
 
 /// Where a task's file is, or should be.
@@ -97,12 +109,7 @@ impl Location {
     /// The folder, relative to the data directory.
     #[must_use]
     pub fn folder(&self) -> PathBuf {
-        let dir = PathBuf::from(self.area.dir());
-        if self.queue.is_default() {
-            dir
-        } else {
-            dir.join(self.queue.as_str())
-        }
+        self.area.folder(&self.queue)
     }
 
     /// The file, relative to the data directory.

@@ -64,6 +64,18 @@ impl Way {
             ..Self::default()
         }
     }
+
+    /// Under strace, which writes into `trace`. `-D`: the daemon is our child, and strace watches from beside.
+    pub fn traced(mut self, trace: &Path, options: &[&str]) -> Self {
+        let trace = trace.display().to_string();
+        let under = ["strace", "-D", "-f", "-qq", "-o", &trace];
+        self.under = under
+            .iter()
+            .chain(options)
+            .map(ToString::to_string)
+            .collect();
+        self
+    }
 }
 
 impl Daemon {

@@ -1,9 +1,6 @@
 //! [`Clients`]: who asks the engine for something, and who moves files about in its directory.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use super::{oracle::Stage, world::World};
 use crate::{
@@ -321,18 +318,10 @@ fn withdraw(world: &mut World) {
     world.give(Input::Withdrawn(ticket));
 }
 
-fn folder(queue: &QueueName) -> PathBuf {
-    if queue.is_default() {
-        PathBuf::from("tasks")
-    } else {
-        Path::new("tasks").join(queue.as_str())
-    }
-}
-
 /// Somebody drops a file, or removes one.
 fn by_hand(world: &mut World) {
     let queue = queue(world);
-    let dir = folder(&queue);
+    let dir = Area::Tasks.folder(&queue);
     match world.chance.below(10) {
         0..=2 => {
             let task = NewTask {
