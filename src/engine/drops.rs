@@ -1,5 +1,7 @@
 //! What the watcher saw: dropped files become tasks, files that went cancel theirs.
 
+use std::collections::BTreeSet;
+
 use super::{
     Engine,
     io::{BadFile, Output},
@@ -88,6 +90,7 @@ impl Engine {
             }
             Sighting::Folder(queue) => self.open(queue),
             Sighting::Scanned { queue, ids, anew } => self.scanned(queue, ids, anew),
+            Sighting::Replaced(folders) => self.replaced(&folders),
             Sighting::LookedAgain => self.kept.answered(),
             Sighting::Deaf(why) => self.deaf = why.map(Into::into),
             Sighting::Trouble(text) => {
@@ -253,6 +256,19 @@ impl Engine {
             after: None,
             anew,
         });
+    }
+
+    /// Another task directory is where theirs was: queues that have no folder in it have no files either.
+    fn replaced(&mut self, folders: &BTreeSet<QueueName>) {
+        let elsewhere: Vec<QueueName> = self
+            .queue
+            .queue_names()
+            .filter(|queue| !queue.is_default() && !folders.contains(queue))
+            .cloned()
+            .collect();
+        for queue in elsewhere {
+            self.scanned(queue, HashSet::default(), true);
+        }
     }
 
     /// Tasks whose files went with their directory (moved away, or a mount that is no more) were not cancelled by anybody.

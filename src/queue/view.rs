@@ -150,6 +150,11 @@ impl Queues {
         (self.paused, self.draining)
     }
 
+    /// The names of all queues, in order.
+    pub fn queue_names(&self) -> impl Iterator<Item = &QueueName> {
+        self.names.keys()
+    }
+
     /// How many queues there are.
     #[must_use]
     pub fn queue_count(&self) -> usize {

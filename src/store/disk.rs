@@ -15,14 +15,14 @@ use std::{
 };
 
 use rustix::{
-    fs::{
-        self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom,
-        StatxFlags,
-    },
+    fs::{self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom},
     io::Errno,
 };
 
-use super::mounts::Mounts;
+use super::{
+    dir_id::{DirId, birth},
+    mounts::Mounts,
+};
 use crate::task::DiskSpace;
 
 /// An operation on the disk that failed.
@@ -167,6 +167,8 @@ pub trait Disk: Send + Sync + 'static {
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read>;
     /// Looks at what a path names, without following a link.
     fn look(&self, path: &Path) -> DiskResult<Meta>;
+    /// Which directory is at a path.
+    fn directory(&self, path: &Path) -> DiskResult<DirId>;
     /// Renames; what `to` names is replaced.
     fn rename(&self, from: &Path, to: &Path) -> DiskResult<()>;
     /// Renames, and fails if `to` is taken.
@@ -277,14 +279,6 @@ fn meta(stat: &fs::Stat) -> Meta {
         size: stat.st_size.max(0) as u64,
         born: None,
     }
-}
-
-/// When an open file was made, where the kernel and the file system tell.
-fn born(file: &std::fs::File) -> Option<i128> {
-    let stat = fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
-    let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
-    let time = stat.stx_btime;
-    told.then(|| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
 }
 
 /// A journal file opened through [`RealDisk`].
@@ -470,7 +464,7 @@ impl Disk for RealDisk {
         let bytes = file.read_at(0, found.size as usize + 1)?;
         let found = Meta {
             size: bytes.len() as u64,
-            born: born(&file.file),
+            born: birth(&file.file),
             ..found
         };
         Ok(if found.size > limit {
@@ -485,6 +479,11 @@ impl Disk for RealDisk {
             fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
         });
         stat.map(|stat| meta(&stat))
+            .map_err(|errno| DiskError::new("look at", path, errno))
+    }
+
+    fn directory(&self, path: &Path) -> DiskResult<DirId> {
+        self.beside(path, DirId::at)
             .map_err(|errno| DiskError::new("look at", path, errno))
     }
 

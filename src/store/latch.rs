@@ -12,7 +12,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read};
+use super::{
+    dir_id::DirId,
+    disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
+};
 use crate::{
     defect::{Defect, planted},
     task::DiskSpace,
@@ -165,6 +168,10 @@ impl<D: Disk> Disk for Latched<D> {
 
     fn look(&self, path: &Path) -> DiskResult<Meta> {
         self.inner.look(path)
+    }
+
+    fn directory(&self, path: &Path) -> DiskResult<DirId> {
+        self.inner.directory(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {

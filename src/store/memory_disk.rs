@@ -10,7 +10,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read};
+use super::{
+    dir_id::DirId,
+    disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
+};
 use crate::task::DiskSpace;
 
 #[derive(Debug, Default, Clone)]
@@ -286,6 +289,10 @@ impl Disk for MemoryDisk {
             size,
             born: None,
         })
+    }
+
+    fn directory(&self, path: &Path) -> DiskResult<DirId> {
+        self.look(path).map(|meta| DirId::plain(meta.inode))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {

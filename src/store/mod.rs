@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod data_dir;
+mod dir_id;
 mod disk;
 #[cfg(test)]
 mod golden_tests;
@@ -26,6 +27,7 @@ mod watch;
 
 pub use checkpoint::Checkpoint;
 pub use data_dir::{DataDirError, prepare};
+pub use dir_id::DirId;
 pub use disk::{
     Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, RealDisk, RealFile, names,
 };

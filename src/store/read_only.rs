@@ -2,7 +2,10 @@
 
 use std::{ffi::OsStr, path::Path, sync::Arc};
 
-use super::disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read};
+use super::{
+    dir_id::DirId,
+    disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
+};
 use crate::task::DiskSpace;
 
 /// Wraps a [`Disk`]: what would tidy up (cut a torn tail, remove what is not needed, sync) is passed over, and what would
@@ -69,6 +72,10 @@ impl<D: Disk> Disk for ReadOnly<D> {
 
     fn look(&self, path: &Path) -> DiskResult<Meta> {
         self.0.look(path)
+    }
+
+    fn directory(&self, path: &Path) -> DiskResult<DirId> {
+        self.0.directory(path)
     }
 
     fn rename(&self, from: &Path, _: &Path) -> DiskResult<()> {

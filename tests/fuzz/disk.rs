@@ -10,7 +10,7 @@ use std::{
 
 use workqueue::{
     backend::DiskSpace,
-    store::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
+    store::{DirId, Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
 };
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
@@ -132,6 +132,10 @@ impl Disk for MapDisk {
             size,
             born: None,
         })
+    }
+
+    fn directory(&self, path: &Path) -> DiskResult<DirId> {
+        self.look(path).map(|meta| DirId::plain(meta.inode))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {

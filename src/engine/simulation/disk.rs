@@ -31,7 +31,7 @@ use super::{
     nodes::{Change, Dir, File, Node, ROOT},
 };
 use crate::{
-    store::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
+    store::{DirId, Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
     task::DiskSpace,
 };
 
@@ -564,6 +564,10 @@ impl Disk for SimDisk {
             size,
             born: None,
         })
+    }
+
+    fn directory(&self, path: &Path) -> DiskResult<DirId> {
+        self.look(path).map(|meta| DirId::plain(meta.inode))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> DiskResult<()> {

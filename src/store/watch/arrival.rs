@@ -11,7 +11,7 @@ use std::{
 use super::{
     Sighting,
     memory::{Identity, Report},
-    place::{Form, Place, TASKS, form, is_hidden, is_unfinished, location, place, queue_of},
+    place::{Form, Place, form, is_hidden, is_unfinished, location, place, queue_of},
     watching::{Heard, Watching, instant},
 };
 use crate::{
@@ -146,7 +146,7 @@ impl<D: Disk> Watching<D> {
             Place::Root => return self.root_left(&found),
             Place::Elsewhere => return Ok(()),
             Place::Entry(name) => {
-                let queue = queue_of(name).filter(|queue| self.folders.contains(queue));
+                let queue = queue_of(name).filter(|queue| self.folders.contains_key(queue));
                 if let Some(queue) = queue {
                     // The kernel may have dropped our watch with the folder that was there.
                     return match found {
@@ -161,7 +161,7 @@ impl<D: Disk> Watching<D> {
             Place::Inside { .. } => {}
         }
         match location(path) {
-            Some(_) if matches!(found, Found::Absent) && self.is_other(Path::new(TASKS))? => {
+            Some(at) if matches!(found, Found::Absent) && self.is_elsewhere(&at.queue)? => {
                 // It is not here because the directory is another one, or none: a scan tells so.
                 self.ask_for_scan();
                 Ok(())

@@ -12,11 +12,13 @@
 //! | `place` | what a path in the task directory stands for |
 //! | `memory` | what was reported already, and what is too young to be read |
 //! | `watching` | the thread: waits, looks, reports |
+//! | `mounts` | when what is mounted changes |
 //! | `arrival`, `scan` | what the thread does about one path, and about a whole folder |
 
 mod arrival;
 mod events;
 mod memory;
+mod mounts;
 mod place;
 mod scan;
 #[cfg(test)]
@@ -24,6 +26,7 @@ mod tests;
 mod watching;
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -82,10 +85,13 @@ pub enum Sighting {
         /// The ids in the canonical names that were there all the while. A file that was written or renamed during the
         /// scan may be missing here: [`Watcher::confirm`] tells what is really gone.
         ids: HashSet<TaskId, FixedState>,
-        /// Whether the task directory is another one than at the scan before. Files that are not in it may be whole in the
-        /// former one, moved away or no more mounted: nobody has removed them.
+        /// Whether it is another folder than at the scan before: in another task directory, or on another mount. Files that
+        /// are not in it may be whole in the former one, moved away or no more mounted: nobody has removed them.
         anew: bool,
     },
+    /// The task directory is another one than at the scan before, and has folders of these queues, of each of which a scan
+    /// has told. Other queues have no files in it.
+    Replaced(BTreeSet<QueueName>),
     /// What [`Watcher::again`] asked for was looked at.
     LookedAgain,
     /// From now on, the kernel does not tell of all changes, for this reason: only scans see what it hides. `None`: it tells

@@ -20,7 +20,7 @@ use hashbrown::HashSet;
 
 use crate::{
     store::{
-        Disk, DiskResult, Kind,
+        DirId, Disk, DiskResult, Kind,
         spool::{is_absent, is_forbidden},
     },
     task::{Area, FileName, Location, QueueName, TaskId},
@@ -32,6 +32,14 @@ struct Listing {
     canonical: Vec<FileName>,
     folders: Vec<OsString>,
     others: Vec<OsString>,
+}
+
+/// What is known of the directory at a path.
+enum Stands {
+    Here(DirId),
+    Nowhere,
+    /// The look failed, which was told.
+    Unknown,
 }
 
 impl<D: Disk> Watching<D> {
@@ -72,14 +80,14 @@ impl<D: Disk> Watching<D> {
     fn scan_all(&mut self, origin: Origin) -> Heard {
         let begun = self.begin_scan();
         let top = Path::new(TASKS);
-        // Looked at before it is listed: should it be replaced in between, the next scan finds another one.
-        let looked = self.look(top)?;
+        // Asked before it is listed: should it be replaced in between, the next scan finds another one.
+        let now = self.stands(top)?;
         let complete = match self.list(top, true) {
             Ok(listing) => {
                 self.root_gone = false;
-                if let Found::There(meta) = looked {
-                    let before = self.root_inode.replace(meta.inode);
-                    self.anew = before.is_some_and(|before| before != meta.inode);
+                if let Stands::Here(now) = now {
+                    let before = self.scanned.replace(now);
+                    self.anew = before.is_some_and(|before| before != now);
                 }
                 let complete = self.report_all(listing, origin)?;
                 self.anew = false;
@@ -101,15 +109,23 @@ impl<D: Disk> Watching<D> {
     /// Reports what is in the task directory and its folders; gives whether all of it could be seen.
     fn report_all(&mut self, mut listing: Listing, origin: Origin) -> Heard<bool> {
         let folders = std::mem::take(&mut listing.folders);
-        self.report(Path::new(TASKS), &QueueName::default(), listing, origin)?;
+        let top = Path::new(TASKS);
+        self.report(top, &QueueName::default(), listing, origin, self.anew)?;
         let there: BTreeSet<QueueName> = folders.iter().filter_map(|name| queue_of(name)).collect();
-        let vanished: Vec<QueueName> = self.folders.difference(&there).cloned().collect();
+        let known = self.folders.keys();
+        let vanished: Vec<QueueName> = known
+            .filter(|queue| !there.contains(queue))
+            .cloned()
+            .collect();
         for queue in vanished {
             self.folder_left(&queue)?;
         }
         let mut complete = true;
         for name in folders {
             complete &= self.folder_arrived(&name, origin)?;
+        }
+        if self.anew {
+            self.tell(Sighting::Replaced(there))?;
         }
         Ok(complete)
     }
@@ -122,12 +138,20 @@ impl<D: Disk> Watching<D> {
             return self.irregular_here(&path, reason).map(|()| true);
         };
         self.watch(&path);
-        if self.folders.insert(queue.clone()) && !queue.is_default() {
+        let now = match self.stands(&path)? {
+            Stands::Here(now) => now,
+            Stands::Nowhere => return self.folder_left(&queue).map(|()| true),
+            Stands::Unknown => return Ok(false),
+        };
+        let before = self.folders.insert(queue.clone(), now);
+        if before.is_none() && !queue.is_default() {
             self.tell(Sighting::Folder(queue.clone()))?;
         }
+        // One that was removed, or moved away, and made again went with its files, as people see it.
+        let anew = self.anew || before.is_some_and(|before| !before.is_beside(&now));
         match self.list(&path, !queue.is_default()) {
             Ok(listing) => {
-                self.report(&path, &queue, listing, origin)?;
+                self.report(&path, &queue, listing, origin, anew)?;
                 Ok(true)
             }
             Err(error) if is_absent(&error) => {
@@ -147,17 +171,27 @@ impl<D: Disk> Watching<D> {
 
     /// A folder is gone, and with it all that was in it.
     pub(super) fn folder_left(&mut self, queue: &QueueName) -> Heard {
-        self.folders.remove(queue);
-        self.unwatched
-            .remove(&Path::new(TASKS).join(queue.as_str()));
+        let path = Path::new(TASKS).join(queue.as_str());
+        let before = self.folders.remove(queue);
+        self.unwatched.remove(&path);
         self.tell_deaf()?;
-        self.memory
-            .forget_below(&Path::new(TASKS).join(queue.as_str()));
+        self.memory.forget_below(&path);
         // The folder `default` is the default queue's second one: its files have no canonical names there.
-        if queue.is_default() {
+        // Of a task directory that is another one, the scan tells when it has seen all.
+        if queue.is_default() || self.anew {
             return Ok(());
         }
-        self.scanned(queue, HashSet::default())
+        if self.is_other_root()? {
+            self.ask_for_scan();
+            return Ok(());
+        }
+        let anew = before.is_some_and(|before| self.was_mounted(&before));
+        self.report_scanned(queue, HashSet::default(), anew)
+    }
+
+    /// Whether a folder lay on another mount than the task directory.
+    fn was_mounted(&self, folder: &DirId) -> bool {
+        self.scanned.is_some_and(|root| !root.is_beside(folder))
     }
 
     fn list(&self, folder: &Path, is_canonical: bool) -> DiskResult<Listing> {
@@ -190,6 +224,7 @@ impl<D: Disk> Watching<D> {
         queue: &QueueName,
         listing: Listing,
         origin: Origin,
+        anew: bool,
     ) -> Heard {
         let ids = listing.canonical.iter().map(|name| name.id).collect();
         for name in listing.canonical {
@@ -213,21 +248,67 @@ impl<D: Disk> Watching<D> {
         if is_second {
             return Ok(());
         }
-        self.scanned(queue, ids)
+        self.report_scanned(queue, ids, anew)
     }
 
-    fn scanned(&mut self, queue: &QueueName, ids: HashSet<TaskId, FixedState>) -> Heard {
-        let (queue, anew) = (queue.clone(), self.anew);
+    fn report_scanned(
+        &mut self,
+        queue: &QueueName,
+        ids: HashSet<TaskId, FixedState>,
+        anew: bool,
+    ) -> Heard {
+        let queue = queue.clone();
         self.tell(Sighting::Scanned { queue, ids, anew })
     }
 
-    /// Whether a directory is another one than the one that was scanned, or none.
-    pub(super) fn is_other(&mut self, folder: &Path) -> Heard<bool> {
-        Ok(match self.look(folder)? {
-            Found::There(meta) => self.root_inode.is_some_and(|inode| inode != meta.inode),
-            Found::Absent => true,
-            Found::Unknown => false,
+    /// What is mounted has changed, perhaps where the tasks' files are. What the kernel tells of a directory that is covered
+    /// or gone, it does not tell of the one that stands there now.
+    pub(super) fn look_at_mounts(&mut self) -> Heard {
+        let mut changed = self.is_other_root()?;
+        let folders: Vec<QueueName> = self.folders.keys().cloned().collect();
+        for queue in folders {
+            changed = changed || self.is_other_mount(&queue)?;
+        }
+        if changed {
+            self.ask_for_scan();
+        }
+        Ok(())
+    }
+
+    /// Whether a file of a queue may be missing because another directory stands where its directory was, or none: then
+    /// nobody has removed it.
+    pub(super) fn is_elsewhere(&mut self, queue: &QueueName) -> Heard<bool> {
+        Ok(self.is_other_root()? || self.is_other_mount(queue)?)
+    }
+
+    /// Whether the task directory is another one than the one that was scanned, or none.
+    fn is_other_root(&mut self) -> Heard<bool> {
+        Ok(match self.stands(Path::new(TASKS))? {
+            Stands::Here(now) => self.scanned.is_some_and(|before| before != now),
+            Stands::Nowhere => true,
+            Stands::Unknown => false,
         })
+    }
+
+    /// Whether a queue's folder is on another mount than the one that was scanned.
+    fn is_other_mount(&mut self, queue: &QueueName) -> Heard<bool> {
+        let Some(before) = self.folders.get(queue).copied() else {
+            return Ok(false);
+        };
+        Ok(match self.stands(&Path::new(TASKS).join(queue.as_str()))? {
+            Stands::Here(now) => !before.is_beside(&now),
+            Stands::Nowhere => self.was_mounted(&before),
+            Stands::Unknown => false,
+        })
+    }
+
+    /// Which directory is at a path.
+    fn stands(&mut self, path: &Path) -> Heard<Stands> {
+        match self.setup.disk.directory(path) {
+            Ok(id) => Ok(Stands::Here(id)),
+            Err(error) if is_absent(&error) => Ok(Stands::Nowhere),
+            Err(error) => self.failed(&error).map(|()| Stands::Unknown),
+        }
     }
 
     fn irregular_here(&mut self, path: &Path, reason: &str) -> Heard {

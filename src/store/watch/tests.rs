@@ -147,6 +147,7 @@ fn short(sighting: &Sighting) -> Vec<String> {
             .map(|path| format!("freed {}", shown(path)))
             .collect(),
         Sighting::Scanned { queue, .. } => vec![format!("scanned {queue}")],
+        Sighting::Replaced(folders) => vec![format!("replaced, with {folders:?}")],
         Sighting::Trouble(text) => vec![format!("trouble {text}")],
     }
 }
@@ -539,7 +540,7 @@ fn a_task_directory_that_went_away_and_came_back_is_watched_again() {
         other => panic!("{other:?}"),
     }
     fs::create_dir(bench.path("tasks")).unwrap();
-    watched.until("scanned default");
+    watched.until("replaced, with {}");
     bench.rename_in("tasks/a.txt", b"x");
     assert_eq!(watched.so_far(), ["drop tasks/a.txt"]);
 }

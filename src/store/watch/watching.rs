@@ -6,7 +6,7 @@
 //! This module may not know: what a path means (`place`), or what is done about one (`arrival`, `scan`).
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -23,10 +23,11 @@ use super::{
     BATCH, Sighting, WatchError,
     events::{Filter, Notice, explain},
     memory::{Memory, Settling},
+    mounts::MountWatch,
     place::TASKS,
 };
 use crate::{
-    store::{Disk, DiskError, Kind, LiveDropLimits, OwnSteps, shown},
+    store::{DirId, Disk, DiskError, Kind, LiveDropLimits, OwnSteps, shown},
     task::{Location, QueueName, Source, WallMillis},
 };
 
@@ -80,6 +81,8 @@ pub(super) type Heard<T = ()> = Result<T, Unheard>;
 enum Woken {
     Command(Command),
     Notice(Notice),
+    /// What is mounted has changed.
+    Mounts,
     Time,
     /// `notify` has ended: there will be no more notices.
     Deaf,
@@ -95,6 +98,7 @@ pub(super) struct Watching<D: Disk> {
     notify: Option<INotifyWatcher>,
     notices: Receiver<Notice>,
     commands: Receiver<Command>,
+    mounts: MountWatch,
     /// Set by the filter when a notice found no room.
     lost: Arc<AtomicBool>,
     deaf: bool,
@@ -104,12 +108,12 @@ pub(super) struct Watching<D: Disk> {
     pub(super) settling: Settling,
     /// Canonical files that an event told whole; an inspection of them need not wait.
     pub(super) whole: HashSet<PathBuf>,
-    /// The queues whose folders are there.
-    pub(super) folders: BTreeSet<QueueName>,
+    /// The queues whose folders are there, and which folder that is.
+    pub(super) folders: BTreeMap<QueueName, DirId>,
     /// Whether it was told that the task directory is gone.
     pub(super) root_gone: bool,
-    /// The inode of the task directory that was scanned last.
-    pub(super) root_inode: Option<u64>,
+    /// Which task directory was scanned last.
+    pub(super) scanned: Option<DirId>,
     /// Whether the scan that runs is of another task directory than the one before.
     pub(super) anew: bool,
     /// Directories that the kernel gives no events for, and why not.
@@ -151,15 +155,16 @@ pub(super) fn start<D: Disk>(
         notify: None,
         notices: never(),
         commands,
+        mounts: MountWatch::start(),
         lost,
         deaf: false,
         started,
         memory: Memory::default(),
         settling: Settling::default(),
         whole: HashSet::new(),
-        folders: BTreeSet::new(),
+        folders: BTreeMap::new(),
         root_gone: false,
-        root_inode: None,
+        scanned: None,
         anew: false,
         unwatched: BTreeMap::new(),
         told_deaf: None,
@@ -204,6 +209,7 @@ impl<D: Disk> Watching<D> {
             match self.wait() {
                 Woken::Command(command) => self.obey(command)?,
                 Woken::Notice(notice) => self.take_burst(notice)?,
+                Woken::Mounts => self.look_at_mounts()?,
                 Woken::Time => {}
                 Woken::Deaf => self.go_deaf()?,
                 Woken::Ended => return Ok(()),
@@ -222,6 +228,7 @@ impl<D: Disk> Watching<D> {
         select! {
             recv(self.commands) -> command => command.map_or(Woken::Ended, Woken::Command),
             recv(self.notices) -> notice => notice.map_or(Woken::Deaf, Woken::Notice),
+            recv(self.mounts.changes()) -> _ => Woken::Mounts,
             recv(alarm) -> _ => Woken::Time,
         }
     }

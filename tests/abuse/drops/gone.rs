@@ -14,7 +14,7 @@ use crate::common::{
     until,
 };
 
-fn settings(scratch: &tempfile::TempDir, text: &str) -> Vec<String> {
+pub(super) fn settings(scratch: &tempfile::TempDir, text: &str) -> Vec<String> {
     let file = scratch.path().join("settings.toml");
     fs::write(&file, text).expect("settings");
     let file = file.display().to_string();
@@ -135,51 +135,35 @@ fn a_file_that_comes_back_when_its_task_was_cancelled_is_that_task_again_and_not
     serves_on(&daemon);
 }
 
+/// Whichever of them a removal of everything was quick enough to cancel.
 #[test]
-fn tasks_outlive_a_mount_that_vanishes_and_comes_back() {
-    if !may_mount() {
-        return skip("mounting needs root").unwrap_or_default();
-    }
-    let scratch = tempfile::tempdir().expect("a scratch directory");
-    let tasks = scratch.path().join("data/tasks");
-    let mount = || Mount::bind(&tasks, &scratch.path().join("store"));
-    fs::create_dir(scratch.path().join("store")).expect("what is mounted");
-    let Some(mounted) = mount() else { return };
-    let extra = settings(&scratch, "spool_delay = \"0s\"\n");
-    let way = Way {
-        extra,
-        ..Way::default()
+fn a_task_that_outlives_the_removal_of_the_task_directory_has_its_file_again() {
+    let daemon = under(&[], "spool_delay = \"0s\"\n");
+    let files = || {
+        let folders = ["", "a", "b"].map(|queue| daemon.tasks().join(queue));
+        folders
+            .map(|folder| files_in(&folder).len())
+            .iter()
+            .sum::<usize>()
     };
-    let store = scratch.path().join("store");
-    let daemon = Daemon::start_so(scratch, way);
-    let mut ids: BTreeSet<String> = (0..20)
-        .map(|number| daemon.submit(&format!(r#"{{"payload": "{number}"}}"#)))
-        .collect();
-    until("their files are there", || {
-        (files_in(&store).len() == 20).then_some(())
-    });
-    mounted.unmount();
-    until("it is gone", || {
-        files_in(&daemon.tasks()).is_empty().then_some(())
-    });
-    looked_through(&daemon);
+    for _ in 0..10 {
+        for number in 0..60 {
+            let queue = ["default", "a", "b"][number % 3];
+            daemon.submit(&format!(
+                r#"{{"payload": {number}, "queue": "{queue}", "delay": 3600}}"#
+            ));
+        }
+        until("all have files", || {
+            (files() == all(&daemon).len()).then_some(())
+        });
+        until("it is removed", || fs::remove_dir_all(daemon.tasks()).ok());
+        fs::create_dir_all(daemon.tasks()).expect("made again");
+        looked_through(&daemon);
+        until("who is left has a file", || {
+            (files() == all(&daemon).len()).then_some(())
+        });
+    }
     serves_on(&daemon);
-    assert_eq!(all(&daemon).into_keys().collect::<BTreeSet<_>>(), ids);
-    put(&daemon, "under-it.json", &task("under it"));
-    until("a drop is taken where the mount was", || {
-        (all(&daemon).len() == 21).then_some(())
-    });
-    ids = all(&daemon).into_keys().collect();
-    let again = Mount::bind(&daemon.tasks(), &store).expect("mounted again");
-    looked_through(&daemon);
-    assert_eq!(all(&daemon).into_keys().collect::<BTreeSet<_>>(), ids);
-    fs::write(daemon.tasks().join("upon-it.json"), task("upon it")).expect("dropped");
-    let payloads = work_off(&daemon, "default", 22);
-    assert_eq!(payloads.len(), 22, "{payloads:?}");
-    assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
-    serves_on(&daemon);
-    drop(daemon);
-    again.unmount();
 }
 
 #[test]

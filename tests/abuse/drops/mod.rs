@@ -6,6 +6,7 @@ mod changing;
 mod gone;
 mod kinds;
 mod many;
+mod mounts;
 mod names;
 
 use std::{

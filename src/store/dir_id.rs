@@ -1,0 +1,86 @@
+//! What a directory or a file is known again by: [`DirId`], and when it was made.
+//!
+//! This module may not know: what is in it.
+
+use std::{fs::File, os::fd::BorrowedFd, path::Path};
+
+use rustix::{
+    fs::{self, AtFlags, Statx, StatxFlags, StatxTimestamp},
+    io::Errno,
+};
+
+/// `STATX_MNT_ID_UNIQUE` of Linux 6.8 (statx(2)): numbers of mounts that are never given again. An older kernel passes over
+/// it, and gives the number that may come back once its mount is gone.
+const MOUNT_FOR_EVER: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
+/// A directory, known again as long as it stays where it is mounted.
+///
+/// Its inode alone does not do: the root directories of two file systems have the same number as a rule, and a device's
+/// number is given to the next one mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirId {
+    mount: u64,
+    device: (u32, u32),
+    inode: u64,
+    /// When it was made, in nanoseconds since 1970, where the file system knows that.
+    born: Option<i128>,
+}
+
+impl DirId {
+    /// A directory of a disk that has one file system, and gives no inode twice.
+    #[must_use]
+    pub const fn plain(inode: u64) -> Self {
+        Self {
+            mount: 0,
+            device: (0, 0),
+            inode,
+            born: None,
+        }
+    }
+
+    /// Whether both lie on the same mount of the same file system.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        (self.mount, self.device) == (other.mount, other.device)
+    }
+
+    /// Of what is called `name` in `folder`; a link is not followed, a mount is.
+    pub(super) fn at(folder: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<Self> {
+        let wanted =
+            StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID | MOUNT_FOR_EVER;
+        match fs::statx(folder, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
+            Ok(stat) => Ok(Self {
+                // Zero from a kernel before 5.8.
+                mount: stat.stx_mnt_id,
+                device: (stat.stx_dev_major, stat.stx_dev_minor),
+                inode: stat.stx_ino,
+                born: born(&stat),
+            }),
+            // A sandbox may not have it.
+            Err(Errno::NOSYS) => {
+                let stat = fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                Ok(Self {
+                    mount: 0,
+                    device: (fs::major(stat.st_dev), fs::minor(stat.st_dev)),
+                    inode: stat.st_ino,
+                    born: None,
+                })
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// When an open file was made, in nanoseconds since 1970, where the kernel and the file system tell.
+pub(super) fn birth(file: &File) -> Option<i128> {
+    let stat = fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME);
+    stat.ok().as_ref().and_then(born)
+}
+
+fn born(stat: &Statx) -> Option<i128> {
+    let told = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    let StatxTimestamp {
+        tv_sec, tv_nsec, ..
+    } = stat.stx_btime;
+    told.then(|| i128::from(tv_sec) * 1_000_000_000 + i128::from(tv_nsec))
+}

@@ -1,0 +1,150 @@
+//! What is mounted where the tasks' files are comes and goes. Nobody has removed a file by that.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use super::{aside, files_in, gone::settings, looked_through, serves_on, task, work_off};
+use crate::common::{
+    Daemon, Way,
+    account::all,
+    mount::{Mount, may_mount, skip},
+    until,
+};
+
+fn start(scratch: tempfile::TempDir) -> Daemon {
+    // Nothing is looked through but for a reason.
+    let extra = settings(&scratch, "spool_delay = \"0s\"\nrescan_every = \"0s\"\n");
+    let way = Way {
+        extra,
+        ..Way::default()
+    };
+    Daemon::start_so(scratch, way)
+}
+
+/// Twenty tasks of a queue, whose files are in `folder`.
+fn submit(daemon: &Daemon, queue: &str, folder: &Path) -> BTreeSet<String> {
+    let body = |number| format!(r#"{{"payload": "{queue} {number}", "queue": "{queue}"}}"#);
+    let ids = (0..20).map(|number| daemon.submit(&body(number))).collect();
+    until("their files are there", || {
+        (files_in(folder).len() == 20).then_some(())
+    });
+    ids
+}
+
+fn ids_of(daemon: &Daemon) -> BTreeSet<String> {
+    all(daemon).into_keys().collect()
+}
+
+fn put(daemon: &Daemon, name: &str, payload: &str) {
+    let path = aside(daemon, "aside", task(payload));
+    fs::rename(path, daemon.tasks().join(name)).expect("dropped");
+}
+
+fn work_all_off_once(daemon: &Daemon, queue: &str, count: usize) {
+    let payloads = work_off(daemon, queue, count);
+    assert_eq!(payloads.len(), count, "{payloads:?}");
+    assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+}
+
+#[test]
+fn tasks_outlive_a_mount_that_vanishes_and_comes_back() {
+    if !may_mount() {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let tasks = scratch.path().join("data/tasks");
+    let mount = || Mount::bind(&tasks, &scratch.path().join("store"));
+    fs::create_dir(scratch.path().join("store")).expect("what is mounted");
+    let Some(mounted) = mount() else { return };
+    let store = scratch.path().join("store");
+    let daemon = start(scratch);
+    let mut expected = submit(&daemon, "default", &store);
+    mounted.unmount();
+    until("it is gone", || {
+        files_in(&daemon.tasks()).is_empty().then_some(())
+    });
+    looked_through(&daemon);
+    serves_on(&daemon);
+    assert_eq!(ids_of(&daemon), expected);
+    put(&daemon, "under-it.json", "under it");
+    until("a drop is taken where the mount was", || {
+        (ids_of(&daemon).len() == 21).then_some(())
+    });
+    expected = ids_of(&daemon);
+    let again = Mount::bind(&daemon.tasks(), &store).expect("mounted again");
+    looked_through(&daemon);
+    assert_eq!(ids_of(&daemon), expected);
+    fs::write(daemon.tasks().join("upon-it.json"), task("upon it")).expect("dropped");
+    work_all_off_once(&daemon, "default", 22);
+    serves_on(&daemon);
+    drop(daemon);
+    again.unmount();
+}
+
+/// The root directories of two file systems have the same inode, as a rule.
+#[test]
+fn tasks_outlive_another_file_system_that_covers_theirs() {
+    if !may_mount() {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let tasks = scratch.path().join("data/tasks");
+    let Some(below) = Mount::tmpfs(&tasks, "16m") else {
+        return;
+    };
+    let daemon = start(scratch);
+    let mut expected = submit(&daemon, "default", &tasks);
+    expected.extend(submit(&daemon, "emails", &tasks.join("emails")));
+    let over = Mount::tmpfs(&tasks, "16m").expect("another one");
+    // That is seen without being told.
+    until("their files are there again", || {
+        let count = files_in(&tasks).len() + files_in(&tasks.join("emails")).len();
+        (count == 40).then_some(())
+    });
+    assert_eq!(ids_of(&daemon), expected);
+    fs::write(tasks.join("upon-it.json"), task("upon it")).expect("dropped");
+    until("a drop is taken", || {
+        (ids_of(&daemon).len() == 41).then_some(())
+    });
+    over.unmount();
+    looked_through(&daemon);
+    assert_eq!(ids_of(&daemon).len(), 41);
+    work_all_off_once(&daemon, "default", 21);
+    work_all_off_once(&daemon, "emails", 20);
+    serves_on(&daemon);
+    drop(daemon);
+    below.unmount();
+}
+
+#[test]
+fn tasks_outlive_a_mount_on_their_queues_folder_that_vanishes_and_comes_back() {
+    if !may_mount() {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let store = scratch.path().join("store");
+    let emails = scratch.path().join("data/tasks/emails");
+    fs::create_dir(&store).expect("what is mounted");
+    let Some(mounted) = Mount::bind(&emails, &store) else {
+        return;
+    };
+    let daemon = start(scratch);
+    let mut expected = submit(&daemon, "emails", &store);
+    expected.extend(submit(&daemon, "default", &daemon.tasks()));
+    mounted.unmount();
+    until("their files are there again", || {
+        (files_in(&emails).len() == 20).then_some(())
+    });
+    assert_eq!(ids_of(&daemon), expected);
+    let again = Mount::bind(&emails, &store).expect("mounted again");
+    put(&daemon, "new.json", "new");
+    until("a drop is taken", || {
+        (ids_of(&daemon).len() == 41).then_some(())
+    });
+    looked_through(&daemon);
+    assert_eq!(ids_of(&daemon).len(), 41);
+    again.unmount();
+    looked_through(&daemon);
+    work_all_off_once(&daemon, "emails", 20);
+    work_all_off_once(&daemon, "default", 21);
+    serves_on(&daemon);
+}
