@@ -305,6 +305,7 @@ impl Driver {
             Output::Confirm(places) => self.watcher.confirm(places),
             Output::Rescan => self.watcher.rescan(),
             Output::Again(paths) => self.watcher.again(paths),
+            Output::TellApart(own, source) => self.watcher.tell_apart(own, source),
             Output::Forget(source) => self.watcher.forget(source),
             Output::Fault(text) => self.signs.fail(text),
             Output::Closed => {

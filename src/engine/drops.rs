@@ -15,7 +15,8 @@ use crate::{
     store::{Room, Sighting, shown},
     systemd::catalog,
     task::{
-        Area, Cursor, Location, NewTask, Now, PageQuery, QueueName, Record, Source, State, TaskId,
+        Area, Cursor, Location, NewTask, Now, PageQuery, QueueName, Record, Refusal, Source, State,
+        TaskId,
     },
 };
 
@@ -31,10 +32,10 @@ const LOOK: usize = 2000;
 /// A dropped file that was read.
 #[derive(Debug)]
 pub(super) struct Dropped {
-    source: Source,
+    pub(super) source: Source,
     /// When it was made, in nanoseconds since 1970.
-    born: Option<i128>,
-    task: NewTask,
+    pub(super) born: Option<i128>,
+    pub(super) task: NewTask,
 }
 
 /// A look through a queue's folder, of which some tasks are still to be compared.
@@ -117,14 +118,19 @@ impl Engine {
             return;
         }
         let Dropped { source, born, task } = &dropped;
-        if task.id.is_none()
-            && let Some(id) = self.taken.task_of(source, *born, now.tick)
+        // One with an id may be the task's own file: while there is that task, it is compared.
+        if let Some(id) = self.taken.task_of(source, *born, now.tick)
+            && (task.id.is_none() || self.queue.get(id).is_none())
         {
             tracing::info!(task_id = %id, file = %shown(&source.path), "a dropped file that was taken has another name: it is removed");
             return self.remove_too(now, id, dropped.source);
         }
+        let Some(dropped) = self.take_astray(now, dropped, out) else {
+            return;
+        };
         // The same id, or a held key: the payloads are compared, so that of the first must be here.
-        let rival = task
+        let rival = dropped
+            .task
             .id
             .filter(|id| self.queue.get(*id).is_some() && self.bodies.get(*id).is_none());
         if let Some(id) = rival {
@@ -146,12 +152,16 @@ impl Engine {
             Ok(verdicts) => {
                 for verdict in verdicts {
                     match verdict {
-                        Verdict::New(task) if task.made_here => {
-                            self.taken.note(&source, born, task.id, now.tick);
+                        Verdict::New(task) => self.taken.note(&source, born, task.id, now.tick),
+                        Verdict::Existing(id) => {
+                            self.dropped_again(now, id, source.clone(), out);
                         }
-                        Verdict::New(_) => {}
-                        Verdict::Existing(id) => self.dropped_again(now, id, source.clone()),
                     }
+                }
+            }
+            Err(Refusal::IdInUse(id)) => {
+                if let Some(source) = self.doubt(now, source, id, out) {
+                    reject(source, Refusal::IdInUse(id).to_string(), out);
                 }
             }
             Err(refusal) => {
@@ -163,19 +173,22 @@ impl Engine {
     }
 
     /// A file with a task that is there already: the file is not needed, unless it is the task's own.
-    fn dropped_again(&mut self, now: Now, id: TaskId, source: Source) {
+    fn dropped_again(&mut self, now: Now, id: TaskId, source: Source, out: &mut Vec<Output>) {
         let own = self
             .queue
             .location(id)
             .is_some_and(|place| place.path() == source.path);
-        if !own {
+        if own {
+            return;
+        }
+        if let Some(source) = self.doubt(now, source, id, out) {
             tracing::info!(task_id = %id, file = %shown(&source.path), "a dropped file holds a task that is here already");
             self.remove_too(now, id, source);
         }
     }
 
     /// Has a dropped file removed that is of no more use, with the next change of a task's file.
-    fn remove_too(&mut self, now: Now, id: TaskId, source: Source) {
+    pub(super) fn remove_too(&mut self, now: Now, id: TaskId, source: Source) {
         let seq = self
             .ledger
             .pending_seq()
@@ -229,6 +242,7 @@ impl Engine {
         }
         if entry.state == State::Leased {
             // Its worker holds it: the file comes back, so that the directory tells the truth.
+            self.astray.missed(id, now);
             if self.bodies.get(id).is_some() {
                 let seq = self.ledger.synced_seq();
                 self.files.note(id, None, seq, now.tick);
@@ -244,6 +258,7 @@ impl Engine {
     pub(super) fn cancel_gone(&mut self, now: Now, id: TaskId) {
         self.commit(now, &[Record::Cancelled { id }]);
         self.files.note_gone(id);
+        self.taken.forget(id, now.tick);
     }
 
     /// After a look through a queue's folder: tasks whose files were not there are looked at once more, a part at a time.

@@ -79,6 +79,8 @@ pub(super) struct Files {
     /// Those of a former life, until the first look through their folders has ended: that look may have seen one of them
     /// just before it was removed, and tell of it after.
     former: HashMap<PathBuf, Source, FixedState>,
+    /// The last frame of a former life that something on the disk depended on.
+    former_until: Option<Seq>,
     /// Changes that failed since the start.
     pub(super) failures: u64,
 }
@@ -198,9 +200,10 @@ impl Files {
         taken(&self.sources) || taken(&self.former)
     }
 
-    /// A start has found all dropped files that a former life took.
+    /// A start has found all that a former life left to be done.
     pub(super) fn remember_sources(&mut self) {
         self.former.clone_from(&self.sources);
+        self.former_until = self.unsettled.keys().next_back().copied();
     }
 
     /// A look through a folder has ended: all that it saw there was told.
@@ -211,6 +214,24 @@ impl Files {
     /// Whether the task's file is as the queue has it, as far as is known.
     pub(super) fn is_settled(&self, id: TaskId) -> bool {
         !self.waiting.contains_key(&id) && !self.in_flight.contains_key(&id)
+    }
+
+    /// Whether files of the task are to be removed.
+    pub(super) fn removes(&self, id: TaskId) -> bool {
+        let removes = |change: &FileChange| change.old.is_some() || !change.sources.is_empty();
+        self.waiting.get(&id).is_some_and(removes) || self.in_flight.get(&id).is_some_and(removes)
+    }
+
+    /// The dropped files that a change that is being made removes.
+    pub(super) fn sources_in_flight(&self, id: TaskId) -> impl Iterator<Item = PathBuf> {
+        let change = self.in_flight.get(&id).into_iter();
+        change.flat_map(|change| change.sources.iter().map(|source| source.path.clone()))
+    }
+
+    /// Whether a change that is being made was wanted by a former life.
+    pub(super) fn is_of_former_life(&self, id: TaskId) -> bool {
+        let change = self.in_flight.get(&id);
+        change.is_some_and(|change| Some(change.first) <= self.former_until)
     }
 
     /// Whether the task's file is being changed.

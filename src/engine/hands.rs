@@ -363,11 +363,7 @@ fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell:
     match work {
         FilesWork::Change(work) => {
             let done = work.into_iter().map(|one| {
-                let result = one
-                    .ops
-                    .iter()
-                    .try_for_each(|op| spool.run(op))
-                    .map_err(failed);
+                let result = spool.run_all(&one.ops).map_err(failed);
                 (one.id, result)
             });
             post(tell, Post::Input(Input::FilesDone(done.collect())));

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{
     backend::{Error, ExportHead, ExportPiece},
-    store::{Checkpoint, FileOp, Group, LoadError, NewSegment, Seq, Sighting},
+    store::{Checkpoint, FileOp, Group, LoadError, NewSegment, Ran, Seq, Sighting},
     task::{
         Change, ClaimAnswer, ClaimRequest, Event, Failure, HistoryView, Location, Millis, NewTask,
         Page, PageQuery, Payload, QueueName, QueueView, RejectedView, Settlement, Source, Span,
@@ -139,7 +139,7 @@ pub enum Input {
     /// A segment could not be made.
     SegmentFailed(Failed),
     /// Changes of task files were made, or not.
-    FilesDone(Vec<(TaskId, Result<(), Failed>)>),
+    FilesDone(Vec<(TaskId, Result<Ran, Failed>)>),
     /// Task files were read, or not.
     Loaded(Vec<(TaskId, Result<NewTask, LoadError>)>),
     /// The checkpoint was made, or not.
@@ -207,6 +207,8 @@ pub enum Output {
     Rescan,
     /// Look at these files anew, whatever was told of them, and say [`Sighting::LookedAgain`].
     Again(Vec<PathBuf>),
+    /// Look whether this file is gone, and anew at another one with its id.
+    TellApart(Location, Source),
     /// Take this file for one that was not seen yet, when the directory is looked through.
     Forget(Source),
     /// Move a file to `rejected/`, and answer with [`Input::Rejected`].

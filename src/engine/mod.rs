@@ -9,6 +9,7 @@
 //! the disk.
 
 mod announce;
+mod astray;
 mod bodies;
 mod by_id;
 mod claiming;
@@ -25,6 +26,7 @@ mod handle;
 mod hands;
 mod io;
 mod kept;
+mod lately;
 mod line;
 mod listing;
 mod mailbox;
@@ -60,6 +62,7 @@ pub use io::{BadFile, Failed, FileWork, Input, Output, Request, Response, Ticket
 pub use start::Loader;
 
 use self::{
+    astray::Astray,
     bodies::Bodies,
     claims::Waiting,
     drops::{Dropped, Look},
@@ -218,6 +221,8 @@ pub struct Engine {
     rivals: VecDeque<Dropped>,
     /// Dropped files that were taken a moment ago.
     taken: Taken,
+    /// Files of tasks that somebody moves.
+    astray: Astray,
     /// Dropped files that can't be taken yet.
     kept: Kept,
     /// Bad files that could not be moved.

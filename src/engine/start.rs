@@ -10,8 +10,8 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
 use super::{
-    Engine, Entropy, Settings, bodies::Bodies, claims::Waiting, files::Files, full::Full,
-    kept::Kept, pace::Pace, past::Past, sizes::Sizes, taken::Taken, unmoved::Unmoved,
+    Engine, Entropy, Settings, astray::Astray, bodies::Bodies, claims::Waiting, files::Files,
+    full::Full, kept::Kept, pace::Pace, past::Past, sizes::Sizes, taken::Taken, unmoved::Unmoved,
     workers::Workers,
 };
 use crate::{
@@ -67,6 +67,7 @@ impl Loader {
             roomless: VecDeque::new(),
             segment_waiters: Vec::new(),
             rivals: VecDeque::new(),
+            astray: Astray::default(),
             taken: Taken::default(),
             kept: Kept::default(),
             unmoved: Unmoved::default(),

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     backend::Error,
     defect::{Defect, planted},
-    store::{Checkpoint, Cut, FileOp},
+    store::{Checkpoint, Cut, FileOp, Ran},
     task::{
         Millis, NewTask, Now, QueueName, Record, Refusal, Submitted, TaskFile, TaskId, Tick,
         encode_record,
@@ -157,13 +157,16 @@ impl Engine {
     pub(super) fn files_done(
         &mut self,
         now: Now,
-        results: Vec<(TaskId, Result<(), Failed>)>,
+        results: Vec<(TaskId, Result<Ran, Failed>)>,
         out: &mut Vec<Output>,
     ) {
         let mut full = false;
         for (id, result) in results {
             match result {
-                Ok(()) => {
+                Ok(ran) => {
+                    if ran == Ran::Astray {
+                        self.went_astray(now, id, out);
+                    }
                     // Where one found room, others may: all that wait for it in this queue are tried again.
                     if let Some(queue) = self.full.queue_of(id) {
                         for other in self.full.ids_of(queue) {
@@ -273,6 +276,7 @@ impl Engine {
 
     /// Looks again at what waited for the spool to be less crowded.
     fn after_files(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.ask_for_waiting(out);
         let waits = !self.roomless.is_empty() || self.kept.wants_room();
         if std::mem::take(&mut self.crowded) && waits && !self.as_many_as_may() {
             self.after_room(now, out);

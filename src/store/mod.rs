@@ -44,5 +44,5 @@ pub use recover::{Found, JournalStart, RecoverError, TornTail, recover};
 pub use rejected::{RejectedFile, discard, reject, rejected, take_back};
 pub use repair::{SetAside, inspect, set_aside};
 pub use shown::shown;
-pub use spool::{DropLimits, FileOp, LiveDropLimits, LoadError, Spool};
+pub use spool::{DropLimits, FileOp, LiveDropLimits, LoadError, Ran, Spool};
 pub use watch::{Sighting, WatchError, Watcher};

@@ -82,6 +82,15 @@ pub enum FileOp {
     RemoveSource(Source),
 }
 
+/// How a change of the spool was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ran {
+    /// As it was wanted.
+    Whole,
+    /// A file that was to be removed was not there: somebody has removed or moved it.
+    Astray,
+}
+
 /// Why a task's file could not be read as a task.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -137,17 +146,17 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Makes one change. Nothing of it is synced, but a file that is moved, and its name, before the old one goes.
-    pub fn run(&self, op: &FileOp) -> DiskResult<()> {
+    pub fn run(&self, op: &FileOp) -> DiskResult<Ran> {
         match op {
             FileOp::Put { old, at, file } => {
                 // The old file may be all that is left of the payload: it goes only when the new one is whole on the disk.
                 let Some(old) = old else {
-                    return self.put_new(at, file);
+                    return self.put_new(at, file).map(|()| Ran::Whole);
                 };
                 let path = at.path();
                 let bytes = encoded(&path, file)?;
                 if old == at {
-                    return self.put(at, &path, &bytes, false);
+                    return self.put(at, &path, &bytes, false).map(|()| Ran::Whole);
                 }
                 self.put(at, &path, &bytes, true)?;
                 self.sync_name(at)?;
@@ -156,6 +165,12 @@ impl<D: Disk> Spool<D> {
             FileOp::Remove { at } => self.remove_own(at),
             FileOp::RemoveSource(source) => self.remove_source(source),
         }
+    }
+
+    /// Makes changes in their order, up to one that fails.
+    pub fn run_all(&self, ops: &[FileOp]) -> DiskResult<Ran> {
+        ops.iter()
+            .try_fold(Ran::Whole, |ran, op| Ok(ran.max(self.run(op)?)))
     }
 
     /// The quick way, which most files go. Where it can't be gone, the other one says why, or succeeds.
@@ -197,16 +212,13 @@ impl<D: Disk> Spool<D> {
         renamed
     }
 
-    fn remove_own(&self, at: &Location) -> DiskResult<()> {
+    fn remove_own(&self, at: &Location) -> DiskResult<Ran> {
         self.own.begin(Step::Removed, at.name);
         let removed = self.disk.unlink(&at.path());
         if removed.is_err() {
             self.own.end(Step::Removed, at.name);
         }
-        match removed {
-            Err(error) if is_absent(&error) => Ok(()),
-            other => other,
-        }
+        was_there(removed)
     }
 
     /// Makes the name of a task's file durable, and its folder's. No task hangs on a file in `done/`.
@@ -223,18 +235,15 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    fn remove(&self, path: &Path) -> DiskResult<()> {
-        match self.disk.unlink(path) {
-            Err(error) if is_absent(&error) => Ok(()),
-            other => other,
-        }
+    fn remove(&self, path: &Path) -> DiskResult<Ran> {
+        was_there(self.disk.unlink(path))
     }
 
     /// Linux has no way to remove a name only while it names a certain file, so a file that replaces the source between
     /// the look and the removal is lost. That is some microseconds, and its own event comes too late to help.
-    fn remove_source(&self, source: &Source) -> DiskResult<()> {
+    fn remove_source(&self, source: &Source) -> DiskResult<Ran> {
         let found = match self.disk.look(&source.path) {
-            Err(error) if is_absent(&error) => return Ok(()),
+            Err(error) if is_absent(&error) => return Ok(Ran::Astray),
             other => other?,
         };
         let same = (found.inode, found.modified, found.size)
@@ -242,7 +251,7 @@ impl<D: Disk> Spool<D> {
         if same {
             self.remove(&source.path)
         } else {
-            Ok(())
+            Ok(Ran::Astray)
         }
     }
 
@@ -334,6 +343,15 @@ impl<D: Disk> Spool<D> {
 fn encoded(path: &Path, file: &TaskFile) -> DiskResult<Vec<u8>> {
     file.to_json()
         .map_err(|cause| DiskError::new("write", path, io::Error::other(cause)))
+}
+
+/// What a removal came to.
+fn was_there(removed: DiskResult<()>) -> DiskResult<Ran> {
+    match removed {
+        Ok(()) => Ok(Ran::Whole),
+        Err(error) if is_absent(&error) => Ok(Ran::Astray),
+        Err(error) => Err(error),
+    }
 }
 
 /// There is nothing at the path, or something else is where a folder of it was.

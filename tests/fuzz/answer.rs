@@ -21,7 +21,8 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn new(head: response::Parts, packed: Vec<u8>) -> Self {
         let mut body = packed;
-        if head.headers.contains_key(header::CONTENT_ENCODING) {
+        // HEAD is answered without what it is about.
+        if head.headers.contains_key(header::CONTENT_ENCODING) && !body.is_empty() {
             let packed = std::mem::take(&mut body);
             let read = GzDecoder::new(&*packed).read_to_end(&mut body);
             read.expect("it is packed with gzip");

@@ -23,6 +23,7 @@ pub(super) enum WatchOrder {
     Confirm(Vec<Location>),
     Rescan,
     Again(Vec<PathBuf>),
+    TellApart(Location, Source),
     Forget(Source),
 }
 
@@ -96,14 +97,15 @@ impl Watch {
                     }
                 }
                 Some(WatchOrder::Rescan) => self.scan(wall),
-                Some(WatchOrder::Again(paths)) => {
-                    for path in paths {
-                        self.judged.remove(&path);
-                        if let Some((queue, _)) = split(&path) {
-                            self.consider(&path, &queue, wall);
-                        }
+                Some(WatchOrder::Again(paths)) => self.again(&paths, wall),
+                Some(WatchOrder::TellApart(own, source)) => {
+                    let there = self.look(&own.path());
+                    if there.is_some_and(|meta| meta.inode == source.inode) {
+                        self.judged.remove(&source.path);
+                    } else {
+                        self.left(&own.path());
+                        self.again(&[source.path], wall);
                     }
-                    self.said.push(Sighting::LookedAgain);
                 }
                 Some(WatchOrder::Forget(source)) => {
                     let identity = (source.inode, source.modified, source.size);
@@ -115,6 +117,16 @@ impl Watch {
             },
         }
         std::mem::take(&mut self.said)
+    }
+
+    fn again(&mut self, paths: &[PathBuf], wall: WallMillis) {
+        for path in paths {
+            self.judged.remove(path);
+            if let Some((queue, _)) = split(path) {
+                self.consider(path, &queue, wall);
+            }
+        }
+        self.said.push(Sighting::LookedAgain);
     }
 
     fn look(&mut self, path: &Path) -> Option<Meta> {

@@ -423,6 +423,10 @@ impl World {
             Output::Confirm(places) => life.watch.orders.push_back(WatchOrder::Confirm(places)),
             Output::Rescan => life.watch.orders.push_back(WatchOrder::Rescan),
             Output::Again(paths) => life.watch.orders.push_back(WatchOrder::Again(paths)),
+            Output::TellApart(own, source) => life
+                .watch
+                .orders
+                .push_back(WatchOrder::TellApart(own, source)),
             Output::Forget(source) => life.watch.orders.push_back(WatchOrder::Forget(source)),
             Output::Fault(text) => {
                 self.trace.note(|| format!("writes stop: {text}"));
@@ -519,7 +523,7 @@ impl World {
             Some(FilesOrder::Change(work)) => {
                 let mut done = Vec::new();
                 for one in work {
-                    let result = one.ops.iter().try_for_each(|op| life.spool.run(op));
+                    let result = life.spool.run_all(&one.ops);
                     self.trace
                         .note(|| format!("file of {}: {:?}: {result:?}", one.id, view_ops(&one)));
                     done.push((one.id, result.map_err(|error| failed(&error))));

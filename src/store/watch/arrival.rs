@@ -19,7 +19,9 @@ use crate::{
         Disk, DiskError, Kind, Meta, Read,
         spool::{is_absent, is_forbidden},
     },
-    task::{FileName, Location, NewTask, QueueName, read_dropped, read_dropped_text, shown_text},
+    task::{
+        FileName, Location, NewTask, QueueName, Source, read_dropped, read_dropped_text, shown_text,
+    },
 };
 
 /// How long a file that no event told whole must have been left alone before it is read.
@@ -161,14 +163,33 @@ impl<D: Disk> Watching<D> {
             Place::Inside { .. } => {}
         }
         match location(path) {
-            Some(at) if matches!(found, Found::Absent) && self.is_elsewhere(&at.queue)? => {
-                // It is not here because the directory is another one, or none: a scan tells so.
-                self.ask_for_scan();
-                Ok(())
-            }
-            Some(at) if matches!(found, Found::Absent) => self.missed(at),
+            Some(at) if matches!(found, Found::Absent) => self.absent(at),
             _ => Ok(()),
         }
+    }
+
+    /// A canonical file is not in its place.
+    fn absent(&mut self, at: Location) -> Heard {
+        if self.is_elsewhere(&at.queue)? {
+            // Because the directory is another one, or none: a scan tells so.
+            self.ask_for_scan();
+            return Ok(());
+        }
+        self.missed(at)
+    }
+
+    /// The engine was told of a file with the id of a task that is there: is it another one than the task's own?
+    pub(super) fn tell_apart(&mut self, own: Location, source: &Source) -> Heard {
+        match self.look(&own.path())? {
+            Found::There(meta) if meta.inode == source.inode => {
+                // It was elsewhere for a moment.
+                self.memory.forget(&source.path);
+                return Ok(());
+            }
+            Found::Absent => self.absent(own)?,
+            Found::There(_) | Found::Unknown => {}
+        }
+        self.again(std::slice::from_ref(&source.path))
     }
 
     /// The engine can make use of these files now, which it could not when they were reported.

@@ -188,6 +188,12 @@ impl Watcher {
         self.command(Command::Again(paths));
     }
 
+    /// Looks whether the own file of a task is at `own`, like [`Watcher::confirm`], and then, like [`Watcher::again`], at a file
+    /// that has that task's id: unless it is the very one that is at `own`.
+    pub fn tell_apart(&self, own: Location, source: Source) {
+        self.command(Command::TellApart(Box::new(own), source));
+    }
+
     /// Reports this file again at the next scan, if it is still the same.
     pub fn forget(&self, source: Source) {
         self.command(Command::Forget(source));

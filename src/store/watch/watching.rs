@@ -56,6 +56,8 @@ pub(super) enum Command {
     Confirm(Vec<Location>),
     /// Look at these anew.
     Again(Vec<PathBuf>),
+    /// Report this one anew, if it is not the one at this place.
+    TellApart(Box<Location>, Source),
     /// Report this one again at the next scan.
     Forget(Source),
 }
@@ -239,6 +241,7 @@ impl<D: Disk> Watching<D> {
             Command::Inspect(places) => places.iter().try_for_each(|at| self.inspect(at)),
             Command::Confirm(places) => places.iter().try_for_each(|at| self.left(&at.path())),
             Command::Again(paths) => self.again(&paths),
+            Command::TellApart(own, source) => self.tell_apart(*own, &source),
             Command::Forget(source) => {
                 self.memory.forget_file(&source);
                 Ok(())

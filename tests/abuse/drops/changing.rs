@@ -1,6 +1,7 @@
 //! Files that change while they are looked at: replaced, cut, renamed, given the id of another.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write as _,
     os::unix::fs::symlink,
@@ -17,7 +18,7 @@ use super::{aside, files_in, looked_through, ready, rejected, serves_on, task, w
 use crate::{
     common::{
         Daemon, PATIENCE,
-        account::{Chance, seed},
+        account::{Chance, all, seed},
         until,
     },
     limits::with,
@@ -292,6 +293,62 @@ fn a_file_without_an_id_whose_name_changes_all_the_time_is_one_task() {
     }
     assert_eq!(payloads.len(), FILES);
     assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+    serves_on(&daemon);
+}
+
+/// Whoever moves a task's file to another queue's folder means that queue. A task that a worker holds, or has just completed,
+/// does not come again by that.
+#[test]
+fn files_of_tasks_that_are_moved_between_queues_while_workers_take_them_make_no_task_twice() {
+    const TASKS: usize = 600;
+    let daemon = with("spool_delay = \"50ms\"\n");
+    let folders = ["a", "b"].map(|queue| daemon.tasks().join(queue));
+    let mut chance = Chance(seed("tasks' files that are moved"));
+    let over = AtomicBool::new(false);
+    let mut done: BTreeMap<String, u32> = BTreeMap::new();
+    thread::scope(|scope| {
+        let (folders, over) = (&folders, &over);
+        scope.spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                for (from, to) in [(0, 1), (1, 0)] {
+                    for file in files_in(&folders[from]) {
+                        let name = file.file_name().expect("a name");
+                        let hidden = name.as_encoded_bytes().starts_with(b".");
+                        if !hidden && chance.below(4) == 0 {
+                            // Gone with its task, or no folder yet.
+                            fs::rename(&file, folders[to].join(name)).unwrap_or_default();
+                        }
+                    }
+                }
+                thread::yield_now();
+            }
+        });
+        for number in 0..TASKS {
+            let queue = ["a", "b"][number % 2];
+            daemon.submit(&json!({"payload": number.to_string(), "queue": queue}).to_string());
+            if number % 10 == 0 {
+                for queue in ["a", "b"] {
+                    for (payload, count) in work_off(&daemon, queue, 0) {
+                        *done.entry(payload).or_default() += count;
+                    }
+                }
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    looked_through(&daemon);
+    until("nothing is left", || {
+        for queue in ["a", "b"] {
+            for (payload, count) in work_off(&daemon, queue, 0) {
+                *done.entry(payload).or_default() += count;
+            }
+        }
+        let left = files_in(&folders[0]).len() + files_in(&folders[1]).len();
+        (left == 0 && all(&daemon).is_empty()).then_some(())
+    });
+    let again: Vec<_> = done.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(again.is_empty(), "{again:?}");
+    assert_eq!(done.len(), TASKS, "{:?}", rejected(&daemon));
     serves_on(&daemon);
 }
 
