@@ -59,7 +59,7 @@ pub(super) async fn status<B: Backend, C: Control>(
         totals: totals(view.counters),
         spool_lag_seconds: view.spool_lag.as_secs_f64(),
         spool_pending: view.spool_pending,
-        spool_failures: view.spool_failures,
+        spool_failing: view.spool_failing,
         journal_bytes: view.journal_bytes,
         journal_syncs: view.journal_syncs,
         journal_records: view.journal_records,

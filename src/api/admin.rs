@@ -52,7 +52,7 @@ pub struct Status {
     /// Files that are to be written or removed.
     pub spool_pending: u64,
     /// File changes that failed and are tried again.
-    pub spool_failures: u64,
+    pub spool_failing: u64,
     /// Bytes in the journal since the last checkpoint.
     pub journal_bytes: u64,
     /// Syncs of the journal since the start.

@@ -209,10 +209,10 @@ fn dying(status: &StatusView, queues: &[QueueView], found: &mut Vec<Trouble>) {
 }
 
 fn files(status: &StatusView, found: &mut Vec<Trouble>) {
-    if status.spool_failures > 0 {
+    if status.spool_failing > 0 {
         let what = format!(
             "file changes that failed and are tried again: {}",
-            status.spool_failures
+            status.spool_failing
         );
         found.push(trouble(
             "files-failing",

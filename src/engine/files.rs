@@ -7,12 +7,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::by_id::ById;
+use super::{
+    by_id::ById,
+    failing::{FIRST, Failing},
+};
 use crate::{
     store::Seq,
     task::{Location, Millis, Options, Payload, Priority, Source, TaskId, Tick, WallMillis},
@@ -81,13 +85,10 @@ pub(super) struct Files {
     former: HashMap<PathBuf, Source, FixedState>,
     /// The last frame of a former life that something on the disk depended on.
     former_until: Option<Seq>,
-    /// Changes that failed since the start.
-    pub(super) failures: u64,
+    failing: Failing,
 }
 
-/// How long to wait before a failed change is tried again.
-const RETRY_AFTER: Millis = Millis(1000);
-/// How many changes that found no room are tried again in that time.
+/// How many changes that found no room are tried again in the time that one rests.
 const TRIES_A_ROUND: u64 = 256;
 
 /// So many places a queue keeps, also when it is empty.
@@ -171,6 +172,7 @@ impl Files {
             {
                 self.bytes -= change.bytes;
                 settle(&mut self.unsettled, change.first);
+                self.failing.made(id);
             }
         }
         while let Some((since, id)) = self.order.front()
@@ -257,6 +259,11 @@ impl Files {
     /// How many changes are not made.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.in_flight.len()
+    }
+
+    /// How many changes failed and are not made yet.
+    pub(super) fn failing(&self) -> usize {
+        self.failing.len()
     }
 
     /// How many changes are being made.
@@ -352,8 +359,8 @@ impl Files {
         }
     }
 
-    /// A change has been made, or was not needed.
-    pub(super) fn made(&mut self, id: TaskId) {
+    /// A change has been made, or was not needed. Gives whether it had been told that it failed.
+    pub(super) fn made(&mut self, id: TaskId) -> bool {
         if let Some(change) = self.in_flight.remove(&id) {
             for source in &change.sources {
                 self.sources.remove(&source.path);
@@ -366,20 +373,22 @@ impl Files {
         }
         give_back(&mut self.order);
         give_back(&mut self.ended);
+        self.failing.made(id)
     }
 
-    /// A change could not be made: it will be tried again.
-    pub(super) fn failed(&mut self, id: TaskId, now: Tick) {
-        self.failures += 1;
-        self.put_back(id, now.plus(RETRY_AFTER));
+    /// A change could not be made: it will be tried again, later each time. Gives whether the reason is news.
+    pub(super) fn failed(&mut self, id: TaskId, now: Tick, reason: &Arc<str>) -> bool {
+        let (pause, is_new) = self.failing.failed(id, reason);
+        self.put_back(id, now.plus(pause));
+        is_new
     }
 
     /// A change found no room, like `others` of its kind: all together they are tried a few hundred times a second, so
     /// that those that would find room have their turn.
     pub(super) fn refused(&mut self, id: TaskId, now: Tick, others: usize) {
-        self.failures += 1;
+        self.failing.roomless(id);
         let rounds = 1 + others as u64 / TRIES_A_ROUND;
-        self.put_back(id, now.plus(Millis(RETRY_AFTER.0 * rounds.min(60))));
+        self.put_back(id, now.plus(Millis(FIRST.0 * rounds.min(60))));
     }
 
     /// There may be room now: the change is tried again at once.
@@ -387,6 +396,13 @@ impl Files {
         if self.waiting.contains_key(&id) {
             self.later.insert((now, id));
         }
+    }
+
+    /// Somebody waits for all changes: those that failed are tried at once, whatever their rest.
+    pub(super) fn hurry_failing(&mut self, now: Tick) {
+        let waiting = &self.waiting;
+        let ids = self.failing.ids().filter(|id| waiting.contains_key(id));
+        self.later.extend(ids.map(|id| (now, id)));
     }
 
     /// What a completed task was is not kept: there is no room for it.

@@ -20,6 +20,7 @@ mod desk;
 pub mod driver;
 mod drops;
 mod export;
+mod failing;
 mod files;
 mod full;
 mod handle;
@@ -317,7 +318,10 @@ impl Engine {
             Input::Listening(on) => self.listening = on,
             Input::Live(live) => self.set_live(*live),
             Input::Stop => self.stop(out),
-            Input::Close => self.closing = true,
+            Input::Close => {
+                self.closing = true;
+                self.files.hurry_failing(now.tick);
+            }
         }
     }
 

@@ -78,6 +78,7 @@ impl Engine {
             }
             Request::Checkpoint => {
                 self.checkpoint_callers.push(ticket);
+                self.files.hurry_failing(now.tick);
                 self.checkpoint_wanted = true;
                 return;
             }
@@ -427,7 +428,7 @@ impl Engine {
             counters,
             spool_lag: self.files.lag(now.tick),
             spool_pending: self.files.len() as u64,
-            spool_failures: self.files.failures,
+            spool_failing: (self.files.failing() + self.unmoved.len()) as u64,
             journal_bytes: self.ledger.bytes_since_checkpoint(),
             checkpoint_age: self.checkpoint_at.map(|at| now.tick.since(at)),
             journal_syncs: self.syncs,

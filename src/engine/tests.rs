@@ -499,3 +499,30 @@ fn a_page_of_small_tasks_is_as_long_as_was_asked_for() {
     });
     close(running);
 }
+
+#[test]
+fn a_file_that_can_not_be_written_counts_as_failing_until_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        spool_delay: Millis(0),
+        ..Settings::default()
+    };
+    let running = start(dir.path(), settings);
+    let backend = running.handle();
+    let mut new = text("in the way");
+    let id = TaskId::parse("0198c0de-0000-7000-8000-000000000001").unwrap();
+    new.id = Some(id);
+    let place = dir
+        .path()
+        .join("tasks/1970-01-01T00:00:00_00000100_0198c0de-0000-7000-8000-000000000001.json");
+    fs::create_dir_all(place.join("in it")).unwrap();
+    run(submit(&*backend, new));
+    let failing = || run(backend.status()).unwrap().spool_failing;
+    until("the file fails", || (failing() == 1).then_some(()));
+    fs::remove_dir_all(&place).unwrap();
+    // Who asks for a checkpoint does not wait until the file has rested.
+    run(backend.checkpoint()).unwrap();
+    assert!(place.is_file());
+    assert_eq!(failing(), 0);
+    close(running);
+}

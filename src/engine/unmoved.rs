@@ -54,6 +54,11 @@ impl Unmoved {
         }
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.files.len()
+    }
+
     /// What is shown of them.
     pub(super) fn views(&self) -> impl Iterator<Item = RejectedView> + '_ {
         self.files.values().map(|(file, error)| {
@@ -113,7 +118,6 @@ impl Engine {
     fn not_moved(&mut self, now: Now, file: BadFile, failed: Failed, out: &mut Vec<Output>) {
         let is_known = self.unmoved.files.contains_key(&file.path);
         if !is_known {
-            self.files.failures += 1;
             if self.unmoved.files.len() == MOST {
                 self.unmoved.passed_over = true;
                 out.extend(file.known.map(Output::Forget));

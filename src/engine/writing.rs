@@ -185,8 +185,9 @@ impl Engine {
                     self.no_room_for_file(now, id, &failed.text);
                 }
                 Err(failed) => {
-                    tracing::warn!(task_id = %id, error = %failed.text, "a task's file can't be changed; trying again");
-                    self.files.failed(id, now.tick);
+                    if self.files.failed(id, now.tick, &failed.text) {
+                        tracing::warn!(task_id = %id, error = %failed.text, "a task's file can't be changed; it is tried again");
+                    }
                 }
             }
         }
@@ -206,7 +207,7 @@ impl Engine {
             .map(|entry| self.queue.queue_of(entry).clone());
         let Some(queue) = queue else {
             // A task that has ended: only `done/` wants room for those.
-            self.files.failed(id, now.tick);
+            self.files.refused(id, now.tick, 0);
             if self.files.without_done(id) {
                 tracing::warn!(task_id = %id, error = text, "no room to keep a completed task's file: it is not kept");
                 self.files.hurry(id, now.tick);
@@ -285,7 +286,9 @@ impl Engine {
     }
 
     fn file_made(&mut self, id: TaskId) {
-        self.files.made(id);
+        if self.files.made(id) {
+            tracing::info!(task_id = %id, "a task's file that could not be changed is as it should be");
+        }
         self.has_room(id);
         let leased = self
             .queue

@@ -253,7 +253,7 @@ const STORED: [Stored; 7] = [
             "workqueue_spool_failing_files",
             "File changes that failed and are tried again.",
         ),
-        |status| status.spool_failures,
+        |status| status.spool_failing,
     ),
     (
         Family::gauge(

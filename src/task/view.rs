@@ -339,7 +339,7 @@ pub struct StatusView {
     /// How many files are to be written or removed.
     pub spool_pending: u64,
     /// File changes that failed and are tried again.
-    pub spool_failures: u64,
+    pub spool_failing: u64,
     /// Bytes in the journal since the last checkpoint.
     pub journal_bytes: u64,
     /// How long ago the last checkpoint was made; `None`: none since the start.

@@ -15,7 +15,7 @@ fn status() -> StatusView {
         counters: Counters::default(),
         spool_lag: Millis(0),
         spool_pending: 0,
-        spool_failures: 0,
+        spool_failing: 0,
         journal_bytes: 0,
         checkpoint_age: None,
         journal_syncs: 0,
@@ -223,7 +223,7 @@ fn files_and_switches_are_told_of() {
         paused: true,
         draining: true,
         spool_lag: Millis::from_secs(61),
-        spool_failures: 2,
+        spool_failing: 2,
         ..status()
     };
     assert_eq!(

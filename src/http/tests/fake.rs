@@ -447,7 +447,7 @@ impl Backend for FakeBackend {
             counters: view.counters,
             spool_lag: Millis(1500),
             spool_pending: 4,
-            spool_failures: 0,
+            spool_failing: 0,
             journal_bytes: 4096,
             checkpoint_age: Some(Millis(2500)),
             journal_syncs: 5,

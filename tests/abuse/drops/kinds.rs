@@ -133,7 +133,7 @@ fn a_queues_folder_that_becomes_a_link_leads_nowhere() {
     looked_through(&daemon);
     until("the file is tried", || {
         let (_, view) = daemon.admin("GET", "/status", "");
-        let tried = view["spool_failures"].as_u64() > Some(0) || view["spool_pending"] == 0;
+        let tried = view["spool_failing"].as_u64() > Some(0) || view["spool_pending"] == 0;
         tried.then_some(())
     });
     fs::remove_file(outside.join("later.json")).expect("it is still there");
