@@ -444,3 +444,22 @@ fn totals_begin_with_the_daemon() {
         "{status}"
     );
 }
+
+#[test]
+fn what_happened_before_a_crash_is_not_logged_again_by_the_next_start() {
+    let mut daemon = Daemon::start(&[]);
+    daemon.submit(r#"{"payload":"dies","max_attempts":1}"#);
+    let task = daemon.claim("default", 1).remove(0);
+    let path = format!("/api/v1/tasks/{}/fail", task["id"].as_str().expect("an id"));
+    let body = format!(r#"{{"token":{},"error":"it broke"}}"#, task["token"]);
+    assert_eq!(daemon.post(&path, &body).0, 200);
+    let said = || daemon.logged().matches("a task is out of attempts").count();
+    until("it is logged", || (said() == 1).then_some(()));
+    daemon.crash_and_restart();
+    assert_eq!(
+        daemon.logged().matches("a task is out of attempts").count(),
+        1,
+        "{}",
+        daemon.logged()
+    );
+}

@@ -39,7 +39,9 @@ impl Engine {
         };
         self.note_deed(now, record, worker.as_ref());
         self.remember(now, record);
-        let Some(kind) = kind_of(record) else { return };
+        let Some(kind) = kind_of(record).filter(|_| !self.starting) else {
+            return;
+        };
         self.log(now, record, kind, worker.as_ref());
         if !self.listening {
             return;

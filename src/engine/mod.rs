@@ -267,6 +267,8 @@ pub struct Engine {
     records: u64,
     rejected: u64,
     next_purge: Option<Tick>,
+    /// The journal is read: what it tells was said when it happened, and is not said again.
+    starting: bool,
     fault: Option<Arc<str>>,
     stopping: bool,
     closing: bool,

@@ -98,6 +98,7 @@ impl Loader {
             records: 0,
             rejected: 0,
             next_purge: None,
+            starting: true,
             fault: None,
             stopping: false,
             closing: false,
@@ -228,6 +229,7 @@ impl Loader {
             engine.queue.leased_count() as u64,
         );
         engine.held.clear();
+        engine.starting = false;
         engine.files.remember_sources();
         engine.queue.forget_counts();
         engine.workers = Workers::new(engine.settings.max_workers);
