@@ -306,7 +306,7 @@ fn check_refuses_to_repair_under_a_daemon_and_says_all_that_is_odd() {
         "rejected/lonely: no reason beside it".to_owned(),
         "rejected/old.reason: a reason without its file".to_owned(),
         "NOT A QUEUE: a folder whose name is no queue's".to_owned(),
-        format!("{other}: not a JSON object"),
+        format!("{other}: not JSON"),
         format!("{third}: its priority, 7, is not that of its name"),
         "temporary  1 files".to_owned(),
     ] {

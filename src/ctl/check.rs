@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     store::{self, Lock, RealDisk, RecoverError},
-    task::{Area, FileName, QueueName, TaskId},
+    task::{Area, FileName, QueueName, TaskId, WallMillis, read_dropped},
 };
 
 /// What was found.
@@ -104,12 +104,7 @@ fn look(data: &Path) -> io::Result<Report> {
     fs::read_dir(data)?;
     lock(data, &mut report);
     for area in [Area::Tasks, Area::Dead, Area::Done] {
-        folder(
-            &data.join(area.dir()),
-            area,
-            &QueueName::default(),
-            &mut report,
-        );
+        folders(&data.join(area.dir()), area, &mut report);
     }
     rejected(&data.join("rejected"), &mut report);
     journal(&data.join("journal"), &mut report);
@@ -121,16 +116,18 @@ fn rejected(path: &Path, report: &mut Report) {
     let (files, _) = listing(path, report);
     let all: BTreeSet<&PathBuf> = files.iter().collect();
     for file in &files {
-        if has_extension(file, "reason") {
+        let mut beside = file.clone().into_os_string();
+        beside.push(".reason");
+        let has_reason = all.contains(&PathBuf::from(beside));
+        // A rejected file may be called so itself: then it has a reason of its own.
+        if has_extension(file, "reason") && !has_reason {
             if !all.contains(&file.with_extension("")) {
                 report.problem(file, "a reason without its file");
             }
             continue;
         }
         report.rejected += 1;
-        let mut beside = file.clone().into_os_string();
-        beside.push(".reason");
-        if !all.contains(&PathBuf::from(beside)) {
+        if !has_reason {
             report.problem(file, "no reason beside it");
         }
     }
@@ -168,37 +165,63 @@ fn holder(locks: &str, inode: u64) -> Option<u32> {
     })
 }
 
-fn folder(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
+/// An area: the default queue's files, and a folder for each further queue.
+fn folders(path: &Path, area: Area, report: &mut Report) {
+    let queue = QueueName::default();
     let (files, folders) = listing(path, report);
     for file in files {
-        task_file(&file, area, queue, report);
+        task_file(&file, area, &queue, report);
     }
     for inner in folders {
-        let name = inner
-            .file_name()
-            .and_then(|name| name.to_str())
-            .map(QueueName::parse);
-        match name {
-            Some(Ok(name)) if queue.is_default() && !name.is_default() => {
-                folder(&inner, area, &name, report);
+        let name = inner.file_name().and_then(|name| name.to_str());
+        match name.and_then(|name| QueueName::parse(name).ok()) {
+            // Files may be dropped there, too; no task's file stays.
+            Some(name) if name.is_default() && area == Area::Tasks => {
+                files_of(&inner, report, dropped_file);
             }
+            Some(name) if !name.is_default() => files_of(&inner, report, |file, report| {
+                task_file(file, area, &name, report);
+            }),
             _ => report.problem(&inner, "a folder whose name is no queue's"),
         }
     }
 }
 
-fn task_file(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
-    let name = path
-        .file_name()
+/// The files of a queue's folder, which has no folders of its own.
+fn files_of(path: &Path, report: &mut Report, each: impl Fn(&Path, &mut Report)) {
+    let (files, folders) = listing(path, report);
+    for file in files {
+        each(&file, report);
+    }
+    for inner in folders {
+        report.problem(&inner, "a folder whose name is no queue's");
+    }
+}
+
+fn name_of(path: &Path) -> &str {
+    path.file_name()
         .and_then(|name| name.to_str())
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+/// A file that is no task's yet.
+fn dropped_file(path: &Path, report: &mut Report) {
+    if is_unfinished(name_of(path)) {
+        report.ignored += 1;
+    } else if has_extension(path, "json") || has_extension(path, "txt") {
+        report.dropped += 1;
+    } else {
+        report.problem(path, "a name that is no task's");
+    }
+}
+
+fn task_file(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
+    let name = name_of(path);
     let Some(parsed) = FileName::parse(name) else {
         match area {
             _ if name.starts_with(".wq-") && has_extension(path, "tmp") => report.temporary += 1,
+            Area::Tasks => dropped_file(path, report),
             _ if is_unfinished(name) => report.ignored += 1,
-            Area::Tasks if has_extension(path, "json") || has_extension(path, "txt") => {
-                report.dropped += 1;
-            }
             _ => report.problem(path, "a name that is no task's"),
         }
         return;
@@ -213,7 +236,7 @@ fn task_file(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
         let what = format!("task {} has another file: {}", parsed.id, other.display());
         report.problem(path, &what);
     }
-    if let Some(what) = content_problem(path, &parsed) {
+    if let Some(what) = content_problem(path, parsed, queue) {
         report.problem(path, &what);
     }
 }
@@ -230,29 +253,24 @@ fn is_unfinished(name: &str) -> bool {
             .any(|end| name.ends_with(end))
 }
 
-fn content_problem(path: &Path, name: &FileName) -> Option<String> {
+/// What a daemon would find wrong with a task's file: it is read by the same code, but for the limit of payloads, which is a
+/// setting.
+fn content_problem(path: &Path, name: FileName, queue: &QueueName) -> Option<String> {
     let text = match fs::read(path) {
         Ok(text) => text,
         // Gone since it was listed: a daemon is at work.
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return None,
         Err(cause) => return Some(cause.to_string()),
     };
-    let object: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(&text) {
-        Ok(object) => object,
-        Err(error) => return Some(format!("not a JSON object: {error}")),
+    let task = match read_dropped(&text, queue, Some(name), WallMillis(0), usize::MAX) {
+        Ok(task) => task,
+        Err(refusal) => return Some(refusal.to_string()),
     };
-    if !object.contains_key("payload") {
-        return Some("no payload".to_owned());
+    if let Some(id) = task.id.filter(|id| *id != name.id) {
+        return Some(format!("its id, {id}, is not that of its name"));
     }
-    match object.get("id").and_then(serde_json::Value::as_str) {
-        Some(id) if id != name.id.to_string() => {
-            return Some(format!("its id, {id}, is not that of its name"));
-        }
-        _ => {}
-    }
-    let said = object.get("priority").and_then(serde_json::Value::as_i64);
-    said.filter(|said| *said != i64::from(name.priority.get()))
-        .map(|said| format!("its priority, {said}, is not that of its name"))
+    (task.priority != name.priority)
+        .then(|| format!("its priority, {}, is not that of its name", task.priority))
 }
 
 /// Has the journal read as a start would read it.

@@ -549,6 +549,46 @@ async fn check_counts_names_and_says_what_is_odd() {
 }
 
 #[tokio::test]
+async fn check_finds_nothing_wrong_with_what_a_daemon_takes_and_keeps() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let name =
+        |last: u32| format!("1970-01-01T00:00:00_00000100_0198c0de-0000-7000-8000-{last:012}.json");
+    write(&format!("tasks/{}", name(1)), r#"{"payload": 1e999999}"#);
+    write(&format!("tasks/{}", name(2)), r#"{"payload": "\ud800"}"#);
+    write(
+        &format!("tasks/{}", name(3)),
+        r#"{"payload": 1, "priority": "100"}"#,
+    );
+    // The default queue's second folder, for drops only.
+    write(&format!("tasks/default/{}", name(4)), r#"{"payload": 1}"#);
+    write("tasks/default/mine.txt", "mine");
+    // A rejected file whose own name is that of a reason.
+    write("rejected/x.json.reason", "{");
+    write("rejected/x.json.reason.reason", "not JSON");
+    let data = dir.path().to_str().unwrap().to_owned();
+    let ran = run_plain(&["check", &data, "--json"], "", false).await;
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["problems"], json!([]), "{}", ran.err);
+    assert_eq!((ran.code, &report["rejected"]), (0, &json!(1)));
+    assert_eq!(
+        (&report["dropped"], &report["files"]),
+        (&json!(2), &json!({"tasks": {"default": 3}}))
+    );
+
+    write("dead/default/x.json", "{}");
+    write("tasks/default/deeper/x.json", "{}");
+    write("rejected/gone.json.reason", "not JSON");
+    let ran = run_plain(&["check", &data, "--json"], "", false).await;
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["problems"].as_array().unwrap().len(), 3, "{report}");
+}
+
+#[tokio::test]
 async fn check_tells_who_holds_the_lock() {
     let dir = tempfile::tempdir().unwrap();
     let lock = std::fs::File::create(dir.path().join("lock")).unwrap();
