@@ -2,9 +2,9 @@
 //!
 //! Knows how it is said, not whether the token is good.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 
-use super::{Answer, HttpLimits, Shared, answer, body, task};
+use super::{Answer, HttpLimits, Shared, answer, body, path::Path, task};
 use crate::{
     api::{self, schemas},
     backend::{Backend, Failure},

@@ -28,6 +28,7 @@ mod original;
 mod packing;
 mod pages;
 mod pairs;
+mod path;
 mod patience;
 mod problem;
 mod process;

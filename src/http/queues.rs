@@ -2,9 +2,9 @@
 //!
 //! Knows paths, not how anything is counted.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 
-use super::{Answer, NoQuery, Pairs, Shared, answer, caller::Caller, view};
+use super::{Answer, NoQuery, Pairs, Shared, answer, caller::Caller, path::Path, view};
 use crate::{
     api::{self, schemas},
     backend::Backend,

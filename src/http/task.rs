@@ -3,12 +3,12 @@
 //! Knows how a change is written, not when it may be made.
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 
-use super::{Answer, NoQuery, Problem, Shared, answer, body, caller::Caller, view};
+use super::{Answer, NoQuery, Problem, Shared, answer, body, caller::Caller, path::Path, view};
 use crate::{
     api::{self, schemas},
     backend::{Backend, Change, TaskView},

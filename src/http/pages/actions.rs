@@ -3,13 +3,13 @@
 //! Knows which button calls what, not when it may.
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 
 use super::{
-    super::{Http, Pairs, Problem, Shared, pairs},
+    super::{Http, Pairs, Problem, Shared, pairs, path::Path},
     confirm::DeadAction,
     forms, frame, task as task_page,
 };

@@ -1,13 +1,13 @@
 //! Questions before what can't be undone: pages, so that they are asked without a script too.
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use maud::{Markup, html};
 
 use super::{
-    super::{Http, Pairs, Problem, Shared, pairs},
+    super::{Http, Pairs, Problem, Shared, pairs, path::Path},
     frame::{self, Body, Place},
     words,
 };

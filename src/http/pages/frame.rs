@@ -3,7 +3,6 @@
 //! Knows HTML, not tasks.
 
 use axum::{
-    extract::Path,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -12,6 +11,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::{
     super::{
         answer,
+        path::Path,
         problem::{self, Problem},
     },
     assets,

@@ -1,13 +1,13 @@
 //! `/queues/NAME`: one queue, its tasks, and what can be done with it.
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use maud::{Markup, html};
 
 use super::{
-    super::{Http, Problem, Shared, pairs},
+    super::{Http, Problem, Shared, pairs, path::Path},
     frame::{self, Body},
     history, notice, overview, submit,
     table::{self, Place},

@@ -1,14 +1,14 @@
 //! `/tasks/ID`: everything that is known of one task, and what its state allows.
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Request, State},
     http::HeaderMap,
     response::Response,
 };
 use maud::{Markup, html};
 
 use super::{
-    super::{Http, Pairs, Problem, Shared, pairs},
+    super::{Http, Pairs, Problem, Shared, pairs, path::Path},
     frame::{self, Body, Place},
     notice, past, submit, table, words,
 };

@@ -128,6 +128,29 @@ async fn a_body_that_is_not_utf8_is_refused() {
 }
 
 #[tokio::test]
+async fn an_address_that_does_not_decode_to_text_is_refused_like_anything_else() {
+    let site = Site::new();
+    for (method, path) in [
+        ("GET", "/api/v1/tasks/%FF"),
+        ("POST", "/api/v1/tasks/a%C3/complete"),
+        ("GET", "/api/v1/queues/%FF"),
+        ("GET", "/tasks/%FF"),
+        ("GET", "/queues/%FF"),
+        ("GET", "/problems/%FF"),
+    ] {
+        let got = site.send(method, path, "application/json", "{}").await;
+        assert_eq!(got.problem(), (400, "malformed-text".to_owned()), "{path}");
+    }
+    let request = Request::get("/tasks/%FF")
+        .header(header::ACCEPT, "text/html")
+        .body(Body::empty())
+        .unwrap();
+    let got = site.ask(request).await;
+    assert_eq!(got.status, 400);
+    assert!(got.header(header::CONTENT_TYPE).starts_with("text/html"));
+}
+
+#[tokio::test]
 async fn unknown_paths_and_methods_are_problems_and_allow_lists_the_methods() {
     let site = Site::new();
     let got = site.get("/api/v2").await;
