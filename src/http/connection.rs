@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     caller::Peer,
+    framing,
     gate::{Bounds, Gate, Pass, Tally},
     guard::HEADERS,
     patience::{Activity, InFlight, Patient, Speech},
@@ -301,23 +302,13 @@ fn check(
             close: false,
         });
     }
-    // Two servers that read such a request differently would let one be hidden in another (RFC 9112, 3.2). hyper sees to
-    // heads that say in two ways where the body ends.
-    if request
-        .headers()
-        .get_all(header::HOST)
-        .iter()
-        .nth(1)
-        .is_some()
-    {
+    framing::check(request.version(), request.headers()).map_err(|problem| {
         Tally::count(&gate.tally().heads_refused);
-        let problem = problem::MALFORMED_REQUEST.problem("the header Host is there twice");
-        return Err(Unfit {
+        Unfit {
             problem,
             close: true,
-        });
-    }
-    Ok(())
+        }
+    })
 }
 
 /// The body of an answer; as long as it is there, its request is in flight.

@@ -17,6 +17,7 @@ mod docs;
 mod events;
 mod export;
 mod exposition;
+mod framing;
 mod gate;
 mod guard;
 mod health;

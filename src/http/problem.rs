@@ -105,6 +105,8 @@ kinds! {
         "The head of the request is longer than the setting `max_head` allows, or has more fields than `max_headers`.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "A defect of the daemon", None,
         "The daemon's log tells more. Whether the request was done is not known.";
+    UNKNOWN_CODING = "unknown-coding", NOT_IMPLEMENTED, "The body comes under a coding that is not known", None,
+        "A body comes with its length or in chunks, and packed in no other `Transfer-Encoding`. The connection is closed.";
     TOO_MANY_CONNECTIONS = "too-many-connections", SERVICE_UNAVAILABLE, "Too many connections", Some(5),
         "The daemon has as many connections as the setting `max_connections` allows. Nothing has been read of the request. Try again soon.";
     DRAINING = "draining", SERVICE_UNAVAILABLE, "No new tasks are taken", Some(30),

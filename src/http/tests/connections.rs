@@ -182,3 +182,40 @@ async fn a_peer_is_let_in_by_its_credentials_only() {
         assert_eq!(got.starts_with("HTTP/1.1 200"), let_in, "{got}");
     }
 }
+
+#[tokio::test]
+async fn a_head_without_a_host_or_with_an_unknown_coding_is_told_so_and_ends_its_connection() {
+    let site = Site::new();
+    let server = start(&site, Millis(30_000)).await;
+    let submit = "POST /api/v1/tasks HTTP/1.1\r\nhost: a\r\ncontent-type: application/json";
+    let heads = [
+        (
+            "GET /healthz HTTP/1.1".to_owned(),
+            "400",
+            "malformed-request",
+        ),
+        (
+            format!("{submit}\r\ntransfer-encoding: gzip, chunked"),
+            "501",
+            "unknown-coding",
+        ),
+    ];
+    for (head, status, name) in heads {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let request = format!("{head}\r\n\r\n0\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut got = String::new();
+        soon(stream.read_to_string(&mut got)).await.unwrap();
+        assert!(got.starts_with(&format!("HTTP/1.1 {status}")), "{got}");
+        assert!(
+            got.contains("content-type: application/problem+json"),
+            "{got}"
+        );
+        assert!(got.contains(&format!("/problems/{name}")), "{got}");
+    }
+    let mut old = TcpStream::connect(server.address).await.unwrap();
+    old.write_all(b"GET /healthz HTTP/1.0\r\n\r\n")
+        .await
+        .unwrap();
+    read_until(&mut old, "ok\n", 1).await;
+}
