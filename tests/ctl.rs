@@ -366,6 +366,45 @@ fn a_reader_that_has_had_enough_ends_it_quietly() {
 }
 
 #[test]
+fn events_end_when_nobody_reads_them_any_more_although_nothing_happens() {
+    let mut daemon = Daemon::start(&[]);
+    let socket = socket(&daemon);
+    let start = || {
+        Command::new(CTL)
+            .args(["--socket", &socket, "events", "--follow"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    // That it listens shows by the first event that it tells.
+    let heard = |child: &mut Child| {
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| lines.read_line(&mut String::new()).unwrap());
+            while !reader.is_finished() {
+                ok(&daemon, &["submit", "x"]);
+            }
+        });
+        lines
+    };
+    let mut read = start();
+    drop(heard(&mut read));
+    // From here on nothing happens.
+    assert_eq!(wait(&mut read).code(), Some(0));
+    // Nor does anything while the daemon is away.
+    let mut away = start();
+    let mut notes = BufReader::new(away.stderr.take().unwrap()).lines();
+    let lines = heard(&mut away);
+    daemon.stop();
+    let ended = notes.next().unwrap().unwrap();
+    assert!(ended.contains("the stream has ended"), "{ended}");
+    drop(lines);
+    assert_eq!(wait(&mut away).code(), Some(0));
+    assert!(notes.next().is_none());
+}
+
+#[test]
 fn a_wrong_line_of_a_stream_says_how_to_go_on_and_that_works() {
     let daemon = Daemon::start(&[]);
     let file = daemon.scratch.path().join("tasks.ndjson");

@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{self, IsTerminal as _, Read, Write},
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use crate::config::Surroundings;
@@ -29,6 +30,8 @@ pub struct Console {
     pub(super) colour: bool,
     /// How wide the terminal is, where `out` is one.
     pub(super) columns: Option<usize>,
+    /// Where `out` goes, where it can be told whether somebody still reads that; taken by the verb that wants to know.
+    pub(super) outlet: Option<OwnedFd>,
     /// Environment and user.
     pub(super) surroundings: Surroundings,
 }
@@ -56,6 +59,7 @@ impl Console {
             watched: io::stderr().is_terminal(),
             columns: terminal.then(columns).flatten(),
             colour: terminal && !no_colour,
+            outlet: io::stdout().as_fd().try_clone_to_owned().ok(),
             surroundings: Surroundings::of_process(),
         }
     }

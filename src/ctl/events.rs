@@ -1,13 +1,20 @@
 //! `events`: what happens, a line each, until interrupted. And the interruption itself, which `top` shares.
 
-use std::{io, time::Duration};
+use std::{future, io, time::Duration};
 
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
+use tokio::{io::Interest, net::unix::pipe};
 
 use super::{
-    cli, console::Colour, error::CtlError, session::Session, shape::Shape, table::escaped, when,
+    cli,
+    console::{Colour, Console},
+    error::CtlError,
+    session::Session,
+    shape::Shape,
+    table::escaped,
+    when,
 };
 use crate::{
     api,
@@ -31,8 +38,32 @@ impl Interrupt {
     }
 }
 
+/// Whoever reads what is written, through a pipe: that it is gone shows to a writer only when it writes, and the next event may
+/// be hours away.
+struct Reader(Option<pipe::Sender>);
+
+impl Reader {
+    /// A file, which nobody need read, can't be waited for: there is none.
+    fn of(console: &mut Console) -> Self {
+        let outlet = console.outlet.take();
+        // Unchecked: it is not written to, so it may block like any standard output.
+        Self(outlet.and_then(|outlet| pipe::Sender::from_owned_fd_unchecked(outlet).ok()))
+    }
+
+    /// That it is gone, as the error that a writer would meet.
+    async fn gone(&self) -> CtlError {
+        if let Some(outlet) = &self.0
+            && outlet.ready(Interest::ERROR).await.is_ok()
+        {
+            return CtlError::Io(io::ErrorKind::BrokenPipe.into());
+        }
+        future::pending().await
+    }
+}
+
 pub(super) async fn run(wanted: cli::Events, session: &mut Session<'_>) -> Result<(), CtlError> {
     let mut interrupt = Interrupt::new()?;
+    let reader = Reader::of(session.console);
     let mut query = EventQuery {
         queues: wanted.queue.into_iter().collect(),
         kinds: wanted.kind,
@@ -47,6 +78,7 @@ pub(super) async fn run(wanted: cli::Events, session: &mut Session<'_>) -> Resul
     loop {
         let told = tokio::select! {
             () = interrupt.wait() => return Ok(()),
+            gone = reader.gone() => return Err(gone),
             told = stream.next() => told,
         };
         match told {
@@ -59,6 +91,7 @@ pub(super) async fn run(wanted: cli::Events, session: &mut Session<'_>) -> Resul
                     .note("the stream has ended; listening again as soon as the daemon answers")?;
                 tokio::select! {
                     () = interrupt.wait() => return Ok(()),
+                    gone = reader.gone() => return Err(gone),
                     again = again(&query, session) => stream = again?,
                 }
                 session.console.note("listening again")?;

@@ -487,6 +487,7 @@ async fn a_reader_that_has_had_enough_is_no_error() {
         watched: false,
         columns: None,
         colour: false,
+        outlet: None,
         surroundings: Surroundings::new(|_| None, 0),
     };
     let socket = daemon.socket();

@@ -233,6 +233,7 @@ pub(super) async fn run_plain(args: &[&str], input: &str, interactive: bool) -> 
         watched: false,
         columns: None,
         colour: false,
+        outlet: None,
         surroundings: Surroundings::new(|_| None, 0),
     };
     let args = std::iter::once("workqueuectl")
