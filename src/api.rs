@@ -13,7 +13,7 @@ mod troubles;
 
 pub use admin::{
     Config, Count, Done, Lease, Leases, LogLevel, Purge, QueueChoice, Rejected, RejectedFile,
-    RejectedName, Setting, Status,
+    RejectedName, RetriedDead, Setting, Status,
 };
 pub use events::{Event, Reset};
 pub use original::{OriginalComplete, OriginalNext, OriginalProblem, OriginalStatus, OriginalTask};

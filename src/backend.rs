@@ -18,7 +18,7 @@ pub use crate::task::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Distribution,
     Event, EventKind, EventResult, ExportHead, ExportPiece, Failure, Happening, Health,
     HistorySlot, HistoryView, LeaseView, Page, PageQuery, Quantiles, QueueView, RejectedView,
-    Settlement, Span, StatusView, SubmitOutcome, TaskHistory, TaskView, WorkerView,
+    RetriedDead, Settlement, Span, StatusView, SubmitOutcome, TaskHistory, TaskView, WorkerView,
 };
 use crate::task::{Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token, WallMillis};
 
@@ -118,8 +118,12 @@ pub trait Backend: Send + Sync + 'static {
     fn pause(&self, queue: Option<QueueName>, on: bool) -> impl Future<Output = Answer<()>> + Send;
     /// Stops or starts taking new tasks, of one queue or (`None`) of all.
     fn drain(&self, queue: Option<QueueName>, on: bool) -> impl Future<Output = Answer<()>> + Send;
-    /// Brings all dead tasks back, of one queue or of all. Gives how many.
-    fn retry_dead(&self, queue: Option<QueueName>) -> impl Future<Output = Answer<u64>> + Send;
+    /// Brings all dead tasks back, of one queue or of all. One that may not come back, because its unique key is in use or a
+    /// limit is reached, keeps no other from it.
+    fn retry_dead(
+        &self,
+        queue: Option<QueueName>,
+    ) -> impl Future<Output = Answer<RetriedDead>> + Send;
     /// Cancels all tasks of a queue (or of all) that are in `state`, which may not be leased. Gives how many.
     fn purge(
         &self,

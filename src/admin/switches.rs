@@ -114,12 +114,14 @@ pub(super) async fn undrain<B: Backend, C: Control>(
 }
 
 /// Bring all dead tasks back, of one queue or all.
+///
+/// One whose unique key is in use, or that a limit keeps from coming back, stays dead and keeps no other from it.
 #[utoipa::path(
     post, path = "/retry-dead", tag = "admin", operation_id = "retry_dead",
     params(("queue" = Option<schemas::QueueName>, Query, description = "One queue, in the query or in the body")),
     request_body = Option<api::QueueChoice>,
     responses(
-        (status = 200, description = "How many", body = api::Count),
+        (status = 200, description = "How many, and why the others were not", body = api::RetriedDead),
         (status = 404, description = "no-such-queue"),
     )
 )]
@@ -128,8 +130,13 @@ pub(super) async fn retry_dead<B: Backend, C: Control>(
     request: Request,
 ) -> Answer {
     let queue = choice(request, &admin.http.limits).await?;
-    ok(&api::Count {
-        count: admin.http.backend.retry_dead(queue).await?,
+    let retried = admin.http.backend.retry_dead(queue).await?;
+    ok(&api::RetriedDead {
+        count: retried.count,
+        left: retried.left,
+        problem: retried
+            .reason
+            .map(|refusal| Problem::from(refusal).into_document()),
     })
 }
 

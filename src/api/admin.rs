@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Totals, Trouble, schemas};
+use super::{Problem, Totals, Trouble, schemas};
 
 /// `GET /status` on the admin socket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -177,7 +177,20 @@ pub struct Purge {
     pub state: Option<String>,
 }
 
-/// How many tasks a purge or a retry of all dead tasks has met.
+/// What came of a retry of all dead tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RetriedDead {
+    /// How many are back.
+    pub count: u64,
+    /// How many were looked at and are still dead.
+    #[serde(default)]
+    pub left: u64,
+    /// Why the first of those is, or why the rest was not looked at; absent where all are back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+/// How many tasks a purge has met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Count {
     /// How many.

@@ -74,8 +74,11 @@ impl Client {
         self.post("/purge", purge).await
     }
 
-    /// Brings all dead tasks back, of one queue or of all. Gives how many.
-    pub async fn retry_dead(&self, choice: &api::QueueChoice) -> Result<api::Count, ClientError> {
+    /// Brings all dead tasks back, of one queue or of all. Gives how many, and why others are still dead.
+    pub async fn retry_dead(
+        &self,
+        choice: &api::QueueChoice,
+    ) -> Result<api::RetriedDead, ClientError> {
         self.post("/retry-dead", choice).await
     }
 

@@ -182,7 +182,7 @@ fn fields(verb: &Verb) -> Vec<String> {
         Verb::Submit(submit) if submit.ndjson.is_some() => shape::fields::<api::Accepted>(),
         Verb::Import(_) => shape::fields::<api::Accepted>(),
         Verb::Submit(submit) if submit.wait => shape::fields::<api::Event>(),
-        Verb::Retry(retry) if retry.dead => shape::fields::<api::Count>(),
+        Verb::Retry(retry) if retry.dead => shape::fields::<api::RetriedDead>(),
         Verb::Submit(_) | Verb::List(_) | Verb::Show(_) | Verb::Retry(_) | Verb::Move(_) => {
             shape::fields::<api::Task>()
         }

@@ -39,11 +39,17 @@ pub(super) async fn retry(retry: Retry, session: &mut Session<'_>) -> Result<(),
     let choice = api::QueueChoice { queue: retry.queue };
     let answer = session.client.retry_dead(&choice).await;
     let answer = session.admin(answer)?;
-    if session.told(&answer)? {
-        return Ok(());
+    if !session.told(&answer)? {
+        let text = format!("{} brought back", tasks(answer.count, "dead"));
+        session.console.line(&text)?;
     }
-    let text = format!("{} brought back", tasks(answer.count, "dead"));
-    Ok(session.console.line(&text)?)
+    let Some(problem) = answer.problem else {
+        return Ok(());
+    };
+    Err(CtlError::NotWell(match answer.left {
+        0 => format!("not all were looked at: {}", problem.detail),
+        left => format!("{} left: {}", tasks(left, "dead"), problem.detail),
+    }))
 }
 
 pub(super) async fn r#move(order: Move, session: &mut Session<'_>) -> Result<(), CtlError> {

@@ -189,6 +189,18 @@ async fn retry_brings_back_one_or_all_dead() {
         (asked[0].path.as_str(), asked[0].body.as_str()),
         ("/retry-dead", "{\"queue\":\"emails\"}")
     );
+    let ran = daemon.run(&["retry", "--dead"]).await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (1, "3 dead tasks brought back\n")
+    );
+    assert!(
+        ran.err.contains(
+            "2 dead tasks left: unique keys: the limit of 7 (max_unique_keys) is reached"
+        ),
+        "{}",
+        ran.err
+    );
 }
 
 #[tokio::test]

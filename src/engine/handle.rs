@@ -18,7 +18,8 @@ use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
         ExportHead, ExportPiece, Failure, Fault, Health, HistoryView, Listeners, Page, PageQuery,
-        QueueView, RejectedView, Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
+        QueueView, RejectedView, RetriedDead, Settlement, StatusView, SubmitOutcome, TaskView,
+        WorkerView,
     },
     store::LiveDropLimits,
     task::{
@@ -359,8 +360,27 @@ impl Backend for Handle {
         self.ask_done(Request::Drain(queue, on)).await
     }
 
-    async fn retry_dead(&self, queue: Option<QueueName>) -> Answer<u64> {
-        self.ask_all(Request::RetrySome(queue)).await
+    async fn retry_dead(&self, queue: Option<QueueName>) -> Answer<RetriedDead> {
+        let mut all = RetriedDead::default();
+        loop {
+            let request = Request::RetrySome(queue.clone(), all.left);
+            let some = match self.ask(request).await {
+                Ok(Response::RetriedSome(some)) => some,
+                Ok(_) => return Err(odd()),
+                // What is back is told of in any case.
+                Err(Error::Refused(refusal)) if all.count > 0 => {
+                    all.reason = Some(refusal);
+                    return Ok(all);
+                }
+                Err(error) => return Err(error),
+            };
+            if some.count + some.left == 0 {
+                return Ok(all);
+            }
+            all.count += some.count;
+            all.left += some.left;
+            all.reason = all.reason.or(some.reason);
+        }
     }
 
     async fn purge(&self, queue: Option<QueueName>, state: State) -> Answer<u64> {

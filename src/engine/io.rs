@@ -7,8 +7,9 @@ use crate::{
     store::{Checkpoint, FileOp, Group, LoadError, NewSegment, Ran, Seq, Sighting},
     task::{
         Change, ClaimAnswer, ClaimRequest, Event, Failure, HistoryView, Location, Millis, NewTask,
-        Page, PageQuery, Payload, QueueName, QueueView, RejectedView, Settlement, Source, Span,
-        State, StatusView, SubmitOutcome, TaskId, TaskView, Token, WallMillis, WorkerView,
+        Page, PageQuery, Payload, QueueName, QueueView, RejectedView, RetriedDead, Settlement,
+        Source, Span, State, StatusView, SubmitOutcome, TaskId, TaskView, Token, WallMillis,
+        WorkerView,
     },
 };
 
@@ -55,8 +56,8 @@ pub enum Request {
     Pause(Option<QueueName>, bool),
     /// Stop or start taking new tasks.
     Drain(Option<QueueName>, bool),
-    /// Bring some dead tasks back; the answer counts them, and none is the end.
-    RetrySome(Option<QueueName>),
+    /// Bring some dead tasks back, but not the first so many, which are known to stay; none looked at is the end.
+    RetrySome(Option<QueueName>, u64),
     /// Cancel some tasks in a state; the answer counts them, and none is the end.
     PurgeSome(Option<QueueName>, State),
     /// Show rejected files.
@@ -98,6 +99,8 @@ pub enum Response {
     Status(Box<StatusView>),
     /// How many.
     Count(u64),
+    /// What came of bringing some dead tasks back.
+    RetriedSome(RetriedDead),
     /// Rejected files.
     Rejected(Vec<RejectedView>),
     /// An export has begun.

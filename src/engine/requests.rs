@@ -11,8 +11,8 @@ use crate::{
     queue::Verdict,
     store::Room,
     task::{
-        Change, Failure, Millis, NewTask, Now, Payload, QueueName, Record, Refusal, State,
-        StatusView, SubmitOutcome, TaskId, Token,
+        Change, Failure, Millis, NewTask, Now, Payload, QueueName, Record, Refusal, RetriedDead,
+        State, StatusView, SubmitOutcome, TaskId, Token,
     },
 };
 
@@ -113,7 +113,7 @@ impl Engine {
                 self.kept.look_again();
                 outcome
             }
-            Request::RetrySome(queue) => self.retry_some(now, queue.as_ref()),
+            Request::RetrySome(queue, passed) => self.retry_some(now, queue.as_ref(), passed),
             Request::PurgeSome(queue, state) => self.purge_some(now, queue.as_ref(), state),
         };
         match outcome {
@@ -143,7 +143,7 @@ impl Engine {
             Request::PurgeSome(queue, state) if self.export.is_some() => {
                 let ids = self
                     .queue
-                    .some_in(queue.as_ref(), *state, self.purged_at_once());
+                    .some_in(queue.as_ref(), *state, 0, self.purged_at_once());
                 // What is wrong with the request is told when it is done.
                 let ids = ids.unwrap_or_default().into_iter();
                 ids.filter(|id| self.export_needs(*id)).collect()
@@ -351,16 +351,25 @@ impl Engine {
         Ok(Response::Done)
     }
 
-    fn retry_some(&mut self, now: Now, queue: Option<&QueueName>) -> Outcome {
-        let mut count = 0;
-        for id in self.queue.some_in(queue, State::Dead, SOME)? {
+    fn retry_some(&mut self, now: Now, queue: Option<&QueueName>, passed: u64) -> Outcome {
+        let passed = usize::try_from(passed).unwrap_or(usize::MAX);
+        let mut retried = RetriedDead::default();
+        for id in self.queue.some_in(queue, State::Dead, passed, SOME)? {
             // One whose unique key is held by another stays dead; the others go on.
-            if let Ok(record) = self.queue.decide_retry(id) {
-                self.if_room(now, record, END_BYTES)?;
-                count += 1;
+            match self.queue.decide_retry(id) {
+                Ok(record) => match self.if_room(now, record, END_BYTES) {
+                    Ok(()) => retried.count += 1,
+                    // The next request meets it first, and is refused as a whole.
+                    Err(_) if retried != RetriedDead::default() => break,
+                    Err(no_room) => return Err(no_room),
+                },
+                Err(refusal) => {
+                    retried.left += 1;
+                    retried.reason.get_or_insert(refusal);
+                }
             }
         }
-        Ok(Response::Count(count))
+        Ok(Response::RetriedSome(retried))
     }
 
     fn purge_some(&mut self, now: Now, queue: Option<&QueueName>, state: State) -> Outcome {
@@ -370,7 +379,7 @@ impl Engine {
                 "leased tasks can't be purged: their workers hold them",
             ));
         }
-        let ids = self.queue.some_in(queue, state, self.purged_at_once())?;
+        let ids = self.queue.some_in(queue, state, 0, self.purged_at_once())?;
         let count = ids.len() as u64;
         for id in ids {
             self.commit(now, &[Record::Cancelled { id }]);
@@ -455,7 +464,7 @@ const fn needs_room(request: &Request) -> bool {
         Request::Extend(..)
             | Request::Reschedule(..)
             | Request::Retry(_)
-            | Request::RetrySome(_)
+            | Request::RetrySome(..)
             | Request::Pause(..)
             | Request::Drain(..)
     )

@@ -14,7 +14,8 @@ use crate::{
     backend::{Backend, ClaimRequest, Failure, PageQuery, conformance},
     store::DropLimits,
     task::{
-        EventKind, LeaseKind, Millis, NewTask, Options, Payload, QueueName, State, TaskId, Token,
+        EventKind, LeaseKind, Millis, NewTask, Options, Past, Payload, QueueName, Refusal, State,
+        TaskId, Token,
     },
 };
 
@@ -524,5 +525,38 @@ fn a_file_that_can_not_be_written_counts_as_failing_until_it_is() {
     run(backend.checkpoint()).unwrap();
     assert!(place.is_file());
     assert_eq!(failing(), 0);
+    close(running);
+}
+
+#[test]
+fn dead_tasks_that_may_not_come_back_keep_no_other_from_it_and_the_reason_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path(), Settings::default());
+    let backend = running.handle();
+    let dead = |key: Option<&str>| NewTask {
+        options: Options {
+            unique_key: key.map(Into::into),
+            ..Options::default()
+        },
+        past: Some(Box::new(Past {
+            attempts: 1,
+            dead: true,
+            last_error: None,
+        })),
+        ..text("dead")
+    };
+    let retried = run(async {
+        // More than one step looks at, in front of the one that may.
+        let mut tasks = vec![dead(Some("key")); 1001];
+        tasks.push(dead(None));
+        backend.submit(tasks).await.unwrap();
+        let mut holder = dead(Some("key"));
+        holder.past = None;
+        let holder = submit(&*backend, holder).await;
+        let retried = backend.retry_dead(None).await.unwrap();
+        assert_eq!(retried.reason, Some(Refusal::UniqueKeyInUse(holder)));
+        retried
+    });
+    assert_eq!((retried.count, retried.left), (1, 1001));
     close(running);
 }

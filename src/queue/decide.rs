@@ -394,11 +394,13 @@ impl Queues {
         })
     }
 
-    /// Up to `most` tasks of a queue, or of all, in one state: for what is done to many, a part at a time.
+    /// Up to `most` tasks of a queue, or of all, in one state, behind the first `passed`: for what is done to many, a part at
+    /// a time.
     pub fn some_in(
         &self,
         queue: Option<&QueueName>,
         state: State,
+        passed: usize,
         most: usize,
     ) -> Result<Vec<TaskId>, Refusal> {
         let shelves = match queue {
@@ -415,6 +417,7 @@ impl Queues {
         Ok(shelves
             .iter()
             .flat_map(|shelf| shelf.ids(state))
+            .skip(passed)
             .take(most)
             .collect())
     }

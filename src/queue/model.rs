@@ -527,7 +527,8 @@ impl Model {
         let queue = self.maybe_queue();
         let state = *self.chance.pick(&State::ALL);
         let most = self.chance.below(8) as usize;
-        let live = self.live.some_in(queue.as_ref(), state, most);
+        let passed = self.chance.below(3) as usize;
+        let live = self.live.some_in(queue.as_ref(), state, passed, most);
         if queue
             .as_ref()
             .is_some_and(|name| self.reference.known(name).is_none())
@@ -540,6 +541,7 @@ impl Model {
             .filter(|name| queue.as_ref().is_none_or(|queue| queue == *name))
             .flat_map(|name| self.reference.list(Some(name), Some(state)))
             .map(|task| task.id)
+            .skip(passed)
             .take(most)
             .collect();
         assert_eq!(live.unwrap(), want, "some in {queue:?} {state}");

@@ -50,7 +50,7 @@ pub use trace::Trace;
 pub use view::{
     Change, ClaimAnswer, ClaimRequest, Completion, Counters, Cursor, DiskSpace, Event, EventKind,
     EventResult, ExportHead, ExportPiece, Failure, Health, LeaseView, Page, PageQuery, QueueView,
-    RejectedView, Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
+    RejectedView, RetriedDead, Settlement, StatusView, SubmitOutcome, TaskView, WorkerView,
 };
 pub use whole::{whole, whole_or_null};
 pub use worker_name::WorkerName;

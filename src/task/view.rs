@@ -288,6 +288,17 @@ pub struct RejectedView {
     pub beginning: String,
 }
 
+/// What came of bringing dead tasks back.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RetriedDead {
+    /// How many are back.
+    pub count: u64,
+    /// How many were looked at and are still dead.
+    pub left: u64,
+    /// Why the first of those is, or why the rest was not looked at.
+    pub reason: Option<Refusal>,
+}
+
 /// What is to become of a rejected file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {

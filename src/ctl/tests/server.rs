@@ -133,6 +133,17 @@ fn problem(status: u16, detail: &str) -> Response {
     (StatusCode::from_u16(status).unwrap(), body.to_string()).into_response()
 }
 
+/// Of the queue emails all are back; of all queues, some.
+fn retried_dead(body: &[u8]) -> Value {
+    if body.is_empty() || body == b"{}" {
+        let problem = json!({"type": "/problems/too-many", "title": "A limit", "status": 507,
+            "detail": "unique keys: the limit of 7 (max_unique_keys) is reached"});
+        json!({"count": 3, "left": 2, "problem": problem})
+    } else {
+        json!({"count": 2, "left": 0})
+    }
+}
+
 async fn answer(
     State(log): State<Log>,
     method: Method,
@@ -185,7 +196,8 @@ async fn answer(
             json!({"status": "ok"}).to_string().into_response()
         }
         ("POST", "/rejected/retry" | "/rejected/discard") => problem(404, "no rejected file of this name"),
-        ("POST", "/purge" | "/retry-dead") => json!({"count": 2}).to_string().into_response(),
+        ("POST", "/purge") => json!({"count": 2}).to_string().into_response(),
+        ("POST", "/retry-dead") => retried_dead(&body).to_string().into_response(),
         ("POST", "/drain") => problem(409, "the daemon is stopping"),
         ("POST", "/pause" | "/resume" | "/undrain" | "/rescan" | "/checkpoint") => {
             json!({"status": "ok"}).to_string().into_response()

@@ -244,7 +244,7 @@ fn switch(world: &mut World) -> Request {
     match world.chance.below(12) {
         0 | 1 => Request::Pause(queue, on),
         2 | 3 => Request::Drain(queue, on),
-        4 => Request::RetrySome(queue),
+        4 => Request::RetrySome(queue, 0),
         5 => Request::PurgeSome(queue, world.chance.pick(&[State::Dead, State::Scheduled])),
         6 | 7 => Request::Checkpoint,
         8 => Request::Rescan,

@@ -93,7 +93,7 @@ pub(super) async fn dead<B: Backend>(
     let headers = request.headers().clone();
     let back = format!("/queues/{}", pairs::encode(&name));
     match settle_dead(&http, &name, request).await {
-        Ok((told, count)) => frame::see_other(&format!("{back}?told={told}&count={count}")),
+        Ok(told) => frame::see_other(&format!("{back}?told={told}")),
         Err(problem) => frame::refuse(problem, &headers, &back),
     }
 }
@@ -102,17 +102,21 @@ async fn settle_dead<B: Backend>(
     http: &Http<B>,
     name: &str,
     request: Request,
-) -> Result<(&'static str, u64), Problem> {
+) -> Result<String, Problem> {
     let form = forms::read(request, &http.limits).await?;
     let what = DeadAction::parse(form.filled("do"))?;
     // A queue that does not exist is told of, rather than found empty.
     let queue = Some(http.backend.queue(QueueName::parse(name)?).await?.name);
     Ok(match what {
-        DeadAction::Retry => ("retried-dead", http.backend.retry_dead(queue).await?),
-        DeadAction::Purge => (
-            "purged-dead",
-            http.backend.purge(queue, TaskState::Dead).await?,
-        ),
+        DeadAction::Retry => {
+            let retried = http.backend.retry_dead(queue).await?;
+            let (count, left) = (retried.count, retried.left);
+            format!("retried-dead&count={count}&left={left}")
+        }
+        DeadAction::Purge => {
+            let count = http.backend.purge(queue, TaskState::Dead).await?;
+            format!("purged-dead&count={count}")
+        }
     })
 }
 

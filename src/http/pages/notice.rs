@@ -8,14 +8,15 @@ use super::{super::Pairs, words};
 use crate::task::TaskId;
 
 /// The query parameters of a notice.
-pub(super) const KEYS: [&str; 3] = ["told", "count", "task"];
+pub(super) const KEYS: [&str; 4] = ["told", "count", "left", "task"];
 
 /// The sentence that `pairs` ask for, if they ask for one.
 pub(super) fn of(pairs: &Pairs) -> Markup {
-    let count = pairs
-        .filled("count")
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
+    let number = |name| {
+        let text = pairs.filled(name);
+        text.and_then(|text| text.parse().ok()).unwrap_or(0)
+    };
+    let (count, left) = (number("count"), number("left"));
     let tasks = words::counted(count, "task", "tasks");
     let text = match pairs.filled("told").unwrap_or_default() {
         "submitted" => "The task was submitted.".to_owned(),
@@ -28,6 +29,9 @@ pub(super) fn of(pairs: &Pairs) -> Markup {
         "resumed" => "The queue goes on.".to_owned(),
         "draining" => "The queue is draining: nothing new is taken.".to_owned(),
         "undrained" => "The queue takes new tasks again.".to_owned(),
+        "retried-dead" if left > 0 => format!(
+            "{tasks} brought back, {left} left dead: unique keys are in use, or a limit is reached."
+        ),
         "retried-dead" => format!("{tasks} brought back."),
         "purged-dead" => format!("{tasks} purged."),
         "file-retried" => {

@@ -15,7 +15,8 @@ use crate::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Counters, Cursor, DiskSpace,
         Distribution, Error, EventId, EventLog, EventStream, ExportHead, ExportPiece, Failure,
         Fault, Health, HistorySlot, HistoryView, LeaseView, Listeners, Page, PageQuery, Quantiles,
-        QueueView, RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView, WorkerView,
+        QueueView, RejectedView, RetriedDead, Settlement, Span, StatusView, SubmitOutcome,
+        TaskView, WorkerView,
     },
     task::{
         ExecTime, IdSource, Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token,
@@ -476,9 +477,18 @@ impl Backend for FakeBackend {
         self.ask(format!("drain {queue:?} {on}"))
     }
 
-    async fn retry_dead(&self, queue: Option<QueueName>) -> Answer<u64> {
+    async fn retry_dead(&self, queue: Option<QueueName>) -> Answer<RetriedDead> {
         self.ask(format!("retry_dead {queue:?}"))?;
-        Ok(3)
+        let reason = Refusal::TooMany {
+            what: "unique keys",
+            setting: "max_unique_keys",
+            limit: 7,
+        };
+        Ok(RetriedDead {
+            count: 3,
+            left: 2,
+            reason: Some(reason),
+        })
     }
 
     async fn purge(&self, queue: Option<QueueName>, state: State) -> Answer<u64> {

@@ -282,7 +282,7 @@ async fn what_can_not_be_undone_is_asked_first_and_names_the_count() {
     submit(&site, r#"{"payload":1}"#).await;
     site.backend.tasks.lock().unwrap()[0].state = State::Dead;
     for (what, asked, told) in [
-        ("retry", "retry_dead", "retried-dead&count=3"),
+        ("retry", "retry_dead", "retried-dead&count=3&left=2"),
         ("purge", "purge", "purged-dead&count=4"),
     ] {
         let page = site
