@@ -66,7 +66,7 @@ pub(super) async fn status<B: Backend, C: Control>(
         rejected: view.rejected,
         disk_free: view.disk.map(|disk| disk.free),
         disk_size: view.disk.map(|disk| disk.size),
-        troubles: find_troubles(&*admin.http.backend).await?,
+        troubles: find_troubles(&admin.http).await?,
     })
 }
 

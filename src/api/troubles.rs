@@ -58,12 +58,17 @@ const NO_WORKER: Millis = Millis::from_secs(300);
 /// How many queues are told of one by one; those behind them are counted.
 const QUEUES_NAMED: usize = 5;
 
-/// All that is not well, the worst first.
+/// All that is not well, the worst first. `url` is where a worker finds the daemon, where that is known.
 #[must_use]
-pub fn troubles(status: &StatusView, queues: &[QueueView], workers: &[WorkerView]) -> Vec<Trouble> {
+pub fn troubles(
+    status: &StatusView,
+    queues: &[QueueView],
+    workers: &[WorkerView],
+    url: Option<&str>,
+) -> Vec<Trouble> {
     let mut found = Vec::new();
     disk(status, &mut found);
-    idle(status, queues, workers, &mut found);
+    idle(status, queues, workers, url, &mut found);
     dying(status, queues, &mut found);
     files(status, &mut found);
     switches(status, queues, &mut found);
@@ -125,9 +130,11 @@ fn idle(
     status: &StatusView,
     queues: &[QueueView],
     workers: &[WorkerView],
+    url: Option<&str>,
     found: &mut Vec<Trouble>,
 ) {
-    let next = "systemctl start workqueue-worker, or: workqueue-worker --url http://127.0.0.1:5000";
+    let flag = url.map_or_else(String::new, |url| format!(" --url {url}"));
+    let next = format!("systemctl start workqueue-worker, or: workqueue-worker{flag}");
     if status.fault.is_some() || status.paused {
         return;
     }

@@ -73,7 +73,7 @@ impl Endpoint {
                 "join the group that may use it, and log in again: usermod -aG workqueue $USER"
             }
             (Self::Unix(_), _) => {
-                "is workqueued running? Try: systemctl status workqueued, or --url http://127.0.0.1:5000"
+                "is workqueued running? Try: systemctl status workqueued, or --url http://HOST:PORT"
             }
             (Self::Http(_), _) => {
                 "is workqueued running, and does it listen there? Try: systemctl status workqueued"

@@ -127,6 +127,11 @@ impl<B> Http<B> {
             tally: Arc::default(),
         }
     }
+
+    /// Where a program on this machine finds the daemon, as far as that is known.
+    pub(crate) fn url(&self) -> Option<String> {
+        self.about.as_ref()?.facts().url()
+    }
 }
 
 impl<B> Clone for Http<B> {

@@ -4,7 +4,7 @@
 
 use axum::extract::{Request, State};
 
-use super::{Answer, NoQuery, Pairs, Shared, answer, caller::Caller, path::Path, view};
+use super::{Answer, Http, NoQuery, Pairs, Shared, answer, caller::Caller, path::Path, view};
 use crate::{
     api::{self, schemas},
     backend::Backend,
@@ -115,19 +115,20 @@ pub(crate) async fn queue_history<B: Backend>(
     )
 )]
 pub(crate) async fn troubles<B: Backend>(State(http): Shared<B>, _: NoQuery) -> Answer {
-    let troubles = find_troubles(&*http.backend).await?;
+    let troubles = find_troubles(&http).await?;
     answer::ok(&api::Troubles { troubles })
 }
 
 /// What is not well, by what the backend shows. When writes have stopped it shows its status only, and that says so.
 pub(crate) async fn find_troubles<B: Backend>(
-    backend: &B,
+    http: &Http<B>,
 ) -> Result<Vec<api::Trouble>, crate::backend::Error> {
-    let status = backend.status().await?;
+    let url = http.url();
+    let status = http.backend.status().await?;
     if status.fault.is_some() {
-        return Ok(api::troubles(&status, &[], &[]));
+        return Ok(api::troubles(&status, &[], &[], url.as_deref()));
     }
-    let queues = backend.queues().await?;
-    let workers = backend.workers().await?;
-    Ok(api::troubles(&status, &queues, &workers))
+    let queues = http.backend.queues().await?;
+    let workers = http.backend.workers().await?;
+    Ok(api::troubles(&status, &queues, &workers, url.as_deref()))
 }

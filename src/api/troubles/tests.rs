@@ -73,7 +73,7 @@ fn kinds(found: &[Trouble]) -> Vec<(&str, Severity)> {
 #[test]
 fn when_all_is_well_there_is_nothing_to_tell() {
     let queues = [queue("default", 1, 5), queue("emails", 0, 0)];
-    assert_eq!(troubles(&status(), &queues, &[worker()]), []);
+    assert_eq!(troubles(&status(), &queues, &[worker()], None), []);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn writes_that_have_stopped_come_first_and_say_what_to_do() {
         rejected: 1,
         ..status()
     };
-    let found = troubles(&status, &[], &[]);
+    let found = troubles(&status, &[], &[], None);
     assert_eq!(
         kinds(&found),
         [
@@ -102,7 +102,7 @@ fn a_disk_is_nearly_full_by_bytes_or_by_its_share_but_not_where_there_is_plenty(
             disk: Some(DiskSpace { free, size }),
             ..status()
         };
-        kinds(&troubles(&status, &[], &[])).contains(&("disk-low", Severity::Warning))
+        kinds(&troubles(&status, &[], &[], None)).contains(&("disk-low", Severity::Warning))
     };
     assert!(of(200 << 20, GIB));
     assert!(!of(300 << 20, GIB));
@@ -115,14 +115,14 @@ fn a_disk_is_nearly_full_by_bytes_or_by_its_share_but_not_where_there_is_plenty(
         ..status()
     };
     assert_eq!(
-        kinds(&troubles(&full, &[], &[])),
+        kinds(&troubles(&full, &[], &[], None)),
         [("disk-full", Severity::Critical)]
     );
     let unknown = StatusView {
         disk: None,
         ..status()
     };
-    assert_eq!(troubles(&unknown, &[], &[]), []);
+    assert_eq!(troubles(&unknown, &[], &[], None), []);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn due_tasks_that_nobody_asks_for_have_no_worker() {
         unasked: Millis::from_secs(420),
         ..queue("emails", 0, 3)
     };
-    let found = troubles(&status(), std::slice::from_ref(&lonely), &[worker()]);
+    let found = troubles(&status(), std::slice::from_ref(&lonely), &[worker()], None);
     assert_eq!(kinds(&found), [("no-worker", Severity::Critical)]);
     assert_eq!(found[0].queue.as_deref(), Some("emails"));
     assert_eq!(
@@ -153,23 +153,30 @@ fn due_tasks_that_nobody_asks_for_have_no_worker() {
             ..lonely.clone()
         },
     ] {
-        assert_eq!(troubles(&status(), &[fine], &[worker()]), []);
+        assert_eq!(troubles(&status(), &[fine], &[worker()], None), []);
     }
     let paused = QueueView {
         paused: true,
         ..lonely
     };
     assert_eq!(
-        kinds(&troubles(&status(), &[paused], &[worker()])),
+        kinds(&troubles(&status(), &[paused], &[worker()], None)),
         [("paused", Severity::Notice)]
     );
 }
 
 #[test]
 fn ready_tasks_before_any_worker_has_come_are_a_warning() {
-    let found = troubles(&status(), &[queue("default", 0, 2)], &[]);
+    let found = troubles(&status(), &[queue("default", 0, 2)], &[], None);
     assert_eq!(kinds(&found), [("no-worker", Severity::Warning)]);
-    assert!(found[0].next.contains("workqueue-worker"));
+    assert!(found[0].next.ends_with("or: workqueue-worker"));
+    let url = Some("http://127.0.0.1:8000");
+    let found = troubles(&status(), &[queue("default", 0, 2)], &[], url);
+    assert!(
+        found[0]
+            .next
+            .ends_with("workqueue-worker --url http://127.0.0.1:8000")
+    );
 }
 
 #[test]
@@ -182,7 +189,7 @@ fn tasks_that_die_now_are_worse_than_those_that_lie_there() {
         died_lately: 2,
         ..queue("emails", 0, 0)
     };
-    let found = troubles(&status, &[dying], &[worker()]);
+    let found = troubles(&status, &[dying], &[worker()], None);
     assert_eq!(
         kinds(&found),
         [
@@ -203,7 +210,7 @@ fn many_queues_make_a_short_list() {
             ..queue(&format!("q{number}"), 0, 1)
         })
         .collect();
-    let found = troubles(&status(), &queues, &[worker()]);
+    let found = troubles(&status(), &queues, &[worker()], None);
     assert_eq!(found.len(), 13);
     assert!(
         found
@@ -227,7 +234,7 @@ fn files_and_switches_are_told_of() {
         ..status()
     };
     assert_eq!(
-        kinds(&troubles(&status, &[], &[])),
+        kinds(&troubles(&status, &[], &[], None)),
         [
             ("files-failing", Severity::Warning),
             ("files-lag", Severity::Warning),
@@ -239,6 +246,6 @@ fn files_and_switches_are_told_of() {
         paused: true,
         ..queue("emails", 0, 0)
     };
-    let found = troubles(&self::status(), &[one], &[]);
+    let found = troubles(&self::status(), &[one], &[], None);
     assert_eq!(found[0].next, "workqueuectl resume emails");
 }

@@ -51,7 +51,7 @@ async fn page<B: Backend>(http: &Http<B>, query: Option<&str>) -> Result<Body, P
     let content = html! {
         (notice::of(&pairs))
         h1 { "Overview" }
-        (banner::banner(&api::troubles(&status, &queues, &workers)))
+        (banner::banner(&api::troubles(&status, &queues, &workers, http.url().as_deref())))
         (totals(&status))
         (cards)
         (history::charts(&history))
@@ -74,7 +74,7 @@ async fn page<B: Backend>(http: &Http<B>, query: Option<&str>) -> Result<Body, P
 fn stopped<B>(http: &Http<B>, status: &StatusView) -> Body {
     let content = html! {
         h1 { "Overview" }
-        (banner::banner(&api::troubles(status, &[], &[])))
+        (banner::banner(&api::troubles(status, &[], &[], http.url().as_deref())))
         (totals(status))
         (machine(http, status))
     };
