@@ -108,11 +108,14 @@ pub struct RejectedFile {
     pub name: String,
     /// Why it could not be taken in.
     pub reason: String,
-    /// Its size in bytes.
-    pub size: u64,
-    /// When it was last written, in Unix seconds.
-    pub modified: f64,
-    /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
+    /// Its size in bytes; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// When it was rejected, or last written where it still is where it was, in Unix seconds; absent
+    /// where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<f64>,
+    /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file or can't be moved yet.
     pub moved: bool,
     /// How it begins, as far as that is text.
     #[serde(default)]

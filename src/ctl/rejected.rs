@@ -70,8 +70,10 @@ async fn list(session: &mut Session<'_>) -> Result<(), CtlError> {
     ]);
     for file in &files {
         table.row([
-            when::show(file.modified, &session.zone).into(),
-            file.size.to_string().into(),
+            written(file, session).into(),
+            file.size
+                .map_or_else(unknown, |size| size.to_string())
+                .into(),
             (&file.name).into(),
             reason(file).into(),
         ]);
@@ -83,6 +85,16 @@ async fn list(session: &mut Session<'_>) -> Result<(), CtlError> {
         "correct a file, then: workqueuectl rejected retry NAME; or: workqueuectl rejected discard NAME",
     );
     Ok(session.console.line(&hint)?)
+}
+
+fn written(file: &api::RejectedFile, session: &Session<'_>) -> String {
+    file.modified
+        .map_or_else(unknown, |at| when::show(at, &session.zone))
+}
+
+/// Stands where nobody looked.
+fn unknown() -> String {
+    "-".to_owned()
 }
 
 fn reason(file: &api::RejectedFile) -> String {
@@ -110,8 +122,15 @@ async fn show(names: &[String], session: &mut Session<'_>) -> Result<(), CtlErro
         }
         for (label, value) in [
             ("name", file.name.clone()),
-            ("rejected", when::show(file.modified, &session.zone)),
-            ("size", format!("{} bytes", file.size)),
+            (
+                if file.moved { "rejected" } else { "written" },
+                written(file, session),
+            ),
+            (
+                "size",
+                file.size
+                    .map_or_else(unknown, |size| format!("{size} bytes")),
+            ),
             ("reason", reason(file)),
             ("begins", file.beginning.clone()),
         ] {

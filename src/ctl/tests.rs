@@ -266,6 +266,11 @@ async fn rejected_files_are_shown_tried_again_and_deleted() {
         "{}",
         ran.out
     );
+    let ran = daemon.run(&["rejected"]).await;
+    assert!(ran.out.contains("a.json"), "{}", ran.out);
+    let left = ran.out.lines().find(|line| line.contains("tasks/fifo"));
+    let fields: Vec<_> = left.unwrap().split_whitespace().collect();
+    assert_eq!(fields[..3], ["-", "-", "tasks/fifo"], "what is not known");
     let ran = daemon.run(&["rejected", "show", "b.json"]).await;
     assert_eq!(
         (ran.code, ran.err.contains("no rejected file b.json")),

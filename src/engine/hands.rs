@@ -438,8 +438,8 @@ fn rejected_view(file: crate::store::RejectedFile) -> RejectedView {
     RejectedView {
         name: file.name,
         reason: file.reason,
-        size: file.size,
-        modified: file.modified,
+        size: Some(file.size),
+        modified: Some(file.modified),
         moved: true,
         beginning: file.beginning,
     }

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     store::shown,
     systemd::catalog,
-    task::{EventKind, Millis, Now, RejectedView, Tick, WallMillis},
+    task::{EventKind, Millis, Now, RejectedView, Source, Tick, WallMillis},
 };
 
 /// How many are kept. More are forgotten by the watcher, and found by a look through the directory when these are moved.
@@ -63,9 +63,18 @@ impl Unmoved {
     pub(super) fn views(&self) -> impl Iterator<Item = RejectedView> + '_ {
         self.files.values().map(|(file, error)| {
             let reason = format!("{}; not moved to rejected/ yet: {error}", file.reason);
-            left_alone(&file.path, reason)
+            RejectedView {
+                size: file.known.as_ref().map(|known| known.size),
+                modified: file.known.as_ref().map(written),
+                ..left_alone(&file.path, reason)
+            }
         })
     }
+}
+
+/// When a file was last written, as its file system says.
+const fn written(file: &Source) -> WallMillis {
+    WallMillis((file.modified / 1_000_000) as i64)
 }
 
 /// What is shown of a file that is where it was.
@@ -73,8 +82,8 @@ pub(super) fn left_alone(path: &std::path::Path, reason: String) -> RejectedView
     RejectedView {
         name: shown(path),
         reason,
-        size: 0,
-        modified: WallMillis(0),
+        size: None,
+        modified: None,
         moved: false,
         beginning: String::new(),
     }
@@ -145,5 +154,46 @@ impl Engine {
         self.unmoved.pause = Millis((self.unmoved.pause.0 * 2).min(LONGEST.0));
         let files = self.unmoved.files.values();
         out.extend(files.map(|(file, _)| Output::Reject(file.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_where_it_was_is_shown_as_it_was_judged() {
+        let file = BadFile {
+            path: "tasks/a.json".into(),
+            known: Some(Source {
+                path: "tasks/a.json".into(),
+                inode: 1,
+                modified: 1_800_000_000_250_000_000,
+                size: 7,
+            }),
+            reason: "not JSON".to_owned(),
+        };
+        let unseen = BadFile {
+            path: "tasks/b.json".into(),
+            known: None,
+            ..file.clone()
+        };
+        let mut unmoved = Unmoved::default();
+        for file in [file, unseen] {
+            let path = file.path.clone();
+            unmoved.files.insert(path, (file, "no room".into()));
+        }
+        let shown: Vec<_> = unmoved
+            .views()
+            .map(|view| (view.name, view.size, view.modified, view.moved))
+            .collect();
+        let written = WallMillis(1_800_000_000_250);
+        assert_eq!(
+            shown,
+            [
+                ("tasks/a.json".to_owned(), Some(7), Some(written), false),
+                ("tasks/b.json".to_owned(), None, None, false)
+            ]
+        );
     }
 }

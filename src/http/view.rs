@@ -258,7 +258,7 @@ pub(crate) fn rejected(view: RejectedView) -> api::RejectedFile {
         name: view.name,
         reason: view.reason,
         size: view.size,
-        modified: view.modified.as_secs_f64(),
+        modified: view.modified.map(WallMillis::as_secs_f64),
         moved: view.moved,
         beginning: view.beginning,
     }

@@ -278,11 +278,11 @@ pub struct RejectedView {
     pub name: String,
     /// Why.
     pub reason: String,
-    /// Its size in bytes.
-    pub size: u64,
-    /// When it was last written.
-    pub modified: WallMillis,
-    /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file.
+    /// Its size in bytes; `None`: not known, as of what is no regular file.
+    pub size: Option<u64>,
+    /// When it was rejected, or last written where it still is where it was; `None`: not known.
+    pub modified: Option<WallMillis>,
+    /// Whether it lies in `rejected/`; `false`: it was left where it is, because it is no regular file or can't be moved yet.
     pub moved: bool,
     /// How it begins, as far as that is text.
     pub beginning: String,

@@ -189,7 +189,8 @@ async fn answer(
             .to_string()
             .into_response(),
         ("GET", "/rejected") => json!({"rejected": [{"name": "a.json", "reason": "no payload", "size": 2,
-            "modified": 0.0, "moved": true, "beginning": "{}\u{1b}[2J"}]})
+            "modified": 0.0, "moved": true, "beginning": "{}\u{1b}[2J"},
+            {"name": "tasks/fifo", "reason": "a FIFO", "moved": false}]})
         .to_string()
         .into_response(),
         ("POST", "/rejected/retry" | "/rejected/discard") if String::from_utf8_lossy(&body).contains("a.json") => {

@@ -67,11 +67,12 @@ fn one(file: &RejectedView, now: WallMillis) -> Markup {
             }
             @if file.moved {
                 p class="quiet" {
-                    (words::bytes(file.size)) ", rejected " (words::moment_and_distance(file.modified, now))
+                    @if let Some(size) = file.size { (words::bytes(size)) ", " }
+                    "rejected" @if let Some(at) = file.modified { " " (words::moment_and_distance(at, now)) }
                 }
                 @if !file.beginning.is_empty() {
                     pre class="text" dir="auto" tabindex="0" role="group" aria-label={ "The beginning of " (file.name) } {
-                        (shown.markup) @if !shown.whole || file.size > file.beginning.len() as u64 { "…" }
+                        (shown.markup) @if !shown.whole || file.size > Some(file.beginning.len() as u64) { "…" }
                     }
                 }
                 form method="post" action="/rejected" class="actions" {
@@ -80,7 +81,7 @@ fn one(file: &RejectedView, now: WallMillis) -> Markup {
                     button class="plain danger" name="do" value="discard" aria-label={ "Discard " (file.name) } { "Discard" }
                 }
             } @else {
-                p class="quiet" { "It is no regular file, and was left where it is. Remove it by hand." }
+                p class="quiet" { "It was left where it is. Remove it by hand, or mend what keeps it from being taken." }
             }
         }
     }

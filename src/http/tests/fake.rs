@@ -501,8 +501,8 @@ impl Backend for FakeBackend {
         Ok(vec![RejectedView {
             name: "x.json".to_owned(),
             reason: "not JSON".to_owned(),
-            size: 3,
-            modified: WALL,
+            size: Some(3),
+            modified: Some(WALL),
             moved: true,
             beginning: "{<".to_owned(),
         }])
