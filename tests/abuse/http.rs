@@ -123,6 +123,18 @@ fn heads_that_say_in_two_ways_where_the_body_ends_hide_no_request() {
     }
     assert_eq!(tasks(&daemon), 0);
     assert!(number(&daemon, "workqueue_heads_refused_total") >= pairs.len() as f64);
+    // What is packed in the chunks is not taken for the body, nor what follows for a request.
+    let packed = format!("{SUBMIT}Transfer-Encoding: gzip, chunked\r\n\r\n{chunked}{hidden}");
+    let got = exchange(&daemon, packed.as_bytes());
+    assert!(got.starts_with("HTTP/1.1 501"), "{got}");
+    assert_eq!(got.matches("HTTP/1.1 ").count(), 1, "{got}");
+    let nameless = format!(
+        "{}{hidden}",
+        SUBMIT.replace("Host: localhost\r\n", "Content-Length: 0\r\n\r\n")
+    );
+    let got = exchange(&daemon, nameless.as_bytes());
+    assert!(got.starts_with("HTTP/1.1 400"), "{got}");
+    assert_eq!(got.matches("HTTP/1.1 ").count(), 1, "{got}");
     // Of these two the chunks count, and the connection ends behind the answer (RFC 9112, 6.3).
     let both =
         "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\ne\r\n{\"payload\": 1}\r\n0\r\n\r\n";

@@ -116,7 +116,8 @@ pub(crate) fn is_defect(status: u16, body: &[u8]) -> bool {
     let says = |word: &[u8]| body.windows(word.len()).any(|window| window == word);
     // Packed, it can't be read here; but of the problems that are a 503 it is the one with this number beside it.
     let drains = says(b"draining") || (says(b"content-encoding: gzip") && says(b"retry-after: 30"));
-    status >= 500 && !(status == 503 && drains)
+    // 501 is only said of a coding that is not known.
+    status >= 500 && status != 501 && !(status == 503 && drains)
 }
 
 /// A problem says what is wrong, in one line, and where.
