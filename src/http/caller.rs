@@ -12,7 +12,7 @@ use super::{
     rates::Rates,
 };
 use crate::{
-    access::{Grant, Tokens},
+    access::{Grant, Scope, Tokens},
     backend::Backend,
     task::{QueueName, TaskId},
 };
@@ -82,6 +82,13 @@ impl Caller {
     /// The name, where there is one.
     pub(super) fn name(&self) -> Option<&str> {
         self.0.as_ref().map(|grant| &*grant.name)
+    }
+
+    /// Whether it may do that, in the queues that it reaches.
+    pub(crate) fn may(&self, scope: Scope) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|grant| grant.scopes.allow(scope))
     }
 
     /// Refuses what is about a queue that this caller does not reach.

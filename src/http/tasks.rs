@@ -16,9 +16,10 @@ use super::{
     view,
 };
 use crate::{
+    access::Scope,
     api::{self, schemas},
-    backend::{Backend, Cursor, PageQuery},
-    task::{IdPrefix, NewTask, QueueName, Refusal, State as TaskState, TaskObject, Trace},
+    backend::{Backend, Cursor, PageQuery, SubmitOutcome, TaskView},
+    task::{IdPrefix, NewTask, Payload, QueueName, Refusal, State as TaskState, TaskObject, Trace},
 };
 
 /// How many tasks a page has that names no limit.
@@ -46,7 +47,7 @@ const MAX_PAGE: usize = 1000;
         (status = 201, description = "Taken: the task, or an array in the order of the request, or the counts of a stream",
             body = openapi::Submitted,
             headers(("Location" = String, description = "The path of the task, for one task"))),
-        (status = 200, description = "Nothing new: what was there first", body = openapi::Submitted),
+        (status = 200, description = "Nothing new: what was there first; to those who may not read tasks without its payload (null), its last error and its lease", body = openapi::Submitted),
         (status = 400, description = "invalid-field, malformed-json"),
         (status = 408, description = "request-timeout"),
         (status = 409, description = "id-in-use, unique-key-in-use"),
@@ -129,7 +130,7 @@ async fn submit_one<B: Backend>(
         return Err(super::problem::INTERNAL.problem("the task has no outcome"));
     };
     let mut out = Vec::new();
-    view::write_task(&mut out, &outcome.task)?;
+    write_outcome(&mut out, caller, outcome)?;
     let mut response = answer::json(created(outcome.created), out);
     let location = format!("/api/v1/tasks/{}", outcome.task.id);
     if let Ok(location) = HeaderValue::try_from(location) {
@@ -163,10 +164,28 @@ async fn submit_array<B: Backend>(
     let outcomes = http.backend.submit(tasks).await?;
     let mut out = Vec::new();
     view::write_array(&mut out, &outcomes, |out, outcome| {
-        view::write_task(out, &outcome.task)
+        write_outcome(out, caller, outcome)
     })?;
     let any_new = outcomes.iter().any(|outcome| outcome.created);
     Ok(answer::json(created(any_new), out))
+}
+
+/// The task that came of a submit. Of one that was there first, what others put in it is for those who may read tasks.
+fn write_outcome(
+    out: &mut Vec<u8>,
+    caller: &Caller,
+    outcome: &SubmitOutcome,
+) -> serde_json::Result<()> {
+    if outcome.created || caller.may(Scope::Read) {
+        return view::write_task(out, &outcome.task);
+    }
+    let shown = TaskView {
+        payload: Payload::null(),
+        last_error: None,
+        lease: None,
+        ..outcome.task.clone()
+    };
+    view::write_task(out, &shown)
 }
 
 const fn created(new: bool) -> StatusCode {

@@ -92,6 +92,28 @@ impl Site {
 }
 
 #[test]
+fn who_may_only_submit_is_not_shown_what_others_put_into_a_task() {
+    let (site, ops) = Site::start(&[]);
+    let submit = site.token("deploy", &["--scope", "submit"]);
+    let task = r#"{"payload":"secret","unique_key":"one"}"#;
+    assert_eq!(site.ask("POST", "/api/v1/tasks", &ops, task).0, 201);
+    let again = r#"{"payload":"mine","unique_key":"one"}"#;
+    for body in [again.to_owned(), format!("[{again}]")] {
+        let (status, text) = site.ask("POST", "/api/v1/tasks", &submit, &body);
+        assert_eq!(status, 200, "{text}");
+        assert!(text.contains(r#""payload":null"#), "{text}");
+        let (status, text) = site.ask("POST", "/api/v1/tasks", &ops, &body);
+        assert_eq!(status, 200, "{text}");
+        assert!(text.contains(r#""payload":"secret""#), "{text}");
+    }
+    let (status, text) = site.ask("POST", "/api/v1/tasks", &submit, r#"{"payload":"new"}"#);
+    assert!(
+        status == 201 && text.contains(r#""payload":"new""#),
+        "{text}"
+    );
+}
+
+#[test]
 fn tokens_are_made_listed_and_revoked_and_a_reload_is_enough() {
     let (mut site, ops) = Site::start(&[]);
     let file = site.tokens.to_str().expect("a path").to_owned();

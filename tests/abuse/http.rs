@@ -259,6 +259,29 @@ fn a_client_that_closes_its_half_leaves_no_half_of_a_task() {
     assert_eq!(tasks(&daemon), 0);
 }
 
+/// It is taken for gone: what it asked for is done or not, but no task is held for it.
+#[test]
+fn a_claim_of_a_client_that_closes_its_half_holds_no_task_without_an_answer() {
+    const TASKS: usize = 60;
+    let daemon = daemon(&[]);
+    for number in 0..TASKS {
+        daemon.submit(&format!(r#"{{"payload": {number}}}"#));
+    }
+    let mut answered = 0;
+    for _ in 0..TASKS {
+        let mut stream = connect(&daemon);
+        let claim = request("POST", "/api/v1/claim", "application/json", "{}");
+        stream.write_all(claim.as_bytes()).expect("send");
+        stream.shutdown(Shutdown::Write).expect("shut");
+        answered += usize::from(rest(&mut stream).contains(r#""token":"#));
+    }
+    crate::common::until("all others to be given back", || {
+        let (_, queue) = daemon.get("/api/v1/queues/default");
+        (queue["leased"] == answered).then_some(())
+    });
+    assert_eq!(work_off(&daemon), TASKS - answered);
+}
+
 #[test]
 fn thousands_of_pipelined_submits_are_answered_each() {
     const COUNT: usize = 3_000;
