@@ -3,6 +3,7 @@
 //! This floor may not know: the queue's rules (when a task is due, who may end a lease), HTTP, or who calls it. It knows
 //! tasks by [`crate::task`] only.
 
+mod carry;
 mod checkpoint;
 mod data_dir;
 mod dir_id;

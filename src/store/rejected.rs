@@ -12,7 +12,11 @@ use std::{
 
 use crate::task::{QueueName, Source, WallMillis};
 
-use super::{Disk, DiskError, DiskFile as _, DiskResult, Kind, Meta, Read, shown};
+use super::{
+    Disk, DiskError, DiskFile as _, DiskResult, Kind, Meta, Read,
+    carry::{Carried, UNFINISHED, carry},
+    shown,
+};
 
 /// The task directory.
 const TASKS: &str = "tasks";
@@ -63,8 +67,10 @@ pub fn reject<D: Disk>(
             }
             other => other?,
         }
-        match disk.rename_new(path, &to) {
-            Ok(()) => return checked(disk, path, &to, &beside, known),
+        match carry(disk, path, &to, |found| is_known(*found, known)) {
+            Ok(Carried::Copied) => return Ok(Some(to)),
+            Ok(Carried::Another) => return disk.unlink(&beside).map(|()| None),
+            Ok(Carried::Renamed) => return checked(disk, path, &to, &beside, known),
             Err(error) => {
                 disk.unlink(&beside)?;
                 if !error.is_taken() {
@@ -193,7 +199,7 @@ pub struct RejectedFile {
 pub fn rejected<D: Disk>(disk: &D, limit: usize) -> DiskResult<Vec<RejectedFile>> {
     let mut names = HashSet::new();
     let listed = disk.list(Path::new(DIRECTORY), &mut |name, kind| {
-        if kind == Kind::File {
+        if kind == Kind::File && name != UNFINISHED {
             names.insert(name.to_owned());
         }
     });
@@ -302,7 +308,8 @@ pub fn take_back<D: Disk>(disk: &D, name: &str) -> DiskResult<bool> {
         None => PathBuf::from(TASKS),
     };
     disk.make_dir(&folder)?;
-    disk.rename_new(&Path::new(DIRECTORY).join(&file), &folder.join(&file))?;
+    let from = Path::new(DIRECTORY).join(&file);
+    carry(disk, &from, &folder.join(&file), |_| true)?;
     forget_reason(disk, &file)?;
     Ok(true)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use super::{aside, files_in, gone::settings, looked_through, serves_on, task, work_off};
+use super::{aside, files_in, gone::settings, looked_through, rejected, serves_on, task, work_off};
 use crate::common::{
     Daemon, Way,
     account::all,
@@ -147,4 +147,42 @@ fn tasks_outlive_a_mount_on_their_queues_folder_that_vanishes_and_comes_back() {
     work_all_off_once(&daemon, "emails", 20);
     work_all_off_once(&daemon, "default", 21);
     serves_on(&daemon);
+}
+
+/// No rename leads from one file system to another, nor from one mount to another.
+#[test]
+fn bad_files_on_another_file_system_are_rejected_and_can_be_taken_back() {
+    if !may_mount() {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let tasks = scratch.path().join("data/tasks");
+    let Some(mount) = Mount::tmpfs(&tasks, "64m") else {
+        return;
+    };
+    let daemon = start(scratch);
+    fs::create_dir(tasks.join("emails")).expect("a queue");
+    fs::write(tasks.join("emails/bad.json"), "bad").expect("dropped");
+    // More than is copied.
+    fs::write(tasks.join("large.json"), vec![b'x'; 17 << 20]).expect("dropped");
+    let list = until("they are listed", || {
+        let list = rejected(&daemon);
+        (list.len() == 2).then_some(list)
+    });
+    assert!(list["bad.json"].0, "{list:?}");
+    assert!(!list["tasks/large.json"].0, "{list:?}");
+    let kept = daemon.data().join("rejected/bad.json");
+    assert_eq!(fs::read_to_string(&kept).expect("the copy"), "bad");
+    until("it has gone", || {
+        files_in(&tasks.join("emails")).is_empty().then_some(())
+    });
+    fs::write(&kept, task("good by now")).expect("mended");
+    let body = r#"{"name": "bad.json"}"#;
+    let (status, answer) = daemon.admin("POST", "/rejected/retry", body);
+    assert!(status < 300, "{answer}");
+    work_all_off_once(&daemon, "emails", 1);
+    assert!(files_in(&daemon.data().join("rejected")).is_empty());
+    serves_on(&daemon);
+    drop(daemon);
+    mount.unmount();
 }
