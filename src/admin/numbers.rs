@@ -60,6 +60,7 @@ pub(super) async fn status<B: Backend, C: Control>(
         spool_lag_seconds: view.spool_lag.as_secs_f64(),
         spool_pending: view.spool_pending,
         spool_failing: view.spool_failing,
+        drops_waiting: view.drops_waiting,
         journal_bytes: view.journal_bytes,
         journal_syncs: view.journal_syncs,
         journal_records: view.journal_records,

@@ -53,6 +53,9 @@ pub struct Status {
     pub spool_pending: u64,
     /// File changes that failed and are tried again.
     pub spool_failing: u64,
+    /// Dropped files that wait where they are for a limit, or for room.
+    #[serde(default)]
+    pub drops_waiting: u64,
     /// Bytes in the journal since the last checkpoint.
     pub journal_bytes: u64,
     /// Syncs of the journal since the start.

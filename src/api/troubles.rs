@@ -24,7 +24,7 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Trouble {
     /// A word for programs that stays the same: `writes-stopped`, `disk-full`, `disk-low`, `files-failing`, `files-lag`,
-    /// `no-worker`, `tasks-dying`, `dead-tasks`, `rejected-files`, `watch-deaf`, `paused`, `draining`.
+    /// `no-worker`, `tasks-dying`, `dead-tasks`, `rejected-files`, `drops-waiting`, `watch-deaf`, `paused`, `draining`.
     pub kind: String,
     /// How bad it is.
     pub severity: Severity,
@@ -238,6 +238,18 @@ fn files(status: &StatusView, found: &mut Vec<Trouble>) {
             Severity::Warning,
             what,
             "iostat -x 1; nothing is lost, but ls shows the past",
+        ));
+    }
+    if status.drops_waiting > 0 {
+        let what = format!(
+            "dropped files that wait where they are, for a limit or for room: {}",
+            status.drops_waiting
+        );
+        found.push(trouble(
+            "drops-waiting",
+            Severity::Warning,
+            what,
+            "let tasks end, or raise the limit that the log names: journalctl -u workqueued",
         ));
     }
     if let Some(why) = &status.deaf {

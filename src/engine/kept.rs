@@ -115,6 +115,11 @@ impl Kept {
         }
     }
 
+    /// How many wait, as far as they are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.here.len()
+    }
+
     /// Whether some wait for room on the disk.
     pub(super) fn wants_room(&self) -> bool {
         !self.roomless.is_empty()

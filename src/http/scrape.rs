@@ -240,7 +240,7 @@ fn of_tasks(out: &mut Exposition, status: &StatusView) {
 /// What is counted of the journal and the task directory, and where it stands.
 type Stored = (Family, fn(&StatusView) -> u64);
 
-const STORED: [Stored; 7] = [
+const STORED: [Stored; 8] = [
     (
         Family::gauge(
             "workqueue_spool_pending_files",
@@ -254,6 +254,13 @@ const STORED: [Stored; 7] = [
             "File changes that failed and are tried again.",
         ),
         |status| status.spool_failing,
+    ),
+    (
+        Family::gauge(
+            "workqueue_drops_waiting_files",
+            "Dropped files that wait where they are for a limit, or for room.",
+        ),
+        |status| status.drops_waiting,
     ),
     (
         Family::gauge(

@@ -351,6 +351,8 @@ pub struct StatusView {
     pub spool_pending: u64,
     /// File changes that failed and are tried again.
     pub spool_failing: u64,
+    /// Dropped files that wait where they are for a limit, or for room.
+    pub drops_waiting: u64,
     /// Bytes in the journal since the last checkpoint.
     pub journal_bytes: u64,
     /// How long ago the last checkpoint was made; `None`: none since the start.

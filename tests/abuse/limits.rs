@@ -251,6 +251,11 @@ fn unique_keys_beyond_those_that_may_be_held_are_refused_and_dropped_files_with_
         text.contains("dropped files wait where they are until there is less")
             .then_some(())
     });
+    until("they are counted", || {
+        let (_, view) = daemon.admin("GET", "/status", "");
+        let said = view["troubles"].to_string().contains("drops-waiting");
+        (said && view["drops_waiting"] == 3).then_some(())
+    });
     // A dead task holds no key, and gets none while as many are held as may.
     let task = daemon.claim("default", 1).remove(0);
     let id = task["id"].as_str().expect("an id").to_owned();

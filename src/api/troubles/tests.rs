@@ -16,6 +16,7 @@ fn status() -> StatusView {
         spool_lag: Millis(0),
         spool_pending: 0,
         spool_failing: 0,
+        drops_waiting: 0,
         journal_bytes: 0,
         checkpoint_age: None,
         journal_syncs: 0,
@@ -231,6 +232,7 @@ fn files_and_switches_are_told_of() {
         draining: true,
         spool_lag: Millis::from_secs(61),
         spool_failing: 2,
+        drops_waiting: 3,
         ..status()
     };
     assert_eq!(
@@ -238,6 +240,7 @@ fn files_and_switches_are_told_of() {
         [
             ("files-failing", Severity::Warning),
             ("files-lag", Severity::Warning),
+            ("drops-waiting", Severity::Warning),
             ("paused", Severity::Notice),
             ("draining", Severity::Notice)
         ]
