@@ -63,7 +63,7 @@ pub(super) struct Cli {
 const GLOBAL: &str = "Options of every verb";
 
 const AFTER: &str = "\
-Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining) or not well (check), 2 wrong \
+Exit codes: 0 done, 1 refused by the daemon (no such task, wrong state, draining) or not all well (check, retry --dead), 2 wrong \
 arguments, 69 no daemon answers, 70 the answer is not understood, 74 a file can't be read or written. submit --wait: 0 \
 completed, 3 dead, 4 cancelled, 5 ended while the connection was down and how is not known, 124 not ended in time.
 

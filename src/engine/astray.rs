@@ -1,47 +1,100 @@
 //! Files of tasks that somebody moves or renames: they say which task they are, wherever they lie, and that task may be done by
 //! the time they are found there.
 //!
-//! A file with the id of a task that has ended is that task's own, if the task's file was not there to be removed: it is removed
-//! where it is. And a file with the id of a task that is there is not the file of another one before the watcher has looked
-//! whether the task's own is still in its place.
+//! A file under the canonical name of a task that has ended is that task's own, if the task's file was not there to be removed;
+//! or if it was left behind in a directory that comes back. It makes no task. And a file with the id of a task that is there
+//! is not the file of another one before the watcher has looked whether the task's own is still in its place.
 
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
-use super::{Engine, drops::Dropped, io::Output, lately::Lately};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::{
+    Engine,
+    drops::{Dropped, reject},
+    io::Output,
+    lately::Lately,
+};
 use crate::{
     store::shown,
-    task::{Area, Now, Source, TaskId, Tick, WallMillis},
+    task::{FileName, Location, Now, Source, TaskId, Tick, WallMillis},
 };
 
 /// How many files may wait for a change of their task's file. More stay in the directory, and are found by the next look
 /// through it.
 const MOST_WAITING: usize = 1000;
+/// How many tasks are remembered whose files are in a directory that is not there any more: some 30 MiB.
+const MOST_BEHIND: usize = 1 << 20;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Astray {
-    /// Tasks whose files were not there to be removed when they had ended, or while a worker held them, and when that was
-    /// found. What was written before is no new task.
-    missed: Lately<TaskId, WallMillis>,
+    /// Tasks whose files were not there to be removed when they had ended, or while a worker held them: what the files were
+    /// called, and when that was found.
+    missed: Lately<TaskId, (FileName, WallMillis)>,
+    /// Tasks whose files are in a former task directory, moved away or not mounted any more, which may come back with it; and
+    /// whether there is none but that.
+    behind: HashMap<TaskId, bool, FixedState>,
+    /// When the last of those was noted.
+    behind_at: WallMillis,
     /// Files that have the id of a task whose own file is just being changed: looked at again after that, as they may be
     /// elsewhere by then.
     waiting: Vec<(TaskId, PathBuf)>,
-    /// Files, by inode, for whose sake the watcher was asked whether the own file of their task is in its place.
-    doubted: Lately<(TaskId, u64), ()>,
 }
 
 impl Astray {
     /// The file of a task that was done, or is being done, was not in its place.
-    pub(super) fn missed(&mut self, id: TaskId, now: Now) {
-        self.missed.note(id, now.wall, now.tick);
+    pub(super) fn missed(&mut self, place: &Location, now: Now) {
+        let name = place.name;
+        self.missed.note(name.id, (name, now.wall), now.tick);
     }
 
-    /// Whether this is the file of a task that has ended.
-    fn is_of_ended(&mut self, id: TaskId, source: &Source, now: Tick) -> bool {
-        let missed = self.missed.get(&id, now);
-        // Within the millisecond, as more is not known of `at`.
-        missed.is_some_and(|at| source.modified < i128::from(at.0 + 1) * 1_000_000)
+    /// These tasks had their files in a directory that is not there any more; with each comes whether that is the only one. So,
+    /// by all signs, had those that were missed.
+    pub(super) fn left_behind(&mut self, tasks: impl Iterator<Item = (TaskId, bool)>, now: Now) {
+        let missed = self.missed.keys().map(|id| (id, false));
+        let room = MOST_BEHIND.saturating_sub(self.behind.len());
+        self.behind.extend(missed.chain(tasks).take(room));
+        self.behind_at = now.wall;
     }
+
+    /// Has a file looked at again when its task's file has been changed. `false`: too many wait.
+    pub(super) fn wait(&mut self, id: TaskId, path: PathBuf) -> bool {
+        let has_room = self.waiting.len() < MOST_WAITING;
+        if has_room {
+            self.waiting.push((id, path));
+        }
+        has_room
+    }
+
+    /// The task's file is in its place.
+    pub(super) fn seen(&mut self, id: TaskId) {
+        if let Some(lost) = self.behind.get_mut(&id) {
+            *lost = false;
+        }
+    }
+
+    /// Whether the task's file is not gone, but in a directory that is not there.
+    pub(super) fn is_lost(&self, id: TaskId) -> bool {
+        self.behind.get(&id) == Some(&true)
+    }
+
+    /// Whether this is the file of a task that has ended, under its own name and in another folder.
+    fn is_missed(&mut self, name: FileName, source: &Source, now: Tick) -> bool {
+        let missed = self.missed.get(&name.id, now);
+        missed.is_some_and(|(its, at)| its == name && is_older(source, at))
+    }
+
+    /// Whether this is the file of a task that has ended, come back with its directory.
+    fn was_behind(&mut self, id: TaskId, source: &Source) -> bool {
+        is_older(source, self.behind_at) && self.behind.remove(&id).is_some()
+    }
+}
+
+/// Whether a file was written before that; within the millisecond, as more is not known of it.
+fn is_older(source: &Source, at: WallMillis) -> bool {
+    source.modified < i128::from(at.0.saturating_add(1)) * 1_000_000
 }
 
 impl Engine {
@@ -58,10 +111,18 @@ impl Engine {
             return Some(dropped);
         };
         let is_there = self.queue.get(id).is_some();
-        if !is_there && self.astray.is_of_ended(id, source, now.tick) {
-            tracing::info!(task_id = %id, file = %shown(&source.path), "the file of a task that has ended was moved: it is removed");
-            self.remove_too(now, id, dropped.source);
-            return None;
+        let name = source.path.file_name().and_then(OsStr::to_str);
+        if let Some(name) = name.and_then(FileName::parse).filter(|_| !is_there) {
+            if self.astray.was_behind(id, source) {
+                tracing::info!(task_id = %id, file = %shown(&source.path), "the file of a task that has ended came back: it is removed");
+                self.remove_too(now, id, dropped.source);
+                return None;
+            }
+            if self.astray.is_missed(name, source, now.tick) {
+                let reason = "the task of its id has just ended, and its own file was gone";
+                reject(dropped.source, reason.to_owned(), out);
+                return None;
+            }
         }
         let waits = if is_there {
             !self.files.is_settled(id)
@@ -71,34 +132,32 @@ impl Engine {
         if !waits {
             return Some(dropped);
         }
-        if self.astray.waiting.len() < MOST_WAITING {
-            self.astray.waiting.push((id, dropped.source.path));
-        } else {
+        if !self.astray.wait(id, dropped.source.path.clone()) {
             out.push(Output::Forget(dropped.source));
         }
         None
     }
 
-    /// A dropped file has the id of a task that is there. Gives it back if the task's own file is in its place for certain:
-    /// that may have been moved, and this be it.
+    /// A dropped file has the id of a task that is there. Gives it back when the watcher has looked whether the task's own
+    /// file is in its place: that may have been moved, and this be it.
     pub(super) fn doubt(
         &mut self,
-        now: Now,
         source: Source,
         id: TaskId,
+        own_there: Option<bool>,
         out: &mut Vec<Output>,
     ) -> Option<Source> {
-        let own = self.queue.location(id);
         // Of one that is just being written, the journal has all.
-        let own = own.filter(|own| own.area == Area::Tasks && self.files.is_settled(id));
-        let Some(own) = own else {
+        let own = self.queue.location(id);
+        let Some(own) = own.filter(|_| self.files.is_settled(id)) else {
             return Some(source);
         };
-        let file = (id, source.inode);
-        if self.astray.doubted.take(&file, now.tick).is_some() {
+        if let Some(there) = own_there {
+            if there {
+                self.missed.remove(&id);
+            }
             return Some(source);
         }
-        self.astray.doubted.note(file, (), now.tick);
         self.missed.insert(id);
         // Should its own be gone, that is settled by the time this one comes again.
         out.push(Output::TellApart(own, source));
@@ -111,8 +170,10 @@ impl Engine {
         if self.files.is_of_former_life(id) {
             return;
         }
-        if self.queue.get(id).is_none() {
-            self.astray.missed(id, now);
+        if self.queue.get(id).is_none()
+            && let Some(place) = self.files.place_of(id)
+        {
+            self.astray.missed(place, now);
         }
         // One that was away for a moment would not be told of again.
         let paths: Vec<PathBuf> = self.files.sources_in_flight(id).collect();

@@ -36,6 +36,8 @@ pub(super) struct Dropped {
     /// When it was made, in nanoseconds since 1970.
     pub(super) born: Option<i128>,
     pub(super) task: NewTask,
+    /// Whether the own file of the task with its id is in its place, where the watcher was asked.
+    pub(super) own: Option<bool>,
 }
 
 /// A look through a queue's folder, of which some tasks are still to be compared.
@@ -56,8 +58,19 @@ impl Engine {
             return;
         }
         match sighting {
-            Sighting::Drop { source, born, task } => {
-                self.dropped(now, Dropped { source, born, task }, out);
+            Sighting::Drop {
+                source,
+                born,
+                task,
+                own,
+            } => {
+                let dropped = Dropped {
+                    source,
+                    born,
+                    task,
+                    own,
+                };
+                self.dropped(now, dropped, out);
             }
             Sighting::Malformed { source, reason } => reject(source, reason, out),
             Sighting::Irregular { path, reason } => {
@@ -88,6 +101,8 @@ impl Engine {
                 if !unsure.is_empty() {
                     out.push(Output::Confirm(unsure));
                 }
+                // Somebody may wait for the payload of a task that has ended by it.
+                self.resume_parked(now, &[], out);
             }
             Sighting::Folder(queue) => self.open(queue),
             Sighting::Scanned { queue, ids, anew } => self.scanned(queue, ids, anew),
@@ -109,15 +124,29 @@ impl Engine {
     }
 
     /// Whether a file with a canonical name is one of ours, as it is or as it was.
-    fn is_ours(&self, place: &Location) -> bool {
-        self.queue.location(place.name.id).as_ref() == Some(place) || self.files.knows(place)
+    fn is_ours(&mut self, place: &Location) -> bool {
+        let id = place.name.id;
+        if self.queue.location(id).as_ref() == Some(place) {
+            self.astray.seen(id);
+            return true;
+        }
+        if !self.files.knows(place) {
+            return false;
+        }
+        // It is being removed, or it is another one that has come to its place since: that is known when the removal is made.
+        if self.files.is_in_flight(id) && self.queue.get(id).is_none() {
+            self.astray.wait(id, place.path());
+        }
+        true
     }
 
     pub(super) fn dropped(&mut self, now: Now, dropped: Dropped, out: &mut Vec<Output>) {
         if self.files.is_taken(&dropped.source) {
             return;
         }
-        let Dropped { source, born, task } = &dropped;
+        let Dropped {
+            source, born, task, ..
+        } = &dropped;
         // One with an id may be the task's own file: while there is that task, it is compared.
         if let Some(id) = self.taken.task_of(source, *born, now.tick)
             && (task.id.is_none() || self.queue.get(id).is_none())
@@ -137,7 +166,12 @@ impl Engine {
             self.load(now, [id], out);
             return self.wait_for_rival(dropped, out);
         }
-        let Dropped { source, born, task } = dropped;
+        let Dropped {
+            source,
+            born,
+            task,
+            own,
+        } = dropped;
         if self.is_closed(&task.queue) {
             return self.keep_for_queue(source, &task.queue, out);
         }
@@ -154,13 +188,13 @@ impl Engine {
                     match verdict {
                         Verdict::New(task) => self.taken.note(&source, born, task.id, now.tick),
                         Verdict::Existing(id) => {
-                            self.dropped_again(now, id, source.clone(), out);
+                            self.dropped_again(now, id, source.clone(), own, out);
                         }
                     }
                 }
             }
             Err(Refusal::IdInUse(id)) => {
-                if let Some(source) = self.doubt(now, source, id, out) {
+                if let Some(source) = self.doubt(source, id, own, out) {
                     reject(source, Refusal::IdInUse(id).to_string(), out);
                 }
             }
@@ -173,7 +207,14 @@ impl Engine {
     }
 
     /// A file with a task that is there already: the file is not needed, unless it is the task's own.
-    fn dropped_again(&mut self, now: Now, id: TaskId, source: Source, out: &mut Vec<Output>) {
+    fn dropped_again(
+        &mut self,
+        now: Now,
+        id: TaskId,
+        source: Source,
+        own_there: Option<bool>,
+        out: &mut Vec<Output>,
+    ) {
         let own = self
             .queue
             .location(id)
@@ -181,7 +222,7 @@ impl Engine {
         if own {
             return;
         }
-        if let Some(source) = self.doubt(now, source, id, out) {
+        if let Some(source) = self.doubt(source, id, own_there, out) {
             tracing::info!(task_id = %id, file = %shown(&source.path), "a dropped file holds a task that is here already");
             self.remove_too(now, id, source);
         }
@@ -226,7 +267,7 @@ impl Engine {
         let Some(entry) = self.queue.get(id) else {
             return true;
         };
-        if self.queue.location(id).as_ref() != Some(place) {
+        if self.queue.location(id).as_ref() != Some(place) || self.astray.is_lost(id) {
             return true;
         }
         if !self.files.is_settled(id) {
@@ -242,7 +283,7 @@ impl Engine {
         }
         if entry.state == State::Leased {
             // Its worker holds it: the file comes back, so that the directory tells the truth.
-            self.astray.missed(id, now);
+            self.astray.missed(place, now);
             if self.bodies.get(id).is_some() {
                 let seq = self.ledger.synced_seq();
                 self.files.note(id, None, seq, now.tick);
@@ -256,6 +297,12 @@ impl Engine {
 
     /// Cancels a task whose file is not where it was.
     pub(super) fn cancel_gone(&mut self, now: Now, id: TaskId) {
+        // Claims that wait for it are to hear of the next one, or that there is none.
+        let queue = self
+            .queue
+            .get(id)
+            .map(|entry| self.queue.queue_of(entry).clone());
+        self.stirred.extend(queue);
         self.commit(now, &[Record::Cancelled { id }]);
         self.files.note_gone(id);
         self.taken.forget(id, now.tick);
@@ -291,6 +338,10 @@ impl Engine {
     /// with the directory.
     fn write_again(&mut self, now: Now, places: &[Location]) {
         let mut lost = 0;
+        let bodies = &self.bodies;
+        let ids = places.iter().map(|place| place.name.id);
+        let behind = ids.map(|id| (id, bodies.get(id).is_none()));
+        self.astray.left_behind(behind, now);
         for place in places {
             let id = place.name.id;
             if self.bodies.get(id).is_some() {
@@ -348,7 +399,7 @@ impl Engine {
     }
 }
 
-fn reject(source: Source, reason: String, out: &mut Vec<Output>) {
+pub(super) fn reject(source: Source, reason: String, out: &mut Vec<Output>) {
     out.push(Output::Reject(BadFile {
         path: source.path.clone(),
         known: Some(source),

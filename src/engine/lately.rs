@@ -48,11 +48,19 @@ impl<K: Copy + Eq + Hash, V: Copy> Lately<K, V> {
         self.values.remove(key).map(|(value, _)| value)
     }
 
+    /// What is known, in no order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = K> {
+        self.values.keys().copied()
+    }
+
     fn forget_old(&mut self, now: Tick) {
-        while let Some((at, key)) = self
-            .order
-            .pop_front_if(|(at, _)| at.plus(KNOWN) <= now || self.values.len() > MOST)
-        {
+        loop {
+            // Where much is noted again or taken, the order has more entries than there are values.
+            let many = self.values.len() > MOST || self.order.len() > 2 * MOST;
+            let old = |(at, _): &mut (Tick, K)| many || at.plus(KNOWN) <= now;
+            let Some((at, key)) = self.order.pop_front_if(old) else {
+                break;
+            };
             // Noted again since: then a later place in the order is its.
             if self.values.get(&key).is_some_and(|(_, last)| *last == at) {
                 self.values.remove(&key);

@@ -203,6 +203,14 @@ impl Engine {
                 // Not at once again, whoever asks.
                 self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));
             }
+            LoadError::Missing if state != State::Dead => {
+                // Removed, or out of sight with its directory: the watcher can tell.
+                if !self.bodies.trouble(id, now.tick.plus(LOAD_RETRY)) {
+                    // No more of itself: only when somebody asks.
+                    self.bodies.remove(id);
+                }
+                out.extend(self.queue.location(id).map(|at| Output::Confirm(vec![at])));
+            }
             LoadError::Missing => {
                 tracing::info!(task_id = %id, "the file of a task was removed: it is cancelled");
                 self.cancel_gone(now, id);
@@ -252,7 +260,7 @@ impl Engine {
     }
 
     /// Goes on with those whose payloads all have been tried; these `ids` have just been.
-    fn resume_parked(&mut self, now: Now, ids: &[TaskId], out: &mut Vec<Output>) {
+    pub(super) fn resume_parked(&mut self, now: Now, ids: &[TaskId], out: &mut Vec<Output>) {
         let bodies = &self.bodies;
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parked)
             .into_iter()

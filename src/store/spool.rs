@@ -218,7 +218,21 @@ impl<D: Disk> Spool<D> {
         if removed.is_err() {
             self.own.end(Step::Removed, at.name);
         }
-        was_there(removed)
+        self.was_there(at.area, removed)
+    }
+
+    /// What a removal came to. Where there is no task directory, the file is with that, which may come back.
+    fn was_there(&self, area: Area, removed: DiskResult<()>) -> DiskResult<Ran> {
+        match removed {
+            Ok(()) => Ok(Ran::Whole),
+            Err(error) if is_absent(&error) => {
+                if area == Area::Tasks {
+                    self.disk.look(Path::new(area.dir()))?;
+                }
+                Ok(Ran::Astray)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes the name of a task's file durable, and its folder's. No task hangs on a file in `done/`.
@@ -235,21 +249,24 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    fn remove(&self, path: &Path) -> DiskResult<Ran> {
-        was_there(self.disk.unlink(path))
+    fn remove(&self, path: &Path) -> DiskResult<()> {
+        match self.disk.unlink(path) {
+            Err(error) if is_absent(&error) => Ok(()),
+            other => other,
+        }
     }
 
     /// Linux has no way to remove a name only while it names a certain file, so a file that replaces the source between
     /// the look and the removal is lost. That is some microseconds, and its own event comes too late to help.
     fn remove_source(&self, source: &Source) -> DiskResult<Ran> {
         let found = match self.disk.look(&source.path) {
-            Err(error) if is_absent(&error) => return Ok(Ran::Astray),
+            Err(error) if is_absent(&error) => return self.was_there(Area::Tasks, Err(error)),
             other => other?,
         };
         let same = (found.inode, found.modified, found.size)
             == (source.inode, source.modified, source.size);
         if same {
-            self.remove(&source.path)
+            self.was_there(Area::Tasks, self.disk.unlink(&source.path))
         } else {
             Ok(Ran::Astray)
         }
@@ -343,15 +360,6 @@ impl<D: Disk> Spool<D> {
 fn encoded(path: &Path, file: &TaskFile) -> DiskResult<Vec<u8>> {
     file.to_json()
         .map_err(|cause| DiskError::new("write", path, io::Error::other(cause)))
-}
-
-/// What a removal came to.
-fn was_there(removed: DiskResult<()>) -> DiskResult<Ran> {
-    match removed {
-        Ok(()) => Ok(Ran::Whole),
-        Err(error) if is_absent(&error) => Ok(Ran::Astray),
-        Err(error) => Err(error),
-    }
 }
 
 /// There is nothing at the path, or something else is where a folder of it was.

@@ -36,6 +36,7 @@ pub(super) struct Watch {
     judged: HashMap<PathBuf, Identity>,
     folders: BTreeSet<QueueName>,
     said: Vec<Sighting>,
+    own: Option<bool>,
 }
 
 /// The location, if `path` is a canonical name in its folder.
@@ -69,6 +70,7 @@ impl Watch {
             judged: HashMap::new(),
             folders: BTreeSet::new(),
             said: Vec::new(),
+            own: None,
         }
     }
 
@@ -103,8 +105,12 @@ impl Watch {
                     if there.is_some_and(|meta| meta.inode == source.inode) {
                         self.judged.remove(&source.path);
                     } else {
-                        self.left(&own.path());
+                        if there.is_none() {
+                            self.said.push(Sighting::Gone(vec![own]));
+                        }
+                        self.own = Some(there.is_some());
                         self.again(&[source.path], wall);
+                        self.own = None;
                     }
                 }
                 Some(WatchOrder::Forget(source)) => {
@@ -198,6 +204,7 @@ impl Watch {
         self.said.push(match read {
             Ok(task) => Sighting::Drop {
                 source,
+                own: self.own,
                 born: None,
                 task,
             },

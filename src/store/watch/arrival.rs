@@ -180,37 +180,52 @@ impl<D: Disk> Watching<D> {
 
     /// The engine was told of a file with the id of a task that is there: is it another one than the task's own?
     pub(super) fn tell_apart(&mut self, own: Location, source: &Source) -> Heard {
-        match self.look(&own.path())? {
-            Found::There(meta) if meta.inode == source.inode => {
+        let there = match self.look(&own.path())? {
+            Found::There(meta) if Identity::of(&meta).source(&source.path) == *source => {
                 // It was elsewhere for a moment.
                 self.memory.forget(&source.path);
                 return Ok(());
             }
-            Found::Absent => self.absent(own)?,
-            Found::There(_) | Found::Unknown => {}
-        }
-        self.again(std::slice::from_ref(&source.path))
+            // A scan looks at both, when looks succeed again.
+            Found::Unknown => {
+                self.memory.forget(&source.path);
+                return Ok(());
+            }
+            Found::There(_) => true,
+            Found::Absent => {
+                self.absent(own)?;
+                false
+            }
+        };
+        self.own = Some(there);
+        let told = self.look_again(&source.path);
+        self.own = None;
+        told
     }
 
     /// The engine can make use of these files now, which it could not when they were reported.
     pub(super) fn again(&mut self, paths: &[PathBuf]) -> Heard {
         for path in paths {
-            let queue = queue_at(path);
-            let origin = match self.look(path)? {
-                Found::There(meta) => {
-                    let same = Report::Judged(Identity::of(&meta));
-                    if self.memory.knows(path, same) {
-                        Origin::Settled
-                    } else {
-                        Origin::Scan
-                    }
-                }
-                Found::Absent | Found::Unknown => continue,
-            };
-            self.memory.forget(path);
-            self.consider(path, &queue, origin)?;
+            self.look_again(path)?;
         }
         self.tell(Sighting::LookedAgain)
+    }
+
+    /// Looks at a file anew, whatever was reported about it.
+    fn look_again(&mut self, path: &Path) -> Heard {
+        let origin = match self.look(path)? {
+            Found::There(meta) => {
+                let same = Report::Judged(Identity::of(&meta));
+                if self.memory.knows(path, same) {
+                    Origin::Settled
+                } else {
+                    Origin::Scan
+                }
+            }
+            Found::Absent | Found::Unknown => return Ok(()),
+        };
+        self.memory.forget(path);
+        self.consider(path, &queue_at(path), origin)
     }
 
     /// The engine says that this canonical file is not its own.
@@ -260,7 +275,13 @@ impl<D: Disk> Watching<D> {
                 let identity = Identity::of(&meta);
                 self.memory.note(path, Report::Judged(identity));
                 let (source, born) = (identity.source(path), meta.born);
-                self.tell(Sighting::Drop { source, born, task })
+                let own = self.own;
+                self.tell(Sighting::Drop {
+                    source,
+                    born,
+                    task,
+                    own,
+                })
             }
             Judgement::Malformed(reason) => {
                 self.memory.note(path, Report::Judged(identity));

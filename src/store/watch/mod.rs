@@ -54,6 +54,8 @@ pub enum Sighting {
         born: Option<i128>,
         /// The task in it.
         task: NewTask,
+        /// Whether the own file of the task with this id is in its place, where [`Watcher::tell_apart`] asked.
+        own: Option<bool>,
     },
     /// A regular file that is no valid task. It is where it was.
     Malformed {
@@ -189,7 +191,7 @@ impl Watcher {
     }
 
     /// Looks whether the own file of a task is at `own`, like [`Watcher::confirm`], and then, like [`Watcher::again`], at a file
-    /// that has that task's id: unless it is the very one that is at `own`.
+    /// that has that task's id: unless it is the very one that is at `own`. Which of the two it was comes with the drop.
     pub fn tell_apart(&self, own: Location, source: Source) {
         self.command(Command::TellApart(Box::new(own), source));
     }

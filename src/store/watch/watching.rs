@@ -118,6 +118,8 @@ pub(super) struct Watching<D: Disk> {
     pub(super) scanned: Option<DirId>,
     /// Whether the scan that runs is of another task directory than the one before.
     pub(super) anew: bool,
+    /// Whether the own file of a task is in its place, while another one with its id is looked at.
+    pub(super) own: Option<bool>,
     /// Directories that the kernel gives no events for, and why not.
     pub(super) unwatched: BTreeMap<PathBuf, String>,
     /// What was told of that.
@@ -168,6 +170,7 @@ pub(super) fn start<D: Disk>(
         root_gone: false,
         scanned: None,
         anew: false,
+        own: None,
         unwatched: BTreeMap::new(),
         told_deaf: None,
         seen: Vec::new(),

@@ -352,6 +352,71 @@ fn files_of_tasks_that_are_moved_between_queues_while_workers_take_them_make_no_
     serves_on(&daemon);
 }
 
+/// As a backup of the directory that is put back into the wrong place.
+#[test]
+fn copies_of_tasks_files_in_another_folder_are_each_rejected_and_the_tasks_stay() {
+    const TASKS: usize = 300;
+    let daemon = with("spool_delay = \"0s\"\n");
+    for number in 0..TASKS {
+        daemon.submit(&json!({"payload": number, "delay": 3600}).to_string());
+    }
+    until("their files are there", || {
+        (files_in(&daemon.tasks()).len() == TASKS).then_some(())
+    });
+    let copies = daemon.scratch.path().join("copies");
+    fs::create_dir(&copies).expect("a folder");
+    for file in files_in(&daemon.tasks()) {
+        fs::copy(&file, copies.join(file.file_name().expect("a name"))).expect("a copy");
+    }
+    fs::rename(&copies, daemon.tasks().join("copies")).expect("moved in");
+    until("all are rejected", || {
+        let (_, view) = daemon.admin("GET", "/status", "");
+        (view["rejected"] == TASKS).then_some(())
+    });
+    assert_eq!(all(&daemon).len(), TASKS);
+    assert_eq!(files_in(&daemon.tasks()).len(), TASKS);
+    serves_on(&daemon);
+}
+
+#[test]
+fn another_file_with_the_id_of_a_task_that_was_just_completed_is_a_task() {
+    let daemon = with("spool_delay = \"1s\"\n");
+    let id = "0198c0de-0000-7000-8000-000000000001";
+    let body = |payload: &str| json!({"id": id, "payload": payload}).to_string();
+    let (one, two) = (
+        aside(&daemon, "one", body("one")),
+        aside(&daemon, "two", body("two")),
+    );
+    fs::rename(one, daemon.tasks().join("a.json")).expect("dropped");
+    assert_eq!(work_off(&daemon, "default", 1)["one"], 1);
+    fs::rename(two, daemon.tasks().join("a.json")).expect("dropped");
+    assert_eq!(work_off(&daemon, "default", 1)["two"], 1);
+    assert!(rejected(&daemon).is_empty());
+    serves_on(&daemon);
+}
+
+#[test]
+fn the_file_of_a_dead_task_that_is_moved_back_is_a_task_again() {
+    let daemon = with("spool_delay = \"0s\"\n");
+    let id = daemon.submit(r#"{"payload": "again", "max_attempts": 1}"#);
+    let token = daemon.claim("default", 1).remove(0)["token"].clone();
+    let body = json!({"token": token, "error": "no"}).to_string();
+    let (status, answer) = daemon.post(&format!("/api/v1/tasks/{id}/fail"), &body);
+    assert_eq!(status, 200, "{answer}");
+    let dead = daemon.data().join("dead");
+    let file = until("its file is in its place", || {
+        let (_, view) = daemon.admin("GET", "/status", "");
+        let file = files_in(&dead).pop();
+        file.filter(|_| view["spool_pending"] == 0)
+    });
+    let name = file.file_name().expect("a name").to_owned();
+    fs::rename(&file, daemon.tasks().join(name)).expect("moved back");
+    assert_eq!(work_off(&daemon, "default", 1)["again"], 1);
+    until("nothing is left", || all(&daemon).is_empty().then_some(()));
+    assert!(files_in(&dead).is_empty() && rejected(&daemon).is_empty());
+    serves_on(&daemon);
+}
+
 /// What is wrong with a task's own file is found when its payload is read, for the claim that is to get it.
 #[test]
 fn a_claim_that_meets_a_spoilt_file_is_answered_without_a_wait() {

@@ -111,6 +111,31 @@ fn tasks_outlive_a_task_directory_that_is_moved_away_and_their_files_come_again(
     serves_on(&daemon);
 }
 
+#[test]
+fn tasks_that_were_completed_do_not_come_back_with_a_directory_that_was_away() {
+    let daemon = under(&[], "spool_delay = \"0s\"\n");
+    for number in 0..20 {
+        daemon.submit(&format!(r#"{{"payload": {number}}}"#));
+    }
+    until("their files are there", || {
+        (files_in(&daemon.tasks()).len() == 20).then_some(())
+    });
+    let away = daemon.scratch.path().join("away");
+    fs::rename(daemon.tasks(), &away).expect("moved away");
+    assert_eq!(work_off(&daemon, "default", 20).len(), 20);
+    until("it is told that they can't be removed", || {
+        let (_, view) = daemon.admin("GET", "/status", "");
+        (view["spool_failing"] == 20).then_some(())
+    });
+    fs::rename(&away, daemon.tasks()).expect("moved back");
+    until("they are removed", || {
+        files_in(&daemon.tasks()).is_empty().then_some(())
+    });
+    looked_through(&daemon);
+    assert!(all(&daemon).is_empty());
+    serves_on(&daemon);
+}
+
 /// An editor may take a file away and put another in its place a moment later.
 #[test]
 fn a_file_that_comes_back_when_its_task_was_cancelled_is_that_task_again_and_not_removed() {

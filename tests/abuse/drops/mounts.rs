@@ -186,3 +186,68 @@ fn bad_files_on_another_file_system_are_rejected_and_can_be_taken_back() {
     drop(daemon);
     mount.unmount();
 }
+
+/// What was done while its file was out of sight is not done again when that comes back.
+#[test]
+fn tasks_that_were_completed_do_not_come_back_with_their_mount() {
+    if !may_mount() {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let store = scratch.path().join("store");
+    let tasks = scratch.path().join("data/tasks");
+    fs::create_dir(&store).expect("what is mounted");
+    let Some(mounted) = Mount::bind(&tasks, &store) else {
+        return;
+    };
+    let daemon = start(scratch);
+    submit(&daemon, "default", &store);
+    mounted.unmount();
+    until("their files are there again", || {
+        (files_in(&tasks).len() == 20).then_some(())
+    });
+    work_all_off_once(&daemon, "default", 20);
+    assert_eq!(files_in(&store).len(), 20);
+    let again = Mount::bind(&tasks, &store).expect("mounted again");
+    looked_through(&daemon);
+    until("what is left of them to be removed", || {
+        files_in(&store).is_empty().then_some(())
+    });
+    assert!(ids_of(&daemon).is_empty());
+    serves_on(&daemon);
+    drop(daemon);
+    again.unmount();
+}
+
+#[test]
+fn tasks_whose_payloads_went_with_a_mount_wait_for_it() {
+    if !may_mount() {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let store = scratch.path().join("store");
+    let tasks = scratch.path().join("data/tasks");
+    fs::create_dir(&store).expect("what is mounted");
+    let Some(mounted) = Mount::bind(&tasks, &store) else {
+        return;
+    };
+    let text = "spool_delay = \"0s\"\npayload_cache = \"0B\"\nrescan_every = \"0s\"\n";
+    let way = Way {
+        extra: settings(&scratch, text),
+        ..Way::default()
+    };
+    let daemon = Daemon::start_so(scratch, way);
+    let count = || daemon.get("/api/v1/queues/default").1["ready"].as_u64();
+    submit(&daemon, "default", &store);
+    let (status, answer) = daemon.admin("POST", "/checkpoint", "");
+    assert!(status < 300, "{answer}");
+    mounted.unmount();
+    let (status, list) = daemon.get("/api/v1/tasks?limit=100");
+    assert_eq!(status, 200, "{list}");
+    assert_eq!(count(), Some(20));
+    let again = Mount::bind(&tasks, &store).expect("mounted again");
+    work_all_off_once(&daemon, "default", 20);
+    serves_on(&daemon);
+    drop(daemon);
+    again.unmount();
+}
