@@ -7,6 +7,7 @@ use super::{
     oracle::{Facts, Stage},
     told::shows,
     trace::Held,
+    view::in_order,
     world::{LIMITS, World},
 };
 use crate::{
@@ -81,25 +82,50 @@ impl World {
 
     /// Asks for all tasks. `None`: the daemon has stopped meanwhile.
     fn all_tasks(&mut self) -> Held<Option<BTreeMap<TaskId, TaskView>>> {
-        // One page: a task that moves on between two would be on both, or on none.
-        let query = PageQuery {
+        loop {
+            let before = self.order();
+            let Some(pages) = self.all_pages()? else {
+                return Ok(None);
+            };
+            // A task that moves on between two pages is on both, or on none.
+            if before != self.order() {
+                continue;
+            }
+            let mut shown = BTreeMap::new();
+            for view in pages {
+                let id = view.id;
+                if shown.insert(id, view).is_some() {
+                    return Err(format!("task {id} is shown twice"));
+                }
+            }
+            return Ok(Some(shown));
+        }
+    }
+
+    fn order(&self) -> Vec<TaskId> {
+        let engine = self.life.as_ref().map(|life| &life.engine);
+        engine.map_or_else(Vec::new, in_order)
+    }
+
+    fn all_pages(&mut self) -> Held<Option<Vec<TaskView>>> {
+        let mut query = PageQuery {
             queue: None,
             state: None,
             id_prefix: None,
             limit: 1000,
             after: None,
         };
-        let Some(Response::Page(page)) = self.question(Request::Tasks(query))? else {
-            return Ok(None);
-        };
-        let mut shown = BTreeMap::new();
-        for view in page.tasks {
-            let id = view.id;
-            if shown.insert(id, view).is_some() {
-                return Err(format!("task {id} is shown twice"));
+        let mut tasks = Vec::new();
+        loop {
+            let Some(Response::Page(page)) = self.question(Request::Tasks(query.clone()))? else {
+                return Ok(None);
+            };
+            tasks.extend(page.tasks);
+            if page.next.is_none() {
+                return Ok(Some(tasks));
             }
+            query.after = page.next;
         }
-        Ok(Some(shown))
     }
 
     /// Asks and waits for the answer. `None`: there is none, because the daemon has stopped.

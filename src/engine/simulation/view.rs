@@ -12,8 +12,8 @@ use crate::{
     task::{EventKind, Happening, Now, PageQuery, State, TaskId},
 };
 
-/// All tasks, as the queue has them; their payloads are not looked at.
-pub(super) fn facts(engine: &Engine, boot: u8) -> BTreeMap<TaskId, Facts> {
+/// All tasks in hand-out order, as the queue has them.
+pub(super) fn in_order(engine: &Engine) -> Vec<TaskId> {
     let query = PageQuery {
         queue: None,
         state: None,
@@ -21,10 +21,13 @@ pub(super) fn facts(engine: &Engine, boot: u8) -> BTreeMap<TaskId, Facts> {
         limit: 1 << 30,
         after: None,
     };
-    let ids = engine
-        .queue
-        .page(&query)
-        .map_or_else(|_| Vec::new(), |page| page.0);
+    let page = engine.queue.page(&query);
+    page.map_or_else(|_| Vec::new(), |page| page.0)
+}
+
+/// All tasks, as the queue has them; their payloads are not looked at.
+pub(super) fn facts(engine: &Engine, boot: u8) -> BTreeMap<TaskId, Facts> {
+    let ids = in_order(engine);
     let one = |id: TaskId| {
         let entry = engine.queue.get(id)?;
         let lease = entry.lease().map(|lease| Lease {
