@@ -28,6 +28,8 @@ pub(super) struct Bodies {
     loading: HashSet<TaskId, FixedState>,
     /// What could not be read, how often, and when it may be tried again.
     troubled: HashMap<TaskId, (u32, Tick), FixedState>,
+    /// What waiting requests need, in memory or not, and how many of them.
+    held: HashMap<TaskId, u32, FixedState>,
 }
 
 impl Bodies {
@@ -53,6 +55,36 @@ impl Bodies {
     /// Bytes of payloads in memory.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// A request waits that needs these.
+    pub(super) fn hold(&mut self, ids: &[TaskId]) {
+        for id in ids {
+            *self.held.entry(*id).or_insert(0) += 1;
+        }
+    }
+
+    /// It does not need them any more.
+    pub(super) fn release(&mut self, ids: &[TaskId]) {
+        for id in ids {
+            if let Some(holders) = self.held.get_mut(id) {
+                *holders -= 1;
+                if *holders == 0 {
+                    self.held.remove(id);
+                }
+            }
+        }
+    }
+
+    /// Whether a waiting request needs `id`: it is not to be let go of for want of memory.
+    pub(super) fn is_held(&self, id: TaskId) -> bool {
+        self.held.contains_key(&id)
+    }
+
+    /// Whether no request waits that needs any.
+    #[cfg(test)]
+    pub(super) fn holds_none(&self) -> bool {
+        self.held.is_empty()
     }
 
     /// How many payloads are in memory or on their way.

@@ -102,7 +102,7 @@ impl Engine {
                     out.push(Output::Confirm(unsure));
                 }
                 // Somebody may wait for the payload of a task that has ended by it.
-                self.resume_parked(now, &[], out);
+                self.resume_ended(now, out);
             }
             Sighting::Folder(queue) => self.open(queue),
             Sighting::Scanned { queue, ids, anew } => self.scanned(queue, ids, anew),

@@ -13,6 +13,7 @@ use super::{
     Engine,
     bodies::Bodies,
     io::{Output, Request, Response, Ticket},
+    payloads::Asked,
 };
 use crate::{
     backend::{ExportHead, ExportPiece},
@@ -262,7 +263,7 @@ impl Engine {
                 export.give_up(id);
             }
             if !missing.is_empty() && tries < TRIES {
-                let again = Request::ExportNext(number);
+                let again = Asked::Again(Request::ExportNext(number));
                 return self.park(now, ticket, again, missing, tries, out);
             }
             for id in missing {

@@ -2,17 +2,20 @@
 
 use super::{
     Engine,
-    io::{Output, Request, Response, Ticket},
-    payloads::ANSWER_BYTES,
+    bodies::Bodies,
+    io::{Output, Response, Ticket},
+    payloads::{ANSWER_BYTES, Asked},
 };
-use crate::task::{Now, Page, PageQuery, TaskId};
+use crate::task::{Cursor, Now, Page, PageQuery, TaskId};
 
 /// How many tasks are passed over in one step for one page: about a millisecond, so that other work has its turn.
 const LOOKS: usize = if cfg!(test) { 16 } else { 20_000 };
 
-/// How many payloads are read at once for one page: their sizes are not known before. The simulation wants all tasks in one page,
-/// and has small ones.
-const READS: usize = if cfg!(test) { 1000 } else { 64 };
+/// How many payloads are read at once for one page: their sizes are not known before.
+const READS: usize = 64;
+
+/// How often a page waits for payloads: then it is shown without those that can't be read.
+const TRIES: u32 = 3;
 
 /// A page that is being looked for.
 #[derive(Debug)]
@@ -21,8 +24,41 @@ pub(super) struct Scan {
     asked: PageQuery,
     /// What is still to be looked for.
     rest: PageQuery,
-    ids: Vec<TaskId>,
-    tries: u32,
+    /// The places of the tasks, as they were when they were found: they tell where the next page begins if not all of them have
+    /// room in this one.
+    found: Vec<Cursor>,
+    /// Where the next page begins.
+    next: Option<Cursor>,
+}
+
+impl Scan {
+    fn ids(&self) -> Vec<TaskId> {
+        self.found.iter().map(|place| place.id).collect()
+    }
+
+    /// Leaves to the next page what is too much for one answer, as far as sizes are known, or to be read at once. Gives how many
+    /// tasks are left.
+    pub(super) fn cut(&mut self, bodies: &Bodies) -> usize {
+        let ids = self.ids();
+        let mut unread = (0..ids.len()).filter(|at| bodies.get(ids[*at]).is_none());
+        let readable = unread.nth(READS).unwrap_or(ids.len());
+        let count = fitting(bodies, &ids, ANSWER_BYTES).clamp(1, readable.max(1));
+        if count < self.found.len() {
+            self.found.truncate(count);
+            self.next = self.found.last().copied();
+        }
+        self.found.len()
+    }
+}
+
+/// How many of these come to no more than `most` bytes of payloads, as far as they are in memory.
+pub(super) fn fitting(bodies: &Bodies, ids: &[TaskId], most: u64) -> usize {
+    let mut bytes = 0;
+    let fitting = ids.iter().take_while(|id| {
+        bytes += bodies.get(**id).map_or(0, |payload| payload.len() as u64);
+        bytes <= most
+    });
+    fitting.count()
 }
 
 impl Engine {
@@ -32,15 +68,14 @@ impl Engine {
         now: Now,
         ticket: Ticket,
         query: PageQuery,
-        tries: u32,
         out: &mut Vec<Output>,
     ) {
         let scan = Scan {
             ticket,
             rest: query.clone(),
             asked: query,
-            ids: Vec::new(),
-            tries,
+            found: Vec::new(),
+            next: None,
         };
         self.scan(now, scan, out);
     }
@@ -59,33 +94,33 @@ impl Engine {
         };
         for id in part.ids {
             // A task may have come to a later place since it was found.
-            if !scan.ids.contains(&id) {
-                scan.ids.push(id);
+            if !scan.found.iter().any(|place| place.id == id) {
+                scan.found.extend(self.queue.cursor(id));
             }
         }
-        let left = scan.asked.limit - scan.ids.len();
+        let left = scan.asked.limit - scan.found.len();
         if !part.is_whole && left > 0 {
             scan.rest.after = part.next;
             scan.rest.limit = left;
             return self.scans.push_back(scan);
         }
-        let ids = std::mem::take(&mut scan.ids);
+        scan.next = part.next;
+        self.show(now, scan, 0, out);
+    }
+
+    /// Shows the tasks that were found, as soon as their payloads are read. They stay the same while they are read: looked for
+    /// anew each time, there might always be some among them that are not read.
+    pub(super) fn show(&mut self, now: Now, mut scan: Scan, tries: u32, out: &mut Vec<Output>) {
+        let Scan { asked, found, .. } = &mut scan;
         // What was found in an earlier step may not be what is asked for any more.
-        let ids: Vec<TaskId> = ids
-            .into_iter()
-            .filter(|id| self.is_asked_for(*id, &scan.asked))
-            .collect();
-        let fitting = self.fitting(&ids);
-        if fitting < ids.len() {
-            let mut query = scan.asked;
-            query.limit = fitting;
-            return self.page(now, scan.ticket, query, scan.tries, out);
-        }
-        let missing = self.without_payload(ids.iter().copied());
+        found.retain(|place| self.is_asked_for(place.id, asked));
+        scan.cut(&self.bodies);
+        let ids = scan.ids();
         // What can't be read in the end is left out: the rest of the page is still right.
-        if !missing.is_empty() && scan.tries < 3 {
-            let again = Request::Tasks(scan.asked);
-            return self.park(now, scan.ticket, again, missing, scan.tries, out);
+        if tries < TRIES && ids.iter().any(|id| self.lacks_payload(*id)) {
+            let ticket = scan.ticket;
+            let asked = Asked::Page(Box::new(scan));
+            return self.park(now, ticket, asked, ids, tries, out);
         }
         let tasks = ids
             .into_iter()
@@ -93,22 +128,9 @@ impl Engine {
             .collect();
         let page = Page {
             tasks,
-            next: part.next,
+            next: scan.next,
         };
         self.reply(scan.ticket, Ok(Response::Page(page)), out);
-    }
-
-    /// How many of these one answer has: at least one, not more than can be read at once, and not more bytes than may be.
-    fn fitting(&self, ids: &[TaskId]) -> usize {
-        let (mut bytes, mut unread) = (0, 0);
-        let fitting = ids.iter().take_while(|id| {
-            match self.bodies.get(**id) {
-                Some(payload) => bytes += payload.len() as u64,
-                None => unread += 1,
-            }
-            bytes <= ANSWER_BYTES && unread <= READS
-        });
-        fitting.count().max(1)
     }
 
     fn is_asked_for(&self, id: TaskId, query: &PageQuery) -> bool {

@@ -3,6 +3,7 @@
 use super::{
     Engine,
     io::{BadFile, Output, Request, Ticket},
+    listing::{Scan, fitting},
 };
 use crate::{
     backend::{Error, Fault},
@@ -27,10 +28,21 @@ const MOST_TRIES: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) ticket: Ticket,
-    pub(super) request: Request,
+    asked: Asked,
+    /// The tasks that it needs the payloads of: none is let go of before it is answered, or it would never have all at once.
+    held: Vec<TaskId>,
     /// What was not tried since: a read that failed a moment ago says nothing, it is tried again first.
     missing: Vec<TaskId>,
     tries: u32,
+}
+
+/// What is done when the payloads are there.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// The request, from its beginning.
+    Again(Request),
+    /// A page is shown, with the tasks that were found for it.
+    Page(Box<Scan>),
 }
 
 impl Engine {
@@ -85,35 +97,37 @@ impl Engine {
         self.load(now, [id], out);
     }
 
-    /// Lets a request wait until these payloads are read.
+    /// Lets a request wait until the payloads of these tasks are read.
     pub(super) fn park(
         &mut self,
         now: Now,
         ticket: Ticket,
-        request: Request,
-        missing: Vec<TaskId>,
+        asked: Asked,
+        needed: Vec<TaskId>,
         tries: u32,
         out: &mut Vec<Output>,
     ) {
+        let mut missing = needed.clone();
+        missing.retain(|id| self.lacks_payload(*id));
         if tries >= MOST_TRIES {
             let ids: Vec<String> = missing.iter().take(3).map(ToString::to_string).collect();
             let text = format!("the payload of task {} can't be read", ids.join(", "));
             return self.reply(ticket, Err(Error::Fault(Fault(text.into()))), out);
         }
         self.load(now, missing.iter().copied(), out);
+        self.bodies.hold(&needed);
         self.parked.push(Parked {
             ticket,
-            request,
+            asked,
+            held: needed,
             missing,
             tries: tries + 1,
         });
     }
 
-    /// The tasks among these whose payloads are not in memory.
-    pub(super) fn without_payload(&self, ids: impl IntoIterator<Item = TaskId>) -> Vec<TaskId> {
-        ids.into_iter()
-            .filter(|id| self.queue.get(*id).is_some() && self.bodies.get(*id).is_none())
-            .collect()
+    /// Whether there is this task, and its payload is not in memory.
+    pub(super) fn lacks_payload(&self, id: TaskId) -> bool {
+        self.queue.get(id).is_some() && self.bodies.get(id).is_none()
     }
 
     /// A task as it stands, if its payload is in memory.
@@ -130,8 +144,13 @@ impl Engine {
         for id in self.bodies.take_rested(now.tick) {
             self.load(now, [id], out);
         }
-        // A task may have ended while its next try was waited for.
-        self.resume_parked(now, &[], out);
+        self.resume_ended(now, out);
+    }
+
+    /// Goes on with those whose tasks have ended while a next try was waited for.
+    pub(super) fn resume_ended(&mut self, now: Now, out: &mut Vec<Output>) {
+        let freed = self.resume_parked(now, &[], out);
+        self.let_go(&freed);
     }
 
     pub(super) fn loaded(
@@ -140,7 +159,7 @@ impl Engine {
         results: Vec<(TaskId, Result<NewTask, LoadError>)>,
         out: &mut Vec<Output>,
     ) {
-        let ids: Vec<TaskId> = results.iter().map(|(id, _)| *id).collect();
+        let mut ids: Vec<TaskId> = results.iter().map(|(id, _)| *id).collect();
         for (id, result) in results {
             self.bodies.arrived(id);
             let Some(entry) = self.queue.get(id) else {
@@ -156,9 +175,11 @@ impl Engine {
                 Err(error) => self.not_loaded(now, id, error, out),
             }
         }
-        self.resume_parked(now, &ids, out);
+        let freed = self.resume_parked(now, &ids, out);
         self.take_rivals(now, out);
         self.serve_stirred(now, out);
+        ids.extend(freed);
+        ids.extend(self.hold_less());
         self.let_go(&ids);
     }
 
@@ -259,8 +280,8 @@ impl Engine {
         }
     }
 
-    /// Goes on with those whose payloads all have been tried; these `ids` have just been.
-    pub(super) fn resume_parked(&mut self, now: Now, ids: &[TaskId], out: &mut Vec<Output>) {
+    /// Goes on with those whose payloads all have been tried; these `ids` have just been. Gives what they don't need any more.
+    fn resume_parked(&mut self, now: Now, ids: &[TaskId], out: &mut Vec<Output>) -> Vec<TaskId> {
         let bodies = &self.bodies;
         let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.parked)
             .into_iter()
@@ -272,24 +293,57 @@ impl Engine {
             })
             .partition(|parked| parked.missing.is_empty());
         self.parked = waiting;
+        let mut freed = Vec::new();
         for parked in ready {
-            self.request_again(now, parked.ticket, parked.request, parked.tries, out);
+            let tries = parked.tries;
+            match parked.asked {
+                Asked::Again(request) => {
+                    self.request_again(now, parked.ticket, request, tries, out);
+                }
+                Asked::Page(scan) => self.show(now, *scan, tries, out),
+            }
+            // Not before: who has to wait once more holds on to what is here.
+            self.bodies.release(&parked.held);
+            freed.extend(parked.held);
         }
+        freed
     }
 
-    /// Payloads that were read only to be shown go again when memory is short.
+    /// When memory is short, who waits for large payloads holds no more of them than one answer has, about. Gives what is held
+    /// no more.
+    fn hold_less(&mut self) -> Vec<TaskId> {
+        let mut freed = Vec::new();
+        if self.bodies.bytes() <= self.settings.payload_cache {
+            return freed;
+        }
+        for parked in &mut self.parked {
+            let count = match &mut parked.asked {
+                Asked::Page(scan) => scan.cut(&self.bodies),
+                // With the one that is too much: the largest payload alone may be, and is needed.
+                Asked::Again(request) => {
+                    1 + fitting(&self.bodies, &parked.held, most_held(request))
+                }
+            };
+            freed.extend(parked.held.drain(count.min(parked.held.len())..));
+        }
+        self.bodies.release(&freed);
+        freed
+    }
+
+    /// Payloads that were read only to be shown go again when memory is short, if nobody waits who needs them.
     fn let_go(&mut self, ids: &[TaskId]) {
         if self.bodies.bytes() <= self.settings.payload_cache {
             return;
         }
         for id in ids {
-            let kept = self.queue.get(*id).is_some_and(|entry| {
-                entry.state == State::Leased
-                    || self
-                        .queue
-                        .ready_heads(self.queue.queue_of(entry), AHEAD)
-                        .any(|head| head == *id)
-            });
+            let kept = self.bodies.is_held(*id)
+                || self.queue.get(*id).is_some_and(|entry| {
+                    entry.state == State::Leased
+                        || self
+                            .queue
+                            .ready_heads(self.queue.queue_of(entry), AHEAD)
+                            .any(|head| head == *id)
+                });
             // One that could not be read is not let go of: somebody waits for its next try.
             let here = self.bodies.get(*id).is_some();
             if here && !kept && self.files.is_settled(*id) {
@@ -298,3 +352,19 @@ impl Engine {
         }
     }
 }
+
+/// Bytes of payloads that a request holds while it waits, about.
+fn most_held(request: &Request) -> u64 {
+    match request {
+        // What it is compared with may have as many as it brings.
+        Request::Submit(tasks) => {
+            let bytes = tasks.iter().map(|task| task.payload.len() as u64).sum();
+            ANSWER_BYTES.max(bytes)
+        }
+        _ => ANSWER_BYTES,
+    }
+}
+
+#[cfg(test)]
+#[path = "payloads_tests.rs"]
+mod tests;

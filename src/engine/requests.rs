@@ -3,6 +3,7 @@
 use super::{
     Engine,
     io::{Output, Request, Response, Ticket},
+    payloads::Asked,
     workers::Deed,
 };
 use crate::{
@@ -53,9 +54,9 @@ impl Engine {
             let fault = Error::Fault(Fault(text.clone()));
             return out.push(Output::Reply(ticket, Err(fault)));
         }
-        let missing = self.without_payload(self.shown_by(&request));
-        if !missing.is_empty() {
-            return self.park(now, ticket, request, missing, tries, out);
+        let shown = self.shown_by(&request);
+        if shown.iter().any(|id| self.lacks_payload(*id)) {
+            return self.park(now, ticket, Asked::Again(request), shown, tries, out);
         }
         if needs_room(&request) {
             let room = self.ledger.room_for_claim(END_BYTES);
@@ -71,7 +72,7 @@ impl Engine {
                 return self.go_on_exporting(now, ticket, number, tries, out);
             }
             Request::ExportBegin => self.begin_export(now),
-            Request::Tasks(query) => return self.page(now, ticket, query, tries, out),
+            Request::Tasks(query) => return self.page(now, ticket, query, out),
             Request::Rejected(limit) => return out.push(Output::ListRejected(ticket, limit)),
             Request::SettleRejected(name, how) => {
                 return out.push(Output::SettleRejected(ticket, name, how));

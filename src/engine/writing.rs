@@ -294,7 +294,10 @@ impl Engine {
             .queue
             .get(id)
             .is_some_and(|entry| entry.lease().is_some());
-        if self.bodies.bytes() > self.settings.payload_cache && !leased && self.files.is_settled(id)
+        if self.bodies.bytes() > self.settings.payload_cache
+            && !leased
+            && !self.bodies.is_held(id)
+            && self.files.is_settled(id)
         {
             self.bodies.remove(id);
         }

@@ -116,7 +116,9 @@ impl Queues {
         Ok(vec![&self.shelves[*shelf as usize]])
     }
 
-    fn cursor(&self, id: TaskId) -> Option<Cursor> {
+    /// A task's place in the list of all.
+    #[must_use]
+    pub fn cursor(&self, id: TaskId) -> Option<Cursor> {
         let entry = self.tasks.get(id)?;
         Some(Cursor {
             state: entry.state,

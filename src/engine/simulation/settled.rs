@@ -7,7 +7,7 @@ use super::{
     oracle::{Facts, Stage},
     told::shows,
     trace::Held,
-    view::in_order,
+    view::{holds_some, in_order},
     world::{LIMITS, World},
 };
 use crate::{
@@ -37,6 +37,13 @@ impl World {
             }
         }
         self.nobody_waits(&|_| false)?;
+        if self
+            .life
+            .as_ref()
+            .is_some_and(|life| holds_some(&life.engine))
+        {
+            return Err("at rest, payloads are held, and nobody waits".to_owned());
+        }
         // What could not be read when it came is found by the next look through the directory.
         self.ask(Request::Rescan);
         self.settle()?;

@@ -25,6 +25,11 @@ pub(super) fn in_order(engine: &Engine) -> Vec<TaskId> {
     page.map_or_else(|_| Vec::new(), |page| page.0)
 }
 
+/// Whether payloads are held for a request that waits for others.
+pub(super) fn holds_some(engine: &Engine) -> bool {
+    !engine.bodies.holds_none()
+}
+
 /// All tasks, as the queue has them; their payloads are not looked at.
 pub(super) fn facts(engine: &Engine, boot: u8) -> BTreeMap<TaskId, Facts> {
     let ids = in_order(engine);
