@@ -53,10 +53,19 @@ impl Astray {
     /// These tasks had their files in a directory that is not there any more; with each comes whether that is the only one. So,
     /// by all signs, had those that were missed.
     pub(super) fn left_behind(&mut self, tasks: impl Iterator<Item = (TaskId, bool)>, now: Now) {
+        let mut tasks = tasks.peekable();
+        if tasks.peek().is_none() {
+            return;
+        }
         let missed = self.missed.keys().map(|id| (id, false));
         let room = MOST_BEHIND.saturating_sub(self.behind.len());
         self.behind.extend(missed.chain(tasks).take(room));
         self.behind_at = now.wall;
+    }
+
+    /// Somebody has removed the task's file: if it comes back, that is meant.
+    pub(super) fn removed(&mut self, id: TaskId) {
+        self.behind.remove(&id);
     }
 
     /// Has a file looked at again when its task's file has been changed. `false`: too many wait.

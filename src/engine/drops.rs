@@ -306,6 +306,7 @@ impl Engine {
         self.commit(now, &[Record::Cancelled { id }]);
         self.files.note_gone(id);
         self.taken.forget(id, now.tick);
+        self.astray.removed(id);
     }
 
     /// After a look through a queue's folder: tasks whose files were not there are looked at once more, a part at a time.

@@ -103,6 +103,17 @@ fn tasks_outlive_a_task_directory_that_is_moved_away_and_their_files_come_again(
     until("their files are there again", || {
         (there() == 40).then_some(())
     });
+    // A file that is taken away and put back now is still meant.
+    let file = files_in(&daemon.tasks()).pop().expect("a file");
+    let aside = daemon.scratch.path().join("taken-away");
+    fs::rename(&file, &aside).expect("taken away");
+    until("its task is cancelled", || {
+        (all(&daemon).len() == 39).then_some(())
+    });
+    fs::rename(&aside, &file).expect("put back");
+    until("it is a task again", || {
+        (all(&daemon).len() == 40).then_some(())
+    });
     for queue in ["default", "emails"] {
         let payloads = work_off(&daemon, queue, 20);
         assert_eq!(payloads.len(), 20);
