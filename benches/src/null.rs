@@ -15,8 +15,8 @@ use workqueue::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
         ExportHead, ExportPiece, Failure, Fault, Health, HistoryView, LeaseView, Listeners, Page,
-        PageQuery, QueueView, RejectedView, Settlement, Span, StatusView, SubmitOutcome, TaskView,
-        WorkerView,
+        PageQuery, QueueView, RejectedView, RetriedDead, Settlement, Span, StatusView,
+        SubmitOutcome, TaskView, WorkerView,
     },
     engine::clock,
     http::{self, Http, HttpLimits},
@@ -183,7 +183,7 @@ impl Backend for Null {
         nothing()
     }
 
-    async fn retry_dead(&self, _: Option<QueueName>) -> Answer<u64> {
+    async fn retry_dead(&self, _: Option<QueueName>) -> Answer<RetriedDead> {
         nothing()
     }
 
