@@ -348,7 +348,9 @@ impl Engine {
             if self.bodies.get(id).is_some() {
                 let seq = self.ledger.synced_seq();
                 // Also one whose file is just being written: nobody can say into which directory.
-                self.files.note(id, None, seq, now.tick).rewrite = true;
+                // Should the task end before that, what is there by then goes.
+                let place = Some(place.clone());
+                self.files.note(id, place, seq, now.tick).rewrite = true;
             } else {
                 lost += 1;
             }

@@ -39,6 +39,11 @@ impl MountWatch {
         })
     }
 
+    /// Nothing comes any more.
+    pub(super) fn give_up(&mut self) {
+        self.changes = never();
+    }
+
     /// Says that something changed, once for any number of changes since it was asked last.
     pub(super) const fn changes(&self) -> &Receiver<()> {
         &self.changes

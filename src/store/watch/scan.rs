@@ -82,6 +82,7 @@ impl<D: Disk> Watching<D> {
         let top = Path::new(TASKS);
         // Asked before it is listed: should it be replaced in between, the next scan finds another one.
         let now = self.stands(top)?;
+        let mut anew = false;
         let complete = match self.list(top, true) {
             Ok(listing) => {
                 self.root_gone = false;
@@ -90,7 +91,7 @@ impl<D: Disk> Watching<D> {
                     self.anew = before.is_some_and(|before| before != now);
                 }
                 let complete = self.report_all(listing, origin)?;
-                self.anew = false;
+                anew = std::mem::take(&mut self.anew);
                 complete
             }
             Err(error) => {
@@ -103,6 +104,10 @@ impl<D: Disk> Watching<D> {
             }
         };
         self.end_scan(begun, complete);
+        if anew {
+            // What was asked of the kernel by path may have gone to the former directory, or with it.
+            self.ask_for_scan();
+        }
         Ok(())
     }
 

@@ -83,8 +83,8 @@ pub(super) type Heard<T = ()> = Result<T, Unheard>;
 enum Woken {
     Command(Command),
     Notice(Notice),
-    /// What is mounted has changed.
-    Mounts,
+    /// What is mounted has changed; `false`: from now on nobody tells.
+    Mounts(bool),
     Time,
     /// `notify` has ended: there will be no more notices.
     Deaf,
@@ -214,7 +214,8 @@ impl<D: Disk> Watching<D> {
             match self.wait() {
                 Woken::Command(command) => self.obey(command)?,
                 Woken::Notice(notice) => self.take_burst(notice)?,
-                Woken::Mounts => self.look_at_mounts()?,
+                Woken::Mounts(true) => self.look_at_mounts()?,
+                Woken::Mounts(false) => self.mounts.give_up(),
                 Woken::Time => {}
                 Woken::Deaf => self.go_deaf()?,
                 Woken::Ended => return Ok(()),
@@ -233,7 +234,7 @@ impl<D: Disk> Watching<D> {
         select! {
             recv(self.commands) -> command => command.map_or(Woken::Ended, Woken::Command),
             recv(self.notices) -> notice => notice.map_or(Woken::Deaf, Woken::Notice),
-            recv(self.mounts.changes()) -> _ => Woken::Mounts,
+            recv(self.mounts.changes()) -> change => Woken::Mounts(change.is_ok()),
             recv(alarm) -> _ => Woken::Time,
         }
     }
