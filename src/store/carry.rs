@@ -63,8 +63,7 @@ fn copy<D: Disk>(
         return copied.map(|()| Carried::Copied);
     }
     disk.sync_dir(folder)?;
-    let now = disk.look(from)?;
-    if (now.inode, now.modified, now.size) != (read.inode, read.modified, read.size) {
+    if !disk.look(from)?.is(&read.source(from)) {
         // What has come since is looked at like any other.
         disk.unlink(to)?;
         return Ok(Carried::Another);
@@ -72,7 +71,8 @@ fn copy<D: Disk>(
     disk.unlink(from).map(|()| Carried::Copied)
 }
 
-fn remove<D: Disk>(disk: &D, path: &Path) -> DiskResult<()> {
+/// Removes a file, if it is there.
+pub(super) fn remove<D: Disk>(disk: &D, path: &Path) -> DiskResult<()> {
     match disk.unlink(path) {
         Err(error) if error.is_missing() => Ok(()),
         other => other,

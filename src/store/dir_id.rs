@@ -9,6 +9,9 @@ use rustix::{
     io::Errno,
 };
 
+use super::Meta;
+use crate::task::Source;
+
 /// `STATX_MNT_ID_UNIQUE` of Linux 6.8 (statx(2)): numbers of mounts that are never given again. An older kernel passes over
 /// it, and gives the number that may come back once its mount is gone.
 const MOUNT_FOR_EVER: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -68,6 +71,23 @@ impl DirId {
             }
             Err(errno) => Err(errno),
         }
+    }
+}
+
+impl Meta {
+    /// The file, as it is known again at `path`: another one, or the same one written again, differs.
+    pub(super) fn source(&self, path: &Path) -> Source {
+        Source {
+            path: path.to_owned(),
+            inode: self.inode,
+            modified: self.modified,
+            size: self.size,
+        }
+    }
+
+    /// Whether it is that file, wherever it is.
+    pub(super) fn is(&self, source: &Source) -> bool {
+        (self.inode, self.modified, self.size) == (source.inode, source.modified, source.size)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::task::{QueueName, Source, WallMillis};
 
 use super::{
     Disk, DiskError, DiskFile as _, DiskResult, Kind, Meta, Read,
-    carry::{Carried, UNFINISHED, carry},
+    carry::{Carried, UNFINISHED, carry, remove},
     shown,
 };
 
@@ -134,9 +134,7 @@ fn checked<D: Disk>(
 }
 
 fn is_known(found: Meta, known: Option<&Source>) -> bool {
-    known.is_none_or(|known| {
-        (found.inode, found.modified, found.size) == (known.inode, known.modified, known.size)
-    })
+    known.is_none_or(|known| found.is(known))
 }
 
 /// What stands in a reason's file.
@@ -325,10 +323,7 @@ pub fn discard<D: Disk>(disk: &D, name: &str) -> DiskResult<bool> {
 }
 
 fn forget_reason<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<()> {
-    match disk.unlink(&Path::new(DIRECTORY).join(with_reason(name))) {
-        Err(error) if error.is_missing() => Ok(()),
-        other => other,
-    }
+    remove(disk, &Path::new(DIRECTORY).join(with_reason(name)))
 }
 
 #[cfg(test)]

@@ -263,9 +263,7 @@ impl<D: Disk> Spool<D> {
             Err(error) if is_absent(&error) => return self.was_there(Area::Tasks, Err(error)),
             other => other?,
         };
-        let same = (found.inode, found.modified, found.size)
-            == (source.inode, source.modified, source.size);
-        if same {
+        if found.is(source) {
             self.was_there(Area::Tasks, self.disk.unlink(&source.path))
         } else {
             Ok(Ran::Astray)

@@ -181,7 +181,7 @@ impl<D: Disk> Watching<D> {
     /// The engine was told of a file with the id of a task that is there: is it another one than the task's own?
     pub(super) fn tell_apart(&mut self, own: Location, source: &Source) -> Heard {
         let there = match self.look(&own.path())? {
-            Found::There(meta) if Identity::of(&meta).source(&source.path) == *source => {
+            Found::There(meta) if meta.is(source) => {
                 // It was elsewhere for a moment.
                 self.memory.forget(&source.path);
                 return Ok(());

@@ -1,6 +1,10 @@
 //! What is mounted where the tasks' files are comes and goes. Nobody has removed a file by that.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use super::{aside, files_in, gone::settings, looked_through, rejected, serves_on, task, work_off};
 use crate::common::{
@@ -18,6 +22,18 @@ fn start(scratch: tempfile::TempDir) -> Daemon {
         ..Way::default()
     };
     Daemon::start_so(scratch, way)
+}
+
+/// A scratch directory for a daemon with a folder of its data directory mounted from another one, which comes with it.
+fn bound(folder: &str) -> Option<(tempfile::TempDir, PathBuf, Mount)> {
+    if !may_mount() {
+        return skip("mounting needs root");
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let store = scratch.path().join("store");
+    fs::create_dir(&store).expect("what is mounted");
+    let mounted = Mount::bind(&scratch.path().join("data").join(folder), &store)?;
+    Some((scratch, store, mounted))
 }
 
 /// Twenty tasks of a queue, whose files are in `folder`.
@@ -47,15 +63,9 @@ fn work_all_off_once(daemon: &Daemon, queue: &str, count: usize) {
 
 #[test]
 fn tasks_outlive_a_mount_that_vanishes_and_comes_back() {
-    if !may_mount() {
-        return skip("mounting needs root").unwrap_or_default();
-    }
-    let scratch = tempfile::tempdir().expect("a scratch directory");
-    let tasks = scratch.path().join("data/tasks");
-    let mount = || Mount::bind(&tasks, &scratch.path().join("store"));
-    fs::create_dir(scratch.path().join("store")).expect("what is mounted");
-    let Some(mounted) = mount() else { return };
-    let store = scratch.path().join("store");
+    let Some((scratch, store, mounted)) = bound("tasks") else {
+        return;
+    };
     let daemon = start(scratch);
     let mut expected = submit(&daemon, "default", &store);
     mounted.unmount();
@@ -117,17 +127,11 @@ fn tasks_outlive_another_file_system_that_covers_theirs() {
 
 #[test]
 fn tasks_outlive_a_mount_on_their_queues_folder_that_vanishes_and_comes_back() {
-    if !may_mount() {
-        return skip("mounting needs root").unwrap_or_default();
-    }
-    let scratch = tempfile::tempdir().expect("a scratch directory");
-    let store = scratch.path().join("store");
-    let emails = scratch.path().join("data/tasks/emails");
-    fs::create_dir(&store).expect("what is mounted");
-    let Some(mounted) = Mount::bind(&emails, &store) else {
+    let Some((scratch, store, mounted)) = bound("tasks/emails") else {
         return;
     };
     let daemon = start(scratch);
+    let emails = daemon.tasks().join("emails");
     let mut expected = submit(&daemon, "emails", &store);
     expected.extend(submit(&daemon, "default", &daemon.tasks()));
     mounted.unmount();
@@ -190,25 +194,18 @@ fn bad_files_on_another_file_system_are_rejected_and_can_be_taken_back() {
 /// What was done while its file was out of sight is not done again when that comes back.
 #[test]
 fn tasks_that_were_completed_do_not_come_back_with_their_mount() {
-    if !may_mount() {
-        return skip("mounting needs root").unwrap_or_default();
-    }
-    let scratch = tempfile::tempdir().expect("a scratch directory");
-    let store = scratch.path().join("store");
-    let tasks = scratch.path().join("data/tasks");
-    fs::create_dir(&store).expect("what is mounted");
-    let Some(mounted) = Mount::bind(&tasks, &store) else {
+    let Some((scratch, store, mounted)) = bound("tasks") else {
         return;
     };
     let daemon = start(scratch);
     submit(&daemon, "default", &store);
     mounted.unmount();
     until("their files are there again", || {
-        (files_in(&tasks).len() == 20).then_some(())
+        (files_in(&daemon.tasks()).len() == 20).then_some(())
     });
     work_all_off_once(&daemon, "default", 20);
     assert_eq!(files_in(&store).len(), 20);
-    let again = Mount::bind(&tasks, &store).expect("mounted again");
+    let again = Mount::bind(&daemon.tasks(), &store).expect("mounted again");
     looked_through(&daemon);
     until("what is left of them to be removed", || {
         files_in(&store).is_empty().then_some(())
@@ -221,14 +218,7 @@ fn tasks_that_were_completed_do_not_come_back_with_their_mount() {
 
 #[test]
 fn tasks_whose_payloads_went_with_a_mount_wait_for_it() {
-    if !may_mount() {
-        return skip("mounting needs root").unwrap_or_default();
-    }
-    let scratch = tempfile::tempdir().expect("a scratch directory");
-    let store = scratch.path().join("store");
-    let tasks = scratch.path().join("data/tasks");
-    fs::create_dir(&store).expect("what is mounted");
-    let Some(mounted) = Mount::bind(&tasks, &store) else {
+    let Some((scratch, store, mounted)) = bound("tasks") else {
         return;
     };
     let text = "spool_delay = \"0s\"\npayload_cache = \"0B\"\nrescan_every = \"0s\"\n";
@@ -245,7 +235,7 @@ fn tasks_whose_payloads_went_with_a_mount_wait_for_it() {
     let (status, list) = daemon.get("/api/v1/tasks?limit=100");
     assert_eq!(status, 200, "{list}");
     assert_eq!(count(), Some(20));
-    let again = Mount::bind(&tasks, &store).expect("mounted again");
+    let again = Mount::bind(&daemon.tasks(), &store).expect("mounted again");
     work_all_off_once(&daemon, "default", 20);
     serves_on(&daemon);
     drop(daemon);
