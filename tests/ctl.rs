@@ -287,15 +287,31 @@ fn wait_says_by_its_exit_code_how_the_task_ended() {
 #[test]
 fn wait_goes_on_through_a_restart_of_the_daemon() {
     let mut daemon = Daemon::start(&[]);
-    let waiting = Waiting::start(&daemon, &["--json"]);
+    let mut waiting = on_terminal(&daemon, &["submit", "--wait", "--json", "x"], &[]);
+    // The task may be there before its answer is: a daemon killed between them has acknowledged nothing to wait for.
+    waiting.until("it has its answer", |text| {
+        text.contains("waiting for its end")
+    });
     daemon.crash_and_restart();
-    let body = json!({"token": claim(&daemon)["token"]}).to_string();
+    let task = claim(&daemon);
+    let body = json!({"token": task["token"]}).to_string();
     // It may have listened again by now, or come too late for the event: then it finds the task gone, and says so.
-    daemon.post(&format!("/api/v1/tasks/{}/complete", waiting.id), &body);
-    let (code, out, err) = waiting.end();
+    daemon.post(
+        &format!(
+            "/api/v1/tasks/{}/complete",
+            task["id"].as_str().expect("an id")
+        ),
+        &body,
+    );
+    let (code, ended) = waiting.end();
     match code {
-        0 => assert!(out.contains("completed"), "{out}"),
-        code => assert_eq!((code, err.contains("how is not known")), (5, true), "{err}"),
+        0 => assert!(ended.written.contains("completed"), "{}", ended.written),
+        code => assert_eq!(
+            (code, ended.written.contains("how is not known")),
+            (5, true),
+            "{}",
+            ended.written
+        ),
     }
 }
 
