@@ -44,7 +44,7 @@ pub(super) async fn log_level<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
-    let wanted: api::LogLevel = json(request, &admin.http.limits).await?;
+    let wanted: api::LogLevel = json(request, &admin.http).await?;
     admin
         .control
         .set_log_level(&wanted.level)

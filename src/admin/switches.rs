@@ -8,14 +8,14 @@ use super::{Control, Shared};
 use crate::{
     api::{self, schemas},
     backend::Backend,
-    http::{Answer, HttpLimits, Pairs, Problem, json, json_or_default, nothing_to_tell, ok},
+    http::{Answer, Http, Pairs, Problem, json, json_or_default, nothing_to_tell, ok},
     task::{QueueName, Refusal, Settlement, State as TaskState},
 };
 
-async fn choice(request: Request, limits: &HttpLimits) -> Result<Option<QueueName>, Problem> {
+async fn choice<B>(request: Request, http: &Http<B>) -> Result<Option<QueueName>, Problem> {
     let pairs = Pairs::of_query(request.uri().query(), &["queue"])?;
     pairs.none_blank()?;
-    let body: api::QueueChoice = json_or_default(request, limits).await?;
+    let body: api::QueueChoice = json_or_default(request, http).await?;
     one_of("queue", pairs.filled("queue"), body.queue.as_deref())?
         .map(QueueName::parse)
         .transpose()
@@ -51,7 +51,7 @@ pub(super) async fn pause<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
-    let queue = choice(request, &admin.http.limits).await?;
+    let queue = choice(request, &admin.http).await?;
     admin.http.backend.pause(queue, true).await?;
     Ok(nothing_to_tell())
 }
@@ -70,7 +70,7 @@ pub(super) async fn resume<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
-    let queue = choice(request, &admin.http.limits).await?;
+    let queue = choice(request, &admin.http).await?;
     admin.http.backend.pause(queue, false).await?;
     Ok(nothing_to_tell())
 }
@@ -89,7 +89,7 @@ pub(super) async fn drain<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
-    let queue = choice(request, &admin.http.limits).await?;
+    let queue = choice(request, &admin.http).await?;
     admin.http.backend.drain(queue, true).await?;
     Ok(nothing_to_tell())
 }
@@ -108,7 +108,7 @@ pub(super) async fn undrain<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
-    let queue = choice(request, &admin.http.limits).await?;
+    let queue = choice(request, &admin.http).await?;
     admin.http.backend.drain(queue, false).await?;
     Ok(nothing_to_tell())
 }
@@ -129,7 +129,7 @@ pub(super) async fn retry_dead<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
-    let queue = choice(request, &admin.http.limits).await?;
+    let queue = choice(request, &admin.http).await?;
     let retried = admin.http.backend.retry_dead(queue).await?;
     ok(&api::RetriedDead {
         count: retried.count,
@@ -154,13 +154,7 @@ pub(super) async fn retry_rejected<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
-    settle(
-        &*admin.http.backend,
-        request,
-        &admin.http.limits,
-        Settlement::Retry,
-    )
-    .await
+    settle(&admin.http, request, Settlement::Retry).await
 }
 
 /// Delete a file in `rejected/`.
@@ -176,26 +170,15 @@ pub(super) async fn discard_rejected<B: Backend, C: Control>(
     State(admin): Shared<B, C>,
     request: Request,
 ) -> Answer {
-    settle(
-        &*admin.http.backend,
-        request,
-        &admin.http.limits,
-        Settlement::Discard,
-    )
-    .await
+    settle(&admin.http, request, Settlement::Discard).await
 }
 
-async fn settle<B: Backend>(
-    backend: &B,
-    request: Request,
-    limits: &HttpLimits,
-    how: Settlement,
-) -> Answer {
-    let wanted: api::RejectedName = json(request, limits).await?;
+async fn settle<B: Backend>(http: &Http<B>, request: Request, how: Settlement) -> Answer {
+    let wanted: api::RejectedName = json(request, http).await?;
     if wanted.name.is_empty() {
         return Err(Problem::invalid("name", "missing: which file?"));
     }
-    backend.settle_rejected(wanted.name, how).await?;
+    http.backend.settle_rejected(wanted.name, how).await?;
     Ok(nothing_to_tell())
 }
 
@@ -218,7 +201,7 @@ pub(super) async fn purge<B: Backend, C: Control>(
 ) -> Answer {
     let pairs = Pairs::of_query(request.uri().query(), &["queue", "state"])?;
     pairs.none_blank()?;
-    let body: api::Purge = json_or_default(request, &admin.http.limits).await?;
+    let body: api::Purge = json_or_default(request, &admin.http).await?;
     let queue = one_of("queue", pairs.filled("queue"), body.queue.as_deref())?
         .map(QueueName::parse)
         .transpose()?;

@@ -23,6 +23,8 @@ pub struct Bounds {
     pub max_memory: u64,
     /// Bytes of submitted tasks that may wait for an answer.
     pub max_submitting: u64,
+    /// Bytes of requests that are received and of answers that are not read yet.
+    pub max_in_flight: u64,
 }
 
 impl Bounds {
@@ -62,6 +64,13 @@ impl Bounds {
                     "max_submitting",
                     limits::MAX_SUBMITTING,
                     limits::MAX_SUBMITTINGS,
+                )?
+                .0,
+            max_in_flight: from
+                .size(
+                    "max_in_flight",
+                    limits::MAX_IN_FLIGHT,
+                    limits::MAX_IN_FLIGHTS,
                 )?
                 .0,
         })

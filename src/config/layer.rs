@@ -27,7 +27,7 @@ pub(super) enum Kind {
 }
 
 /// Every setting, by its name in the file. `table.key` stands in `[table]`.
-pub(super) const KEYS: [(&str, Kind); 54] = [
+pub(super) const KEYS: [(&str, Kind); 55] = [
     ("admin.users", Kind::Users),
     ("admin_group", Kind::Text),
     ("admin_socket", Kind::Text),
@@ -53,6 +53,7 @@ pub(super) const KEYS: [(&str, Kind); 54] = [
     ("max_connections_per_address", Kind::Number),
     ("max_head", Kind::Size),
     ("max_headers", Kind::Number),
+    ("max_in_flight", Kind::Size),
     ("max_listeners", Kind::Number),
     ("max_memory", Kind::Size),
     ("max_payload", Kind::Size),

@@ -163,6 +163,11 @@ pub const MAX_SUBMITTING: u64 = 256 * MIB;
 /// Less than the largest body is raised to it: a single request must be able to pass.
 pub const MAX_SUBMITTINGS: RangeInclusive<u64> = MIB..=1024 * GIB;
 
+/// Bytes of requests and answers that slow clients may have the daemon hold: some hundred of the largest pages.
+pub const MAX_IN_FLIGHT: u64 = 256 * MIB;
+/// A request or an answer that is alone passes in any case.
+pub const MAX_IN_FLIGHTS: RangeInclusive<u64> = MIB..=1024 * GIB;
+
 /// Attempts of a task that asks for no number.
 pub const MAX_ATTEMPTS: u64 = 5;
 /// As for every task.

@@ -7,10 +7,10 @@ use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
+use super::{Failure, memory};
 use crate::{
     config::{Settings, exit},
-    http::{Bounds, Gate, Serving, Tally, Tls, TlsFiles},
+    http::{Bounds, Flight, Gate, Serving, Tally, Tls, TlsFiles},
 };
 
 /// The gates of TCP and of the admin socket, and the certificate. A flood on TCP leaves the admin socket open.
@@ -19,6 +19,8 @@ pub(super) struct Doors {
     pages: Arc<Gate>,
     admin: Arc<Gate>,
     tally: Arc<Tally>,
+    pages_flight: Arc<Flight>,
+    admin_flight: Arc<Flight>,
     tls: Option<Arc<Tls>>,
 }
 
@@ -30,16 +32,28 @@ impl Doors {
             .transpose()
             .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
         let tally = Arc::default();
-        Ok(Self {
+        let doors = Self {
             pages: Gate::new(bounds(settings), Arc::clone(&tally)),
             admin: Gate::new(bounds(settings), Arc::clone(&tally)),
             tally,
+            pages_flight: Arc::default(),
+            admin_flight: Arc::default(),
             tls,
-        })
+        };
+        doors.set_bounds(settings);
+        Ok(doors)
     }
 
     pub(super) fn tally(&self) -> Arc<Tally> {
         Arc::clone(&self.tally)
+    }
+
+    /// What is held of requests and answers, on TCP and on the admin socket.
+    pub(super) fn flights(&self) -> (Arc<Flight>, Arc<Flight>) {
+        (
+            Arc::clone(&self.pages_flight),
+            Arc::clone(&self.admin_flight),
+        )
     }
 
     pub(super) fn pages(
@@ -80,6 +94,12 @@ impl Doors {
     pub(super) fn set_bounds(&self, settings: &Settings) {
         self.pages.set(bounds(settings));
         self.admin.set(bounds(settings));
+        let configured = &settings.bounds;
+        // Other requests need memory beside the slow ones.
+        let most = memory::limit(configured.max_memory).map_or(u64::MAX, |bytes| bytes / 4);
+        for flight in [&self.pages_flight, &self.admin_flight] {
+            flight.set_limit(configured.max_in_flight.min(most));
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Settings that a reload changes while the daemon runs; the others wait for the next start, and are named in the log.
-const LIVE: [&str; 43] = [
+const LIVE: [&str; 44] = [
     "admin.users",
     "body_timeout",
     "checkpoint_bytes",
@@ -38,6 +38,7 @@ const LIVE: [&str; 43] = [
     "max_connections_per_address",
     "max_head",
     "max_headers",
+    "max_in_flight",
     "max_listeners",
     "max_memory",
     "max_payload",

@@ -409,9 +409,12 @@ impl Around {
     fn routers(&self, settings: &Settings, streams: &CancellationToken) -> (Router, Router) {
         let mut http = http_state(settings, &self.handle, &self.stop);
         http.tally = self.doors.tally();
+        let (pages_flight, admin_flight) = self.doors.flights();
         http.about = Some(Arc::clone(&self.controls) as Arc<dyn http::About>);
         let mut own = http.clone();
         own.door = Door::Users;
+        own.flight = admin_flight;
+        http.flight = pages_flight;
         http.stop = streams.clone();
         self.access.guard(&mut http, settings);
         (

@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::unistd::Group;
+use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 
 use super::{Addresses, Failure, control::tried};
@@ -14,6 +15,9 @@ use crate::{
     config::{Listen, Settings, exit},
     systemd::listen,
 };
+
+/// Bytes of an answer that the kernel takes beyond what it has sent: a client that reads is kept busy by them.
+const UNSENT: u32 = 128 << 10;
 
 /// Open sockets.
 #[derive(Debug)]
@@ -77,6 +81,9 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
             http.push((tcp(one.address)?, one.tls));
         }
     }
+    for (listener, _) in &http {
+        keep_unsent_here(listener);
+    }
     let own_admin = admin.is_empty();
     if own_admin {
         // Users who are named may be anybody: their credentials are looked at, not the file's mode.
@@ -93,6 +100,14 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
         own_admin,
         path: Some(settings.admin_socket.clone()),
     })
+}
+
+/// Has the kernel take no more of an answer than it can soon send: what waits for a client that does not read is counted and
+/// bounded here, and megabytes for each connection in the kernel's buffers would be neither. Connections inherit it.
+fn keep_unsent_here(listener: &TcpListener) {
+    if let Err(error) = SockRef::from(listener).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "the kernel keeps as much unsent as it likes");
+    }
 }
 
 fn tcp(address: std::net::SocketAddr) -> Result<TcpListener, Failure> {

@@ -14,7 +14,8 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{
-    HttpLimits,
+    Http,
+    flight::Share,
     problem::{self, Problem},
 };
 use crate::task::{Object, from_json};
@@ -94,9 +95,9 @@ pub(crate) async fn next_piece(body: &mut Body, idle: Duration) -> Result<Option
 }
 
 /// The whole body of a request.
-pub(crate) async fn read(request: Request, limits: &HttpLimits) -> Result<Bytes, Problem> {
-    let limit = limits.max_body;
-    let idle = limits.body_timeout.as_duration();
+pub(crate) async fn read<B>(request: Request, http: &Http<B>) -> Result<Bytes, Problem> {
+    let limit = http.limits.max_body;
+    let idle = http.limits.body_timeout.as_duration();
     // A client that waits to be told to go on has sent nothing that would have to be read off the wire.
     let waits = request.headers().contains_key(header::EXPECT);
     let mut body = request.into_body();
@@ -113,6 +114,7 @@ pub(crate) async fn read(request: Request, limits: &HttpLimits) -> Result<Bytes,
     if first.len() <= limit && body.is_end_stream() {
         return Ok(first);
     }
+    let mut share = Share::none(&http.flight);
     let mut whole = Vec::with_capacity((announced as usize).max(first.len()));
     let mut piece = Some(first);
     while let Some(bytes) = piece {
@@ -120,10 +122,15 @@ pub(crate) async fn read(request: Request, limits: &HttpLimits) -> Result<Bytes,
             discard(&mut body, limit).await;
             return Err(too_large(limit));
         }
+        if let Err(refusal) = share.grow_to((whole.len() + bytes.len()) as u64) {
+            drop((whole, share));
+            discard(&mut body, limit).await;
+            return Err(refusal.into());
+        }
         whole.extend_from_slice(&bytes);
         piece = next_piece(&mut body, idle).await?;
     }
-    Ok(whole.into())
+    Ok(share.of(whole))
 }
 
 fn too_large(limit: usize) -> Problem {
@@ -160,25 +167,25 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str, Problem> {
 }
 
 /// A body that is one JSON object.
-pub(crate) async fn json<T: for<'a> Deserialize<'a>>(
+pub(crate) async fn json<T: for<'a> Deserialize<'a>, B>(
     request: Request,
-    limits: &HttpLimits,
+    http: &Http<B>,
 ) -> Result<T, Problem> {
     MediaType::of(request.headers(), &[MediaType::Json])?;
-    let bytes = read(request, limits).await?;
+    let bytes = read(request, http).await?;
     Ok(from_json::<Object<T>>(text(&bytes)?)?.0)
 }
 
 /// A body that is one JSON object, or null, or empty.
-pub(crate) async fn json_or_default<T: for<'a> Deserialize<'a> + Default>(
+pub(crate) async fn json_or_default<T: for<'a> Deserialize<'a> + Default, B>(
     request: Request,
-    limits: &HttpLimits,
+    http: &Http<B>,
 ) -> Result<T, Problem> {
     if request.body().is_end_stream() {
         return Ok(T::default());
     }
     MediaType::of(request.headers(), &[MediaType::Json])?;
-    let bytes = read(request, limits).await?;
+    let bytes = read(request, http).await?;
     let object = from_json::<Option<Object<T>>>(text(&bytes)?)?;
     Ok(object.map_or_else(T::default, |object| object.0))
 }

@@ -8,7 +8,12 @@ use axum::{
     http::StatusCode,
 };
 
-use super::{Answer, Http, HttpLimits, Problem, Shared, answer, body, caller::Caller, lease, view};
+use super::{
+    Answer, Http, HttpLimits, Problem, Shared, answer, body,
+    caller::Caller,
+    flight::{self, Share},
+    lease, view,
+};
 use crate::{
     api,
     backend::{Backend, ClaimAnswer, ClaimRequest, Completion, Error},
@@ -42,11 +47,37 @@ pub(crate) async fn claim<B: Backend>(
     caller: Caller,
     request: Request,
 ) -> Answer {
-    let claim: api::Claim = body::json(request, &http.limits).await?;
+    let claim: api::Claim = body::json(request, &http).await?;
     let request = parse(claim, &http.limits)?;
     caller.reach_all(&request.queues)?;
     let answer = while_let_in(&http, request).await?;
+    let (answer, _share) = while_there_is_room(&http, answer).await?;
     Ok(answer::json(StatusCode::OK, render(answer)?))
+}
+
+/// The answer, and the share that lets it be written. Where too much waits for slow readers its tasks go back, no attempt
+/// counted: others read faster, or the same client later.
+pub(super) async fn while_there_is_room<B: Backend>(
+    http: &Http<B>,
+    mut answer: ClaimAnswer,
+) -> Result<(ClaimAnswer, Share), Error> {
+    let weight = flight::weight(answer.tasks.iter().map(|(task, _)| task));
+    let refusal = match http.flight.take(weight) {
+        Ok(share) => return Ok((answer, share)),
+        Err(refusal) => refusal,
+    };
+    for (task, token) in std::mem::take(&mut answer.tasks) {
+        match http.backend.release(task.id, token).await {
+            // It has come to another end meanwhile.
+            Ok(()) | Err(Error::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if answer.completed.is_empty() {
+        return Err(refusal.into());
+    }
+    // What became of its completions is told in any case.
+    Ok((answer, Share::none(&http.flight)))
 }
 
 /// A claim that waits only as long as who may come in stays the same: then it ends with nothing, and whoever still may comes

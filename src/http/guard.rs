@@ -17,15 +17,16 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use super::{
     Clock, Http, audit,
     caller::{Caller, Door, Keys, Peer},
+    flight::Flight,
     pages,
     pairs::Pairs,
     problem::{self, Problem},
-    rules::{Need, Reach},
+    rules::{self, Need, Reach},
     sessions::Sessions,
     timing::{self, NO_ROUTE, Times},
 };
 use crate::{
-    access::{Fingerprint, Grant},
+    access::{Fingerprint, Grant, Scope},
     task::Tick,
 };
 
@@ -51,6 +52,7 @@ struct Guard {
     hosts: Option<Arc<[Box<str>]>>,
     clock: Clock,
     times: Arc<Times>,
+    flight: Arc<Flight>,
 }
 
 impl std::fmt::Debug for Guard {
@@ -68,6 +70,7 @@ pub(crate) fn with_layers<B>(router: Router, http: &Http<B>) -> Router {
         hosts: http.hosts.clone(),
         clock: Arc::clone(&http.clock),
         times: Arc::clone(&http.times),
+        flight: Arc::clone(&http.flight),
     });
     let header = |index: usize| {
         let (name, value) = HEADERS[index].clone();
@@ -130,7 +133,7 @@ async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
             if caller.name().is_some() {
                 request.extensions_mut().insert(caller);
             }
-            let response = next.run(request).await;
+            let response = guard.flown(request, need, route, next).await;
             // Where there is nothing, or nothing of the kind, nothing was done.
             let is_there = route != NO_ROUTE && response.status() != StatusCode::METHOD_NOT_ALLOWED;
             if let Some(seen) = seen.filter(|_| is_there) {
@@ -176,6 +179,20 @@ impl Refused {
 }
 
 impl Guard {
+    /// The answer, counted. One that only tells something is refused where too much is held already.
+    async fn flown(&self, request: Request, need: Need, route: &str, next: Next) -> Response {
+        if need.scope != Some(Scope::Read) {
+            return self.flight.count(next.run(request).await);
+        }
+        let counted = if rules::is_about_all(route) {
+            let _turn = self.flight.whole_view().await;
+            self.flight.count_view_or_refuse(next.run(request).await)
+        } else {
+            self.flight.count_or_refuse(next.run(request).await)
+        };
+        counted.unwrap_or_else(Problem::into_response)
+    }
+
     fn admit(&self, request: &Request, need: Need, now: Tick) -> Result<Caller, Refused> {
         self.admit_host(request)?;
         admit_site(request)?;

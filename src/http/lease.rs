@@ -34,7 +34,7 @@ pub(crate) async fn complete<B: Backend>(
     request: Request,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
-    let complete: api::Complete = body::json(request, &http.limits).await?;
+    let complete: api::Complete = body::json(request, &http).await?;
     let token = Token::parse(&complete.token)?;
     check_result(complete.result.as_ref(), &http.limits)?;
     http.backend
@@ -62,7 +62,7 @@ pub(crate) async fn fail<B: Backend>(
     request: Request,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
-    let fail: api::Fail = body::json(request, &http.limits).await?;
+    let fail: api::Fail = body::json(request, &http).await?;
     let token = Token::parse(&fail.token)?;
     let failure = Failure {
         error: if fail.error.is_empty() {
@@ -98,7 +98,7 @@ pub(crate) async fn release<B: Backend>(
     request: Request,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
-    let release: api::Release = body::json(request, &http.limits).await?;
+    let release: api::Release = body::json(request, &http).await?;
     http.backend
         .release(id, Token::parse(&release.token)?)
         .await?;
@@ -124,7 +124,7 @@ pub(crate) async fn extend<B: Backend>(
     request: Request,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
-    let extend: api::Extend = body::json(request, &http.limits).await?;
+    let extend: api::Extend = body::json(request, &http).await?;
     let token = Token::parse(&extend.token)?;
     let length = lease_length(extend.lease)?;
     let expires = http.backend.extend(id, token, length).await?;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answer, Http, answer, body,
     caller::Caller,
+    flight::Share,
     import::{Import, Pauses},
     problem::{self, Problem},
     tasks,
@@ -50,6 +51,7 @@ async fn take<B: Backend>(http: &Http<B>, reads: Reads, body: Body) -> Answer {
     let mut stream = Stream {
         http,
         reads,
+        share: Share::none(&http.flight),
         piece: Vec::new(),
         piece_bytes: 0,
         line: 0,
@@ -63,6 +65,8 @@ async fn take<B: Backend>(http: &Http<B>, reads: Reads, body: Body) -> Answer {
         ended: false,
     };
     if let Err(problem) = stream.run(&mut source).await {
+        // What it held is nobody's while the rest is thrown away.
+        drop(stream);
         if !source.ended && !source.stop.is_cancelled() {
             body::discard(&mut source.body, http.limits.max_body).await;
         }
@@ -119,6 +123,8 @@ enum Reads {
 struct Stream<'a, B> {
     http: &'a Http<B>,
     reads: Reads,
+    /// What it holds: tasks that were read, and the line that is being read.
+    share: Share,
     /// Tasks that were read and are not yet submitted, each with its line.
     piece: Vec<(usize, NewTask)>,
     piece_bytes: usize,
@@ -155,6 +161,11 @@ impl<B: Backend> Stream<'_, B> {
                 bytes = &bytes[end + 1..];
             }
             rest.extend_from_slice(bytes);
+            let held = self.share.grow_to((rest.len() + self.piece_bytes) as u64);
+            if let Err(refusal) = held {
+                self.line += 1;
+                self.settle(Err(refusal.into())).await?;
+            }
             if rest.len() > most {
                 self.take(&rest, most).await?;
             }

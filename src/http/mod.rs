@@ -17,6 +17,7 @@ mod docs;
 mod events;
 mod export;
 mod exposition;
+mod flight;
 mod framing;
 mod gate;
 mod guard;
@@ -58,6 +59,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use about::{About, Facts};
 pub use caller::{Door, Keys, Peer, User};
+pub use flight::Flight;
 pub use gate::{Bounds, Gate, Tally};
 pub use openapi::openapi_json;
 pub use rates::Rates;
@@ -109,6 +111,8 @@ pub struct Http<B> {
     pub times: Arc<Times>,
     /// What happened to connections.
     pub tally: Arc<Tally>,
+    /// What is held of requests and answers.
+    pub flight: Arc<Flight>,
 }
 
 impl<B> Http<B> {
@@ -125,6 +129,7 @@ impl<B> Http<B> {
             about: None,
             times: Arc::default(),
             tally: Arc::default(),
+            flight: Arc::default(),
         }
     }
 
@@ -147,6 +152,7 @@ impl<B> Clone for Http<B> {
             about: self.about.clone(),
             times: Arc::clone(&self.times),
             tally: Arc::clone(&self.tally),
+            flight: Arc::clone(&self.flight),
         }
     }
 }
@@ -212,7 +218,7 @@ pub fn router<B: Backend>(http: Http<B>) -> Router {
         .route("/api/openapi.json", get(openapi::document))
         .route("/api/docs", get(docs::show))
         .merge(pages::routes(&http));
-    let read = packing::packed(read);
+    let read = packing::packed(read, &http.flight);
     with_layers(routes(&http).merge(original).merge(read), &http)
 }
 

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::{Answer, Http, Shared, answer, body, caller::Caller, problem};
+use super::{Answer, Http, Shared, answer, body, caller::Caller, claim, problem};
 use crate::{
     api,
     backend::{Backend, ClaimRequest},
@@ -50,6 +50,7 @@ async fn claim_one<B: Backend>(http: &Http<B>, caller: &Caller) -> Answer {
             complete: Vec::new(),
         })
         .await?;
+    let (answer, _share) = claim::while_there_is_room(http, answer).await?;
     let mut out = br#"{"status":"ok","task":"#.to_vec();
     match answer.tasks.first() {
         None => out.extend_from_slice(b"null"),
@@ -89,7 +90,7 @@ pub(crate) async fn complete<B: Backend>(
 }
 
 async fn complete_one<B: Backend>(http: &Http<B>, caller: &Caller, request: Request) -> Answer {
-    let completed: api::OriginalComplete = body::json(request, &http.limits).await?;
+    let completed: api::OriginalComplete = body::json(request, http).await?;
     let id = TaskId::parse(&completed.id)?;
     caller.reach_task(&*http.backend, id).await?;
     http.backend.complete(id, None, None).await?;

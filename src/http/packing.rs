@@ -2,20 +2,30 @@
 //!
 //! Knows `Accept-Encoding`, not what is packed.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::Request,
     http::{HeaderValue, header},
     middleware,
+    response::{IntoResponse, Response},
 };
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
+
+use super::flight::Flight;
 
 /// Shorter answers go out as they are, in bytes.
 const PACKED_FROM: u64 = 1024;
 
-/// The router, with its answers packed where that is asked for.
-pub(super) fn packed(router: Router) -> Router {
+/// The router, with its answers packed where that is asked for; what they hold is counted as it is before.
+pub(super) fn packed(router: Router, flight: &Arc<Flight>) -> Router {
+    let flight = Arc::clone(flight);
     router
+        .layer(middleware::map_response(move |response: Response| {
+            let counted = flight.count_view_or_refuse(response);
+            std::future::ready(counted.unwrap_or_else(IntoResponse::into_response))
+        }))
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(PACKED_FROM)))
         .layer(middleware::map_request(passed_on))
 }

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::task::Refusal;
 
 /// The limits, by the names of their settings.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "depth",
+    "max_in_flight",
     "max_listeners",
     "max_memory",
     "max_payload",

@@ -78,6 +78,20 @@ impl Need {
     }
 }
 
+/// Whether an answer at `route` is about all queues or all workers, so that it grows with their number.
+pub(super) fn is_about_all(route: &str) -> bool {
+    matches!(
+        route,
+        "/" | "/queues"
+            | "/workers"
+            | "/rejected"
+            | "/metrics"
+            | "/api/v1/queues"
+            | "/api/v1/workers"
+            | "/api/v1/troubles"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -68,6 +68,11 @@ fn written<B: Backend>(
     of_disk(&mut out, status);
     of_listeners(&mut out, http.backend.listeners());
     of_connections(&mut out, &http.tally);
+    let held = Family::gauge(
+        "workqueue_in_flight_bytes",
+        "Bytes of large requests and answers that are held, on whichever is asked: TCP or the admin socket.",
+    );
+    out.plain(held, http.flight.bytes());
     of_requests(&mut out, &http.times);
     of_log(&mut out);
     of_process(&mut out);

@@ -40,7 +40,8 @@ pub(crate) async fn show<B: Backend>(
 ) -> Answer {
     let id = TaskId::parse(&id)?;
     caller.reach_task(&*http.backend, id).await?;
-    respond(&http.backend.task(id).await?)
+    let (task, _share) = http.one(id).await?;
+    respond(&task)
 }
 
 /// Give a task a new place in the order, or move it to another queue.
@@ -67,7 +68,7 @@ pub(crate) async fn reschedule<B: Backend>(
 ) -> Answer {
     let id = TaskId::parse(&id)?;
     caller.reach_task(&*http.backend, id).await?;
-    let patch: api::Patch = body::json(request, &http.limits).await?;
+    let patch: api::Patch = body::json(request, &http).await?;
     let exectime = match (patch.exectime, patch.delay) {
         (Some(_), Some(_)) => {
             return Err(Problem::invalid(

@@ -68,7 +68,7 @@ pub(crate) async fn submit<B: Backend>(
         }
         MediaType::Json | MediaType::Form => {
             let trace = trace_of(request.headers());
-            let bytes = body::read(request, &http.limits).await?;
+            let bytes = body::read(request, &http).await?;
             let text = body::text(&bytes)?;
             if text.trim_start().starts_with('[') {
                 submit_array(&http, &caller, trace.as_ref(), text).await
@@ -213,10 +213,7 @@ const fn created(new: bool) -> StatusCode {
 )]
 pub(crate) async fn list<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
     Pairs::parse(request.uri().query().unwrap_or_default())?.none_blank()?;
-    let page = http
-        .backend
-        .tasks(page_query(request.uri().query())?)
-        .await?;
+    let (page, _share) = http.page(page_query(request.uri().query())?).await?;
     let mut out = br#"{"tasks":"#.to_vec();
     view::write_array(&mut out, &page.tasks, view::write_task)?;
     out.extend_from_slice(br#","next":"#);

@@ -13,6 +13,7 @@ mod clocks;
 #[path = "../common/mod.rs"]
 mod common;
 mod drops;
+mod flight;
 mod handlers;
 mod http;
 mod limits;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Memory of its own that a process has, in bytes.
-fn memory(pid: u32) -> u64 {
+pub(crate) fn memory(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon's status");
     let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let number = line.and_then(|rest| rest.split_whitespace().next());

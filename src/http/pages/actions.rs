@@ -36,7 +36,7 @@ async fn delete_one<B: Backend>(
     http: &Http<B>,
     request: Request,
 ) -> Result<Option<QueueName>, Problem> {
-    let form = forms::read(request, &http.limits).await?;
+    let form = forms::read(request, http).await?;
     let id = form
         .filled("id")
         .ok_or_else(|| Problem::invalid("id", "missing: which task?"))?;
@@ -67,7 +67,7 @@ async fn switch_queue<B: Backend>(
     name: &str,
     request: Request,
 ) -> Result<&'static str, Problem> {
-    let form = forms::read(request, &http.limits).await?;
+    let form = forms::read(request, http).await?;
     let queue = Some(QueueName::parse(name)?);
     match form.filled("to") {
         Some("pause") => http.backend.pause(queue, true).await.map(|()| "paused"),
@@ -103,7 +103,7 @@ async fn settle_dead<B: Backend>(
     name: &str,
     request: Request,
 ) -> Result<String, Problem> {
-    let form = forms::read(request, &http.limits).await?;
+    let form = forms::read(request, http).await?;
     let what = DeadAction::parse(form.filled("do"))?;
     // A queue that does not exist is told of, rather than found empty.
     let queue = Some(http.backend.queue(QueueName::parse(name)?).await?.name);
@@ -127,7 +127,7 @@ pub(super) async fn task<B: Backend>(
     request: Request,
 ) -> Response {
     let headers = request.headers().clone();
-    let form = match forms::read(request, &http.limits).await {
+    let form = match forms::read(request, &http).await {
         Ok(form) => form,
         Err(problem) => {
             let back = format!("/tasks/{}", pairs::encode(&id));
@@ -203,7 +203,7 @@ async fn settle_rejected<B: Backend>(
     http: &Http<B>,
     request: Request,
 ) -> Result<&'static str, Problem> {
-    let form = forms::read(request, &http.limits).await?;
+    let form = forms::read(request, http).await?;
     let name = form
         .get("name")
         .filter(|name| !name.is_empty())

@@ -133,7 +133,7 @@ pub(super) async fn cancel<B: Backend>(
 }
 
 async fn cancel_page<B: Backend>(http: &Http<B>, id: &str, back: &str) -> Result<Body, Problem> {
-    let task = http.backend.task(TaskId::parse(id)?).await?;
+    let (task, _share) = http.one(TaskId::parse(id)?).await?;
     let shown = words::visible(&task.payload.to_display(), 600, true);
     Ok(Question {
         title: "Cancel this task?".to_owned(),

@@ -5,15 +5,15 @@
 use axum::extract::Request;
 
 use super::super::{
-    HttpLimits, Pairs, Problem,
+    Http, Pairs, Problem,
     body::{self, MediaType},
 };
 use crate::task::{ExecTime, Millis, Refusal, WallMillis};
 
 /// The fields of a form.
-pub(super) async fn read(request: Request, limits: &HttpLimits) -> Result<Pairs, Problem> {
+pub(super) async fn read<B>(request: Request, http: &Http<B>) -> Result<Pairs, Problem> {
     MediaType::of(request.headers(), &[MediaType::Form])?;
-    let bytes = body::read(request, limits).await?;
+    let bytes = body::read(request, http).await?;
     Pairs::parse(body::text(&bytes)?)
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn show<B: Backend>(State(http): Shared<B>, request: Request) -
 
 async fn page<B: Backend>(http: &Http<B>, query: Option<&str>) -> Result<Body, Problem> {
     let (query, pairs) = table::query(query, None)?;
-    let page = http.backend.tasks(query.clone()).await?;
+    let (page, _share) = http.page(query.clone()).await?;
     let place = Place {
         path: "/list",
         is_queue: false,

@@ -88,7 +88,7 @@ pub(super) async fn login<B: Backend>(State(http): Shared<B>, request: Request) 
         Door::Tokens(keys) => keys,
         Door::Open | Door::Users => return frame::see_other("/"),
     };
-    let form = match forms::read(request, &http.limits).await {
+    let form = match forms::read(request, &http).await {
         Ok(form) => form,
         Err(problem) => return frame::refuse(problem, &headers, "/login"),
     };

@@ -39,7 +39,7 @@ async fn page<B: Backend>(
     let name = QueueName::parse(name)?;
     let (query, pairs) = table::query(query, Some(&name))?;
     let queue = http.backend.queue(name.clone()).await?;
-    let page = http.backend.tasks(query.clone()).await?;
+    let (page, _share) = http.page(query.clone()).await?;
     let history = http.backend.history(Some(name.clone()), Span::Hour).await?;
     let path = format!("/queues/{name}");
     let place = Place {

@@ -200,7 +200,7 @@ pub(super) fn when_fields(filled: &Filled<'_>, ways: &[&str]) -> Markup {
 /// Submits one task.
 pub(super) async fn submit<B: Backend>(State(http): Shared<B>, request: Request) -> Response {
     let headers = request.headers().clone();
-    let form = match forms::read(request, &http.limits).await {
+    let form = match forms::read(request, &http).await {
         Ok(form) => form,
         Err(problem) => return frame::refuse(problem, &headers, "/new"),
     };

@@ -37,7 +37,7 @@ pub(super) async fn show<B: Backend>(
 
 async fn page<B: Backend>(http: &Http<B>, id: &str, query: Option<&str>) -> Result<Body, Problem> {
     let pairs = Pairs::of_query(query, &notice::KEYS)?;
-    let task = http.backend.task(TaskId::parse(id)?).await?;
+    let (task, _share) = http.one(TaskId::parse(id)?).await?;
     Ok(body(
         http,
         &task,
@@ -56,10 +56,10 @@ pub(super) async fn again<B: Backend>(
 ) -> Response {
     let back = format!("/tasks/{}", pairs::encode(id));
     let task = match TaskId::parse(id) {
-        Ok(id) if frame::wants_page(headers) => http.backend.task(id).await.ok(),
+        Ok(id) if frame::wants_page(headers) => http.one(id).await.ok(),
         _ => None,
     };
-    let Some(task) = task.filter(|_| problem.document().field.is_some()) else {
+    let Some((task, _share)) = task.filter(|_| problem.document().field.is_some()) else {
         return frame::refuse(problem, headers, &back);
     };
     let (field, reason) = submit::complaint(&problem);

@@ -1,0 +1,330 @@
+//! [`Flight`]: how many bytes of requests and answers are in memory, and how many may be.
+//!
+//! A client may send a large request slowly, or ask for a large answer and not read it: each such connection holds what was
+//! sent or is to be read, and there may be thousands. So all of it is counted, and who comes when too much is held is told
+//! to come again. What is light is not counted: the number of connections bounds it.
+//!
+//! One count for TCP and another for the admin socket, so that a flood of the one leaves the other open.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    response::{IntoResponse, Response},
+};
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{Http, problem::Problem};
+use crate::{
+    backend::{Backend, Page, PageQuery, TaskView},
+    task::{Refusal, TaskId},
+};
+
+/// Up to so many bytes are light.
+pub(super) const LIGHT: u64 = 16 << 10;
+/// Bytes that a task takes in an answer beside its payload.
+const TASK_BYTES: u64 = 512;
+/// How many answers about everything (all queues, all workers, all metrics) are made at once: what they hold shows only when
+/// they are made.
+const WHOLE_VIEWS: usize = 4;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Flight {
+    limit: AtomicU64,
+    bytes: AtomicU64,
+    whole_views: Semaphore,
+}
+
+impl Default for Flight {
+    /// Without a limit.
+    fn default() -> Self {
+        Self {
+            limit: AtomicU64::new(u64::MAX),
+            bytes: AtomicU64::new(0),
+            whole_views: Semaphore::new(WHOLE_VIEWS),
+        }
+    }
+}
+
+impl Flight {
+    /// The most bytes, from now on.
+    pub fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Relaxed);
+    }
+
+    /// Bytes that are held now, light ones left out.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Holds `bytes` more, or says that there are too many. What is light always may come, and who is alone.
+    pub(super) fn take(self: &Arc<Self>, bytes: u64) -> Result<Share, Refusal> {
+        let mut share = Share::none(self);
+        share.grow_to(bytes)?;
+        Ok(share)
+    }
+
+    /// Holds `bytes` more, which there are.
+    fn add(self: &Arc<Self>, bytes: u64) -> Share {
+        self.bytes.fetch_add(bytes, Relaxed);
+        Share {
+            flight: Arc::clone(self),
+            bytes,
+        }
+    }
+
+    /// Waits until an answer about everything may be made, as long as the permit is kept.
+    pub(super) async fn whole_view(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.whole_views.acquire().await.ok()
+    }
+
+    /// Counts the body of `response` until it is sent. It was not to be refused any more: it tells of something done.
+    pub(super) fn count(self: &Arc<Self>, response: Response) -> Response {
+        Self::counted(response, |bytes| Ok(self.add(bytes)))
+            .unwrap_or_else(IntoResponse::into_response)
+    }
+
+    /// The same, or a refusal in its place.
+    pub(super) fn count_or_refuse(
+        self: &Arc<Self>,
+        response: Response,
+    ) -> Result<Response, Problem> {
+        Self::counted(response, |bytes| self.take(bytes))
+    }
+
+    /// The same of what is looked at to see how the daemon is: a quarter more may be held for that, so that what fills the
+    /// rest shows.
+    pub(super) fn count_view_or_refuse(
+        self: &Arc<Self>,
+        response: Response,
+    ) -> Result<Response, Problem> {
+        let limit = self.limit.load(Relaxed);
+        Self::counted(response, |bytes| {
+            let mut share = Share::none(self);
+            share.grow_within(bytes, limit.saturating_add(limit / 4))?;
+            Ok(share)
+        })
+    }
+
+    fn counted(
+        response: Response,
+        hold: impl FnOnce(u64) -> Result<Share, Refusal>,
+    ) -> Result<Response, Problem> {
+        let heavy = response.body().size_hint().exact();
+        let heavy = heavy.filter(|bytes| *bytes > LIGHT);
+        let Some(bytes) = heavy.filter(|_| response.extensions().get::<Counted>().is_none()) else {
+            return Ok(response);
+        };
+        let share = Arc::new(hold(bytes)?);
+        let mut response = response.map(|body| Body::new(Loaded { body, share }));
+        response.extensions_mut().insert(Counted);
+        Ok(response)
+    }
+}
+
+/// Marks an answer whose body is counted.
+#[derive(Debug, Clone, Copy)]
+struct Counted;
+
+/// Bytes that are held as long as this is.
+#[derive(Debug)]
+pub(super) struct Share {
+    flight: Arc<Flight>,
+    bytes: u64,
+}
+
+impl Share {
+    /// Of nothing yet.
+    pub(super) fn none(flight: &Arc<Flight>) -> Self {
+        Self {
+            flight: Arc::clone(flight),
+            bytes: 0,
+        }
+    }
+
+    /// Holds `bytes` in all; fewer than now are a part given back.
+    pub(super) fn grow_to(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let limit = self.flight.limit.load(Relaxed);
+        self.grow_within(bytes, limit)
+    }
+
+    fn grow_within(&mut self, bytes: u64, limit: u64) -> Result<(), Refusal> {
+        let wanted = if bytes > LIGHT { bytes } else { 0 };
+        if wanted <= self.bytes {
+            self.flight.bytes.fetch_sub(self.bytes - wanted, Relaxed);
+            self.bytes = wanted;
+            return Ok(());
+        }
+        let more = wanted - self.bytes;
+        let before = self.flight.bytes.fetch_add(more, Relaxed);
+        if before > self.bytes && before.saturating_add(more) > limit {
+            self.flight.bytes.fetch_sub(more, Relaxed);
+            return Err(Refusal::TooManyAtOnce {
+                what: "bytes of requests and answers in flight",
+                setting: "max_in_flight",
+                limit,
+            });
+        }
+        self.bytes = wanted;
+        Ok(())
+    }
+
+    /// `bytes`, which hold this share as long as any part of them is there.
+    pub(super) fn of(self, bytes: Vec<u8>) -> Bytes {
+        if self.bytes == 0 {
+            return bytes.into();
+        }
+        Bytes::from_owner(Carried {
+            bytes,
+            _share: self,
+        })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.flight.bytes.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Bytes, and what they are counted by.
+struct Carried<T, S> {
+    bytes: T,
+    _share: S,
+}
+
+impl<T: AsRef<[u8]>, S> AsRef<[u8]> for Carried<T, S> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+/// A body that is counted until its last byte is sent: whoever sends takes its bytes long before, and lets the body go.
+struct Loaded {
+    body: Body,
+    share: Arc<Share>,
+}
+
+impl HttpBody for Loaded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let carry = |bytes| {
+            Bytes::from_owner(Carried {
+                bytes,
+                _share: Arc::clone(&self.share),
+            })
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(carry))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What these tasks take in an answer, in bytes.
+pub(super) fn weight<'a>(tasks: impl IntoIterator<Item = &'a TaskView>) -> u64 {
+    let weight = |task: &TaskView| task.payload.len() as u64 + TASK_BYTES;
+    tasks.into_iter().map(weight).sum()
+}
+
+impl<B: Backend> Http<B> {
+    /// A page of tasks, and the share that lets it be written: to be kept until it is.
+    pub(super) async fn page(&self, query: PageQuery) -> Result<(Page, Share), Problem> {
+        let page = self.backend.tasks(query).await?;
+        let share = self.flight.take(weight(&page.tasks))?;
+        Ok((page, share))
+    }
+
+    /// One task, and the same.
+    pub(super) async fn one(&self, id: TaskId) -> Result<(TaskView, Share), Problem> {
+        let task = self.backend.task(id).await?;
+        let share = self.flight.take(weight([&task]))?;
+        Ok((task, share))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    fn flight(limit: u64) -> Arc<Flight> {
+        let flight = Arc::new(Flight::default());
+        flight.set_limit(limit);
+        flight
+    }
+
+    #[test]
+    fn what_is_light_passes_and_who_is_alone_and_nobody_else_beyond_the_limit() {
+        let flight = flight(3 * LIGHT);
+        let first = flight.take(9 * LIGHT).unwrap();
+        assert_eq!(flight.bytes(), 9 * LIGHT);
+        let refused = flight.take(LIGHT + 1).unwrap_err();
+        assert!(
+            matches!(refused, Refusal::TooManyAtOnce { setting: "max_in_flight", limit, .. } if limit == 3 * LIGHT)
+        );
+        let light = flight.take(LIGHT).unwrap();
+        assert_eq!(flight.bytes(), 9 * LIGHT, "who was refused left nothing");
+        drop((first, light));
+        assert_eq!(flight.bytes(), 0);
+        let _two = (
+            flight.take(LIGHT + 1).unwrap(),
+            flight.take(LIGHT + 1).unwrap(),
+        );
+        assert!(flight.take(LIGHT + 1).is_err());
+    }
+
+    #[test]
+    fn a_share_grows_as_far_as_there_is_room_and_shrinks() {
+        let flight = flight(4 * LIGHT);
+        let other = flight.take(2 * LIGHT).unwrap();
+        let mut share = Share::none(&flight);
+        share.grow_to(LIGHT).unwrap();
+        assert_eq!(flight.bytes(), 2 * LIGHT);
+        share.grow_to(2 * LIGHT).unwrap();
+        assert!(share.grow_to(2 * LIGHT + 1).is_err());
+        assert_eq!(flight.bytes(), 4 * LIGHT);
+        drop(other);
+        share.grow_to(9 * LIGHT).unwrap();
+        share.grow_to(1).unwrap();
+        assert_eq!(flight.bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_counted_until_its_last_byte_is_let_go_and_once() {
+        let flight = flight(u64::MAX);
+        let response = Response::new(Body::from(vec![7; 2 * LIGHT as usize]));
+        let response = flight.count(flight.count(response));
+        assert_eq!(flight.bytes(), 2 * LIGHT);
+        let mut body = response.into_body();
+        let bytes = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        drop(body);
+        let rest = bytes.slice(5..6);
+        drop(bytes);
+        assert_eq!(flight.bytes(), 2 * LIGHT, "{rest:?} is still to be sent");
+        drop(rest);
+        assert_eq!(flight.bytes(), 0);
+    }
+}
