@@ -43,7 +43,8 @@ const SLACK: measure::Peak = measure::Peak {
 };
 
 const SETTINGS: &str = "spool_delay = \"20ms\"\njournal_segment = \"256KiB\"\ncheckpoint_bytes = \"2MiB\"\n\
-                        payload_cache = \"256KiB\"\nrescan_every = \"10s\"\n";
+                        payload_cache = \"256KiB\"\nrescan_every = \"10s\"\n\
+                        max_in_flight = \"1MiB\"\n";
 
 /// Tells all threads to end, also when this one panics.
 struct End<'a>(&'a AtomicBool);

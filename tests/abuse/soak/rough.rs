@@ -1,5 +1,5 @@
 //! What a soak does to a daemon from outside, beside its load: malformed requests, slow connections, readers that never read,
-//! and files good and bad.
+//! large requests that pause, and files good and bad.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::common::account::Chance;
 /// How long one of these waits for an answer that may never come.
 const SHORT: Duration = Duration::from_secs(2);
 const SLOW: usize = 40;
-const DEAF: usize = 5;
+const DEAF: usize = 12;
 
 const MALFORMED: [&str; 12] = [
     "GET / HTTP/9.9\r\n\r\n",
@@ -99,10 +99,24 @@ impl Rough<'_> {
         bytes
     }
 
-    /// Connections that send a byte of a head now and then, and readers of events that never read.
+    /// Connections that send a byte of a head now and then, readers that never read, and senders of large bodies that pause.
     pub(super) fn slow(mut self) {
         const HEAD: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ";
-        const EVENTS: &[u8] = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let half = format!(
+            "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 400000\r\n\r\n{}",
+            "[".repeat(300_000)
+        );
+        let asked = [
+            (
+                "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                "reader of events that never reads",
+            ),
+            (
+                "GET /api/v1/tasks?limit=1000 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                "reader of tasks that never reads",
+            ),
+            (half.as_str(), "large request that pauses"),
+        ];
         let mut slow: Vec<(Option<TcpStream>, usize)> = (0..SLOW).map(|_| (None, 0)).collect();
         let mut deaf: Vec<Option<TcpStream>> = (0..DEAF).map(|_| None).collect();
         while self.goes_on() {
@@ -118,9 +132,12 @@ impl Rough<'_> {
             if self.chance.below(100) == 0 {
                 let one = &mut deaf[self.chance.below(DEAF as u64) as usize];
                 *one = self.connect();
-                let asks = one.as_mut().map(|stream| stream.write_all(EVENTS));
+                let (bytes, fault) = asked[self.chance.below(asked.len() as u64) as usize];
+                let asks = one
+                    .as_mut()
+                    .map(|stream| stream.write_all(bytes.as_bytes()));
                 if matches!(asks, Some(Ok(()))) {
-                    self.ledger.fault("reader of events that never reads");
+                    self.ledger.fault(fault);
                 }
             }
             self.pace(5);
