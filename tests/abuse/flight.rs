@@ -33,6 +33,21 @@ fn connect(daemon: &Daemon) -> TcpStream {
     stream
 }
 
+/// Asks for each of these, each time on a connection of its own.
+fn ask_often(daemon: &Daemon, paths: &[&str]) -> Vec<TcpStream> {
+    let asked = paths
+        .iter()
+        .flat_map(|path| std::iter::repeat_n(path, CLIENTS));
+    asked
+        .map(|path| {
+            let mut stream = connect(daemon);
+            let ask = request("GET", path, "text/plain", "");
+            stream.write_all(ask.as_bytes()).expect("a request");
+            stream
+        })
+        .collect()
+}
+
 /// The status of an answer whose body stays unread.
 fn status(stream: &TcpStream) -> u16 {
     let mut line = String::new();
@@ -63,14 +78,7 @@ fn what_nobody_reads_is_held_up_to_a_limit_and_no_task_is_lost_by_it() {
     let mut ids: BTreeSet<String> = (0..7).map(|_| daemon.submit(&large("large"))).collect();
     ids.insert(daemon.submit(&large("default")));
     let before = memory(daemon.pid());
-    let ask = request("GET", "/api/v1/tasks?queue=large", "text/plain", "");
-    let readers: Vec<TcpStream> = (0..CLIENTS)
-        .map(|_| {
-            let mut stream = connect(&daemon);
-            stream.write_all(ask.as_bytes()).expect("a request");
-            stream
-        })
-        .collect();
+    let readers = ask_often(&daemon, &["/api/v1/tasks?queue=large"]);
     let statuses: Vec<u16> = readers.iter().map(status).collect();
     let refused = statuses.iter().filter(|status| **status == 503).count();
     let let_in = statuses.iter().filter(|status| **status == 200).count();
@@ -210,16 +218,7 @@ fn numbers_that_nobody_reads_are_held_up_to_a_limit_and_who_is_in_them_is_served
         daemon.submit(&json!({"queue": format!("queue-{queue}"), "payload": 1}).to_string());
     }
     let before = memory(daemon.pid());
-    let readers: Vec<TcpStream> = ["/metrics", "/api/v1/queues", "/queues"]
-        .iter()
-        .flat_map(|path| std::iter::repeat_n(path, CLIENTS))
-        .map(|path| {
-            let mut stream = connect(&daemon);
-            let ask = request("GET", path, "text/plain", "");
-            stream.write_all(ask.as_bytes()).expect("a request");
-            stream
-        })
-        .collect();
+    let readers = ask_often(&daemon, &["/metrics", "/api/v1/queues", "/queues"]);
     let statuses: Vec<u16> = readers.iter().map(status).collect();
     let refused = statuses.iter().filter(|status| **status == 503).count();
     let let_in = statuses.iter().filter(|status| **status == 200).count();
