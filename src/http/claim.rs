@@ -7,6 +7,7 @@ use axum::{
     extract::{Request, State},
     http::StatusCode,
 };
+use futures_util::future::join_all;
 
 use super::{
     Answer, Http, HttpLimits, Problem, Shared, answer, body,
@@ -66,8 +67,11 @@ pub(super) async fn while_there_is_room<B: Backend>(
         Ok(share) => return Ok((answer, share)),
         Err(refusal) => refusal,
     };
-    for (task, token) in std::mem::take(&mut answer.tasks) {
-        match http.backend.release(task.id, token).await {
+    let tasks = std::mem::take(&mut answer.tasks).into_iter();
+    // Together, so that they share a sync.
+    let given_back = tasks.map(|(task, token)| http.backend.release(task.id, token));
+    for given_back in join_all(given_back).await {
+        match given_back {
             // It has come to another end meanwhile.
             Ok(()) | Err(Error::Refused(_)) => {}
             Err(error) => return Err(error),
