@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{Daemon, PATIENCE, Way, request};
+use crate::common::{Daemon, Way, request};
+
+/// How long the daemon may be silent before it is said that it does not close: not so long that it closes because the
+/// connection is idle.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// A daemon with settings from the environment.
 fn daemon(settings: &[(&str, &str)]) -> Daemon {
@@ -23,7 +27,7 @@ fn daemon(settings: &[(&str, &str)]) -> Daemon {
 
 fn connect(daemon: &Daemon) -> TcpStream {
     let stream = TcpStream::connect(&daemon.address).expect("connect");
-    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    stream.set_read_timeout(Some(SILENCE)).expect("timeout");
     stream
 }
 
@@ -55,8 +59,7 @@ fn exchange(daemon: &Daemon, bytes: &[u8]) -> String {
 }
 
 fn number(daemon: &Daemon, metric: &str) -> f64 {
-    let (status, text) = daemon.text("/metrics");
-    assert_eq!(status, 200);
+    let text = daemon.metrics();
     let line = text
         .lines()
         .find(|line| line.starts_with(&format!("{metric} ")));
@@ -270,7 +273,9 @@ fn a_claim_of_a_client_that_closes_its_half_holds_no_task_without_an_answer() {
     let mut answered = 0;
     for _ in 0..TASKS {
         let mut stream = connect(&daemon);
-        let claim = request("POST", "/api/v1/claim", "application/json", "{}");
+        // The lease does not end meanwhile.
+        let body = r#"{"lease": 3600}"#;
+        let claim = request("POST", "/api/v1/claim", "application/json", body);
         stream.write_all(claim.as_bytes()).expect("send");
         stream.shutdown(Shutdown::Write).expect("shut");
         answered += usize::from(rest(&mut stream).contains(r#""token":"#));
@@ -309,14 +314,20 @@ fn thousands_of_pipelined_submits_are_answered_each() {
 
 #[test]
 fn slow_heads_and_idle_connections_are_closed() {
-    let daemon = daemon(&[("HEADER_TIMEOUT", "1s"), ("IDLE_TIMEOUT", "2s")]);
-    let mut slow = connect(&daemon);
+    // Not one daemon: the time for the head begins with the connection, and a good client may be slow on a busy machine. Not
+    // the default for the other: that an answer has ended may only be noticed when the time for its head is over.
+    let (hurried, patient) = (
+        daemon(&[("HEADER_TIMEOUT", "1s")]),
+        daemon(&[("HEADER_TIMEOUT", "10s"), ("IDLE_TIMEOUT", "2s")]),
+    );
+    let mut slow = connect(&hurried);
     slow.write_all(b"GET /healthz HTTP/1.1\r\nHo")
         .expect("send");
     let got = rest(&mut slow);
     assert!(got.starts_with("HTTP/1.1 408"), "{got}");
     assert!(got.contains("/problems/head-timeout"), "{got}");
-    let mut idle = connect(&daemon);
+    assert!(number(&hurried, "workqueue_connections_timed_out_total") >= 1.0);
+    let mut idle = connect(&patient);
     idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .expect("send");
     let got = rest(&mut idle);
@@ -324,7 +335,7 @@ fn slow_heads_and_idle_connections_are_closed() {
         got.starts_with("HTTP/1.1 200") && got.ends_with("ok\n"),
         "{got}"
     );
-    assert!(number(&daemon, "workqueue_connections_timed_out_total") >= 2.0);
+    assert!(number(&patient, "workqueue_connections_timed_out_total") >= 1.0);
 }
 
 #[test]
@@ -349,14 +360,12 @@ fn connections_beyond_the_limit_are_told_so_and_the_admin_socket_stays_open() {
 #[test]
 fn requests_beyond_the_rate_are_told_when_to_come_again() {
     let daemon = daemon(&[("REQUEST_RATE", "1"), ("REQUEST_BURST", "3")]);
-    let answers: Vec<_> = (0..6)
-        .map(|_| {
-            daemon.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        })
-        .collect();
-    assert_eq!(answers[0].0, 200);
-    let (_, head, body) = answers
-        .iter()
+    let ask =
+        || daemon.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert_eq!(ask().0, 200);
+    // The burst grows again by one a second: on a busy machine it takes more requests to use it up.
+    let (_, head, body) = (0..1000)
+        .map(|_| ask())
         .find(|one| one.0 == 429)
         .expect("one is refused");
     assert!(head.contains("retry-after: 1"), "{head}");

@@ -35,8 +35,9 @@ use std::{
 
 use serde_json::Value;
 
-/// How long anything may take before a test gives up on it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long anything may take before a test gives up on it: long, because machines are slow at times, and only a failure takes it.
+/// Where something else would happen in that time and be taken for what is waited for, a test has a limit of its own.
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A daemon and its scratch directory.
 pub struct Daemon {
@@ -247,6 +248,36 @@ impl Daemon {
             .expect("send");
         let (status, _, body) = answer(&mut stream);
         (status, json(&body))
+    }
+
+    /// Its numbers, asked where no limit for clients from the network holds.
+    pub fn metrics(&self) -> String {
+        let mut stream = UnixStream::connect(self.socket()).expect("connect to the admin socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        stream
+            .write_all(request("GET", "/metrics", "text/plain", "").as_bytes())
+            .expect("send");
+        let (status, _, text) = answer(&mut stream);
+        assert_eq!(status, 200, "{text}");
+        text
+    }
+
+    /// Waits until no changes of files wait.
+    pub fn until_files_are_written(&self) {
+        until_none("fewer changes of files to wait", || {
+            let (status, view) = self.admin("GET", "/status", "");
+            assert_eq!(status, 200, "{view}");
+            view["spool_pending"].as_u64().expect("a count")
+        });
+    }
+
+    /// Waits until exactly so many files were rejected. A file is seen in its place before that, while its reason is not written
+    /// yet.
+    pub fn until_rejected(&self, count: usize) {
+        until("the files are rejected", || {
+            let (_, view) = self.admin("GET", "/status", "");
+            (view["rejected"] == count).then_some(())
+        });
     }
 
     /// Moves a file into the task directory, as users do: written elsewhere, then renamed.
@@ -486,7 +517,18 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         }
         assert!(begin.elapsed() < PATIENCE, "waited too long until {what}");
         std::thread::yield_now();
-        std::thread::park_timeout(Duration::from_millis(2));
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Waits until nothing is left, however much it is: as long as it becomes less.
+pub fn until_none(what: &str, left: impl Fn() -> u64) {
+    let mut before = u64::MAX;
+    while before > 0 {
+        before = until(what, || {
+            let now = left();
+            (now < before).then_some(now)
+        });
     }
 }
 
