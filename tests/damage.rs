@@ -18,7 +18,7 @@ use std::{
 };
 
 use common::{
-    Daemon, Way,
+    Daemon, PATIENCE, Way,
     account::{Chance, Line, all, id_of, seed},
     mount::{has, say, skip, tool},
     names, out, refused, run, until,
@@ -314,13 +314,17 @@ fn check_refuses_to_repair_under_a_daemon_and_says_all_that_is_odd() {
     }
 }
 
-/// How many times a daemon with this durability syncs its journal, under load that does not pause for `length`, and how
-/// often when it is idle after that. All it was told is there after `kill -9`.
-fn syncs(durability: &str, length: Duration) -> (usize, usize) {
+/// How long a daemon with `interval` waits before it syncs.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How many times a daemon with this durability syncs its journal, under load that does not pause until `enough` tasks and syncs
+/// have been counted, and how long that took. All it was told is there after `kill -9`.
+fn syncs(durability: &str, enough: impl Fn(usize, usize) -> bool) -> (usize, Duration) {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let path = scratch.path().join("settings.toml");
     let settings = format!(
-        "durability = \"{durability}\"\nsync_interval = \"100ms\"\nspool_delay = \"60s\"\n"
+        "durability = \"{durability}\"\nsync_interval = \"{}ms\"\nspool_delay = \"60s\"\n",
+        INTERVAL.as_millis()
     );
     fs::write(&path, settings).expect("settings");
     let (path, trace) = (path.display().to_string(), scratch.path().join("trace"));
@@ -348,18 +352,20 @@ fn syncs(durability: &str, length: Duration) -> (usize, usize) {
     let begin = Instant::now();
     let before = count();
     let mut submitted = 1;
-    while begin.elapsed() < length {
+    while !enough(submitted - 1, count() - before) {
+        assert!(begin.elapsed() < PATIENCE, "it does not sync");
         submit();
         submitted += 1;
     }
-    let busy = count() - before;
-    let idle_from = count();
+    let (busy, length) = (count() - before, begin.elapsed());
     if durability == "interval" {
+        let from = count();
+        submit();
+        submitted += 1;
         until("the last of it is synced", || {
-            (count() > idle_from).then_some(())
+            (count() > from).then_some(())
         });
     }
-    let idle = count() - idle_from;
     daemon.kill();
     daemon.set_way(Way::with(&["--log-level", "warn"]));
     daemon.restart();
@@ -369,7 +375,7 @@ fn syncs(durability: &str, length: Duration) -> (usize, usize) {
         "a crash of the daemon alone takes nothing"
     );
     assert!(daemon.stop().success());
-    (busy, idle)
+    (busy, length)
 }
 
 #[test]
@@ -377,13 +383,12 @@ fn interval_syncs_in_time_under_load_and_when_idle_and_none_does_not() {
     if !has("strace") {
         return skip("strace is not installed").unwrap_or_default();
     }
-    let length = Duration::from_millis(1200);
-    // Beside them a segment may be made on the way, which is synced in four pieces.
-    let (busy, idle) = syncs("interval", length);
-    assert!((5..=17).contains(&busy), "{busy} syncs in 1.2 s of load");
-    assert_eq!(idle, 1);
-    let (busy, _) = syncs("none", length);
+    // A segment may be made on the way, which is synced in four pieces: two more are the interval's.
+    let (busy, length) = syncs("interval", |_, syncs| syncs >= 6);
+    let most = (length.as_millis() / INTERVAL.as_millis()) as usize + 5;
+    assert!(busy <= most, "{busy} syncs in {length:?} of load");
+    let (busy, _) = syncs("none", |tasks, _| tasks == 40);
     assert!(busy <= 4, "{busy} syncs with none");
-    let (busy, _) = syncs("sync", length);
-    assert!(busy > 20, "{busy} syncs with sync");
+    let (busy, _) = syncs("sync", |tasks, _| tasks == 40);
+    assert!(busy >= 40, "{busy} syncs with sync");
 }
