@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Daemon, PATIENCE, mount::say, names, until};
+use super::{Daemon, PATIENCE, mount::say, names};
 
 /// Numbers from a seed (splitmix64).
 pub struct Chance(pub u64);
@@ -315,11 +315,7 @@ impl Account {
 
     /// Holds the directory against the daemon, once nothing is left to be written: a file for each task and no other.
     pub fn hold_files(&self, daemon: &Daemon, when: &str) {
-        until("no file changes wait", || {
-            let (status, view) = daemon.admin("GET", "/status", "");
-            assert_eq!(status, 200, "{view}");
-            (view["spool_pending"] == 0).then_some(())
-        });
+        daemon.until_files_are_written();
         let there: BTreeSet<String> = all(daemon).into_keys().collect();
         let mut files = BTreeSet::new();
         for queue in ["", "q0", "q1", "q2"] {
