@@ -476,11 +476,7 @@ fn over_tcp_all_is_there_that_tcp_serves() {
 fn a_rejected_file_is_corrected_and_taken() {
     let daemon = Daemon::start(&[]);
     daemon.drop_file("wrong.json", b"{}");
-    common::until("it is rejected", || {
-        ok(&daemon, &["rejected", "--format", "{name}"])
-            .contains("wrong.json")
-            .then_some(())
-    });
+    daemon.until_rejected(1);
     let name = ok(&daemon, &["rejected", "--format", "{name}"]);
     let name = name.trim();
     let shown = ok(&daemon, &["rejected", "show", name]);

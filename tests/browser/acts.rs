@@ -232,7 +232,7 @@ fn rejected_files(daemon: &Daemon, tab: &Tab) {
         let (_, answer) = daemon.admin("GET", "/rejected", "");
         answer["rejected"].as_array().map_or(0, Vec::len)
     };
-    crate::common::until("both are rejected", || (rejected() == 2).then_some(()));
+    daemon.until_rejected(2);
     tab.go(&at(daemon, "/rejected"));
     let text = tab.text();
     assert!(
@@ -450,18 +450,15 @@ fn a_hundred_thousand_tasks_are_paged_through() {
         next = follows(&tab.value(payloads), next);
         tab.click_through("a[rel=next]", "");
     }
-    // All of them, ten pages at a time, along the same links; painting a thousand rows a hundred times would tell nothing more.
+    // All of them along the same links; painting a thousand rows a hundred times would tell nothing more.
     let mut address = Some("/queues/deep?limit=1000".to_owned());
     let mut last = String::new();
     next = 0;
     while let Some(from) = address {
-        let walked = tab.value(&WALK.replace("FROM", &json!(from).to_string()));
-        next = follows(&walked["payloads"], next);
-        walked["last"]
-            .as_str()
-            .unwrap_or_default()
-            .clone_into(&mut last);
-        address = walked["next"].as_str().map(str::to_owned);
+        let page = tab.value(&PAGE.replace("FROM", &json!(from).to_string()));
+        next = follows(&page["payloads"], next);
+        last = from;
+        address = page["next"].as_str().map(str::to_owned);
     }
     assert_eq!(next, COUNT as u64, "each of them once, in order");
     tab.go(&at(&daemon, &last));
@@ -471,17 +468,12 @@ fn a_hundred_thousand_tasks_are_paged_through() {
     follows(&tab.value(payloads), 0);
 }
 
-/// Follows the links to the next page, ten pages far.
-const WALK: &str = "(async () => {
-    const payloads = [];
-    let next = FROM, last;
-    for (let count = 0; count < 10 && next; count++) {
-        last = next;
-        const page = new DOMParser().parseFromString(await (await fetch(next)).text(), 'text/html');
-        payloads.push(...[...page.querySelectorAll('#rows .payload')].map(cell => Number(cell.textContent)));
-        next = page.querySelector('a[rel=next]')?.getAttribute('href') ?? null;
-    }
-    return {payloads, last, next} })()";
+/// What is on a page, and where its link to the next one leads.
+const PAGE: &str = "(async () => {
+    const page = new DOMParser().parseFromString(await (await fetch(FROM)).text(), 'text/html');
+    const payloads = [...page.querySelectorAll('#rows .payload')].map(cell => Number(cell.textContent));
+    const next = page.querySelector('a[rel=next]')?.getAttribute('href') ?? null;
+    return {payloads, next} })()";
 
 /// The payloads of a page are the numbers from `next` on; gives the number after them.
 fn follows(page: &Value, next: u64) -> u64 {
