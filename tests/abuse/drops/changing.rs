@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -140,17 +140,29 @@ fn a_file_that_is_cut_or_grows_while_it_is_read_is_judged_by_what_it_is_in_the_e
 
 #[test]
 fn a_file_written_slowly_in_place_is_taken_once_and_whole() {
-    let daemon = Daemon::start(QUICK);
     let whole = task(&"y".repeat(10_000));
-    let mut file = fs::File::create(daemon.tasks().join("slow.json")).expect("a file");
-    for part in whole.as_bytes().chunks(1000) {
-        file.write_all(part).expect("a part");
-        let (status, answer) = daemon.admin("POST", "/rescan", "");
-        assert!(status < 300, "{answer}");
-    }
-    assert_eq!(ready(&daemon, "default"), 0);
-    assert!(rejected(&daemon).is_empty());
-    drop(file);
+    // A file that has not changed for 2 s is taken for whole: where a busy machine makes such a pause, this begins again.
+    let written = (0..10).find_map(|_| {
+        let daemon = Daemon::start(QUICK);
+        let mut file = fs::File::create(daemon.tasks().join("slow.json")).expect("a file");
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+        for part in whole.as_bytes().chunks(1000) {
+            let before = std::mem::replace(&mut last, Instant::now());
+            file.write_all(part).expect("a part");
+            longest = longest.max(before.elapsed());
+            let (status, answer) = daemon.admin("POST", "/rescan", "");
+            assert!(status < 300, "{answer}");
+        }
+        let (ready, rejected) = (ready(&daemon, "default"), rejected(&daemon));
+        longest = longest.max(last.elapsed());
+        if longest >= Duration::from_secs(1) {
+            return None;
+        }
+        assert_eq!(ready, 0);
+        assert!(rejected.is_empty(), "{rejected:?}");
+        Some(daemon)
+    });
+    let daemon = written.expect("a file that is written without a pause");
     assert_eq!(work_off(&daemon, "default", 1)[&"y".repeat(10_000)], 1);
     serves_on(&daemon);
 }
@@ -431,7 +443,8 @@ fn a_claim_that_meets_a_spoilt_file_is_answered_without_a_wait() {
     let (status, answer) = daemon.post("/api/v1/claim", r#"{"queues": ["one"]}"#);
     assert_eq!((status, &answer["tasks"]), (200, &json!([])), "{answer}");
     // A payload that does not come is waited for half a minute.
-    assert!(asked.elapsed() < PATIENCE / 2, "{:?}", asked.elapsed());
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
     assert_eq!(daemon.get(&format!("/api/v1/tasks/{id}")).0, 404);
     serves_on(&daemon);
 }
