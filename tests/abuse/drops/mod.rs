@@ -12,6 +12,7 @@ mod names;
 use std::{
     collections::BTreeMap,
     fs, io,
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
 };
 
@@ -86,8 +87,29 @@ fn looked_through(daemon: &Daemon) {
         let folder = daemon.tasks().join("marker");
         fs::write(folder.join(".aside"), "marker").expect("a file");
         fs::rename(folder.join(".aside"), folder.join(format!("{number}.txt"))).expect("dropped");
-        work_off(daemon, "marker", 1);
+        let taken = panic::catch_unwind(AssertUnwindSafe(|| work_off(daemon, "marker", 1)));
+        assert!(
+            taken.is_ok(),
+            "marker {number} was not handed out\n{}",
+            state(daemon)
+        );
     }
+}
+
+/// What a daemon shows of itself, for the message of a failure.
+fn state(daemon: &Daemon) -> String {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(daemon.tasks()).into_iter().flatten().flatten() {
+        match fs::read_dir(entry.path()) {
+            Ok(folder) => names.extend(folder.flatten().map(|entry| entry.path())),
+            Err(_) => names.push(entry.path()),
+        }
+    }
+    let (_, status) = daemon.admin("GET", "/status", "");
+    format!(
+        "in tasks/: {names:#?}\nstatus: {status:#}\nlog: {}",
+        daemon.logged()
+    )
 }
 
 /// Like [`looked_through`], where no file can be taken: a bad one tells.
