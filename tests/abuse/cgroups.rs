@@ -98,7 +98,8 @@ fn what_has_shaken_off_every_mark_ends_with_its_control_group() {
                   leaves) stray; while [ ! -s \"$OUT/pids\" ]; do sleep 0.01; done ;;\n\
                   *) echo \"in $(cat /proc/$$/cgroup | grep ^0::)\" ;;\n\
                   esac\n";
-    let worker = Worker::start_by(&daemon, script, "timeout = \"3s\"\n", "", |program| {
+    // All three have that time to start.
+    let worker = Worker::start_by(&daemon, script, "timeout = \"15s\"\n", "", |program| {
         group.command(program)
     });
 
@@ -120,7 +121,7 @@ fn what_has_shaken_off_every_mark_ends_with_its_control_group() {
         assert!(inside.contains(&pid), "{pid} is not in {inside:?}");
     }
     let dead = worked_off(&daemon);
-    assert_eq!(dead[&id]["last_error"], "timeout after 3s", "{dead:?}");
+    assert_eq!(dead[&id]["last_error"], "timeout after 15s", "{dead:?}");
     for pid in lines(&pids) {
         assert!(!runs(&pid), "{pid} goes on");
     }

@@ -122,10 +122,10 @@ fn a_clock_that_is_set_by_a_year_moves_due_times_and_no_lease() {
 #[test]
 fn a_daemon_that_stood_still_ends_the_leases_that_ended_meanwhile_and_no_other() {
     let daemon = Daemon::start(&["--log-level", "warn"]);
-    let first = daemon.submit(r#"{"payload": 1}"#);
-    let short = claim_one(&daemon, 1.0);
-    daemon.submit(r#"{"payload": 2}"#);
+    daemon.submit(r#"{"payload": 1}"#);
     let long = claim_one(&daemon, 600.0);
+    let second = daemon.submit(r#"{"payload": 2}"#);
+    let short = claim_one(&daemon, 1.0);
     daemon.signal("-STOP");
     // Nothing is waited for here: it is to stand still for longer than a lease.
     thread::sleep(Duration::from_secs(2));
@@ -139,7 +139,7 @@ fn a_daemon_that_stood_still_ends_the_leases_that_ended_meanwhile_and_no_other()
             task["token"].clone(),
         ))
     });
-    assert_eq!(again.0, first);
+    assert_eq!(again.0, second);
     assert_eq!(complete(&daemon, &short), 409, "it is another's");
     assert_eq!(complete(&daemon, &long), 200);
     assert_eq!(complete(&daemon, &again), 200);
@@ -152,7 +152,7 @@ fn a_worker_that_stood_still_finds_its_task_anothers_and_completes_the_next() {
     let script = "echo \"$WORKQUEUE_TASK_ID\" >>\"$OUT/book\"\nread -r how\n[ \"$how\" = quick ] || exec sleep 1000\n";
     let slow = daemon.submit(r#"{"payload": "slow"}"#);
     let book = daemon.scratch.path().join("book");
-    let worker = Worker::start_with(&daemon, script, "", "lease = \"1s\"\n");
+    let worker = Worker::start_with(&daemon, script, "", "lease = \"4s\"\n");
     until("the handler runs", || {
         (lines(&book) == [slow.as_str()]).then_some(())
     });

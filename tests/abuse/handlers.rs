@@ -235,7 +235,8 @@ fn a_handler_that_will_not_end_is_ended_with_all_that_it_started() {
                   echo $$ >>\"$OUT/pids\"\n\
                   while :; do sleep 1000; done\n";
     let id = daemon.submit(r#"{"payload": 1, "max_attempts": 1}"#);
-    let worker = Worker::start(&daemon, script, "timeout = \"3s\"\n");
+    // All four have that time to start.
+    let worker = Worker::start(&daemon, script, "timeout = \"15s\"\n");
     until("all four run", || (lines(&pids).len() == 4).then_some(()));
     let all_four = lines(&pids);
     let dead = worked_off(&daemon);
@@ -244,7 +245,7 @@ fn a_handler_that_will_not_end_is_ended_with_all_that_it_started() {
         crate::soak::signal(pid.parse().expect("a number"), "-KILL");
     }
     assert!(left.is_empty(), "{left:?} of {all_four:?} go on");
-    assert_eq!(dead[&id]["last_error"], "timeout after 3s", "{dead:?}");
+    assert_eq!(dead[&id]["last_error"], "timeout after 15s", "{dead:?}");
     worker.stop();
 }
 

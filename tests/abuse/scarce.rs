@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -212,12 +212,15 @@ fn without_processes_a_worker_says_so_at_rest_and_goes_on_when_there_are_some() 
     });
     group.take(worker.pid());
     group.no_more_processes();
-    let mut taken: BTreeSet<String> = (0..40)
-        .map(|number| {
-            let task = json!({"payload": number, "backoff": {"base": 1, "max": 1}});
-            daemon.submit(&task.to_string())
-        })
+    // In one request, as the worker begins to try with the first of them.
+    let tasks: Vec<Value> = (0..40)
+        .map(|number| json!({"payload": number, "backoff": {"base": 1, "max": 1}}))
         .collect();
+    let begun = Instant::now();
+    let (status, answer) = daemon.post("/api/v1/tasks", &json!(tasks).to_string());
+    assert_eq!(status, 201, "{answer}");
+    let mut taken: BTreeSet<String> = all(&daemon).into_keys().collect();
+    assert_eq!(taken.len(), 40);
     does_not_spin(worker.pid(), "without processes");
     // It waits for room with the few that it holds, and uses up no other's attempts.
     let tried = |daemon: &Daemon| {
@@ -225,7 +228,12 @@ fn without_processes_a_worker_says_so_at_rest_and_goes_on_when_there_are_some() 
         let tried = tasks.values().filter(|task| task["attempts"] != 0);
         tried.count()
     };
-    assert_eq!(tried(&daemon), 4);
+    // An attempt lasts 10 s. Where this test was held up for as long, more may have been tried.
+    let few = tried(&daemon);
+    assert!(
+        few == 4 || begun.elapsed() > Duration::from_secs(9),
+        "{few} were tried"
+    );
     let error = until("an attempt to fail", || {
         let tasks = all(&daemon);
         let mut errors = tasks
@@ -238,7 +246,11 @@ fn without_processes_a_worker_says_so_at_rest_and_goes_on_when_there_are_some() 
         "{error}"
     );
     does_not_spin(worker.pid(), "while attempts fail");
-    assert!(tried(&daemon) <= 8, "{} were tried", tried(&daemon));
+    let more = tried(&daemon);
+    assert!(
+        more <= 8 || begun.elapsed() > Duration::from_secs(19),
+        "{more} were tried"
+    );
 
     group.any_number_of_processes();
     until("all to be done", || all(&daemon).is_empty().then_some(()));
