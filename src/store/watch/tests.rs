@@ -8,6 +8,7 @@ use std::{
     io::Write as _,
     os::unix::{ffi::OsStrExt as _, fs::symlink},
     path::PathBuf,
+    sync::atomic::{AtomicI64, Ordering},
 };
 
 use crossbeam_channel::Receiver;
@@ -511,20 +512,21 @@ fn each_file_of_a_burst_is_told_exactly_once() {
 #[test]
 fn a_file_that_a_later_scan_finds_young_is_read_when_it_has_settled() {
     let bench = Bench::new();
-    let clock = {
-        #[allow(clippy::disallowed_methods, reason = "files have real times")]
-        || {
-            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            WallMillis(since.unwrap().as_millis() as i64)
-        }
+    let clock = Arc::new(AtomicI64::new(0));
+    let watched = {
+        let clock = Arc::clone(&clock);
+        bench.watch_with(move || WallMillis(clock.load(Ordering::Relaxed)))
     };
-    let watched = bench.watch_with(clock).ready();
+    let watched = watched.ready();
     // Never closed while the test runs, so no event tells that it is whole.
     let mut open = fs::File::create(bench.path("tasks/a.txt")).unwrap();
     open.write_all(b"x").unwrap();
+    // However late the scan comes, it finds the file as young as it is now.
+    let written = open.metadata().unwrap().modified().unwrap();
+    let written = written.duration_since(std::time::UNIX_EPOCH).unwrap();
+    clock.store(written.as_millis() as i64, Ordering::Relaxed);
     watched.watcher.rescan();
     assert_eq!(watched.until("scanned default"), ["scanned default"]);
-    assert!(watched.so_far().is_empty());
     assert_eq!(watched.until("drop tasks/a.txt").len(), 1);
     drop(open);
     assert!(watched.so_far().is_empty());
@@ -542,7 +544,10 @@ fn a_task_directory_that_went_away_and_came_back_is_watched_again() {
     fs::create_dir(bench.path("tasks")).unwrap();
     watched.until("replaced, with {}");
     bench.rename_in("tasks/a.txt", b"x");
-    assert_eq!(watched.so_far(), ["drop tasks/a.txt"]);
+    let mut told = watched.so_far();
+    // Another scan may follow a second after the directory was found.
+    told.retain(|told| told != "scanned default");
+    assert_eq!(told, ["drop tasks/a.txt"]);
 }
 
 #[test]
