@@ -230,7 +230,8 @@ fn a_timeout_ends_all_that_a_program_started_in_the_units_delegated_group() {
         "",
         "(env -i PATH=\"$PATH\" setsid sleep 54321 >&- 2>&- <&- &)\nexec sleep 54322",
     );
-    let settings = machine.read(WORKER_FILE) + "timeout = \"1s\"\n";
+    // Both are to be seen in their group before that.
+    let settings = machine.read(WORKER_FILE) + "timeout = \"10s\"\n";
     machine.write(WORKER_FILE, settings);
     machine.sh("systemctl start workqueue-worker");
     let group = "/sys/fs/cgroup$(systemctl show --value -p ControlGroup workqueue-worker)";
@@ -272,8 +273,12 @@ fn instances_take_their_file_or_the_queue_of_their_name() {
         machine.read("/var/lib/workqueue-worker/mail/by-file"),
         "letter"
     );
-    let log = machine.sh("journalctl -b -u workqueue-worker@reports --no-pager -o cat");
-    assert!(log.contains("figures"), "{log}");
+    machine.until("the figures are in the journal", || {
+        machine
+            .sh("journalctl -b -u workqueue-worker@reports --no-pager -o cat")
+            .contains("figures")
+            .then_some(())
+    });
     machine.sh("systemctl stop 'workqueue-worker@*'");
 }
 
