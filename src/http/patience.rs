@@ -117,9 +117,10 @@ impl Silence {
     /// does not read again when that has ended, so this is what notices the end, at the latest one `idle` after it.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.notice_ends();
+        let next_look = |until: Instant| until.min(Instant::now() + self.idle);
         let timer = self
             .timer
-            .get_or_insert_with(|| Box::pin(sleep_until(self.until)));
+            .get_or_insert_with(|| Box::pin(sleep_until(next_look(self.until))));
         loop {
             if timer.deadline() > self.until {
                 timer.as_mut().reset(self.until);
@@ -131,7 +132,7 @@ impl Silence {
                 }
                 self.until = Instant::now() + self.idle;
             }
-            timer.as_mut().reset(self.until);
+            timer.as_mut().reset(next_look(self.until));
         }
     }
 }

@@ -146,6 +146,29 @@ async fn a_silent_connection_is_closed_and_holds_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_answered_is_kept_as_long_as_idle_ones_are_and_not_as_a_head_may_take()
+ {
+    let site = Site::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = serving(&site, &CancellationToken::new(), Millis(30_000));
+    serving.gate.set(Bounds {
+        idle_timeout: Millis(20),
+        ..serving.gate.bounds()
+    });
+    tokio::spawn(serve_tcp(listener, serving, None));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    read_until(&mut stream, "ok\n", 1).await;
+    let mut rest = Vec::new();
+    soon(stream.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
 async fn a_client_that_sends_too_much_gets_to_read_why() {
     let site = Site::new();
     let server = start(&site, Millis(30_000)).await;
