@@ -36,7 +36,7 @@ const TASK_BYTES: u64 = 512;
 /// they are made.
 const WHOLE_VIEWS: usize = 4;
 
-/// See the [module](self).
+/// What is held of requests and answers, and how much that may be.
 #[derive(Debug)]
 pub struct Flight {
     limit: AtomicU64,
