@@ -90,46 +90,40 @@ impl Flight {
 
     /// Counts the body of `response` until it is sent. It was not to be refused any more: it tells of something done.
     pub(super) fn count(self: &Arc<Self>, response: Response) -> Response {
-        Self::counted(response, |bytes| Ok(self.add(bytes)))
-            .unwrap_or_else(IntoResponse::into_response)
+        counted(response, |bytes| Ok(self.add(bytes)))
     }
 
     /// The same, or a refusal in its place.
-    pub(super) fn count_or_refuse(
-        self: &Arc<Self>,
-        response: Response,
-    ) -> Result<Response, Problem> {
-        Self::counted(response, |bytes| self.take(bytes))
+    pub(super) fn count_or_refuse(self: &Arc<Self>, response: Response) -> Response {
+        counted(response, |bytes| self.take(bytes))
     }
 
     /// The same of what is looked at to see how the daemon is: a quarter more may be held for that, so that what fills the
     /// rest shows.
-    pub(super) fn count_view_or_refuse(
-        self: &Arc<Self>,
-        response: Response,
-    ) -> Result<Response, Problem> {
+    pub(super) fn count_view_or_refuse(self: &Arc<Self>, response: Response) -> Response {
         let limit = self.limit.load(Relaxed);
-        Self::counted(response, |bytes| {
+        counted(response, |bytes| {
             let mut share = Share::none(self);
             share.grow_within(bytes, limit.saturating_add(limit / 4))?;
             Ok(share)
         })
     }
+}
 
-    fn counted(
-        response: Response,
-        hold: impl FnOnce(u64) -> Result<Share, Refusal>,
-    ) -> Result<Response, Problem> {
-        let heavy = response.body().size_hint().exact();
-        let heavy = heavy.filter(|bytes| *bytes > LIGHT);
-        let Some(bytes) = heavy.filter(|_| response.extensions().get::<Counted>().is_none()) else {
-            return Ok(response);
-        };
-        let share = Arc::new(hold(bytes)?);
-        let mut response = response.map(|body| Body::new(Loaded { body, share }));
-        response.extensions_mut().insert(Counted);
-        Ok(response)
-    }
+/// `response` with its body counted by what `hold` gives, if it is heavy and not counted yet; or why it can't be held.
+fn counted(response: Response, hold: impl FnOnce(u64) -> Result<Share, Refusal>) -> Response {
+    let heavy = response.body().size_hint().exact();
+    let heavy = heavy.filter(|bytes| *bytes > LIGHT);
+    let Some(bytes) = heavy.filter(|_| response.extensions().get::<Counted>().is_none()) else {
+        return response;
+    };
+    let share = match hold(bytes) {
+        Ok(share) => Arc::new(share),
+        Err(refusal) => return Problem::from(refusal).into_response(),
+    };
+    let mut response = response.map(|body| Body::new(Loaded { body, share }));
+    response.extensions_mut().insert(Counted);
+    response
 }
 
 /// Marks an answer whose body is counted.

@@ -184,13 +184,12 @@ impl Guard {
         if need.scope != Some(Scope::Read) {
             return self.flight.count(next.run(request).await);
         }
-        let counted = if rules::is_about_all(route) {
+        if rules::is_about_all(route) {
             let _turn = self.flight.whole_view().await;
             self.flight.count_view_or_refuse(next.run(request).await)
         } else {
             self.flight.count_or_refuse(next.run(request).await)
-        };
-        counted.unwrap_or_else(Problem::into_response)
+        }
     }
 
     fn admit(&self, request: &Request, need: Need, now: Tick) -> Result<Caller, Refused> {

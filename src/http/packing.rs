@@ -9,7 +9,7 @@ use axum::{
     extract::Request,
     http::{HeaderValue, header},
     middleware,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
@@ -23,8 +23,7 @@ pub(super) fn packed(router: Router, flight: &Arc<Flight>) -> Router {
     let flight = Arc::clone(flight);
     router
         .layer(middleware::map_response(move |response: Response| {
-            let counted = flight.count_view_or_refuse(response);
-            std::future::ready(counted.unwrap_or_else(IntoResponse::into_response))
+            std::future::ready(flight.count_view_or_refuse(response))
         }))
         .layer(CompressionLayer::new().compress_when(SizeAbove::new(PACKED_FROM)))
         .layer(middleware::map_request(passed_on))

@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     common::{Daemon, PATIENCE, account::all, request, until},
-    limits::{complete_all, refusals, with},
+    limits::{complete_all, metric, refusals, with},
     out_of::memory,
 };
 
@@ -61,11 +61,7 @@ fn status(stream: &TcpStream) -> u16 {
 
 /// How many bytes the daemon says that it holds.
 fn held(daemon: &Daemon) -> u64 {
-    let (_, text) = daemon.text("/metrics");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("workqueue_in_flight_bytes "));
-    line.expect("the metric").parse().expect("a number")
+    metric(daemon, "workqueue_in_flight_bytes")
 }
 
 fn large(queue: &str) -> String {

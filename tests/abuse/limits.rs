@@ -24,13 +24,20 @@ pub(crate) fn with(settings: &str) -> Daemon {
     Daemon::start_in(scratch, &["--log-level", "warn", "--config", &file])
 }
 
-/// How often a limit refused something.
-pub(crate) fn refusals(daemon: &Daemon, limit: &str) -> u64 {
+/// What `/metrics` on TCP says of this, a name and its labels.
+pub(crate) fn metric(daemon: &Daemon, name: &str) -> u64 {
     let (status, text) = daemon.text("/metrics");
     assert_eq!(status, 200);
-    let name = format!("workqueue_limit_refusals_total{{limit=\"{limit}\"}} ");
-    let count = text.lines().find_map(|line| line.strip_prefix(&name));
-    count.expect("the limit").parse().expect("a number")
+    let number = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    number.expect("the metric").parse().expect("a number")
+}
+
+/// How often a limit refused something.
+pub(crate) fn refusals(daemon: &Daemon, limit: &str) -> u64 {
+    let name = format!("workqueue_limit_refusals_total{{limit=\"{limit}\"}}");
+    metric(daemon, &name)
 }
 
 /// Claims all tasks of these queues and completes each. Gives their ids, none twice.
