@@ -23,7 +23,7 @@ pub enum Severity {
 /// One thing that is not well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Trouble {
-    /// A word for programs that stays the same: `writes-stopped`, `disk-full`, `disk-low`, `files-failing`, `files-lag`,
+    /// A word for programs that stays the same: `writes-stopped`, `memory-full`, `disk-full`, `disk-low`, `files-failing`, `files-lag`,
     /// `no-worker`, `tasks-dying`, `dead-tasks`, `rejected-files`, `drops-waiting`, `watch-deaf`, `paused`, `draining`.
     pub kind: String,
     /// How bad it is.
@@ -67,6 +67,7 @@ pub fn troubles(
     url: Option<&str>,
 ) -> Vec<Trouble> {
     let mut found = Vec::new();
+    memory(status, &mut found);
     disk(status, &mut found);
     idle(status, queues, workers, url, &mut found);
     dying(status, queues, &mut found);
@@ -89,6 +90,18 @@ fn trouble(
         queue: None,
         what: what.into(),
         next: next.into(),
+    }
+}
+
+fn memory(status: &StatusView, found: &mut Vec<Trouble>) {
+    if let Some((used, limit)) = status.no_memory {
+        let [used, limit] = [used, limit].map(|bytes| bytes >> 20);
+        found.push(trouble(
+            "memory-full",
+            Severity::Critical,
+            format!("{used} MiB of memory are in use, and the limit is {limit}: no new task is taken"),
+            "start workers, or raise max_memory and reload; when less is in use, work goes on by itself",
+        ));
     }
 }
 

@@ -300,6 +300,10 @@ fn kind_of(record: &Record) -> Option<EventKind> {
         Record::Paused { .. } => EventKind::Resumed,
         Record::Draining { on: true, .. } => EventKind::Draining,
         Record::Draining { .. } => EventKind::Undrained,
-        Record::Opened { .. } | Record::Rebooted { .. } | Record::Restored(_) => return None,
+        Record::Opened { .. }
+        | Record::Rebooted { .. }
+        | Record::Restored(_)
+        | Record::Housed { .. }
+        | Record::LeftBehind { .. } => return None,
     })
 }

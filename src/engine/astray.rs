@@ -7,25 +7,21 @@
 
 use std::{ffi::OsStr, path::PathBuf};
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-
 use super::{
     Engine,
+    behind::{Behind, is_older},
     drops::{Dropped, reject},
     io::Output,
-    lately::Lately,
+    lately::{KNOWN, Lately},
 };
 use crate::{
     store::shown,
-    task::{FileName, Location, Now, Source, TaskId, Tick, WallMillis},
+    task::{DirMark, FileName, Left, Location, Now, Record, Source, TaskId, Tick, WallMillis},
 };
 
 /// How many files may wait for a change of their task's file. More stay in the directory, and are found by the next look
 /// through it.
 const MOST_WAITING: usize = 1000;
-/// How many tasks are remembered whose files are in a directory that is not there any more: some 30 MiB.
-const MOST_BEHIND: usize = 1 << 20;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -33,11 +29,12 @@ pub(super) struct Astray {
     /// Tasks whose files were not there to be removed when they had ended, or while a worker held them: what the files were
     /// called, and when that was found.
     missed: Lately<TaskId, (FileName, WallMillis)>,
-    /// Tasks whose files are in a former task directory, moved away or not mounted any more, which may come back with it; and
-    /// whether there is none but that.
-    behind: HashMap<TaskId, bool, FixedState>,
-    /// When the last of those was noted.
-    behind_at: WallMillis,
+    /// Tasks whose files went with their directory.
+    pub(super) behind: Behind,
+    /// When it was last found that another directory is where files were.
+    moved_at: Option<Tick>,
+    /// Which task directory that is, of those queues that have been seen in it; until all tasks have been compared with it.
+    pub(super) arriving: Option<DirMark>,
     /// Files that have the id of a task whose own file is just being changed: looked at again after that, as they may be
     /// elsewhere by then.
     waiting: Vec<(TaskId, PathBuf)>,
@@ -50,22 +47,24 @@ impl Astray {
         self.missed.note(name.id, (name, now.wall), now.tick);
     }
 
-    /// These tasks had their files in a directory that is not there any more; with each comes whether that is the only one. So,
-    /// by all signs, had those that were missed.
-    pub(super) fn left_behind(&mut self, tasks: impl Iterator<Item = (TaskId, bool)>, now: Now) {
-        let mut tasks = tasks.peekable();
-        if tasks.peek().is_none() {
-            return;
-        }
-        let missed = self.missed.keys().map(|id| (id, false));
-        let room = MOST_BEHIND.saturating_sub(self.behind.len());
-        self.behind.extend(missed.chain(tasks).take(room));
-        self.behind_at = now.wall;
+    /// For a checkpoint. Those that were missed lately are among those left behind: that another directory is there may be found
+    /// only after a crash.
+    pub(super) fn records(
+        &self,
+        has_ended: impl Fn(TaskId) -> bool,
+    ) -> impl Iterator<Item = Record> {
+        let missed = self.missed.iter().filter(move |(id, _)| has_ended(*id));
+        let missed = missed.map(|(id, (_, at))| Record::LeftBehind {
+            id,
+            at,
+            left: Left::Ended,
+        });
+        missed.chain(self.behind.records())
     }
 
-    /// Somebody has removed the task's file: if it comes back, that is meant.
-    pub(super) fn removed(&mut self, id: TaskId) {
-        self.behind.remove(&id);
+    /// Whether it was found within the last minute that another directory is where files were.
+    fn has_just_moved(&self, now: Tick) -> bool {
+        self.moved_at.is_some_and(|at| now < at.plus(KNOWN))
     }
 
     /// Has a file looked at again when its task's file has been changed. `false`: too many wait.
@@ -77,33 +76,11 @@ impl Astray {
         has_room
     }
 
-    /// The task's file is in its place.
-    pub(super) fn seen(&mut self, id: TaskId) {
-        if let Some(lost) = self.behind.get_mut(&id) {
-            *lost = false;
-        }
-    }
-
-    /// Whether the task's file is not gone, but in a directory that is not there.
-    pub(super) fn is_lost(&self, id: TaskId) -> bool {
-        self.behind.get(&id) == Some(&true)
-    }
-
     /// Whether this is the file of a task that has ended, under its own name and in another folder.
     fn is_missed(&mut self, name: FileName, source: &Source, now: Tick) -> bool {
         let missed = self.missed.get(&name.id, now);
         missed.is_some_and(|(its, at)| its == name && is_older(source, at))
     }
-
-    /// Whether this is the file of a task that has ended, come back with its directory.
-    fn was_behind(&mut self, id: TaskId, source: &Source) -> bool {
-        is_older(source, self.behind_at) && self.behind.remove(&id).is_some()
-    }
-}
-
-/// Whether a file was written before that; within the millisecond, as more is not known of it.
-fn is_older(source: &Source, at: WallMillis) -> bool {
-    source.modified < i128::from(at.0.saturating_add(1)) * 1_000_000
 }
 
 impl Engine {
@@ -122,7 +99,7 @@ impl Engine {
         let is_there = self.queue.get(id).is_some();
         let name = source.path.file_name().and_then(OsStr::to_str);
         if let Some(name) = name.and_then(FileName::parse).filter(|_| !is_there) {
-            if self.astray.was_behind(id, source) {
+            if self.astray.behind.came_back(id, source) {
                 tracing::info!(task_id = %id, file = %shown(&source.path), "the file of a task that has ended came back: it is removed");
                 self.remove_too(now, id, dropped.source);
                 return None;
@@ -173,6 +150,17 @@ impl Engine {
         None
     }
 
+    /// Another directory is where files were. By all signs, those that were missed lately were in the former one.
+    pub(super) fn moved(&mut self, now: Now) {
+        self.astray.moved_at = Some(now.tick);
+        self.astray.arriving = None;
+        for (id, _) in self.astray.missed.iter() {
+            let ended = self.queue.get(id).is_none();
+            let left = if ended { Left::Ended } else { Left::Copy };
+            self.astray.behind.note(id, left, now.wall);
+        }
+    }
+
     /// A file of the task was not there to be removed.
     pub(super) fn went_astray(&mut self, now: Now, id: TaskId, out: &mut Vec<Output>) {
         // What a former life wanted removed, it may have removed itself.
@@ -183,6 +171,10 @@ impl Engine {
             && let Some(place) = self.files.place_of(id)
         {
             self.astray.missed(place, now);
+            // It ended before anybody knew, and its file was to be removed after.
+            if self.astray.has_just_moved(now.tick) {
+                self.astray.behind.note(id, Left::Ended, now.wall);
+            }
         }
         // One that was away for a moment would not be told of again.
         let paths: Vec<PathBuf> = self.files.sources_in_flight(id).collect();

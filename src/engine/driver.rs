@@ -36,11 +36,11 @@ use crate::{
     backend::EventLog,
     store::{
         Boot, DataDirError, Disk, DiskError, DropLimits, Found, Journal, JournalStart, Latched,
-        LiveDropLimits, Lock, LockError, RealDisk, RecoverError, Spool, WatchError, Watcher,
-        prepare, recover,
+        LiveDropLimits, Lock, LockError, RealDisk, RecoverError, Spool, WatchError, WatchSettings,
+        Watcher, prepare, recover,
     },
     systemd::catalog,
-    task::{Location, TaskId},
+    task::{Area, Location, TaskId},
 };
 
 /// What a start needs to know.
@@ -150,6 +150,11 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     }
     let latched = Arc::new(Latched::new(RealDisk::open(&root).map_err(on_disk)?));
     let spool = Arc::new(Spool::new(Arc::clone(&real), drops.clone()));
+    let read = match latched.directory(Path::new(Area::Tasks.dir())) {
+        Ok(read) => Some(read),
+        Err(error) if error.is_missing() => None,
+        Err(error) => return Err(on_disk(error)),
+    };
     let (engine, start, doubles) = find(&root, &settings, &latched, &spool, progress)?;
 
     let mailbox = Arc::new(Mailbox::default());
@@ -169,8 +174,11 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     let watcher = Watcher::start(
         Arc::clone(&real),
         &root,
-        drops.clone(),
-        rescan_every,
+        WatchSettings {
+            limits: drops.clone(),
+            rescan_every,
+            read,
+        },
         spool.own_steps(),
         || clock::now().wall,
         move |sighting| sink.post(Post::Input(Input::Sighting(sighting))),
@@ -266,12 +274,14 @@ fn find(
     if let Some(file) = &start.passed_over {
         tracing::warn!(file = %file.display(), "a damaged checkpoint was passed over: the journal is whole without it");
     }
-    loader.measure(latched, &mut || {
+    let mut each = || {
         read += 1;
         if read % TELL_EVERY == 0 {
             progress(Loading::Read(read));
         }
-    });
+    };
+    loader.compare(latched, &mut each);
+    loader.measure(latched, &mut each);
     let (engine, doubles) = loader.finish(&start);
     Ok((engine, start, doubles))
 }

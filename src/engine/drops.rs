@@ -15,8 +15,8 @@ use crate::{
     store::{Room, Sighting, shown},
     systemd::catalog,
     task::{
-        Area, Cursor, Location, NewTask, Now, PageQuery, QueueName, Record, Refusal, Source, State,
-        TaskId,
+        Area, Cursor, DirMark, Left, Location, NewTask, Now, PageQuery, QueueName, Record, Refusal,
+        Source, State, TaskId,
     },
 };
 
@@ -50,6 +50,8 @@ pub(super) struct Look {
     after: Option<Cursor>,
     /// Another directory is where theirs was.
     anew: bool,
+    /// Which directory that is.
+    mark: Option<DirMark>,
 }
 
 impl Engine {
@@ -105,8 +107,13 @@ impl Engine {
                 self.resume_ended(now, out);
             }
             Sighting::Folder(queue) => self.open(queue),
-            Sighting::Scanned { queue, ids, anew } => self.scanned(queue, ids, anew),
-            Sighting::Replaced(folders) => self.replaced(&folders),
+            Sighting::Scanned {
+                queue,
+                ids,
+                anew,
+                mark,
+            } => self.scanned(now, queue, ids, anew, mark),
+            Sighting::Replaced { folders, mark } => self.replaced(now, &folders, mark),
             Sighting::LookedAgain => self.kept.answered(),
             Sighting::Deaf(why) => self.deaf = why.map(Into::into),
             Sighting::Trouble(text) => {
@@ -127,7 +134,7 @@ impl Engine {
     fn is_ours(&mut self, place: &Location) -> bool {
         let id = place.name.id;
         if self.queue.location(id).as_ref() == Some(place) {
-            self.astray.seen(id);
+            self.astray.behind.seen(id);
             return true;
         }
         if !self.files.knows(place) {
@@ -267,7 +274,7 @@ impl Engine {
         let Some(entry) = self.queue.get(id) else {
             return true;
         };
-        if self.queue.location(id).as_ref() != Some(place) || self.astray.is_lost(id) {
+        if self.queue.location(id).as_ref() != Some(place) || self.astray.behind.is_lost(id) {
             return true;
         }
         if !self.files.is_settled(id) {
@@ -306,23 +313,36 @@ impl Engine {
         self.commit(now, &[Record::Cancelled { id }]);
         self.files.note_gone(id);
         self.taken.forget(id, now.tick);
-        self.astray.removed(id);
+        self.astray.behind.removed(id);
     }
 
     /// After a look through a queue's folder: tasks whose files were not there are looked at once more, a part at a time.
-    fn scanned(&mut self, queue: QueueName, ids: HashSet<TaskId, FixedState>, anew: bool) {
+    fn scanned(
+        &mut self,
+        now: Now,
+        queue: QueueName,
+        there: HashSet<TaskId, FixedState>,
+        anew: bool,
+        mark: Option<DirMark>,
+    ) {
         self.files.looked_through(&Area::Tasks.folder(&queue));
+        if anew {
+            self.moved(now);
+        }
+        // With the default queue's directory go the others: that it is another one counts when all have been compared.
+        let mark = mark.filter(|_| !(anew && queue.is_default()));
         self.looks.push_back(Look {
             queue,
-            there: ids,
+            there,
             state: State::Ready,
             after: None,
             anew,
+            mark,
         });
     }
 
     /// Another task directory is where theirs was: queues that have no folder in it have no files either.
-    fn replaced(&mut self, folders: &BTreeSet<QueueName>) {
+    fn replaced(&mut self, now: Now, folders: &BTreeSet<QueueName>, mark: Option<DirMark>) {
         let elsewhere: Vec<QueueName> = self
             .queue
             .queue_names()
@@ -330,8 +350,10 @@ impl Engine {
             .cloned()
             .collect();
         for queue in elsewhere {
-            self.scanned(queue, HashSet::default(), true);
+            self.scanned(now, queue, HashSet::default(), true, None);
         }
+        self.astray.arriving = mark;
+        self.arrive();
     }
 
     /// Tasks whose files went with their directory (moved away, or a mount that is no more) were not cancelled by anybody.
@@ -339,13 +361,12 @@ impl Engine {
     /// with the directory.
     fn write_again(&mut self, now: Now, places: &[Location]) {
         let mut lost = 0;
-        let bodies = &self.bodies;
-        let ids = places.iter().map(|place| place.name.id);
-        let behind = ids.map(|id| (id, bodies.get(id).is_none()));
-        self.astray.left_behind(behind, now);
         for place in places {
             let id = place.name.id;
-            if self.bodies.get(id).is_some() {
+            let here = self.bodies.get(id).is_some();
+            let left = if here { Left::Copy } else { Left::Only };
+            self.astray.behind.note(id, left, now.wall);
+            if here {
                 let seq = self.ledger.synced_seq();
                 // Also one whose file is just being written: nobody can say into which directory.
                 // Should the task end before that, what is there by then goes.
@@ -361,6 +382,29 @@ impl Engine {
                 lost,
                 "another directory is where tasks had their files: they are written again, but for those that are only in the former one"
             );
+        }
+    }
+
+    /// All tasks of a queue have been compared with its files.
+    fn looked(&mut self) {
+        let Some(look) = self.looks.pop_front() else {
+            return;
+        };
+        let is_news = self.astray.behind.housed(look.queue, look.mark);
+        // What a start finds is held against that, and what was left behind is kept by it.
+        self.checkpoint_wanted |= is_news || look.anew;
+        self.arrive();
+    }
+
+    /// Another task directory is where the files are, once all tasks have been compared with what is in it. What a start finds
+    /// before that is held against the former one.
+    fn arrive(&mut self) {
+        if self.looks.iter().any(|look| look.anew) {
+            return;
+        }
+        if let Some(mark) = self.astray.arriving.take() {
+            let is_news = self.astray.behind.housed(QueueName::default(), Some(mark));
+            self.checkpoint_wanted |= is_news;
         }
     }
 
@@ -389,7 +433,7 @@ impl Engine {
                 State::Ready => look.state = State::Scheduled,
                 // One that is removed while a worker holds its task comes back by itself. This one was not.
                 State::Scheduled if anew => look.state = State::Leased,
-                _ => drop(self.looks.pop_front()),
+                _ => self.looked(),
             }
         }
         if anew {

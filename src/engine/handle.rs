@@ -347,7 +347,10 @@ impl Backend for Handle {
 
     async fn status(&self) -> Answer<StatusView> {
         match self.ask(Request::Status).await? {
-            Response::Status(status) => Ok(*status),
+            Response::Status(status) => Ok(StatusView {
+                no_memory: self.gate.no_memory(|| clock::now().tick),
+                ..*status
+            }),
             _ => Err(odd()),
         }
     }

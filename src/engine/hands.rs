@@ -15,7 +15,7 @@ use super::{
     mailbox::Mailbox,
 };
 use crate::{
-    backend::{Error, Fault, Settlement},
+    backend::{Error, Settlement},
     store::{
         Checkpoint, DiskError, Group, Journal, Latched, LoadError, NewSegment, RealDisk, Seq,
         Spool, discard, reject, rejected, shown, take_back,
@@ -430,7 +430,11 @@ fn settle_rejected(disk: &RealDisk, name: &str, how: Settlement) -> Result<(), E
         }
         Ok(false) => Err(Refusal::NoSuchFile(name.to_owned()).into()),
         Err(error) if error.is_taken() => Err(Refusal::FileInUse(name.to_owned()).into()),
-        Err(error) => Err(Error::Fault(Fault(text(&error)))),
+        Err(error) => Err(Refusal::OutOfReach {
+            what: format!("the rejected file {name:?} stays where it is").into(),
+            reason: error.to_string().into(),
+        }
+        .into()),
     }
 }
 

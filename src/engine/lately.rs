@@ -49,8 +49,8 @@ impl<K: Copy + Eq + Hash, V: Copy> Lately<K, V> {
     }
 
     /// What is known, in no order.
-    pub(super) fn keys(&self) -> impl Iterator<Item = K> {
-        self.values.keys().copied()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> {
+        self.values.iter().map(|(key, (value, _))| (*key, *value))
     }
 
     fn forget_old(&mut self, now: Tick) {

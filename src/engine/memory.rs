@@ -66,12 +66,8 @@ impl Gate {
         tasks: &[NewTask],
         now: impl FnOnce() -> Tick,
     ) -> Result<Passed<'_>, Refusal> {
-        let limit = self.max_memory.load(Relaxed);
-        if limit != ANY {
-            let used = self.used(now());
-            if used >= limit {
-                return Err(Refusal::NoMemory { used, limit });
-            }
+        if let Some((used, limit)) = self.no_memory(now) {
+            return Err(Refusal::NoMemory { used, limit });
         }
         let bytes = tasks
             .iter()
@@ -88,6 +84,13 @@ impl Gate {
             });
         }
         Ok(passed)
+    }
+
+    /// The memory in use and its limit, where no new task passes for that.
+    pub(super) fn no_memory(&self, now: impl FnOnce() -> Tick) -> Option<(u64, u64)> {
+        let limit = self.max_memory.load(Relaxed);
+        let used = (limit != ANY).then(|| self.used(now()))?;
+        (used >= limit).then_some((used, limit))
     }
 
     fn used(&self, now: Tick) -> u64 {

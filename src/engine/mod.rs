@@ -10,6 +10,7 @@
 
 mod announce;
 mod astray;
+mod behind;
 mod bodies;
 mod by_id;
 mod claiming;
@@ -347,7 +348,11 @@ impl Engine {
         self.keep_for_export(record);
         self.queue.apply(record);
         let Some(id) = id else { return };
+        if let Record::Completed { .. } | Record::Cancelled { .. } = record {
+            self.astray.behind.ended(id);
+        }
         if let Record::Submitted(task) = record {
+            self.astray.behind.submitted(id);
             if task.made_here {
                 self.ids.advance_past(id);
             }

@@ -150,7 +150,9 @@ impl Engine {
             | Record::Draining { .. }
             | Record::Opened { .. }
             | Record::Rebooted { .. }
-            | Record::Restored(_) => {}
+            | Record::Restored(_)
+            | Record::Housed { .. }
+            | Record::LeftBehind { .. } => {}
         }
     }
 

@@ -6,11 +6,10 @@ use super::{
     listing::{Scan, fitting},
 };
 use crate::{
-    backend::{Error, Fault},
     store::LoadError,
     task::{
-        Area, Millis, NewTask, Now, Payload, QueueName, Record, Restored, State, TaskId, TaskView,
-        Then,
+        Area, Millis, NewTask, Now, Payload, QueueName, Record, Refusal, Restored, State, TaskId,
+        TaskView, Then,
     },
 };
 
@@ -111,8 +110,11 @@ impl Engine {
         missing.retain(|id| self.lacks_payload(*id));
         if tries >= MOST_TRIES {
             let ids: Vec<String> = missing.iter().take(3).map(ToString::to_string).collect();
-            let text = format!("the payload of task {} can't be read", ids.join(", "));
-            return self.reply(ticket, Err(Error::Fault(Fault(text.into()))), out);
+            let refusal = Refusal::OutOfReach {
+                what: format!("the payload of task {} can't be read", ids.join(", ")).into(),
+                reason: "its file, or the directory that it was in, is not there just now; the task stays".into(),
+            };
+            return self.reply(ticket, Err(refusal.into()), out);
         }
         self.load(now, missing.iter().copied(), out);
         self.bodies.hold(&needed);

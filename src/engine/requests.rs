@@ -447,6 +447,8 @@ impl Engine {
             rejected: self.rejected,
             disk_full: self.full.len() > 0
                 || self.ledger.room_for_new(RECORD_BYTES, 1) == Room::Full,
+            // Whoever counts them adds these.
+            no_memory: None,
             disk: None,
             durability: self.settings.durability.as_str(),
             wait,

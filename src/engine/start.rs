@@ -17,8 +17,8 @@ use super::{
 use crate::{
     defect::{Defect, planted},
     queue::Queues,
-    store::{Disk, Found, JournalStart, Ledger, LedgerSettings, Seq},
-    task::{Area, Distribution, IdSource, Location, Now, Record, State, TaskId},
+    store::{Disk, Found, JournalStart, Ledger, LedgerSettings, Seq, shown},
+    task::{Area, Distribution, IdSource, Left, Location, Now, QueueName, Record, State, TaskId},
 };
 
 /// A start on its way.
@@ -32,6 +32,8 @@ pub struct Loader {
     doubles: Vec<Location>,
     /// The tasks that the journal's tail speaks of, or the checkpoint as a whole.
     touched: HashSet<TaskId, FixedState>,
+    /// Those that ended, by the tail.
+    ended: Vec<TaskId>,
     files: u64,
     sorted: bool,
 }
@@ -111,6 +113,7 @@ impl Loader {
             unseen: HashSet::default(),
             doubles: Vec::new(),
             touched: HashSet::default(),
+            ended: Vec::new(),
             files: 0,
             sorted: false,
         }
@@ -147,6 +150,9 @@ impl Loader {
                 }
                 self.engine.queue.apply(record);
             }
+            Record::Housed { .. } | Record::LeftBehind { .. } => {
+                self.engine.astray.behind.recall(record);
+            }
             _ => self.engine.queue.apply(record),
         }
     }
@@ -161,6 +167,9 @@ impl Loader {
     /// Makes a record true of which frame `seq` tells.
     fn changed(&mut self, seq: Seq, record: &Record) {
         self.touched.extend(record.id());
+        if let Record::Completed { id, .. } | Record::Cancelled { id } = record {
+            self.ended.push(*id);
+        }
         if matches!(record, Record::Completed { .. }) && planted(Defect::BelieveSurvivingFile) {
             return;
         }
@@ -176,7 +185,12 @@ impl Loader {
         self.files += 1;
         let id = place.name.id;
         let engine = &mut self.engine;
+        engine.astray.behind.seen(id);
         match engine.queue.location(id) {
+            // Whether it is the one that was left behind is not told by its name.
+            None if place.area == Area::Tasks && engine.astray.behind.has_ended(id) => {
+                self.doubles.push(place);
+            }
             None => engine.queue.found(&place),
             Some(known) if self.unseen.remove(&id) => {
                 // The file has moved on since the checkpoint; the tail will say so.
@@ -186,6 +200,68 @@ impl Loader {
             }
             Some(_) => self.doubles.push(place),
         }
+    }
+
+    /// Holds the directories in which files are against those that the last checkpoint tells of: after all that was found was
+    /// taken. Where one is another, what is not here was left behind in the former one, and nobody has removed it. `each` is
+    /// called for each file that is looked for.
+    pub fn compare(&mut self, disk: &impl Disk, each: &mut dyn FnMut()) {
+        let others = self.others(disk);
+        if others.is_empty() {
+            return;
+        }
+        let engine = &mut self.engine;
+        let at = self.now.wall;
+        for id in self.ended.drain(..) {
+            engine.astray.behind.note(id, Left::Ended, at);
+        }
+        let whole = others.contains(&QueueName::default());
+        let mut lost = 0;
+        for id in engine.queue.walk(0, u32::MAX).0 {
+            let place = engine.queue.location(id);
+            let place = place.filter(|place| place.area == Area::Tasks);
+            let Some(place) = place.filter(|place| whole || others.contains(&place.queue)) else {
+                continue;
+            };
+            each();
+            if !disk
+                .look(&place.path())
+                .is_err_and(|error| error.is_missing())
+            {
+                continue;
+            }
+            let here = engine.bodies.get(id).is_some();
+            lost += u64::from(!here);
+            let left = if here { Left::Copy } else { Left::Only };
+            engine.astray.behind.note(id, left, at);
+        }
+        engine.checkpoint_wanted = true;
+        tracing::warn!(
+            lost,
+            "another directory is where tasks had their files when the daemon last ran: those whose payloads are only in the former one wait for it"
+        );
+    }
+
+    /// The queues whose files were in another directory than now, which is noted. With the default one go all.
+    fn others(&mut self, disk: &impl Disk) -> Vec<QueueName> {
+        let behind = &mut self.engine.astray.behind;
+        let mut others = Vec::new();
+        for (queue, before) in behind.homes().clone() {
+            let folder = Area::Tasks.folder(&queue);
+            let now = match disk.directory(&folder) {
+                Ok(now) => Some(now.mark()),
+                Err(error) if error.is_missing() => None,
+                Err(error) => {
+                    tracing::warn!(folder = %shown(&folder), %error, "can't tell whether a directory is the one that it was");
+                    continue;
+                }
+            };
+            if now != Some(before) {
+                behind.housed(queue.clone(), now);
+                others.push(queue);
+            }
+        }
+        others
     }
 
     /// Looks how large the tasks' files are, if a limit asks for that: after all that was found was taken. `each` is called for
@@ -240,7 +316,7 @@ impl Loader {
                 .queue
                 .get(id)
                 .is_none_or(|entry| entry.state == State::Leased);
-            if !leased {
+            if !leased && !engine.astray.behind.is_lost(id) {
                 tracing::info!(task_id = %id, "a task's file was removed while the daemon was down: it is cancelled");
                 engine.commit(self.now, &[Record::Cancelled { id }]);
             }

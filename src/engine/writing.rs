@@ -332,7 +332,11 @@ impl Engine {
             return;
         }
         checkpointing.sent = true;
-        let records = std::mem::take(&mut checkpointing.records);
+        let mut records = std::mem::take(&mut checkpointing.records);
+        // Only now: files of tasks that had ended may have been missed since.
+        for record in self.astray.records(|id| self.queue.get(id).is_none()) {
+            encode_record(&record, &mut records);
+        }
         let last_id = checkpointing.last_id;
         let delete = self.ledger.checkpointed(cut);
         out.push(Output::Checkpoint(Checkpoint {
@@ -461,7 +465,10 @@ impl Engine {
                 list.extend(left.map(|(path, reason)| left_alone(path, reason.clone())));
                 Ok(Response::Rejected(list))
             }
-            Err(text) => Err(Error::Fault(crate::backend::Fault(text))),
+            Err(reason) => Err(Error::Refused(Refusal::OutOfReach {
+                what: "rejected files can't be listed".into(),
+                reason: (*reason).into(),
+            })),
         };
         out.push(Output::Reply(ticket, result));
     }

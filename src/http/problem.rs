@@ -2,6 +2,8 @@
 //!
 //! Knows how a [`Refusal`] is told over HTTP, not when one is due.
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -115,6 +117,8 @@ kinds! {
         "Nothing has changed. Try again soon.";
     STOPPING = "stopping", SERVICE_UNAVAILABLE, "The daemon is stopping", Some(5),
         "Nothing has changed. Try again when it has been started again.";
+    OUT_OF_REACH = "out-of-reach", SERVICE_UNAVAILABLE, "A file is out of reach", Some(5),
+        "The detail names the task or the file, and what is in the way: its directory is not there (moved away, not mounted), or the disk refuses. Nothing has changed, and all else goes on.";
     FAULT = "fault", SERVICE_UNAVAILABLE, "The daemon takes no writes", None,
         "A write to the disk failed. The log tells why; the daemon must be restarted when the cause is gone.";
     TOO_MANY = "too-many", INSUFFICIENT_STORAGE, "A configured limit is reached", None,
@@ -144,6 +148,10 @@ impl Kind {
         }
     }
 }
+
+/// Why a credential was not enough, beside an answer that says so.
+#[derive(Debug, Clone)]
+pub(super) struct NotAllowed(pub(super) Arc<str>);
 
 /// What a handler answers when the request was not done.
 #[derive(Debug)]
@@ -199,6 +207,8 @@ impl Problem {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(challenge),
             );
+            let reason = self.document.detail.as_str().into();
+            response.extensions_mut().insert(NotAllowed(reason));
         }
         response
     }
@@ -292,6 +302,7 @@ impl From<Refusal> for Problem {
             Refusal::NoSuchQueue(_) => &NO_SUCH_QUEUE,
             Refusal::NoSuchFile(_) => &NO_SUCH_FILE,
             Refusal::FileInUse(_) => &FILE_IN_USE,
+            Refusal::OutOfReach { .. } => &OUT_OF_REACH,
             Refusal::StaleToken(_) => &STALE_TOKEN,
             Refusal::Leased(_) => &LEASED,
             Refusal::WrongState { .. } => &WRONG_STATE,

@@ -97,6 +97,8 @@ impl Queues {
             }
             Record::Rebooted { tick } => self.rebooted(*tick),
             Record::Restored(task) => self.restored(task),
+            // Of files, which this floor does not know.
+            Record::Housed { .. } | Record::LeftBehind { .. } => {}
         }
     }
 

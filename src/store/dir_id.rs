@@ -10,7 +10,7 @@ use rustix::{
 };
 
 use super::Meta;
-use crate::task::Source;
+use crate::task::{DirMark, Source};
 
 /// `STATX_MNT_ID_UNIQUE` of Linux 6.8 (statx(2)): numbers of mounts that are never given again. An older kernel passes over
 /// it, and gives the number that may come back once its mount is gone.
@@ -39,6 +39,20 @@ impl DirId {
             inode,
             born: None,
         }
+    }
+
+    /// By what it is known again over a restart, when mounts have other numbers, and devices may have.
+    #[must_use]
+    pub fn mark(&self) -> DirMark {
+        let (major, minor) = self.device;
+        let device = u64::from(major) << 32 | u64::from(minor);
+        // Some file systems have no time for their root directories.
+        let born = self.born.filter(|born| *born != 0);
+        let born = born.and_then(|born| i64::try_from(born).ok());
+        let mut mark = [0; 16];
+        mark[..8].copy_from_slice(&self.inode.to_le_bytes());
+        mark[8..].copy_from_slice(&born.map_or(device.to_le_bytes(), i64::to_le_bytes));
+        DirMark(mark)
     }
 
     /// Whether both lie on the same mount of the same file system.

@@ -22,6 +22,8 @@
 //! | 14 | restored | id, queue, priority (4), exectime, options, attempts (varint), state (0 ready, 1 leased, 2 dead), lease?, last error? |
 //! | 15 | opened | queue |
 //! | 16 | moved | id, queue, priority (4), exectime |
+//! | 17 | housed | queue, mark (16) |
+//! | 18 | left behind | id, at, left (0 only, 1 copy, 2 ended) |
 //!
 //! `options`: unique key?, max attempts? (varint), lease? (8), one byte of which bit 0 says that a backoff follows (base 8, max 8)
 //! and bit 1 that a trace does (trace id 16, parent id 8, flags 1, state?). `then`: 0 and exectime, or 1 for
@@ -33,9 +35,9 @@
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc};
 
 use super::{
-    Backoff, Claimed, ExecTime, LeaseKind, Millis, Options, Past, Payload, Priority, QueueName,
-    Record, Restored, RestoredLease, Source, State, Submitted, TaskId, Then, Tick, Token, Trace,
-    WallMillis, WorkerName,
+    Backoff, Claimed, DirMark, ExecTime, LeaseKind, Left, Millis, Options, Past, Payload, Priority,
+    QueueName, Record, Restored, RestoredLease, Source, State, Submitted, TaskId, Then, Tick,
+    Token, Trace, WallMillis, WorkerName,
 };
 
 /// What follows the lease that a task asks for.
@@ -151,6 +153,16 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
         Record::Restored(task) => w.restored(task),
         Record::Opened { queue } => {
             w.tag(15).text(queue.as_str());
+        }
+        Record::Housed { queue, mark } => {
+            w.tag(17).text(queue.as_str()).raw(&mark.0);
+        }
+        Record::LeftBehind { id, at, left } => {
+            w.tag(18).id(*id).signed(at.0).byte(match left {
+                Left::Only => 0,
+                Left::Copy => 1,
+                Left::Ended => 2,
+            });
         }
     }
 }
@@ -424,6 +436,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn left(&mut self) -> Result<Left> {
+        match self.byte()? {
+            0 => Ok(Left::Only),
+            1 => Ok(Left::Copy),
+            2 => Ok(Left::Ended),
+            value => Err(CodecError::Unknown {
+                what: "left",
+                value,
+            }),
+        }
+    }
+
     fn options(&mut self) -> Result<Options> {
         let mut options = Options {
             unique_key: self.optional(Self::text)?.map(Into::into),
@@ -620,6 +644,15 @@ impl<'a> Reader<'a> {
                     exectime,
                 }
             }
+            17 => Record::Housed {
+                queue: self.queue()?,
+                mark: DirMark(self.array()?),
+            },
+            18 => Record::LeftBehind {
+                id: self.id()?,
+                at: self.wall()?,
+                left: self.left()?,
+            },
             value => {
                 return Err(CodecError::Unknown {
                     what: "record tag",

@@ -40,7 +40,8 @@ pub use payload::Payload;
 pub use priority::Priority;
 pub use queue_name::QueueName;
 pub use record::{
-    Claimed, LeaseKind, Past, Record, Restored, RestoredLease, Source, Submitted, Then,
+    Claimed, DirMark, LeaseKind, Left, Past, Record, Restored, RestoredLease, Source, Submitted,
+    Then,
 };
 pub use refusal::Refusal;
 pub use shown::shown_text;

@@ -113,6 +113,39 @@ pub enum Record {
     },
     /// A task known from the checkpoint or from a file's name at start.
     Restored(Box<Restored>),
+    /// Where a queue's files are. Only checkpoints tell of it: of the default queue, whose directory is that of the others
+    /// too, and of those on a mount of their own.
+    Housed {
+        /// The queue.
+        queue: QueueName,
+        /// Its directory.
+        mark: DirMark,
+    },
+    /// A file of a task is in a directory that is not there any more, and may come back with it. Only checkpoints tell of it.
+    LeftBehind {
+        /// The task.
+        id: TaskId,
+        /// When the directory was last there at the latest.
+        at: WallMillis,
+        /// What is known of the task.
+        left: Left,
+    },
+}
+
+/// By what a directory is known again over a restart: 8 bytes of its inode, then 8 of the time when it was made, in
+/// nanoseconds since 1970, or of its device's two numbers where the file system does not know that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirMark(pub [u8; 16]);
+
+/// What is known of a task whose file was left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// It has no other file: its payload comes back with that one.
+    Only,
+    /// It has another file, or will have one.
+    Copy,
+    /// It has ended: the file makes no task when it comes back.
+    Ended,
 }
 
 /// A new task, whole.
@@ -240,7 +273,7 @@ pub struct RestoredLease {
 }
 
 impl Record {
-    /// The task that the record is about, if it is about one.
+    /// The task that the record is about, if it is about one, and not about a file of it.
     #[must_use]
     pub fn id(&self) -> Option<TaskId> {
         match self {
@@ -259,7 +292,9 @@ impl Record {
             Self::Paused { .. }
             | Self::Draining { .. }
             | Self::Opened { .. }
-            | Self::Rebooted { .. } => None,
+            | Self::Rebooted { .. }
+            | Self::Housed { .. }
+            | Self::LeftBehind { .. } => None,
         }
     }
 }

@@ -37,6 +37,14 @@ pub enum Refusal {
     /// A rejected file can't go back: the task directory has one of its name.
     #[error("a file called {0:?} lies in the task directory; rename one of them")]
     FileInUse(String),
+    /// A file is out of reach just now, and what was asked for needs it.
+    #[error("{what}: {reason}")]
+    OutOfReach {
+        /// What was to be done.
+        what: Box<str>,
+        /// Why that can't be.
+        reason: Box<str>,
+    },
     /// The token is not that of the task's current lease: it expired, ended, or was another's.
     #[error("task {0}: the token is not that of its current lease")]
     StaleToken(TaskId),

@@ -365,6 +365,8 @@ pub struct StatusView {
     pub rejected: u64,
     /// Whether the disk is too full for new tasks.
     pub disk_full: bool,
+    /// Memory in use and the most, both in bytes, where so much is used that no new task is taken.
+    pub no_memory: Option<(u64, u64)>,
     /// The disk that the tasks are on, when it could be told.
     pub disk: Option<DiskSpace>,
     /// When a change counts as made: `sync`, `interval` or `none`.

@@ -23,6 +23,7 @@ fn status() -> StatusView {
         journal_records: 0,
         rejected: 0,
         disk_full: false,
+        no_memory: None,
         disk: Some(DiskSpace {
             free: 50 * GIB,
             size: 100 * GIB,
@@ -94,6 +95,21 @@ fn writes_that_have_stopped_come_first_and_say_what_to_do() {
     );
     assert_eq!(found[0].what, "writes have stopped: fdatasync failed");
     assert!(found[0].next.contains("systemctl restart workqueued"));
+}
+
+#[test]
+fn memory_that_is_full_is_told_with_its_limit() {
+    let status = StatusView {
+        no_memory: Some((300 << 20, 256 << 20)),
+        ..status()
+    };
+    let found = troubles(&status, &[], &[], None);
+    assert_eq!(kinds(&found), [("memory-full", Severity::Critical)]);
+    assert!(
+        found[0]
+            .what
+            .starts_with("300 MiB of memory are in use, and the limit is 256")
+    );
 }
 
 #[test]

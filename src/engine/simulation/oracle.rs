@@ -209,7 +209,10 @@ impl Oracle {
                 return Ok(());
             }
             Record::Opened { .. } => return Ok(()),
-            Record::Restored(_) | Record::Rebooted { .. } => {
+            Record::Restored(_)
+            | Record::Rebooted { .. }
+            | Record::Housed { .. }
+            | Record::LeftBehind { .. } => {
                 return Err("no record of a running daemon".to_owned());
             }
             Record::Submitted(task) => {

@@ -261,10 +261,13 @@ impl Watch {
             self.said.push(Sighting::Seen(seen));
         }
         let ids = ids.into_iter().collect();
+        let home = queue.is_default().then(|| self.disk.directory(path));
+        let mark = home.and_then(Result::ok).map(|home| home.mark());
         self.said.push(Sighting::Scanned {
             queue,
             ids,
             anew: false,
+            mark,
         });
         folders
     }

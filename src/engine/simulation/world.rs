@@ -239,6 +239,7 @@ impl World {
             found => loader.take(found),
         })?;
         spool.sweep(temporary)?;
+        loader.compare(latched, &mut || {});
         loader.measure(latched, &mut || {});
         Ok(start)
     }

@@ -456,6 +456,7 @@ impl Backend for FakeBackend {
             journal_records: 6,
             rejected: 7,
             disk_full: false,
+            no_memory: None,
             disk: Some(DiskSpace {
                 free: 1 << 30,
                 size: 4 << 30,

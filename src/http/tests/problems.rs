@@ -30,6 +30,14 @@ async fn every_refusal_has_its_status_and_name() {
         (Refusal::NoSuchTask(id), 404, "no-such-task"),
         (Refusal::NoSuchQueue(queue.clone()), 404, "no-such-queue"),
         (Refusal::NoSuchFile("a".into()), 404, "no-such-file"),
+        (
+            Refusal::OutOfReach {
+                what: "a".into(),
+                reason: "b".into(),
+            },
+            503,
+            "out-of-reach",
+        ),
         (Refusal::FileInUse("a".into()), 409, "file-in-use"),
         (Refusal::StaleToken(id), 409, "stale-token"),
         (Refusal::Leased(id), 409, "leased"),
@@ -176,6 +184,17 @@ async fn a_body_of_another_type_is_refused_and_a_charset_is_not() {
             .await;
         assert_eq!(got.problem().0, 415, "{wrong}");
     }
+    let packed = Request::post("/api/v1/tasks")
+        .header("content-type", "application/json")
+        .header("content-encoding", "gzip")
+        .body(Body::from(r#"{"payload":1}"#));
+    let got = site.ask(packed.unwrap()).await;
+    assert_eq!(got.problem(), (415, "unsupported-media-type".to_owned()));
+    assert!(
+        got.body.contains("Content-Encoding is gzip"),
+        "{}",
+        got.body
+    );
     let kind = "Application/JSON; charset=utf-8";
     let got = site
         .send("POST", "/api/v1/tasks", kind, r#"{"payload":1}"#)

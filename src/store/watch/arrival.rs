@@ -319,7 +319,7 @@ impl<D: Disk> Watching<D> {
         if form == Form::Unknown {
             return Judgement::Malformed("its name ends in neither .json nor .txt".to_owned());
         }
-        let limits = self.setup.limits.get();
+        let limits = self.setup.settings.limits.get();
         let (meta, bytes) = match self.setup.disk.read(path, limits.max_file) {
             Ok(Read::Whole(meta, bytes)) => (meta, bytes),
             Ok(Read::Irregular(kind)) => return Judgement::Irregular(what_is(kind).to_owned()),

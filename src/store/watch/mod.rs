@@ -38,9 +38,9 @@ use crossbeam_channel::Sender;
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
-use crate::task::{Location, NewTask, QueueName, Source, TaskId, WallMillis};
+use crate::task::{DirMark, Location, NewTask, QueueName, Source, TaskId, WallMillis};
 
-use super::{Disk, LiveDropLimits, OwnSteps, shown};
+use super::{DirId, Disk, LiveDropLimits, OwnSteps, shown};
 use watching::{Command, Setup};
 
 /// What the watcher saw. Paths are relative to the data directory.
@@ -90,10 +90,16 @@ pub enum Sighting {
         /// Whether it is another folder than at the scan before: in another task directory, or on another mount. Files that
         /// are not in it may be whole in the former one, moved away or no more mounted: nobody has removed them.
         anew: bool,
+        /// Which directory that is, if a directory of its own mount is the queue's, or the queue is the default one.
+        mark: Option<DirMark>,
     },
-    /// The task directory is another one than at the scan before, and has folders of these queues, of each of which a scan
-    /// has told. Other queues have no files in it.
-    Replaced(BTreeSet<QueueName>),
+    /// The task directory is another one than at the scan before.
+    Replaced {
+        /// It has folders of these queues, of each of which a scan has told. Other queues have no files in it.
+        folders: BTreeSet<QueueName>,
+        /// Which directory it is.
+        mark: Option<DirMark>,
+    },
     /// What [`Watcher::again`] asked for was looked at.
     LookedAgain,
     /// From now on, the kernel does not tell of all changes, for this reason: only scans see what it hides. `None`: it tells
@@ -122,6 +128,17 @@ pub enum WatchError {
     Thread(#[source] io::Error),
 }
 
+/// What a watcher looks for, and how often.
+#[derive(Debug, Clone)]
+pub struct WatchSettings {
+    /// What a dropped file may be.
+    pub limits: LiveDropLimits,
+    /// For file systems that hide events. Without it the thread sleeps until something happens, as long as the kernel tells.
+    pub rescan_every: Option<Duration>,
+    /// Of which task directory a start has read the names: should another one be there by the first scan, that is told.
+    pub read: Option<DirId>,
+}
+
 /// The handle of the watcher's thread. Dropping it ends the thread and waits for that.
 ///
 /// While the thread waits for its sink, it can't end: a sink that blocks must be unblocked (its receiver dropped, or
@@ -136,26 +153,19 @@ impl Watcher {
     /// Watches the task directory of the data directory `root`, which `disk` is open on, and scans it: what was there
     /// before is reported like what comes later.
     ///
-    /// Where the kernel gives no events, scans do without; that is told. Everything is told through `sink`, on the watcher's thread; when it gives `false`, nobody listens any more and the
-    /// thread ends. `rescan_every` is for file systems that hide events; without it the thread sleeps until something
-    /// happens, as long as the kernel tells. `own` is what the spool does.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is one thing that a watcher is started with, and it is started once"
-    )]
+    /// Where the kernel gives no events, scans do without; that is told. Everything is told through `sink`, on the watcher's
+    /// thread; when it gives `false`, nobody listens any more and the thread ends. `own` is what the spool does.
     pub fn start<D: Disk>(
         disk: Arc<D>,
         root: &Path,
-        limits: impl Into<LiveDropLimits>,
-        rescan_every: Option<Duration>,
+        watching: WatchSettings,
         own: Arc<OwnSteps>,
         now_wall: impl Fn() -> WallMillis + Send + 'static,
         sink: impl Fn(Sighting) -> bool + Send + 'static,
     ) -> Result<Self, WatchError> {
         let setup = Setup {
             disk,
-            limits: limits.into(),
-            rescan_every,
+            settings: watching,
             own,
             now_wall: Box::new(now_wall),
             sink: Box::new(sink),

@@ -130,7 +130,11 @@ impl<D: Disk> Watching<D> {
             complete &= self.folder_arrived(&name, origin)?;
         }
         if self.anew {
-            self.tell(Sighting::Replaced(there))?;
+            let mark = self.scanned.map(|directory| directory.mark());
+            self.tell(Sighting::Replaced {
+                folders: there,
+                mark,
+            })?;
         }
         Ok(complete)
     }
@@ -191,7 +195,7 @@ impl<D: Disk> Watching<D> {
             return Ok(());
         }
         let anew = before.is_some_and(|before| self.was_mounted(&before));
-        self.report_scanned(queue, HashSet::default(), anew)
+        self.report_scanned(queue.clone(), HashSet::default(), anew)
     }
 
     /// Whether a folder lay on another mount than the task directory.
@@ -253,17 +257,27 @@ impl<D: Disk> Watching<D> {
         if is_second {
             return Ok(());
         }
-        self.report_scanned(queue, ids, anew)
+        self.report_scanned(queue.clone(), ids, anew)
     }
 
     fn report_scanned(
         &mut self,
-        queue: &QueueName,
+        queue: QueueName,
         ids: HashSet<TaskId, FixedState>,
         anew: bool,
     ) -> Heard {
-        let queue = queue.clone();
-        self.tell(Sighting::Scanned { queue, ids, anew })
+        let mark = if queue.is_default() {
+            self.scanned
+        } else {
+            let folder = self.folders.get(&queue).copied();
+            folder.filter(|folder| self.was_mounted(folder))
+        };
+        self.tell(Sighting::Scanned {
+            queue,
+            ids,
+            anew,
+            mark: mark.map(|directory| directory.mark()),
+        })
     }
 
     /// What is mounted has changed, perhaps where the tasks' files are. What the kernel tells of a directory that is covered

@@ -25,6 +25,14 @@ const LIMITS: DropLimits = DropLimits {
     max_file: 2000,
 };
 
+fn settings() -> WatchSettings {
+    WatchSettings {
+        limits: LIMITS.into(),
+        rescan_every: None,
+        read: None,
+    }
+}
+
 struct Bench {
     scratch: tempfile::TempDir,
     disk: Arc<RealDisk>,
@@ -76,8 +84,7 @@ impl Bench {
         let watcher = Watcher::start(
             disk,
             self.scratch.path(),
-            LIMITS,
-            None,
+            settings(),
             Arc::default(),
             clock,
             sink,
@@ -148,7 +155,7 @@ fn short(sighting: &Sighting) -> Vec<String> {
             .map(|path| format!("freed {}", shown(path)))
             .collect(),
         Sighting::Scanned { queue, .. } => vec![format!("scanned {queue}")],
-        Sighting::Replaced(folders) => vec![format!("replaced, with {folders:?}")],
+        Sighting::Replaced { folders, .. } => vec![format!("replaced, with {folders:?}")],
         Sighting::Trouble(text) => vec![format!("trouble {text}")],
     }
 }
@@ -575,11 +582,36 @@ fn a_data_directory_without_a_task_directory_can_not_be_watched() {
     let started = Watcher::start(
         disk,
         root,
-        LIMITS,
-        None,
+        settings(),
         Arc::default(),
         || WallMillis(0),
         |_| true,
     );
     assert!(matches!(started, Err(WatchError::Events { path, .. }) if path.ends_with("tasks")));
+}
+
+#[test]
+fn a_task_directory_that_is_another_one_than_a_start_has_read_is_told_at_once() {
+    let bench = Bench::new();
+    fs::create_dir(bench.path("other")).unwrap();
+    let other = bench.disk.directory(Path::new("other")).unwrap();
+    let same = bench.disk.directory(Path::new("tasks")).unwrap();
+    for (read, expected) in [(None, false), (Some(same), false), (Some(other), true)] {
+        let (tell, sightings) = crossbeam_channel::unbounded();
+        let watcher = Watcher::start(
+            Arc::clone(&bench.disk),
+            bench.scratch.path(),
+            WatchSettings { read, ..settings() },
+            Arc::default(),
+            || WallMillis(0),
+            move |sighting| tell.send(sighting).is_ok(),
+        );
+        let first = sightings.recv_timeout(PATIENCE).unwrap();
+        assert!(
+            matches!(&first, Sighting::Scanned { anew, mark: Some(mark), .. }
+                if *anew == expected && *mark == same.mark()),
+            "{first:?}"
+        );
+        drop((sightings, watcher));
+    }
 }

@@ -20,14 +20,14 @@ use crossbeam_channel::{Receiver, Sender, at, bounded, never, select, unbounded}
 use notify::{Config, INotifyWatcher, RecursiveMode, Watcher as _};
 
 use super::{
-    BATCH, Sighting, WatchError,
+    BATCH, Sighting, WatchError, WatchSettings,
     events::{Filter, Notice, explain},
     memory::{Memory, Settling},
     mounts::MountWatch,
     place::TASKS,
 };
 use crate::{
-    store::{DirId, Disk, DiskError, Kind, LiveDropLimits, OwnSteps, shown},
+    store::{DirId, Disk, DiskError, Kind, OwnSteps, shown},
     task::{Location, QueueName, Source, WallMillis},
 };
 
@@ -65,8 +65,7 @@ pub(super) enum Command {
 /// What a watcher is started with.
 pub(super) struct Setup<D> {
     pub(super) disk: Arc<D>,
-    pub(super) limits: LiveDropLimits,
-    pub(super) rescan_every: Option<Duration>,
+    pub(super) settings: WatchSettings,
     pub(super) own: Arc<OwnSteps>,
     pub(super) now_wall: Box<dyn Fn() -> WallMillis + Send>,
     pub(super) sink: Box<dyn Fn(Sighting) -> bool + Send>,
@@ -153,6 +152,7 @@ pub(super) fn start<D: Disk>(
         return Err(failed(&root.join(TASKS), "not a directory".to_owned()));
     }
     let started = (setup.now_wall)();
+    let scanned = setup.settings.read;
     let mut watching = Watching {
         setup,
         root,
@@ -168,7 +168,7 @@ pub(super) fn start<D: Disk>(
         whole: HashSet::new(),
         folders: BTreeMap::new(),
         root_gone: false,
-        scanned: None,
+        scanned,
         anew: false,
         own: None,
         unwatched: BTreeMap::new(),
@@ -339,7 +339,7 @@ impl<D: Disk> Watching<D> {
         let now = instant();
         let length = now.saturating_duration_since(begun);
         self.spaced_until = now + SPACING.max(length * SPACING_LENGTHS);
-        let every = self.setup.rescan_every;
+        let every = self.setup.settings.rescan_every;
         let every = if self.is_deaf() {
             Some(every.map_or(DEAF_RESCAN, |every| every.min(DEAF_RESCAN)))
         } else {

@@ -222,6 +222,21 @@ fn switches_reboots_queues_and_restored_tasks_are_written_as_the_docs_say() {
     is(&Record::Draining { queue: some, on }, "0c 01 01 71 01");
     is(&Record::Rebooted { tick: Tick(3) }, "0d 0300000000000000");
     is(&Record::Opened { queue: queue() }, "0f 01 71");
+    let mark = DirMark([7; 16]);
+    is(
+        &Record::Housed {
+            queue: queue(),
+            mark,
+        },
+        "11 01 71 07070707070707070707070707070707",
+    );
+    for (left, byte) in [(Left::Only, 0), (Left::Copy, 1), (Left::Ended, 2)] {
+        let (id, at) = (id(), WallMillis(5));
+        is(
+            &Record::LeftBehind { id, at, left },
+            &format!("12 ID 0500000000000000 0{byte}"),
+        );
+    }
     let mut task = Restored {
         id: id(),
         queue: queue(),
@@ -256,7 +271,7 @@ fn switches_reboots_queues_and_restored_tasks_are_written_as_the_docs_say() {
 
 #[test]
 fn a_tag_or_a_kind_of_another_version_is_refused() {
-    for tag in (17..=255).chain([0]) {
+    for tag in (19..=255).chain([0]) {
         let mut record = bytes(ID);
         record.insert(0, tag);
         let error = decode_records(&record).unwrap_err();

@@ -27,6 +27,10 @@ fn options() -> impl Strategy<Value = Options> {
         )
 }
 
+fn left() -> impl Strategy<Value = Left> {
+    prop_oneof![Just(Left::Only), Just(Left::Copy), Just(Left::Ended)]
+}
+
 fn trace() -> impl Strategy<Value = Trace> {
     let ids = (1..u128::MAX, 1..u64::MAX, any::<u8>());
     let state = proptest::option::of("[a-z]{1,9}=[!-+]{1,9}");
@@ -228,6 +232,15 @@ fn record() -> impl Strategy<Value = Record> {
             .prop_map(|(queue, on)| Record::Draining { queue, on }),
         any::<u64>().prop_map(|tick| Record::Rebooted { tick: Tick(tick) }),
         queue().prop_map(|queue| Record::Opened { queue }),
+        (queue(), any::<[u8; 16]>()).prop_map(|(queue, mark)| Record::Housed {
+            queue,
+            mark: DirMark(mark)
+        }),
+        (id(), any::<i64>(), left()).prop_map(|(id, at, left)| Record::LeftBehind {
+            id,
+            at: WallMillis(at),
+            left
+        }),
     ]
 }
 

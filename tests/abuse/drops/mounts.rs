@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
+
+use serde_json::Value;
 
 use super::{aside, files_in, gone::settings, looked_through, rejected, serves_on, task, work_off};
 use crate::common::{
@@ -240,4 +243,167 @@ fn tasks_whose_payloads_went_with_a_mount_wait_for_it() {
     serves_on(&daemon);
     drop(daemon);
     again.unmount();
+}
+
+/// How a daemon's life ends, and the next one begins.
+#[derive(Debug, Clone, Copy)]
+enum Between {
+    /// It is stopped, and the mount comes back after the start.
+    StoppedThenBack,
+    /// It is stopped, and the mount comes back before the start.
+    BackBeforeStart,
+    /// It is killed right after the last completion, and the mount comes back after the start.
+    KilledThenBack,
+    /// It is killed, and the mount comes back before the start.
+    KilledBackBeforeStart,
+    /// All that it knows is in a checkpoint, once of the life in which the mount went, once of the next one.
+    Checkpoints,
+}
+
+/// A restart must not forget what was done while the files were out of sight.
+#[test]
+fn tasks_that_were_completed_do_not_come_back_with_their_mount_after_a_restart() {
+    for between in [
+        Between::StoppedThenBack,
+        Between::BackBeforeStart,
+        Between::KilledThenBack,
+        Between::KilledBackBeforeStart,
+        Between::Checkpoints,
+    ] {
+        let Some((scratch, store, mounted)) = bound("tasks") else {
+            return;
+        };
+        let mut daemon = start(scratch);
+        submit(&daemon, "default", &store);
+        mounted.unmount();
+        until("their files are there again", || {
+            (files_in(&daemon.tasks()).len() == 20).then_some(())
+        });
+        // Some before, and some after all that is to be known of it may be in a checkpoint.
+        complete(&daemon, 10);
+        if matches!(between, Between::Checkpoints) {
+            checkpoint(&daemon);
+        }
+        complete(&daemon, 10);
+        let back = |daemon: &Daemon| Mount::bind(&daemon.tasks(), &store).expect("mounted again");
+        let again = match between {
+            Between::StoppedThenBack => {
+                daemon.stop();
+                daemon.restart();
+                back(&daemon)
+            }
+            Between::BackBeforeStart => {
+                daemon.stop();
+                let again = back(&daemon);
+                daemon.restart();
+                again
+            }
+            Between::KilledThenBack => {
+                daemon.kill();
+                daemon.restart();
+                back(&daemon)
+            }
+            Between::KilledBackBeforeStart => {
+                daemon.kill();
+                let again = back(&daemon);
+                daemon.restart();
+                again
+            }
+            Between::Checkpoints => {
+                checkpoint(&daemon);
+                daemon.crash_and_restart();
+                checkpoint(&daemon);
+                daemon.crash_and_restart();
+                back(&daemon)
+            }
+        };
+        looked_through(&daemon);
+        until("what is left of them to be removed", || {
+            files_in(&store).is_empty().then_some(())
+        });
+        assert!(ids_of(&daemon).is_empty(), "{between:?}");
+        serves_on(&daemon);
+        drop(daemon);
+        again.unmount();
+    }
+}
+
+/// A power cut, and a start without what is mounted after it: the tasks of the journal's tail may have left their files.
+#[test]
+fn a_start_without_its_mount_does_not_forget_what_ended_before() {
+    let Some((scratch, store, mounted)) = bound("tasks") else {
+        return;
+    };
+    let text = "spool_delay = \"0s\"\nrescan_every = \"0s\"\npayload_cache = \"0B\"\n";
+    let way = Way {
+        extra: settings(&scratch, text),
+        ..Way::default()
+    };
+    let mut daemon = Daemon::start_so(scratch, way);
+    submit(&daemon, "default", &store);
+    // That one has failed is in no name.
+    let claimed = claim(&daemon, 1);
+    let failed = end(
+        &daemon,
+        &claimed[0],
+        "fail",
+        r#", "error": "no luck", "retry_in": 3600"#,
+    );
+    checkpoint(&daemon);
+    // A power cut brings back what was removed and not synced.
+    let cut = daemon.scratch.path().join("as the power cut leaves it");
+    let copied = Command::new("cp").arg("-a").args([&store, &cut]).status();
+    assert!(copied.expect("cp").success());
+    complete(&daemon, 9);
+    daemon.kill();
+    mounted.unmount();
+    daemon.restart();
+    looked_through(&daemon);
+    let log = daemon.logged();
+    assert!(log.contains("another directory"), "{log}");
+    let (_, counts) = daemon.get("/api/v1/queues/default");
+    assert_eq!(counts["scheduled"], 1, "nobody has removed it: {counts}");
+    let again = Mount::bind(&daemon.tasks(), &cut).expect("mounted again");
+    looked_through(&daemon);
+    let payloads = work_off(&daemon, "default", 10);
+    assert_eq!(payloads.len(), 10, "{payloads:?}");
+    until("all files but one to be removed", || {
+        (files_in(&cut).len() == 1).then_some(())
+    });
+    let (status, task) = daemon.get(&format!("/api/v1/tasks/{failed}"));
+    assert_eq!((status, &task["attempts"]), (200, &1.into()), "{task}");
+    assert_eq!(ids_of(&daemon), BTreeSet::from([failed.clone()]));
+    serves_on(&daemon);
+    drop(daemon);
+    again.unmount();
+}
+
+/// So many claimed tasks.
+fn claim(daemon: &Daemon, max: usize) -> Vec<Value> {
+    let body = format!(r#"{{"max": {max}, "wait": 30}}"#);
+    let (status, answer) = daemon.post("/api/v1/claim", &body);
+    assert_eq!(status, 200, "{answer}");
+    let tasks = answer["tasks"].as_array().expect("tasks").clone();
+    assert_eq!(tasks.len(), max);
+    tasks
+}
+
+/// Ends an attempt, and gives the task's id.
+fn end(daemon: &Daemon, task: &Value, how: &str, more: &str) -> String {
+    let [id, token] = ["id", "token"].map(|key| task[key].as_str().expect("a text"));
+    let path = format!("/api/v1/tasks/{id}/{how}");
+    let (status, answer) = daemon.post(&path, &format!(r#"{{"token": "{token}"{more}}}"#));
+    assert!(status < 300, "{answer}");
+    id.to_owned()
+}
+
+fn complete(daemon: &Daemon, count: usize) {
+    for task in claim(daemon, count) {
+        end(daemon, &task, "complete", "");
+    }
+}
+
+fn checkpoint(daemon: &Daemon) {
+    let (status, answer) = daemon.admin("POST", "/checkpoint", "");
+    assert!(status < 300, "{answer}");
 }

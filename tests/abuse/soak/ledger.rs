@@ -236,6 +236,15 @@ impl Ledger {
         }
     }
 
+    /// How many tasks of the clients that are not completed a daemon does not have.
+    pub(super) fn missing(&self, there: &BTreeMap<String, Value>) -> usize {
+        let there: HashSet<u128> = there.keys().filter_map(|id| number(id)).collect();
+        let book = self.book();
+        let open = book.open.difference(&there).map(|id| &book.tasks[id]);
+        open.filter(|entry| entry.state == State::There && !entry.is_for_worker)
+            .count()
+    }
+
     /// Holds the account against what a daemon has, while no client works. `ran`: what the worker's handler has ended.
     pub(super) fn hold(
         &self,

@@ -4,6 +4,7 @@
 //!
 //! `tests/soak --mixed --hours N` runs it for long (`WORKQUEUE_HOURS`); in the tests it is short, so that it does not rot.
 
+mod away;
 mod clients;
 mod hands;
 mod ledger;
@@ -180,7 +181,7 @@ impl Soak<'_> {
         let cycle = (self.length / 6).max(Duration::from_secs(10));
         let in_cycle = Duration::from_nanos((at.as_nanos() % cycle.as_nanos()) as u64);
         let first = if in_cycle * 2 < cycle { 0 } else { 2 };
-        match first + self.chance.below(7 - first) {
+        match first + self.chance.below(8 - first) {
             0 => {
                 self.daemon.kill();
                 self.restarted("daemon: kill -9");
@@ -213,20 +214,25 @@ impl Soak<'_> {
                 }
                 self.ledger.fault("checkpoint and rescan asked for");
             }
+            6 => self.away(),
             _ => self.export(),
         }
     }
 
     /// Starts the daemon again, and holds the account against it before a client goes on.
     fn restarted(&mut self, how: &'static str) {
-        self.restarts += 1;
         self.ledger.fault(how);
         let address = self.address;
         let mut gate = address.write().expect("no client holds it for long");
-        self.daemon.restart();
-        self.pid.store(self.daemon.pid(), Ordering::Relaxed);
+        self.start_again();
         self.hold(how);
         gate.clone_from(&self.daemon.address);
+    }
+
+    fn start_again(&mut self) {
+        self.restarts += 1;
+        self.daemon.restart();
+        self.pid.store(self.daemon.pid(), Ordering::Relaxed);
     }
 
     /// Holds the account while the clients wait.
