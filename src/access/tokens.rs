@@ -207,6 +207,16 @@ impl Tokens {
             .find(|grant| &*grant.name == name)
     }
 
+    /// Whether the token of this name is the same in both, and grants the same.
+    #[must_use]
+    pub fn keeps(&self, before: &Self, name: &str) -> bool {
+        let entry = |tokens: &'_ Self| {
+            let mut entries = tokens.0.iter();
+            entries.find(|(_, grant)| &*grant.name == name).cloned()
+        };
+        entry(self).is_some_and(|now| Some(now) == entry(before))
+    }
+
     /// What each of them grants, in the order of the file.
     pub fn grants(&self) -> impl Iterator<Item = &Grant> {
         self.0.iter().map(|(_, grant)| &**grant)

@@ -1,6 +1,10 @@
 //! [`Bounds`]: how much the daemon holds in all before it refuses more.
 
-use super::{ConfigError, limits, reader::Reader};
+use super::{
+    ConfigError, limits,
+    reader::{Reader, invalid},
+    size,
+};
 
 /// How much is held in all. Each is answered by its own refusal, and nothing that was taken is given up for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +32,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn read(from: &mut Reader) -> Result<Self, ConfigError> {
+    pub(super) fn read(from: &mut Reader, max_payload: u64) -> Result<Self, ConfigError> {
         let tasks = limits::MAX_TASKS_RANGE;
         Ok(Self {
             max_tasks: from.number("max_tasks", limits::MAX_TASKS, tasks.clone())?,
@@ -38,9 +42,7 @@ impl Bounds {
                 tasks.clone(),
             )?,
             max_unique_keys: from.number("max_unique_keys", limits::MAX_UNIQUE_KEYS, tasks)?,
-            max_spool: from
-                .size("max_spool", limits::MAX_SPOOL, limits::MAX_SPOOLS)?
-                .0,
+            max_spool: spool(from, max_payload)?,
             max_waiting: from.number(
                 "max_waiting",
                 limits::MAX_WAITING,
@@ -75,4 +77,18 @@ impl Bounds {
                 .0,
         })
     }
+}
+
+/// One payload has to fit.
+fn spool(from: &mut Reader, max_payload: u64) -> Result<u64, ConfigError> {
+    let (max_spool, origin) = from.size("max_spool", limits::MAX_SPOOL, limits::MAX_SPOOLS)?;
+    if max_spool > 0 && max_spool < max_payload {
+        let reason = format!(
+            "{} is less than max_payload, which is {}; 0B stands for any number",
+            size::show(max_spool),
+            size::show(max_payload)
+        );
+        return Err(invalid("max_spool", origin, reason));
+    }
+    Ok(max_spool)
 }

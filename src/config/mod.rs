@@ -219,7 +219,7 @@ impl Settings {
                 )?
                 .0,
             max_queues: from.number("max_queues", limits::MAX_QUEUES, limits::MAX_QUEUES_RANGE)?,
-            bounds: Bounds::read(&mut from)?,
+            bounds: Bounds::read(&mut from, max_payload)?,
             defaults: defaults(&mut from)?,
             retention_done: from
                 .length("retention.done", limits::RETENTION_DONE, limits::RETENTIONS)?

@@ -329,6 +329,16 @@ fn an_unknown_key_is_named_with_its_line_and_what_was_probably_meant() {
 }
 
 #[test]
+fn one_payload_has_to_fit_into_the_spool() {
+    let told = load("max_spool = \"1KiB\"").unwrap_err().to_string();
+    let reason =
+        "max_spool: 1KiB is less than max_payload, which is 1MiB; 0B stands for any number";
+    assert!(told.ends_with(reason), "{told}");
+    let both = "max_spool = \"1KiB\"\nmax_payload = \"1KiB\"";
+    assert_eq!(load(both).unwrap().bounds.max_spool, 1024);
+}
+
+#[test]
 fn every_wrong_value_names_its_line_its_key_and_what_would_be_right() {
     for (text, wanted) in [
         (

@@ -204,7 +204,13 @@ fn head(status: &api::Status, workers: usize, colour: bool) -> String {
         status
             .listen
             .iter()
-            .map(|address| format!("http://{address}"))
+            .map(|address| {
+                if address.contains("://") {
+                    address.clone()
+                } else {
+                    format!("http://{address}")
+                }
+            })
             .collect::<Vec<_>>()
             .join(", ")
     };

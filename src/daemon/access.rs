@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::unistd::{Group, User};
-use tokio::net::unix::UCred;
+use tokio::{net::unix::UCred, sync::watch};
 
 use super::{Addresses, Failure};
 use crate::{
@@ -26,7 +26,7 @@ const MAX_FILE: u64 = 4 << 20;
 /// Who comes in.
 #[derive(Debug)]
 pub(super) struct Access {
-    door: RwLock<Door>,
+    door: watch::Sender<Door>,
     sessions: Arc<Sessions>,
     used: Arc<Rates>,
     admins: Arc<Admins>,
@@ -38,7 +38,7 @@ impl Access {
         let used = Arc::default();
         let door = door(settings, &used).map_err(|text| Failure::new(exit::CONFIG, text))?;
         Ok(Self {
-            door: RwLock::new(door),
+            door: watch::Sender::new(door),
             sessions: Arc::default(),
             used,
             admins: Arc::new(Admins::new(settings)),
@@ -66,21 +66,21 @@ impl Access {
 
     /// Has `door` and what else the settings say hold from now on. Gives whether any token was revoked, added or changed.
     pub(super) fn renew(&self, door: Door, settings: &Settings) -> bool {
-        let mut held = self.door.write().unwrap_or_else(PoisonError::into_inner);
-        let has_changed = match (&*held, &door) {
+        let has_changed = match (&*self.door.borrow(), &door) {
             (Door::Tokens(old), Door::Tokens(new)) => old.tokens != new.tokens,
             (Door::Open, Door::Open) => false,
             _ => true,
         };
-        *held = door;
+        drop(self.door.send_replace(door));
         self.admins.renew(settings);
         has_changed
     }
 
     /// Sets what is asked of those who come by TCP.
     pub(super) fn guard<B>(&self, http: &mut Http<B>, settings: &Settings) {
-        let door = self.door.read().unwrap_or_else(PoisonError::into_inner);
-        http.door = door.clone();
+        let doors = self.door.subscribe();
+        http.door = doors.borrow().clone();
+        http.doors = Some(doors);
         http.sessions = Arc::clone(&self.sessions);
         http.hosts = Some(hosts(settings));
     }
@@ -91,7 +91,7 @@ impl Access {
 
     /// Says what it means that there are no tokens, or that they can be read on the way.
     pub(super) fn tell(&self, addresses: &Addresses) {
-        let door = self.door.read().unwrap_or_else(PoisonError::into_inner);
+        let door = self.door.borrow();
         if matches!(&*door, Door::Open) {
             if !addresses.http.is_empty() {
                 tracing::info!(

@@ -207,7 +207,7 @@ fn opening(settings: &Settings) -> Opening {
             retain_done: live.retain_done,
             max_waiting: live.max_waiting,
             max_workers: live.max_workers,
-            max_spool: (bounds.max_spool > 0).then(|| bounds.max_spool.max(settings.max_payload)),
+            max_spool: (bounds.max_spool > 0).then_some(bounds.max_spool),
             limits: live.limits,
         },
         drops: live.drops,

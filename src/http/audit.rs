@@ -2,18 +2,24 @@
 //!
 //! Knows requests, not what they did.
 
+use std::sync::Arc;
+
 use axum::{
     extract::Request,
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, Uri},
+    response::Response,
 };
 
 use super::{
     caller::{Caller, Peer},
     guard,
-    problem::Problem,
+    problem::{NotAllowed, Problem},
     rules::Need,
 };
-use crate::{access::Scope, systemd::catalog};
+use crate::{
+    access::{Grant, Scope},
+    systemd::catalog,
+};
 
 /// Who is meant where nobody is asked.
 const ANYBODY: &str = "anybody";
@@ -53,6 +59,40 @@ impl Seen {
             "{}",
             catalog::ADMIN_ACTION.line
         );
+    }
+}
+
+/// A request of somebody with a name, before it is known whether its handler refuses it for what only that can see: its queues.
+pub(super) struct Asked {
+    grant: Arc<Grant>,
+    peer: Option<Arc<Peer>>,
+    method: Method,
+    uri: Uri,
+}
+
+impl Asked {
+    pub(super) fn of(request: &Request, caller: &Caller) -> Option<Self> {
+        Some(Self {
+            grant: caller.0.clone()?,
+            peer: request.extensions().get().cloned(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+        })
+    }
+
+    /// Tells of it if it was refused.
+    pub(super) fn tell(&self, response: &Response) {
+        if let Some(NotAllowed(reason)) = response.extensions().get() {
+            let unknown = Peer::default();
+            let peer = self.peer.as_deref().unwrap_or(&unknown);
+            tell_refusal(
+                &self.grant.name,
+                peer,
+                &self.method,
+                self.uri.path(),
+                reason,
+            );
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     Http,
     flight::Share,
     problem::{self, Problem},
+    refused,
 };
 use crate::task::{Object, from_json};
 
@@ -47,6 +48,13 @@ impl MediaType {
 
     /// The type that `headers` name, among `wanted`; parameters like `charset` are not looked at.
     pub(crate) fn of(headers: &HeaderMap, wanted: &[Self]) -> Result<Self, Problem> {
+        let packed = headers.get_all(header::CONTENT_ENCODING).iter();
+        let mut packed = packed.map(|value| value.to_str().unwrap_or("no text"));
+        if let Some(coding) = packed.find(|one| !one.trim().eq_ignore_ascii_case("identity")) {
+            return Err(problem::UNSUPPORTED_MEDIA_TYPE.problem(format!(
+                "Content-Encoding is {coding}; a body comes as it is here"
+            )));
+        }
         let given = headers
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
@@ -70,6 +78,7 @@ impl MediaType {
 pub(crate) async fn next_piece(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, Problem> {
     loop {
         let Ok(frame) = timeout(idle, body.frame()).await else {
+            refused::count_by("body_timeout");
             return Err(problem::REQUEST_TIMEOUT.problem(format!(
                 "no byte of the body came for {} s",
                 idle.as_secs_f64()
@@ -134,6 +143,7 @@ pub(crate) async fn read<B>(request: Request, http: &Http<B>) -> Result<Bytes, P
 }
 
 fn too_large(limit: usize) -> Problem {
+    refused::count_by("max_body");
     problem::TOO_LARGE.problem(format!(
         "the body is larger than the limit of {limit} bytes"
     ))

@@ -134,6 +134,17 @@ impl Caller {
             .problem(format!("{} may not use the queue of this task", grant.name)))
     }
 
+    /// Whether one who came in by `before` comes in by `now` as well, by the same credential.
+    pub(super) fn comes_in_again(&self, before: &Door, now: &Door) -> bool {
+        match (before, now) {
+            (_, Door::Open) | (Door::Users, _) => true,
+            (Door::Tokens(before), Door::Tokens(now)) => self
+                .name()
+                .is_some_and(|name| now.tokens.keeps(&before.tokens, name)),
+            (Door::Open | Door::Tokens(_), _) => false,
+        }
+    }
+
     /// Whether a list may show `queue` to it.
     pub(crate) fn sees(&self, queue: &QueueName) -> bool {
         self.limited()

@@ -8,17 +8,16 @@ use std::{
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
-    body::{Body, Bytes},
+    body::Body,
     http::{HeaderValue, Request, Version, header},
     response::{IntoResponse as _, Response},
 };
 use hyper::{
-    body::{Frame, Incoming, SizeHint},
+    body::Incoming,
     server::conn::{http1, http2},
     service::{Service as _, service_fn},
 };
@@ -35,10 +34,13 @@ use super::{
     framing,
     gate::{Bounds, Gate, Pass, Tally},
     guard::HEADERS,
-    patience::{Activity, InFlight, Patient, Speech},
+    kept::Kept,
+    patience::{Activity, Patient, Speech},
     problem::{self, Kind, Problem},
+    refused,
     serve::Serving,
     tls::{self, Tls},
+    turns::Turns,
 };
 
 /// How long a connection without a request stays open after a stop: enough for a request that is on its way on one machine
@@ -117,7 +119,7 @@ where
 
     let activity = Arc::default();
     let stream = Patient::new(stream, bounds, &link.serving.gate, &activity, Speech::Http1);
-    let service = answering(&link, bounds, &activity);
+    let service = answering(&link, bounds, &activity, None);
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     let stop = link.serving.stop.clone();
     let ended = see_out(Pin::new(&mut connection), &activity, stop).await;
@@ -147,11 +149,19 @@ where
         .keep_alive_timeout(PING_TIMEOUT);
     let activity = Arc::default();
     let stream = Patient::new(stream, bounds, &link.serving.gate, &activity, Speech::Http2);
-    let service = answering(&link, bounds, &activity);
+    let turns = Arc::new(Turns::default());
+    let service = answering(&link, bounds, &activity, Some(&turns));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let stop = link.serving.stop.clone();
-    // What is wrong with a request of HTTP/2 is told by frames.
-    drop(see_out(pin!(connection), &activity, stop).await);
+    let connection = pin!(connection);
+    tokio::select! {
+        // What is wrong with a request of HTTP/2 is told by frames.
+        ended = see_out(connection, &activity, stop) => drop(ended),
+        () = turns.stalled(bounds.reader_timeout.as_duration()) => {
+            Tally::count(&link.serving.gate.tally().unread);
+            tracing::debug!("a client does not read its answers");
+        }
+    }
     drop(link.pass);
 }
 
@@ -160,6 +170,7 @@ where
 fn refusal(error: &hyper::Error, head: &[u8], bounds: Bounds) -> Option<&'static Kind> {
     let line = head.iter().position(|byte| *byte == b'\n');
     if error.is_parse() && line.unwrap_or(head.len()) > bounds.max_url {
+        refused::count_by("max_url");
         Some(&problem::URL_TOO_LONG)
     } else if error.is_parse_too_large() {
         Some(&problem::HEAD_TOO_LARGE)
@@ -228,16 +239,19 @@ fn answering(
     link: &Link,
     bounds: Bounds,
     activity: &Arc<Activity>,
-) -> impl hyper::service::HttpService<Incoming, ResBody = Held, Error = Infallible, Future: Send> + use<>
+    turns: Option<&Arc<Turns>>,
+) -> impl hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send> + use<>
 {
     let peer = Arc::new(link.peer.clone());
     let serving = link.serving.clone();
     let activity = Arc::clone(activity);
+    let turns = turns.cloned();
     service_fn(move |mut request: Request<Incoming>| {
         let in_flight = activity.begin();
         let checked = check(&request, bounds, &serving.gate, peer.address);
         let is_http1 = request.version() < Version::HTTP_2;
         let stop = serving.stop.clone();
+        let turns = turns.clone();
         let answer = checked.map(|()| {
             request.extensions_mut().insert(Arc::clone(&peer));
             let current = serving.router.borrow().clone();
@@ -253,9 +267,9 @@ fn answering(
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok(answer.map(|body| Held {
-                body,
-                _in_flight: in_flight,
+            Ok(answer.map(|body| match turns {
+                Some(turns) => turns.take(body, in_flight),
+                None => Body::new(Kept::new(body, in_flight)),
             }))
         }
     })
@@ -295,6 +309,7 @@ fn check(
         .path_and_query()
         .map_or(0, |all| all.as_str().len());
     if target > bounds.max_url {
+        refused::count_by("max_url");
         let detail = format!("{target} bytes; the most is {}", bounds.max_url);
         let problem = problem::URL_TOO_LONG.problem(detail);
         return Err(Unfit {
@@ -309,30 +324,4 @@ fn check(
             close: true,
         }
     })
-}
-
-/// The body of an answer; as long as it is there, its request is in flight.
-pub(super) struct Held {
-    body: Body,
-    _in_flight: InFlight,
-}
-
-impl hyper::body::Body for Held {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

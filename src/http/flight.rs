@@ -2,7 +2,8 @@
 //!
 //! A client may send a large request slowly, or ask for a large answer and not read it: each such connection holds what was
 //! sent or is to be read, and there may be thousands. So all of it is counted, and who comes when too much is held is told
-//! to come again. What is light is not counted: the number of connections bounds it.
+//! to come again. What is light is not counted over HTTP/1: the number of connections bounds it. A connection of HTTP/2 has
+//! many answers at once; there each is counted.
 //!
 //! One count for TCP and another for the admin socket, so that a flood of the one leaves the other open.
 
@@ -90,30 +91,60 @@ impl Flight {
 
     /// Counts the body of `response` until it is sent. It was not to be refused any more: it tells of something done.
     pub(super) fn count(self: &Arc<Self>, response: Response) -> Response {
-        counted(response, |bytes| Ok(self.add(bytes)))
+        counted(response, LIGHT, |bytes| Ok(self.add(bytes)))
+    }
+
+    /// Counts also a light one: for those who may have many at once.
+    pub(super) fn count_light(self: &Arc<Self>, response: Response) -> Response {
+        counted(response, 0, |bytes| Ok(self.add(bytes)))
+    }
+
+    /// That there is room for more, for those whose light answers count.
+    pub(super) fn admit(&self) -> Result<(), Refusal> {
+        let limit = self.limit.load(Relaxed);
+        if self.bytes() > limit {
+            return Err(too_much(limit));
+        }
+        Ok(())
     }
 
     /// The same, or a refusal in its place.
     pub(super) fn count_or_refuse(self: &Arc<Self>, response: Response) -> Response {
-        counted(response, |bytes| self.take(bytes))
+        counted(response, LIGHT, |bytes| self.take(bytes))
     }
 
     /// The same of what is looked at to see how the daemon is: a quarter more may be held for that, so that what fills the
     /// rest shows.
     pub(super) fn count_view_or_refuse(self: &Arc<Self>, response: Response) -> Response {
         let limit = self.limit.load(Relaxed);
-        counted(response, |bytes| {
+        counted(response, LIGHT, |bytes| {
             let mut share = Share::none(self);
-            share.grow_within(bytes, limit.saturating_add(limit / 4))?;
+            share
+                .grow_within(bytes, limit.saturating_add(limit / 4))
+                .map_err(|_| too_much(limit))?;
             Ok(share)
         })
     }
 }
 
-/// `response` with its body counted by what `hold` gives, if it is heavy and not counted yet; or why it can't be held.
-fn counted(response: Response, hold: impl FnOnce(u64) -> Result<Share, Refusal>) -> Response {
+/// What is told to who would have too much held.
+const fn too_much(limit: u64) -> Refusal {
+    Refusal::TooManyAtOnce {
+        what: "bytes of requests and answers in flight",
+        setting: "max_in_flight",
+        limit,
+    }
+}
+
+/// `response` with its body counted by what `hold` gives, if it is heavier than `light` and not counted yet; or why it can't
+/// be held.
+fn counted(
+    response: Response,
+    light: u64,
+    hold: impl FnOnce(u64) -> Result<Share, Refusal>,
+) -> Response {
     let heavy = response.body().size_hint().exact();
-    let heavy = heavy.filter(|bytes| *bytes > LIGHT);
+    let heavy = heavy.filter(|bytes| *bytes > light);
     let Some(bytes) = heavy.filter(|_| response.extensions().get::<Counted>().is_none()) else {
         return response;
     };
@@ -163,11 +194,7 @@ impl Share {
         let before = self.flight.bytes.fetch_add(more, Relaxed);
         if before > self.bytes && before.saturating_add(more) > limit {
             self.flight.bytes.fetch_sub(more, Relaxed);
-            return Err(Refusal::TooManyAtOnce {
-                what: "bytes of requests and answers in flight",
-                setting: "max_in_flight",
-                limit,
-            });
+            return Err(too_much(limit));
         }
         self.bytes = wanted;
         Ok(())
@@ -178,10 +205,7 @@ impl Share {
         if self.bytes == 0 {
             return bytes.into();
         }
-        Bytes::from_owner(Carried {
-            bytes,
-            _share: self,
-        })
+        Bytes::from_owner(Carried::new(bytes, self))
     }
 }
 
@@ -191,10 +215,19 @@ impl Drop for Share {
     }
 }
 
-/// Bytes, and what they are counted by.
-struct Carried<T, S> {
+/// Bytes, and what is to be kept as long as any part of them is there.
+pub(super) struct Carried<T, S> {
     bytes: T,
     _share: S,
+}
+
+impl<T, S> Carried<T, S> {
+    pub(super) const fn new(bytes: T, share: S) -> Self {
+        Self {
+            bytes,
+            _share: share,
+        }
+    }
 }
 
 impl<T: AsRef<[u8]>, S> AsRef<[u8]> for Carried<T, S> {
@@ -218,12 +251,7 @@ impl HttpBody for Loaded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let carry = |bytes| {
-            Bytes::from_owner(Carried {
-                bytes,
-                _share: Arc::clone(&self.share),
-            })
-        };
+        let carry = |bytes| Bytes::from_owner(Carried::new(bytes, Arc::clone(&self.share)));
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(carry))))
     }
 

@@ -82,6 +82,8 @@ pub struct Tally {
     pub(super) handshakes_failed: AtomicU64,
     /// Connections closed because a head took too long or none came.
     pub(super) timed_out: AtomicU64,
+    /// Connections closed because nothing of an answer was read.
+    pub(super) unread: AtomicU64,
     /// Heads that were refused: malformed, too long, too many fields.
     pub(super) heads_refused: AtomicU64,
     /// Requests refused because their address sent too many.

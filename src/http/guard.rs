@@ -8,7 +8,7 @@ use axum::{
     Router,
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
@@ -21,6 +21,7 @@ use super::{
     pages,
     pairs::Pairs,
     problem::{self, Problem},
+    refused,
     rules::{self, Need, Reach},
     sessions::Sessions,
     timing::{self, NO_ROUTE, Times},
@@ -130,10 +131,14 @@ async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
     let response = match guard.admit(&request, need, begun) {
         Ok(caller) => {
             let seen = audit::Seen::of_change(&request, need, &caller);
+            let asked = audit::Asked::of(&request, &caller);
             if caller.name().is_some() {
                 request.extensions_mut().insert(caller);
             }
             let response = guard.flown(request, need, route, next).await;
+            if let Some(asked) = asked {
+                asked.tell(&response);
+            }
             // Where there is nothing, or nothing of the kind, nothing was done.
             let is_there = route != NO_ROUTE && response.status() != StatusCode::METHOD_NOT_ALLOWED;
             if let Some(seen) = seen.filter(|_| is_there) {
@@ -181,6 +186,22 @@ impl Refused {
 impl Guard {
     /// The answer, counted. One that only tells something is refused where too much is held already.
     async fn flown(&self, request: Request, need: Need, route: &str, next: Next) -> Response {
+        if request.version() != Version::HTTP_2 {
+            return self.counted(request, need, route, next).await;
+        }
+        // Who does or brings work is let in: its answers are small, and it is known.
+        let only_looks = matches!(need.scope, None | Some(Scope::Read));
+        if only_looks
+            && !rules::is_health(route)
+            && let Err(refusal) = self.flight.admit()
+        {
+            return Problem::from(refusal).into_response();
+        }
+        let response = self.counted(request, need, route, next).await;
+        self.flight.count_light(response)
+    }
+
+    async fn counted(&self, request: Request, need: Need, route: &str, next: Next) -> Response {
         if need.scope != Some(Scope::Read) {
             return self.flight.count(next.run(request).await);
         }
@@ -290,7 +311,10 @@ impl Keys {
         let kind = &problem::TOO_MANY_WITH_TOKEN;
         self.used
             .take(&grant.name, self.rate, self.burst)
-            .map_err(|secs| kind.problem(kind.about).after(secs))
+            .map_err(|secs| {
+                refused::count_by("token_rate");
+                kind.problem(kind.about).after(secs)
+            })
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use axum::extract::{Request, State};
 
-use super::{Answer, Http, Shared, body::MediaType, lines, problem::Problem};
+use super::{Answer, Http, Shared, body::MediaType, caller::Caller, lines, problem::Problem};
 use crate::{
     api::{
         self,
@@ -40,9 +40,13 @@ const MOST_ERROR: usize = 4096;
         (status = 507, description = "no-room, too-many"),
     )
 )]
-pub(crate) async fn import<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+pub(crate) async fn import<B: Backend>(
+    State(http): Shared<B>,
+    caller: Caller,
+    request: Request,
+) -> Answer {
     MediaType::of(request.headers(), &[MediaType::Lines])?;
-    lines::import(&http, request.into_body()).await
+    lines::import(&http, caller, request.into_body()).await
 }
 
 /// What is to be paused.

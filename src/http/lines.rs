@@ -9,11 +9,12 @@ use axum::{
     http::StatusCode,
 };
 use futures_util::FutureExt as _;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer, Http, answer, body,
-    caller::Caller,
+    caller::{Caller, Door},
     flight::Share,
     import::{Import, Pauses},
     problem::{self, Problem},
@@ -39,15 +40,15 @@ pub(crate) async fn submit<B: Backend>(
     trace: Option<Trace>,
     body: Body,
 ) -> Answer {
-    take(http, Reads::Tasks(caller, trace), body).await
+    take(http, caller.clone(), Reads::Tasks(caller, trace), body).await
 }
 
 /// Takes back what an export wrote.
-pub(crate) async fn import<B: Backend>(http: &Http<B>, body: Body) -> Answer {
-    take(http, Reads::Export(Import::default()), body).await
+pub(crate) async fn import<B: Backend>(http: &Http<B>, caller: Caller, body: Body) -> Answer {
+    take(http, caller, Reads::Export(Import::default()), body).await
 }
 
-async fn take<B: Backend>(http: &Http<B>, reads: Reads, body: Body) -> Answer {
+async fn take<B: Backend>(http: &Http<B>, caller: Caller, reads: Reads, body: Body) -> Answer {
     let mut stream = Stream {
         http,
         reads,
@@ -60,7 +61,12 @@ async fn take<B: Backend>(http: &Http<B>, reads: Reads, body: Body) -> Answer {
     };
     let mut source = Source {
         body,
-        stop: http.stop.clone(),
+        stop: http.ending.clone(),
+        entry: Entry {
+            caller,
+            by: http.door.clone(),
+            doors: http.doors.clone(),
+        },
         idle: http.limits.max_wait.as_duration(),
         ended: false,
     };
@@ -88,6 +94,7 @@ async fn take<B: Backend>(http: &Http<B>, reads: Reads, body: Body) -> Answer {
 struct Source {
     body: Body,
     stop: CancellationToken,
+    entry: Entry,
     idle: Duration,
     /// A body is not asked again after its end.
     ended: bool,
@@ -101,14 +108,41 @@ impl Source {
         Some(piece)
     }
 
-    /// The next bytes, or the end of the daemon.
+    /// The next bytes, or the end of the daemon, or of what the credential grants.
     async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         let piece = tokio::select! {
             piece = body::next_piece(&mut self.body, self.idle) => piece,
             () = self.stop.cancelled() => return Err(Refusal::Stopping.into()),
+            problem = self.entry.lapsed() => return Err(problem),
         };
         self.ended = !matches!(piece, Ok(Some(_)));
         piece
+    }
+}
+
+/// By what somebody came in whose body may take hours.
+struct Entry {
+    caller: Caller,
+    by: Door,
+    doors: Option<watch::Receiver<Door>>,
+}
+
+impl Entry {
+    /// Ready when its credential is not good any more.
+    async fn lapsed(&mut self) -> Problem {
+        while let Some(doors) = &mut self.doors
+            && doors.changed().await.is_ok()
+        {
+            if !self
+                .caller
+                .comes_in_again(&self.by, &doors.borrow_and_update())
+            {
+                return problem::UNAUTHORIZED.problem(
+                    "the credential that the request came with was revoked or changed meanwhile",
+                );
+            }
+        }
+        std::future::pending().await
     }
 }
 

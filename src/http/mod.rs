@@ -23,6 +23,7 @@ mod gate;
 mod guard;
 mod health;
 mod import;
+mod kept;
 mod lease;
 mod lines;
 mod openapi;
@@ -47,6 +48,7 @@ mod tasks;
 pub(crate) mod tests;
 mod timing;
 mod tls;
+mod turns;
 mod view;
 
 use std::{fmt, sync::Arc};
@@ -55,6 +57,7 @@ use axum::{
     Router,
     routing::{get, post},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use about::{About, Facts};
@@ -98,6 +101,10 @@ pub struct Http<B> {
     /// Cancelled when the daemon stops, or when other people may come in than before: streams of events and claims that wait
     /// end.
     pub stop: CancellationToken,
+    /// Cancelled when the daemon stops: uploads end.
+    pub ending: CancellationToken,
+    /// What is asked of those who come in from now on, where that can change: uploads of those end who would not come in again.
+    pub doors: Option<watch::Receiver<Door>>,
     /// What is asked of those who come in. `/healthz` and `/readyz` need nothing.
     pub door: Door,
     /// Who is logged in.
@@ -122,7 +129,9 @@ impl<B> Http<B> {
             backend,
             limits,
             clock,
+            ending: stop.clone(),
             stop,
+            doors: None,
             door: Door::default(),
             sessions: Arc::default(),
             hosts: None,
@@ -146,6 +155,8 @@ impl<B> Clone for Http<B> {
             limits: self.limits.clone(),
             clock: Arc::clone(&self.clock),
             stop: self.stop.clone(),
+            ending: self.ending.clone(),
+            doors: self.doors.clone(),
             door: self.door.clone(),
             sessions: Arc::clone(&self.sessions),
             hosts: self.hosts.clone(),

@@ -244,7 +244,7 @@ fn describe(operation: &mut Operation, path: &str, method: &str, guarded: bool) 
         names.push("cross-site");
     }
     if !is_health && !is_about_itself(path) {
-        names.extend(["busy", "stopping", "fault"]);
+        names.extend(["busy", "stopping", "fault", "out-of-reach"]);
     }
     if operation.request_body.is_some() {
         names.extend([

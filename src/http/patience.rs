@@ -217,6 +217,7 @@ impl<S> Patient<S> {
             .waiting
             .get_or_insert_with(|| Box::pin(sleep(self.most)));
         ready!(waiting.as_mut().poll(cx));
+        Tally::count(&self.silence.gate.tally().unread);
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the client does not read",

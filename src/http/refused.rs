@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::task::Refusal;
 
 /// The limits, by the names of their settings.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 18] = [
+    "body_timeout",
     "depth",
+    "max_body",
     "max_in_flight",
     "max_listeners",
     "max_memory",
@@ -20,9 +22,11 @@ const NAMES: [&str; 14] = [
     "max_submitting",
     "max_tasks",
     "max_unique_keys",
+    "max_url",
     "max_waiting",
     "requests",
     "room",
+    "token_rate",
 ];
 
 static COUNTS: [AtomicU64; NAMES.len()] = [const { AtomicU64::new(0) }; NAMES.len()];
@@ -39,6 +43,11 @@ pub(super) fn count(refusal: &Refusal) {
         Refusal::NoRoom | Refusal::QueueFull(_) => "room",
         _ => return,
     };
+    count_by(name);
+}
+
+/// Counts a refusal whose reason is the limit of this name, and of which only the transport knows.
+pub(super) fn count_by(name: &str) {
     if let Some(at) = NAMES.iter().position(|one| *one == name) {
         COUNTS[at].fetch_add(1, Relaxed);
     }

@@ -78,13 +78,19 @@ impl Need {
     }
 }
 
-/// Whether an answer at `route` is about all queues or all workers, so that it grows with their number.
+/// Whether an answer at `route` says how the daemon is, and must come through whatever else there is.
+pub(super) fn is_health(route: &str) -> bool {
+    matches!(route, "/healthz" | "/readyz")
+}
+
+/// Whether an answer at `route` is about all queues, workers or leases, so that it grows with their number.
 pub(super) fn is_about_all(route: &str) -> bool {
     matches!(
         route,
         "/" | "/queues"
             | "/workers"
             | "/rejected"
+            | "/leases"
             | "/metrics"
             | "/api/v1/queues"
             | "/api/v1/workers"

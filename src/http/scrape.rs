@@ -380,6 +380,13 @@ fn of_connections(out: &mut Exposition, tally: &Tally) {
         ),
         (
             Family::counter(
+                "workqueue_connections_unread",
+                "Connections closed because their clients read nothing of an answer.",
+            ),
+            &tally.unread,
+        ),
+        (
+            Family::counter(
                 "workqueue_heads_refused",
                 "Requests refused for their head: malformed, too long, too many fields.",
             ),

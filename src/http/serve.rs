@@ -65,13 +65,13 @@ pub async fn serve_tcp(listener: TcpListener, serving: Serving, tls: Option<Arc<
             address: Some(peer.ip()),
             ..Peer::default()
         };
-        Ok(Some((stream, peer)))
+        Ok(Coming::Guest(stream, peer))
     };
     serve(accept, serving, tls).await;
 }
 
-/// Serves on a Unix socket like [`serve_tcp`], to those peers whom `admit` grants something by their credentials; the others'
-/// connections are closed without a word.
+/// Serves on a Unix socket like [`serve_tcp`], to those peers whom `admit` grants something by their credentials; the others are
+/// told that it grants them nothing.
 pub async fn serve_unix(
     listener: UnixListener,
     serving: Serving,
@@ -84,26 +84,42 @@ pub async fn serve_unix(
                 let uid = credentials.uid();
                 let Some(grant) = admit(credentials) else {
                     audit::peer_refused(uid, credentials.gid());
-                    return Ok(None);
+                    return Ok(Coming::Stranger(stream, no_admin(uid)));
                 };
                 let peer = Peer {
                     user: Some(User { uid, grant }),
                     ..Peer::default()
                 };
-                Ok(Some((stream, peer)))
+                Ok(Coming::Guest(stream, peer))
             }
             Err(error) => {
                 tracing::warn!(%error, "a peer without credentials was turned away");
-                Ok(None)
+                let problem =
+                    problem::FORBIDDEN.problem("the system does not say whose process this is");
+                Ok(Coming::Stranger(stream, problem))
             }
         }
     };
     serve(accept, serving, None).await;
 }
 
+/// A connection that has come.
+enum Coming<S> {
+    /// It may be let in.
+    Guest(S, Peer),
+    /// It may not, and is told why.
+    Stranger(S, Problem),
+}
+
+fn no_admin(uid: u32) -> Problem {
+    problem::FORBIDDEN.problem(format!(
+        "the user with the number {uid} is neither root, nor the daemon's own, nor in its group, nor named in admin.users"
+    ))
+}
+
 /// `accept` owns the listener: when it is dropped, nobody is accepted any more.
 async fn serve<S>(
-    accept: impl AsyncFn() -> io::Result<Option<(S, Peer)>>,
+    accept: impl AsyncFn() -> io::Result<Coming<S>>,
     serving: Serving,
     tls: Option<Arc<Tls>>,
 ) where
@@ -111,6 +127,14 @@ async fn serve<S>(
 {
     let connections = TaskTracker::new();
     let telling = Arc::new(Semaphore::new(TOLD_AT_ONCE));
+    let turn_away = |stream: S, problem: Problem| {
+        if let Ok(permit) = Arc::clone(&telling).try_acquire_owned() {
+            connections.spawn(async move {
+                connection::tell(stream, &problem).await;
+                drop(permit);
+            });
+        }
+    };
     let mut trouble = Trouble::default();
     let mut stopped = pin!(serving.stop.cancelled());
     loop {
@@ -119,7 +143,7 @@ async fn serve<S>(
             () = &mut stopped => break,
         };
         match accepted {
-            Ok(Some((stream, peer))) => match serving.gate.enter(peer.address) {
+            Ok(Coming::Guest(stream, peer)) => match serving.gate.enter(peer.address) {
                 Ok(pass) => {
                     let link = Link {
                         serving: serving.clone(),
@@ -130,16 +154,9 @@ async fn serve<S>(
                 }
                 // Before a handshake there is no way to say anything.
                 Err(_) if tls.is_some() => drop(stream),
-                Err(over) => {
-                    if let Ok(permit) = Arc::clone(&telling).try_acquire_owned() {
-                        connections.spawn(async move {
-                            connection::tell(stream, &why(over)).await;
-                            drop(permit);
-                        });
-                    }
-                }
+                Err(over) => turn_away(stream, why(over)),
             },
-            Ok(None) => {}
+            Ok(Coming::Stranger(stream, problem)) => turn_away(stream, problem),
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection ended before it was accepted");
             }

@@ -230,6 +230,92 @@ fn a_stream_of_events_ends_when_its_token_is_revoked() {
     assert!(lines.any(|line| line.expect("a line") == "0"));
 }
 
+/// What is sent for hours goes on over changes of other tokens, and ends when its own is revoked.
+#[test]
+fn an_upload_goes_on_when_others_are_let_in_and_ends_when_its_own_token_is_revoked() {
+    use std::io::Write as _;
+    let (site, ops) = Site::start(&[]);
+    let feeder = site.token("feeder", &["--scope", "submit"]);
+    let begin = || {
+        let mut stream = std::net::TcpStream::connect(&site.daemon.address).expect("connect");
+        stream
+            .set_read_timeout(Some(crate::common::PATIENCE))
+            .expect("timeout");
+        write!(
+            stream,
+            "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {feeder}\r\n\
+             Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        .expect("a head");
+        stream
+    };
+    let line = |stream: &mut std::net::TcpStream, payload: &str| {
+        let line = format!("{{\"payload\":\"{payload}\"}}\n");
+        write!(stream, "{:x}\r\n{line}\r\n", line.len()).expect("a line");
+    };
+    let ready = |count: u64| {
+        until("the lines are taken", || {
+            let (_, text) = site.ask("GET", "/api/v1/queues/default", &ops, "");
+            let queue: Value = serde_json::from_str(&text).expect("JSON");
+            (queue["ready"] == count).then_some(())
+        });
+    };
+    let read = |mut stream: std::net::TcpStream| {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut text).expect("an answer");
+        text
+    };
+    let mut stream = begin();
+    line(&mut stream, "first");
+    ready(1);
+    site.token("another", &["--scope", "read"]);
+    line(&mut stream, "second");
+    ready(2);
+    write!(stream, "0\r\n\r\n").expect("the end");
+    let text = read(stream);
+    assert!(
+        text.starts_with("HTTP/1.1 201") && text.contains(r#""accepted":2"#),
+        "{text}"
+    );
+
+    let mut stream = begin();
+    line(&mut stream, "third");
+    ready(3);
+    let file = site.tokens.to_str().expect("a path");
+    told(&ctl(&["token", "revoke", "feeder", "--file", file]));
+    site.reload(200);
+    let text = read(stream);
+    assert!(text.starts_with("HTTP/1.1 401"), "{text}");
+    assert!(
+        text.contains(r#""accepted":1"#) && text.contains("revoked"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_refused_for_its_queue_inside_a_request_is_in_the_log_too() {
+    let (mut site, ops) = Site::start(&[]);
+    let scopes = ["--scope", "submit", "--scope", "work", "--queue", "mail"];
+    let mailer = site.token("mailer", &scopes);
+    let (_, text) = site.ask("POST", "/api/v1/tasks", &ops, r#"{"payload":1}"#);
+    let task: Value = serde_json::from_str(&text).expect("JSON");
+    let complete = format!(r#"{{"id":{}}}"#, task["id"]);
+    let asked = [
+        ("/api/v1/claim", r#"{"queues":["secret"]}"#),
+        ("/api/v1/tasks", r#"{"queue":"secret","payload":1}"#),
+        ("/api/v1/tasks", r#"[{"queue":"secret","payload":1}]"#),
+        ("/api/complete", complete.as_str()),
+    ];
+    for (path, body) in asked {
+        let (status, text) = site.ask("POST", path, &mailer, body);
+        assert_eq!(status, 403, "{path}: {text}");
+    }
+    assert!(site.daemon.stop().success());
+    let log = site.daemon.logged();
+    let told = |line: &&str| line.contains("a credential was refused") && line.contains("mailer");
+    assert_eq!(log.lines().filter(told).count(), asked.len(), "{log}");
+}
+
 #[test]
 fn a_claim_that_waits_ends_with_nothing_when_its_token_is_revoked() {
     let (site, ops) = Site::start(&[]);
@@ -415,7 +501,7 @@ fn users_of_the_machine_may_do_what_the_settings_say() {
             "200",
         ),
         (35, "GET", "/status", "", "403"),
-        (36, "GET", "/status", "", "000"),
+        (36, "GET", "/status", "", "403"),
         (0, "POST", "/pause", "{}", "200"),
     ] {
         assert_eq!(

@@ -16,6 +16,7 @@ mod drops;
 mod flight;
 mod handlers;
 mod http;
+mod http2;
 mod limits;
 mod out_of;
 mod scarce;

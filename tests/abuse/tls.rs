@@ -37,14 +37,14 @@ fn issue(authority: &Authority, names: &[&str], expired: bool) -> (String, Strin
 }
 
 /// A daemon that speaks TLS, and the files that it was given.
-struct Site {
-    daemon: Daemon,
+pub(super) struct Site {
+    pub(super) daemon: Daemon,
     authority: Authority,
     folder: PathBuf,
 }
 
 impl Site {
-    fn start(extra: &[(&str, &str)]) -> Self {
+    pub(super) fn start(extra: &[(&str, &str)]) -> Self {
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let folder = scratch.path().to_owned();
         let authority = authority("an authority");
@@ -82,12 +82,21 @@ impl Site {
         }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(super) fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    fn secure(&self) -> &str {
+    pub(super) fn secure(&self) -> &str {
         &self.daemon.address
+    }
+
+    /// A number in `/metrics`.
+    pub(super) fn metric(&self, name: &str) -> u64 {
+        let url = format!("https://{}/metrics", self.secure());
+        let text = text(&self.curl(&[&url]));
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = value.unwrap_or_else(|| panic!("no {name} in {text}"));
+        value.trim().parse().expect("a number")
     }
 
     fn curl(&self, more: &[&str]) -> Output {
