@@ -28,7 +28,8 @@ const MOST_WAITING: usize = 1000;
 pub(super) struct Astray {
     /// Tasks whose files were not there to be removed when they had ended, or while a worker held them: what the files were
     /// called, and when that was found.
-    missed: Lately<TaskId, (FileName, WallMillis)>,
+    /// Of a former life, the name is not known.
+    missed: Lately<TaskId, (Option<FileName>, WallMillis)>,
     /// Tasks whose files went with their directory.
     pub(super) behind: Behind,
     /// When it was last found that another directory is where files were.
@@ -44,20 +45,39 @@ impl Astray {
     /// The file of a task that was done, or is being done, was not in its place.
     pub(super) fn missed(&mut self, place: &Location, now: Now) {
         let name = place.name;
-        self.missed.note(name.id, (name, now.wall), now.tick);
+        self.missed.note(name.id, (Some(name), now.wall), now.tick);
     }
 
-    /// For a checkpoint. Those that were missed lately are among those left behind: that another directory is there may be found
-    /// only after a crash.
+    /// A checkpoint tells of it.
+    pub(super) fn recall(&mut self, record: &Record, now: Now) {
+        match record {
+            Record::LeftBehind {
+                id,
+                at,
+                left: Left::Missed,
+            } => self.missed.note(*id, (None, *at), now.tick),
+            _ => self.behind.recall(record),
+        }
+    }
+
+    /// Whether the file of a task that has ended may come back: then it is looked at before it is believed.
+    pub(super) fn may_come_back(&mut self, id: TaskId, now: Tick) -> bool {
+        self.behind.has_ended(id) || self.missed.get(&id, now).is_some()
+    }
+
+    /// For a checkpoint: that another directory is there may be found only after a crash, so those that were missed lately are
+    /// among them.
     pub(super) fn records(
         &self,
+        now: Tick,
         has_ended: impl Fn(TaskId) -> bool,
     ) -> impl Iterator<Item = Record> {
-        let missed = self.missed.iter().filter(move |(id, _)| has_ended(*id));
+        let missed = self.missed.iter(now);
+        let missed = missed.filter(move |(id, _)| has_ended(*id));
         let missed = missed.map(|(id, (_, at))| Record::LeftBehind {
             id,
             at,
-            left: Left::Ended,
+            left: Left::Missed,
         });
         missed.chain(self.behind.records())
     }
@@ -79,7 +99,7 @@ impl Astray {
     /// Whether this is the file of a task that has ended, under its own name and in another folder.
     fn is_missed(&mut self, name: FileName, source: &Source, now: Tick) -> bool {
         let missed = self.missed.get(&name.id, now);
-        missed.is_some_and(|(its, at)| its == name && is_older(source, at))
+        missed.is_some_and(|(its, at)| its.is_none_or(|its| its == name) && is_older(source, at))
     }
 }
 
@@ -154,7 +174,7 @@ impl Engine {
     pub(super) fn moved(&mut self, now: Now) {
         self.astray.moved_at = Some(now.tick);
         self.astray.arriving = None;
-        for (id, _) in self.astray.missed.iter() {
+        for (id, _) in self.astray.missed.iter(now.tick) {
             let ended = self.queue.get(id).is_none();
             let left = if ended { Left::Ended } else { Left::Copy };
             self.astray.behind.note(id, left, now.wall);
@@ -163,18 +183,15 @@ impl Engine {
 
     /// A file of the task was not there to be removed.
     pub(super) fn went_astray(&mut self, now: Now, id: TaskId, out: &mut Vec<Output>) {
-        // What a former life wanted removed, it may have removed itself.
-        if self.files.is_of_former_life(id) {
-            return;
-        }
-        if self.queue.get(id).is_none()
-            && let Some(place) = self.files.place_of(id)
-        {
+        // What a former life wanted removed, it may have removed itself; and yet its file may be elsewhere.
+        let has_ended = self.queue.get(id).is_none();
+        if has_ended && let Some(place) = self.files.place_of(id) {
             self.astray.missed(place, now);
-            // It ended before anybody knew, and its file was to be removed after.
-            if self.astray.has_just_moved(now.tick) {
-                self.astray.behind.note(id, Left::Ended, now.wall);
-            }
+        }
+        // The change was begun before anybody knew of another directory.
+        if self.astray.has_just_moved(now.tick) {
+            let left = if has_ended { Left::Ended } else { Left::Copy };
+            self.astray.behind.note(id, left, now.wall);
         }
         // One that was away for a moment would not be told of again.
         let paths: Vec<PathBuf> = self.files.sources_in_flight(id).collect();

@@ -20,6 +20,8 @@ pub(super) struct Behind {
     tasks: HashMap<TaskId, Left, FixedState>,
     /// When the last of them was noted.
     at: WallMillis,
+    /// More were only in a former directory than are remembered: then no task is taken for cancelled because its file is missing.
+    too_many: bool,
     /// Where the files of queues are, as of the last whole comparison of tasks and files.
     homes: BTreeMap<QueueName, DirMark>,
 }
@@ -29,7 +31,7 @@ impl Behind {
     pub(super) fn recall(&mut self, record: &Record) {
         match record {
             Record::Housed { queue, mark } => drop(self.homes.insert(queue.clone(), *mark)),
-            Record::LeftBehind { id, at, left } => self.note(*id, *left, (*at).max(self.at)),
+            Record::LeftBehind { id, at, left } => self.note(*id, *left, *at),
             _ => {}
         }
     }
@@ -52,7 +54,10 @@ impl Behind {
     pub(super) fn note(&mut self, id: TaskId, left: Left, at: WallMillis) {
         if self.tasks.len() < MOST || self.tasks.contains_key(&id) {
             self.tasks.insert(id, left);
-            self.at = at;
+            // A clock may have been set back.
+            self.at = self.at.max(at);
+        } else if left == Left::Only {
+            self.too_many = true;
         }
     }
 
@@ -75,7 +80,7 @@ impl Behind {
     /// The task's file is in its place.
     pub(super) fn seen(&mut self, id: TaskId) {
         // It came back: there is no other.
-        if self.is_lost(id) {
+        if self.tasks.get(&id) == Some(&Left::Only) {
             self.tasks.remove(&id);
         }
     }
@@ -87,7 +92,7 @@ impl Behind {
 
     /// Whether the task's file is not gone, but in a directory that is not there.
     pub(super) fn is_lost(&self, id: TaskId) -> bool {
-        self.tasks.get(&id) == Some(&Left::Only)
+        self.too_many || self.tasks.get(&id) == Some(&Left::Only)
     }
 
     /// Whether a file of a task that has ended was left behind.
@@ -186,6 +191,7 @@ mod tests {
         let mut behind = Behind::default();
         behind.note(id(1), Left::Ended, WallMillis(10));
         behind.note(id(2), Left::Only, WallMillis(20));
+        behind.note(id(2), Left::Only, WallMillis(15));
         let home = Some(DirMark([1; 16]));
         assert!(behind.housed(QueueName::default(), home));
         assert!(!behind.housed(QueueName::default(), home));
@@ -210,7 +216,9 @@ mod tests {
             behind.note(id(number), Left::Copy, WallMillis(10));
         }
         assert_eq!(behind.records().count(), MOST);
-        behind.note(id(0), Left::Only, WallMillis(10));
-        assert!(behind.is_lost(id(0)), "known already");
+        let last = id(MOST as u128 + 20);
+        assert!(!behind.is_lost(last));
+        behind.note(last, Left::Only, WallMillis(10));
+        assert!(behind.is_lost(last), "none is taken for cancelled");
     }
 }

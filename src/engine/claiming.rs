@@ -99,6 +99,7 @@ impl Engine {
                 request,
                 completed,
                 deadline,
+                until: now.tick.plus(wait),
                 only_for_payloads,
             }),
         }
@@ -205,7 +206,7 @@ impl Engine {
 
     fn serve_queue(&mut self, now: Now, queue: &QueueName, out: &mut Vec<Output>) {
         let mut from = 0;
-        while let Some((number, waiter)) = self.waiting.take_first(queue, from) {
+        while let Some((number, mut waiter)) = self.waiting.take_first(queue, from) {
             match self.hand_out(now, &waiter.request, out) {
                 Found::Tasks(tasks) => {
                     let answer = ClaimAnswer {
@@ -228,7 +229,13 @@ impl Engine {
                     self.waiting.put(number, waiter);
                     from = number + 1;
                 }
-                Found::Nothing | Found::OnItsWay | Found::NoRoom => {
+                Found::Nothing => {
+                    // What it waited for was no task after all.
+                    waiter.deadline = waiter.until;
+                    self.waiting.put(number, waiter);
+                    return;
+                }
+                Found::OnItsWay | Found::NoRoom => {
                     // What this one can't have, none behind it can.
                     self.waiting.put(number, waiter);
                     return;

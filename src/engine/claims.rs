@@ -15,7 +15,10 @@ pub(super) struct Waiter {
     pub(super) request: ClaimRequest,
     /// What became of the completions that came with it.
     pub(super) completed: Vec<(TaskId, Result<(), Refusal>)>,
+    /// When it is answered at the latest.
     pub(super) deadline: Tick,
+    /// Until when it waits for tasks; for the payload of one that is there it waits longer.
+    pub(super) until: Tick,
     /// It waits only for payloads to be read: when there is no task, it is answered at once.
     pub(super) only_for_payloads: bool,
 }

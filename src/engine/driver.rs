@@ -35,9 +35,9 @@ use super::{
 use crate::{
     backend::EventLog,
     store::{
-        Boot, DataDirError, Disk, DiskError, DropLimits, Found, Journal, JournalStart, Latched,
-        LiveDropLimits, Lock, LockError, RealDisk, RecoverError, Spool, WatchError, WatchSettings,
-        Watcher, prepare, recover,
+        Boot, DataDirError, DirId, Disk, DiskError, DropLimits, Found, Journal, JournalStart,
+        Latched, LiveDropLimits, Lock, LockError, RealDisk, RecoverError, Spool, WatchError,
+        WatchSettings, Watcher, prepare, recover,
     },
     systemd::catalog,
     task::{Area, Location, TaskId},
@@ -155,7 +155,7 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
         Err(error) if error.is_missing() => None,
         Err(error) => return Err(on_disk(error)),
     };
-    let (engine, start, doubles) = find(&root, &settings, &latched, &spool, progress)?;
+    let (engine, start, doubles) = find(&root, &settings, &latched, &spool, read, progress)?;
 
     let mailbox = Arc::new(Mailbox::default());
     let (closing, closed) = bounded(1);
@@ -236,6 +236,7 @@ fn find(
     settings: &Settings,
     latched: &Latched<RealDisk>,
     spool: &Spool<RealDisk>,
+    directory: Option<DirId>,
     progress: &mut dyn FnMut(Loading),
 ) -> Result<(Engine, JournalStart, Vec<Location>), OpenError> {
     let boot = Boot {
@@ -280,7 +281,7 @@ fn find(
             progress(Loading::Read(read));
         }
     };
-    loader.compare(latched, &mut each);
+    loader.compare(latched, directory, &mut each);
     loader.measure(latched, &mut each);
     let (engine, doubles) = loader.finish(&start);
     Ok((engine, start, doubles))

@@ -310,10 +310,8 @@ impl Engine {
             .get(id)
             .map(|entry| self.queue.queue_of(entry).clone());
         self.stirred.extend(queue);
-        self.commit(now, &[Record::Cancelled { id }]);
-        self.files.note_gone(id);
+        self.commit(now, &[Record::Cancelled { id, gone: true }]);
         self.taken.forget(id, now.tick);
-        self.astray.behind.removed(id);
     }
 
     /// After a look through a queue's folder: tasks whose files were not there are looked at once more, a part at a time.

@@ -83,8 +83,6 @@ pub(super) struct Files {
     /// Those of a former life, until the first look through their folders has ended: that look may have seen one of them
     /// just before it was removed, and tell of it after.
     former: HashMap<PathBuf, Source, FixedState>,
-    /// The last frame of a former life that something on the disk depended on.
-    former_until: Option<Seq>,
     failing: Failing,
 }
 
@@ -205,7 +203,6 @@ impl Files {
     /// A start has found all that a former life left to be done.
     pub(super) fn remember_sources(&mut self) {
         self.former.clone_from(&self.sources);
-        self.former_until = self.unsettled.keys().next_back().copied();
     }
 
     /// A look through a folder has ended: all that it saw there was told.
@@ -228,12 +225,6 @@ impl Files {
     pub(super) fn sources_in_flight(&self, id: TaskId) -> impl Iterator<Item = PathBuf> {
         let change = self.in_flight.get(&id).into_iter();
         change.flat_map(|change| change.sources.iter().map(|source| source.path.clone()))
-    }
-
-    /// Whether a change that is being made was wanted by a former life.
-    pub(super) fn is_of_former_life(&self, id: TaskId) -> bool {
-        let change = self.in_flight.get(&id);
-        change.is_some_and(|change| Some(change.first) <= self.former_until)
     }
 
     /// Whether the task's file is being changed.

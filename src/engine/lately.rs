@@ -49,8 +49,10 @@ impl<K: Copy + Eq + Hash, V: Copy> Lately<K, V> {
     }
 
     /// What is known, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (K, V)> {
-        self.values.iter().map(|(key, (value, _))| (*key, *value))
+    pub(super) fn iter(&self, now: Tick) -> impl Iterator<Item = (K, V)> {
+        let known = self.values.iter();
+        let known = known.filter(move |(_, (_, at))| at.plus(KNOWN) > now);
+        known.map(|(key, (value, _))| (*key, *value))
     }
 
     fn forget_old(&mut self, now: Tick) {
@@ -85,6 +87,8 @@ mod tests {
         let mut lately = Lately::default();
         lately.note(1, "a", at(10));
         assert_eq!(lately.get(&1, at(69)), Some("a"));
+        assert_eq!(lately.iter(at(69)).collect::<Vec<_>>(), [(1, "a")]);
+        assert_eq!(lately.iter(at(70)).count(), 0);
         assert_eq!(lately.get(&2, at(69)), None);
         lately.note(1, "b", at(69));
         assert_eq!(lately.get(&1, at(128)), Some("b"));

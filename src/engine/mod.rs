@@ -348,7 +348,10 @@ impl Engine {
         self.keep_for_export(record);
         self.queue.apply(record);
         let Some(id) = id else { return };
-        if let Record::Completed { .. } | Record::Cancelled { .. } = record {
+        let gone = matches!(record, Record::Cancelled { gone: true, .. });
+        if gone {
+            self.astray.behind.removed(id);
+        } else if let Record::Completed { .. } | Record::Cancelled { .. } = record {
             self.astray.behind.ended(id);
         }
         if let Record::Submitted(task) = record {
@@ -378,6 +381,9 @@ impl Engine {
             self.missed.remove(&id);
             let change = self.files.note(id, before, seq, now.tick);
             change.done = done;
+        }
+        if gone {
+            self.files.note_gone(id);
         }
         if after.is_none() {
             self.files.note_end(id, seq);

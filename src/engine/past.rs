@@ -134,7 +134,7 @@ impl Engine {
     /// Keeps of a record that is about to be made true what the task itself will not tell any more.
     pub(super) fn remember(&mut self, now: Now, record: &Record) {
         match record {
-            Record::Completed { id, .. } | Record::Cancelled { id } => self.past.forget(*id),
+            Record::Completed { id, .. } | Record::Cancelled { id, .. } => self.past.forget(*id),
             // One that a caller named may have been there before.
             Record::Submitted(task) if !task.made_here => self.past.forget(task.id),
             Record::Failed { .. }

@@ -6,10 +6,10 @@ use super::{
     listing::{Scan, fitting},
 };
 use crate::{
-    store::LoadError,
+    store::{Kind, LoadError},
     task::{
-        Area, Millis, NewTask, Now, Payload, QueueName, Record, Refusal, Restored, State, TaskId,
-        TaskView, Then,
+        Location, Millis, NewTask, Now, Payload, QueueName, Record, Refusal, Restored, State,
+        TaskId, TaskView, Then,
     },
 };
 
@@ -241,44 +241,61 @@ impl Engine {
             LoadError::Disk(error) => {
                 let tries_left = self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));
                 // What says nothing about the file is no end of the task: there will be descriptors again.
-                let again = tries_left || error.is_for_want_of_descriptors();
-                if !again {
-                    // No more of itself: only when somebody asks.
-                    self.bodies.remove(id);
-                }
-                if !again && matches!(state, State::Ready | State::Scheduled) {
-                    let text = format!("its file can't be read: {error}");
-                    tracing::error!(task_id = %id, error = %error, "a task's file can't be read: the task is dead");
-                    let dead = Record::Failed {
-                        id,
-                        error: text.into(),
-                        then: Then::Dead,
-                    };
-                    self.commit(now, &[dead]);
+                if !tries_left && !error.is_for_want_of_descriptors() {
+                    self.unreadable(now, id, &error.to_string());
                 }
             }
+            // Whose limit is lower than what it has taken, and who has linked its file elsewhere, can undo that.
+            LoadError::Invalid(refusal @ Refusal::TooLarge { .. }) => {
+                self.unreadable(now, id, &refusal.to_string());
+            }
+            LoadError::Irregular(Kind::HardLink) => {
+                self.unreadable(now, id, "it has a second name");
+            }
+            LoadError::Invalid(_) | LoadError::Irregular(_) if leased => {}
             LoadError::Invalid(refusal) => {
-                let place = self
-                    .queue
-                    .location(id)
-                    .filter(|place| place.area == Area::Tasks);
-                if let Some(place) = place.filter(|_| !leased) {
+                tracing::warn!(task_id = %id, reason = %refusal, "a task's file is no task any more: the task is cancelled");
+                if let Some(place) = self.place_now(id) {
                     out.push(Output::Reject(BadFile {
                         path: place.path(),
                         known: None,
                         reason: refusal.to_string(),
                     }));
-                    self.commit(now, &[Record::Cancelled { id }]);
                 }
+                self.cancel_gone(now, id);
             }
             LoadError::Irregular(kind) => {
-                if let Some(place) = self.queue.location(id).filter(|_| !leased) {
-                    let reason = format!("not a regular file of its own ({kind:?})");
+                let reason = format!("not a regular file of its own ({kind:?})");
+                if let Some(place) = self.place_now(id) {
                     tracing::warn!(task_id = %id, file = %place, reason, "a task's file is not what it was: the task is cancelled");
                     self.irregular.insert(place.path(), reason);
-                    self.commit(now, &[Record::Cancelled { id }]);
                 }
+                self.cancel_gone(now, id);
             }
+        }
+    }
+
+    /// Where the task's file is, as far as is known.
+    fn place_now(&self, id: TaskId) -> Option<Location> {
+        let before = self.files.place_of(id).cloned();
+        before.or_else(|| self.queue.location(id))
+    }
+
+    /// A task's file is there, and can't be read. The task is dead, so that it stands in nobody's way, and comes back by a retry
+    /// when it can.
+    fn unreadable(&mut self, now: Now, id: TaskId, reason: &str) {
+        // Not at once again, and no more of itself: when somebody asks.
+        self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));
+        self.bodies.remove(id);
+        let state = self.queue.get(id).map(|entry| entry.state);
+        if matches!(state, Some(State::Ready | State::Scheduled)) {
+            tracing::error!(task_id = %id, reason, "a task's file can't be read: the task is dead");
+            let dead = Record::Failed {
+                id,
+                error: format!("its file can't be read: {reason}").into(),
+                then: Then::Dead,
+            };
+            self.commit(now, &[dead]);
         }
     }
 

@@ -383,7 +383,7 @@ impl Engine {
         let ids = self.queue.some_in(queue, state, 0, self.purged_at_once())?;
         let count = ids.len() as u64;
         for id in ids {
-            self.commit(now, &[Record::Cancelled { id }]);
+            self.commit(now, &[Record::Cancelled { id, gone: false }]);
         }
         Ok(Response::Count(count))
     }

@@ -17,9 +17,21 @@ use super::{
 use crate::{
     defect::{Defect, planted},
     queue::Queues,
-    store::{Disk, Found, JournalStart, Ledger, LedgerSettings, Seq, shown},
-    task::{Area, Distribution, IdSource, Left, Location, Now, QueueName, Record, State, TaskId},
+    store::{DirId, Disk, DiskError, Found, JournalStart, Ledger, LedgerSettings, Seq, shown},
+    task::{
+        Area, DirMark, Distribution, IdSource, Left, Location, Now, QueueName, Record, State,
+        TaskId,
+    },
 };
+
+/// How many tasks are looked through in one piece.
+const WALKED: u32 = 1 << 16;
+
+/// Whether there is no file at a place, as far as the disk can tell.
+fn is_missing(disk: &impl Disk, place: &Location) -> bool {
+    let looked = disk.look(&place.path());
+    looked.is_err_and(|error| error.is_missing())
+}
 
 /// A start on its way.
 #[derive(Debug)]
@@ -34,6 +46,10 @@ pub struct Loader {
     touched: HashSet<TaskId, FixedState>,
     /// Those that ended, by the tail.
     ended: Vec<TaskId>,
+    /// Those that were cancelled because their files were gone, by the tail: what lies under their names now is not theirs.
+    gone: HashSet<TaskId, FixedState>,
+    /// How many files of tasks are here that ended, by the tail.
+    survived: u64,
     files: u64,
     sorted: bool,
 }
@@ -114,6 +130,8 @@ impl Loader {
             doubles: Vec::new(),
             touched: HashSet::default(),
             ended: Vec::new(),
+            gone: HashSet::default(),
+            survived: 0,
             files: 0,
             sorted: false,
         }
@@ -151,7 +169,7 @@ impl Loader {
                 self.engine.queue.apply(record);
             }
             Record::Housed { .. } | Record::LeftBehind { .. } => {
-                self.engine.astray.behind.recall(record);
+                self.engine.astray.recall(record, self.now);
             }
             _ => self.engine.queue.apply(record),
         }
@@ -167,8 +185,19 @@ impl Loader {
     /// Makes a record true of which frame `seq` tells.
     fn changed(&mut self, seq: Seq, record: &Record) {
         self.touched.extend(record.id());
-        if let Record::Completed { id, .. } | Record::Cancelled { id } = record {
-            self.ended.push(*id);
+        match record {
+            Record::Cancelled { id, gone: true } => {
+                self.doubles.extend(self.found_place(*id));
+                self.gone.insert(*id);
+            }
+            Record::Completed { id, .. } | Record::Cancelled { id, .. } => {
+                self.survived += u64::from(self.found_place(*id).is_some());
+                self.ended.push(*id);
+            }
+            Record::Submitted(task) => {
+                self.gone.remove(&task.id);
+            }
+            _ => {}
         }
         if matches!(record, Record::Completed { .. }) && planted(Defect::BelieveSurvivingFile) {
             return;
@@ -181,6 +210,20 @@ impl Loader {
         }
     }
 
+    /// Where the file of a task was found.
+    fn found_place(&self, id: TaskId) -> Option<Location> {
+        if self.unseen.contains(&id) {
+            return None;
+        }
+        let engine = &self.engine;
+        let place = if engine.files.is_settled(id) {
+            engine.queue.location(id)
+        } else {
+            engine.files.place_of(id).cloned()
+        };
+        place.filter(|place| place.area == Area::Tasks)
+    }
+
     fn file(&mut self, place: Location) {
         self.files += 1;
         let id = place.name.id;
@@ -188,7 +231,7 @@ impl Loader {
         engine.astray.behind.seen(id);
         match engine.queue.location(id) {
             // Whether it is the one that was left behind is not told by its name.
-            None if place.area == Area::Tasks && engine.astray.behind.has_ended(id) => {
+            None if place.area == Area::Tasks && engine.astray.may_come_back(id, self.now.tick) => {
                 self.doubles.push(place);
             }
             None => engine.queue.found(&place),
@@ -203,62 +246,107 @@ impl Loader {
     }
 
     /// Holds the directories in which files are against those that the last checkpoint tells of: after all that was found was
-    /// taken. Where one is another, what is not here was left behind in the former one, and nobody has removed it. `each` is
-    /// called for each file that is looked for.
-    pub fn compare(&mut self, disk: &impl Disk, each: &mut dyn FnMut()) {
-        let others = self.others(disk);
+    /// taken. Where one is another, what is not here was left behind in the former one, and nobody has removed it. `read` is the
+    /// task directory whose names were read. `each` is called for each file that is looked for.
+    pub fn compare(&mut self, disk: &impl Disk, read: Option<DirId>, each: &mut dyn FnMut()) {
+        // A folder that may not be listed, or a mount that came meanwhile, has them.
+        let queue = &self.engine.queue;
+        self.unseen.retain(|id| {
+            each();
+            queue
+                .location(*id)
+                .is_some_and(|place| is_missing(disk, &place))
+        });
+        let others = self.others(disk, read);
         if others.is_empty() {
             return;
         }
-        let engine = &mut self.engine;
         let at = self.now.wall;
-        for id in self.ended.drain(..) {
-            engine.astray.behind.note(id, Left::Ended, at);
+        self.engine.moved(self.now);
+        for id in std::mem::take(&mut self.ended) {
+            if self.engine.queue.get(id).is_none() {
+                self.engine.astray.behind.note(id, Left::Ended, at);
+            }
         }
         let whole = others.contains(&QueueName::default());
-        let mut lost = 0;
-        for id in engine.queue.walk(0, u32::MAX).0 {
-            let place = engine.queue.location(id);
-            let place = place.filter(|place| place.area == Area::Tasks);
-            let Some(place) = place.filter(|place| whole || others.contains(&place.queue)) else {
-                continue;
-            };
-            each();
-            if !disk
-                .look(&place.path())
-                .is_err_and(|error| error.is_missing())
-            {
-                continue;
+        let (mut from, mut lost, mut copies) = (Some(0), 0_u64, 0_u64);
+        while let Some(start) = from {
+            let (ids, next) = self.engine.queue.walk(start, WALKED);
+            from = next;
+            for id in ids {
+                let Some(place) = self.found_or_expected(id) else {
+                    continue;
+                };
+                if !whole && !others.contains(&place.queue) {
+                    continue;
+                }
+                each();
+                if !is_missing(disk, &place) {
+                    continue;
+                }
+                let here = self.engine.bodies.get(id).is_some();
+                let left = if here { Left::Copy } else { Left::Only };
+                lost += u64::from(!here);
+                copies += u64::from(here);
+                self.engine.astray.behind.note(id, left, at);
             }
-            let here = engine.bodies.get(id).is_some();
-            lost += u64::from(!here);
-            let left = if here { Left::Copy } else { Left::Only };
-            engine.astray.behind.note(id, left, at);
         }
-        engine.checkpoint_wanted = true;
+        self.engine.checkpoint_wanted = true;
+        if lost + copies == 0 {
+            return tracing::info!(
+                "the task directory, or a queue's, is another one than when the daemon last ran"
+            );
+        }
         tracing::warn!(
             lost,
+            files = lost + copies,
             "another directory is where tasks had their files when the daemon last ran: those whose payloads are only in the former one wait for it"
         );
     }
 
+    /// Where the task's file is, or is to be, among those of unfinished tasks.
+    fn found_or_expected(&self, id: TaskId) -> Option<Location> {
+        let engine = &self.engine;
+        let found = engine.files.place_of(id).cloned();
+        let place = found.or_else(|| engine.queue.location(id));
+        place.filter(|place| place.area == Area::Tasks)
+    }
+
     /// The queues whose files were in another directory than now, which is noted. With the default one go all.
-    fn others(&mut self, disk: &impl Disk) -> Vec<QueueName> {
-        let behind = &mut self.engine.astray.behind;
-        let mut others = Vec::new();
-        for (queue, before) in behind.homes().clone() {
-            let folder = Area::Tasks.folder(&queue);
-            let now = match disk.directory(&folder) {
-                Ok(now) => Some(now.mark()),
-                Err(error) if error.is_missing() => None,
-                Err(error) => {
-                    tracing::warn!(folder = %shown(&folder), %error, "can't tell whether a directory is the one that it was");
-                    continue;
-                }
+    fn others(&mut self, disk: &impl Disk, read: Option<DirId>) -> Vec<QueueName> {
+        let Some(read) = read else { return Vec::new() };
+        let mark_of = |queue: &QueueName| -> Result<Option<DirMark>, DiskError> {
+            let now = match disk.directory(&Area::Tasks.folder(queue)) {
+                Ok(now) => now,
+                Err(error) if error.is_missing() => return Ok(None),
+                Err(error) => return Err(error),
             };
-            if now != Some(before) {
-                behind.housed(queue.clone(), now);
-                others.push(queue);
+            // A folder of its own is only what is mounted.
+            let counts = queue.is_default() || !now.is_beside(&read);
+            Ok(counts.then(|| now.mark()))
+        };
+        let engine = &mut self.engine;
+        let homes = engine.astray.behind.homes();
+        let Some(root) = homes.get(&QueueName::default()) else {
+            // What no checkpoint tells of can't be another one.
+            return Vec::new();
+        };
+        let has_moved = *root != read.mark();
+        let names = engine.queue.queue_names().chain(homes.keys());
+        let names: BTreeSet<QueueName> = names.cloned().collect();
+        let mut others = Vec::new();
+        for queue in names {
+            match mark_of(&queue) {
+                Ok(now) => {
+                    let news = engine.astray.behind.housed(queue.clone(), now);
+                    if news || (has_moved && queue.is_default()) {
+                        others.push(queue);
+                    }
+                }
+                Err(error) => {
+                    let folder = Area::Tasks.folder(&queue);
+                    tracing::warn!(folder = %shown(&folder), %error, "can't tell whether a directory is the one that it was");
+                }
             }
         }
         others
@@ -318,15 +406,17 @@ impl Loader {
                 .is_none_or(|entry| entry.state == State::Leased);
             if !leased && !engine.astray.behind.is_lost(id) {
                 tracing::info!(task_id = %id, "a task's file was removed while the daemon was down: it is cancelled");
-                engine.commit(self.now, &[Record::Cancelled { id }]);
+                engine.commit(self.now, &[Record::Cancelled { id, gone: true }]);
             }
         }
         // A second file of a task that the tail speaks of is what a crash left of a move: it must not come back as a drop.
         let seq = engine.ledger.synced_seq();
-        for place in self
-            .doubles
-            .extract_if(.., |place| self.touched.contains(&place.name.id))
-        {
+        let (touched, gone) = (&self.touched, &self.gone);
+        let ours = |place: &mut Location| {
+            let id = place.name.id;
+            touched.contains(&id) && !gone.contains(&id)
+        };
+        for place in self.doubles.extract_if(.., ours) {
             let id = place.name.id;
             let now = engine.queue.location(id);
             engine
@@ -334,6 +424,12 @@ impl Loader {
                 .note(id, now, seq, self.now.tick)
                 .strays
                 .push(place);
+        }
+        if self.survived > 0 {
+            tracing::info!(
+                files = self.survived,
+                "files of tasks that have ended are still here: they are removed"
+            );
         }
         let queue = &engine.queue;
         self.doubles.retain(|place| {

@@ -334,7 +334,10 @@ impl Engine {
         checkpointing.sent = true;
         let mut records = std::mem::take(&mut checkpointing.records);
         // Only now: files of tasks that had ended may have been missed since.
-        for record in self.astray.records(|id| self.queue.get(id).is_none()) {
+        for record in self
+            .astray
+            .records(now.tick, |id| self.queue.get(id).is_none())
+        {
             encode_record(&record, &mut records);
         }
         let last_id = checkpointing.last_id;

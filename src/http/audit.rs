@@ -72,8 +72,9 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn of(request: &Request, caller: &Caller) -> Option<Self> {
+        let grant = caller.0.clone().filter(|grant| grant.queues.is_some())?;
         Some(Self {
-            grant: caller.0.clone()?,
+            grant,
             peer: request.extensions().get().cloned(),
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -118,6 +119,17 @@ fn tell_refusal(by: &str, peer: &Peer, method: &Method, path: &str, reason: &str
         %method,
         path,
         reason,
+        "{}",
+        catalog::CREDENTIAL_REFUSED.line
+    );
+}
+
+/// Tells of a credential that was revoked while its request was read.
+pub(super) fn lapsed(by: &str) {
+    tracing::warn!(
+        message_id = catalog::CREDENTIAL_REFUSED.id,
+        by,
+        reason = "it was revoked or changed while its request was read",
         "{}",
         catalog::CREDENTIAL_REFUSED.line
     );

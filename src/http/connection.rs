@@ -8,16 +8,17 @@ use std::{
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
-    body::Body,
+    body::Bytes,
     http::{HeaderValue, Request, Version, header},
     response::{IntoResponse as _, Response},
 };
 use hyper::{
-    body::Incoming,
+    body::{Frame, Incoming, SizeHint},
     server::conn::{http1, http2},
     service::{Service as _, service_fn},
 };
@@ -35,12 +36,12 @@ use super::{
     gate::{Bounds, Gate, Pass, Tally},
     guard::HEADERS,
     kept::Kept,
-    patience::{Activity, Patient, Speech},
+    patience::{Activity, InFlight, Patient, Speech},
     problem::{self, Kind, Problem},
     refused,
     serve::Serving,
     tls::{self, Tls},
-    turns::Turns,
+    turns::{Taken, Turns},
 };
 
 /// How long a connection without a request stays open after a stop: enough for a request that is on its way on one machine
@@ -240,7 +241,7 @@ fn answering(
     bounds: Bounds,
     activity: &Arc<Activity>,
     turns: Option<&Arc<Turns>>,
-) -> impl hyper::service::HttpService<Incoming, ResBody = Body, Error = Infallible, Future: Send> + use<>
+) -> impl hyper::service::HttpService<Incoming, ResBody = Sent, Error = Infallible, Future: Send> + use<>
 {
     let peer = Arc::new(link.peer.clone());
     let serving = link.serving.clone();
@@ -268,8 +269,8 @@ fn answering(
                 answer.headers_mut().insert(header::CONNECTION, close);
             }
             Ok(answer.map(|body| match turns {
-                Some(turns) => turns.take(body, in_flight),
-                None => Body::new(Kept::new(body, in_flight)),
+                Some(turns) => Sent::Turned(turns.take(body, in_flight)),
+                None => Sent::Kept(Kept::new(body, in_flight)),
             }))
         }
     })
@@ -324,4 +325,40 @@ fn check(
             close: true,
         }
     })
+}
+
+/// The body of an answer; as long as it is there, its request is in flight.
+enum Sent {
+    Kept(Kept<InFlight>),
+    /// Over HTTP/2, where its client may leave it.
+    Turned(Taken),
+}
+
+impl hyper::body::Body for Sent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.get_mut() {
+            Self::Kept(body) => Pin::new(body).poll_frame(cx),
+            Self::Turned(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Kept(body) => body.is_end_stream(),
+            Self::Turned(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Kept(body) => body.size_hint(),
+            Self::Turned(body) => body.size_hint(),
+        }
+    }
 }

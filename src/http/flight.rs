@@ -42,6 +42,8 @@ const WHOLE_VIEWS: usize = 4;
 pub struct Flight {
     limit: AtomicU64,
     bytes: AtomicU64,
+    /// Of light answers where those count: they leave whoever else comes alone.
+    light: AtomicU64,
     whole_views: Semaphore,
 }
 
@@ -51,6 +53,7 @@ impl Default for Flight {
         Self {
             limit: AtomicU64::new(u64::MAX),
             bytes: AtomicU64::new(0),
+            light: AtomicU64::new(0),
             whole_views: Semaphore::new(WHOLE_VIEWS),
         }
     }
@@ -62,9 +65,9 @@ impl Flight {
         self.limit.store(bytes, Relaxed);
     }
 
-    /// Bytes that are held now, light ones left out.
+    /// Bytes that are held now; light ones only where those count.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Relaxed)
+        self.bytes.load(Relaxed) + self.light.load(Relaxed)
     }
 
     /// Holds `bytes` more, or says that there are too many. What is light always may come, and who is alone.
@@ -83,6 +86,14 @@ impl Flight {
         }
     }
 
+    fn add_light(self: &Arc<Self>, bytes: u64) -> LightShare {
+        self.light.fetch_add(bytes, Relaxed);
+        LightShare {
+            flight: Arc::clone(self),
+            bytes,
+        }
+    }
+
     /// Waits until an answer about everything may be made, as long as the permit is kept.
     pub(super) async fn whole_view(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
@@ -96,13 +107,14 @@ impl Flight {
 
     /// Counts also a light one: for those who may have many at once.
     pub(super) fn count_light(self: &Arc<Self>, response: Response) -> Response {
-        counted(response, 0, |bytes| Ok(self.add(bytes)))
+        counted(response, 0, |bytes| Ok(self.add_light(bytes)))
     }
 
-    /// That there is room for more, for those whose light answers count.
-    pub(super) fn admit(&self) -> Result<(), Refusal> {
+    /// That there is room for more, for those whose light answers count; a view may have a quarter more.
+    pub(super) fn admit(&self, is_view: bool) -> Result<(), Refusal> {
         let limit = self.limit.load(Relaxed);
-        if self.bytes() > limit {
+        let more = if is_view { limit / 4 } else { 0 };
+        if self.bytes() > limit.saturating_add(more) {
             return Err(too_much(limit));
         }
         Ok(())
@@ -138,10 +150,10 @@ const fn too_much(limit: u64) -> Refusal {
 
 /// `response` with its body counted by what `hold` gives, if it is heavier than `light` and not counted yet; or why it can't
 /// be held.
-fn counted(
+fn counted<S: Send + Sync + 'static>(
     response: Response,
     light: u64,
-    hold: impl FnOnce(u64) -> Result<Share, Refusal>,
+    hold: impl FnOnce(u64) -> Result<S, Refusal>,
 ) -> Response {
     let heavy = response.body().size_hint().exact();
     let heavy = heavy.filter(|bytes| *bytes > light);
@@ -160,6 +172,18 @@ fn counted(
 /// Marks an answer whose body is counted.
 #[derive(Debug, Clone, Copy)]
 struct Counted;
+
+/// The same of light answers.
+struct LightShare {
+    flight: Arc<Flight>,
+    bytes: u64,
+}
+
+impl Drop for LightShare {
+    fn drop(&mut self) {
+        self.flight.light.fetch_sub(self.bytes, Relaxed);
+    }
+}
 
 /// Bytes that are held as long as this is.
 #[derive(Debug)]
@@ -192,7 +216,8 @@ impl Share {
         }
         let more = wanted - self.bytes;
         let before = self.flight.bytes.fetch_add(more, Relaxed);
-        if before > self.bytes && before.saturating_add(more) > limit {
+        let light = self.flight.light.load(Relaxed);
+        if before > self.bytes && before.saturating_add(more).saturating_add(light) > limit {
             self.flight.bytes.fetch_sub(more, Relaxed);
             return Err(too_much(limit));
         }
@@ -237,12 +262,12 @@ impl<T: AsRef<[u8]>, S> AsRef<[u8]> for Carried<T, S> {
 }
 
 /// A body that is counted until its last byte is sent: whoever sends takes its bytes long before, and lets the body go.
-struct Loaded {
+struct Loaded<S> {
     body: Body,
-    share: Arc<Share>,
+    share: Arc<S>,
 }
 
-impl HttpBody for Loaded {
+impl<S: Send + Sync + 'static> HttpBody for Loaded<S> {
     type Data = Bytes;
     type Error = axum::Error;
 

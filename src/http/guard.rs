@@ -193,7 +193,7 @@ impl Guard {
         let only_looks = matches!(need.scope, None | Some(Scope::Read));
         if only_looks
             && !rules::is_health(route)
-            && let Err(refusal) = self.flight.admit()
+            && let Err(refusal) = self.flight.admit(rules::is_about_all(route))
         {
             return Problem::from(refusal).into_response();
         }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Http, answer, body,
+    Answer, Http, answer, audit, body,
     caller::{Caller, Door},
     flight::Share,
     import::{Import, Pauses},
@@ -137,6 +137,7 @@ impl Entry {
                 .caller
                 .comes_in_again(&self.by, &doors.borrow_and_update())
             {
+                audit::lapsed(self.caller.name().unwrap_or("anybody"));
                 return problem::UNAUTHORIZED.problem(
                     "the credential that the request came with was revoked or changed meanwhile",
                 );

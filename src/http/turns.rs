@@ -56,7 +56,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Turns {
     /// `body`, noted until its last byte is sent or given up.
-    pub(super) fn take(&self, body: Body, in_flight: InFlight) -> Body {
+    pub(super) fn take(&self, body: Body, in_flight: InFlight) -> Taken {
         let answer = Arc::new(Answer {
             turn: Mutex::new(Turn {
                 ours: false,
@@ -70,11 +70,11 @@ impl Turns {
         answers.push(Arc::downgrade(&answer));
         drop(answers);
         self.begun.notify_one();
-        Body::new(Taken {
+        Taken {
             body,
             rest: Bytes::new(),
             answer,
-        })
+        }
     }
 
     /// Ready when the client has taken nothing of an answer for `most`.
@@ -125,7 +125,7 @@ impl Answer {
 }
 
 /// See [`Turns::take`].
-struct Taken {
+pub(super) struct Taken {
     body: Body,
     /// Of a frame that is handed over in pieces.
     rest: Bytes,
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::http::patience::Activity;
 
-    fn taken(turns: &Turns, body: Body) -> (Body, Arc<Activity>) {
+    fn taken(turns: &Turns, body: Body) -> (Taken, Arc<Activity>) {
         let activity = Arc::new(Activity::default());
         (turns.take(body, activity.begin()), activity)
     }
@@ -215,7 +215,7 @@ mod tests {
         oldest(&turns.there())
     }
 
-    async fn next(body: &mut Body) -> Bytes {
+    async fn next(body: &mut Taken) -> Bytes {
         let frame = body.frame().await.expect("a frame").expect("no error");
         frame.into_data().expect("data")
     }

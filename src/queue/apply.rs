@@ -21,7 +21,7 @@ impl Queues {
             Record::Submitted(task) => self.submitted(task),
             Record::Claimed(claimed) => self.claimed(claimed),
             Record::Completed { id, .. } => self.ended(*id, true),
-            Record::Cancelled { id } => self.ended(*id, false),
+            Record::Cancelled { id, .. } => self.ended(*id, false),
             Record::Failed { id, error, then } => {
                 self.count(*id, |counters| counters.failed += 1);
                 self.note_of(*id, Happened::Failed);

@@ -292,7 +292,7 @@ impl Queues {
         {
             return Err(Refusal::Leased(id));
         }
-        Ok(Record::Cancelled { id })
+        Ok(Record::Cancelled { id, gone: false })
     }
 
     /// A new place in the order, or another queue. A dead task can only be moved.

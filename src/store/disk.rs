@@ -165,6 +165,10 @@ pub trait Disk: Send + Sync + 'static {
     /// Reads a file of at most `limit` bytes whole, if it is a regular file with one name; never follows a link, never
     /// waits for a writer, and decides by the open descriptor, not by the path.
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read>;
+    /// The same of a file that is the daemon's own: also if it has further names, as a backup by links gives it.
+    fn read_own(&self, path: &Path, limit: u64) -> DiskResult<Read> {
+        self.read(path, limit)
+    }
     /// Looks at what a path names, without following a link.
     fn look(&self, path: &Path) -> DiskResult<Meta>;
     /// Which directory is at a path.
@@ -244,6 +248,53 @@ impl RealDisk {
             })
         })
         .map_err(|errno| DiskError::new("rename", from, errno))
+    }
+
+    /// Reads a file, also one with further names if it is `ours`.
+    fn read_if(
+        &self,
+        path: &Path,
+        limit: u64,
+        ours: impl Fn(&fs::Stat) -> bool,
+    ) -> DiskResult<Read> {
+        // Without NONBLOCK an open of a FIFO would wait for its writer; NOFOLLOW makes a link an error, told apart below.
+        let fd = match self.at(
+            "open",
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+        ) {
+            Err(error) if error.cause.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                return Ok(Read::Irregular(Kind::Symlink));
+            }
+            Err(error) if error.cause.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+                return Ok(Read::Irregular(Kind::Special));
+            }
+            other => other?,
+        };
+        let stat = fs::fstat(&fd).map_err(|errno| DiskError::new("look at", path, errno))?;
+        let found = meta(&stat);
+        if found.kind != Kind::File && !(found.kind == Kind::HardLink && ours(&stat)) {
+            return Ok(Read::Irregular(found.kind));
+        }
+        if found.size > limit {
+            return Ok(Read::TooLarge(found));
+        }
+        let file = RealFile {
+            file: fd.into(),
+            path: path.to_owned(),
+        };
+        // One byte more than it had: a file that grew while it was read is seen as such.
+        let bytes = file.read_at(0, found.size as usize + 1)?;
+        let found = Meta {
+            size: bytes.len() as u64,
+            born: birth(&file.file),
+            ..found
+        };
+        Ok(if found.size > limit {
+            Read::TooLarge(found)
+        } else {
+            Read::Whole(found, bytes)
+        })
     }
 }
 
@@ -435,43 +486,13 @@ impl Disk for RealDisk {
     }
 
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read> {
-        // Without NONBLOCK an open of a FIFO would wait for its writer; NOFOLLOW makes a link an error, told apart below.
-        let fd = match self.at(
-            "open",
-            path,
-            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
-        ) {
-            Err(error) if error.cause.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-                return Ok(Read::Irregular(Kind::Symlink));
-            }
-            Err(error) if error.cause.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
-                return Ok(Read::Irregular(Kind::Special));
-            }
-            other => other?,
-        };
-        let found = meta(&fs::fstat(&fd).map_err(|errno| DiskError::new("look at", path, errno))?);
-        if found.kind != Kind::File {
-            return Ok(Read::Irregular(found.kind));
-        }
-        if found.size > limit {
-            return Ok(Read::TooLarge(found));
-        }
-        let file = RealFile {
-            file: fd.into(),
-            path: path.to_owned(),
-        };
-        // One byte more than it had: a file that grew while it was read is seen as such.
-        let bytes = file.read_at(0, found.size as usize + 1)?;
-        let found = Meta {
-            size: bytes.len() as u64,
-            born: birth(&file.file),
-            ..found
-        };
-        Ok(if found.size > limit {
-            Read::TooLarge(found)
-        } else {
-            Read::Whole(found, bytes)
-        })
+        self.read_if(path, limit, |_| false)
+    }
+
+    fn read_own(&self, path: &Path, limit: u64) -> DiskResult<Read> {
+        // Who links another's file to where ours was gives it away by its owner.
+        let own = rustix::process::geteuid().as_raw();
+        self.read_if(path, limit, |stat| stat.st_uid == own)
     }
 
     fn look(&self, path: &Path) -> DiskResult<Meta> {

@@ -18,7 +18,7 @@ use super::{
     disk::{Disk, DiskError, DiskFile as _, DiskResult, Kind},
     journal::{Boot, DIR, LAST_NUMBER, OldSegment, Seq, VERSION, segment_number, segment_path},
     replay::Replay,
-    spool::is_temporary,
+    spool::{is_forbidden, is_temporary},
 };
 use crate::{
     defect::{Defect, planted},
@@ -378,6 +378,8 @@ fn list_folder(
     say(names);
     match listed {
         Err(error) if error.is_missing() => Ok(folders),
+        // One that somebody made for himself holds nothing of ours: it is left alone, and reported.
+        Err(error) if !queue.is_default() && is_forbidden(&error) => Ok(folders),
         other => other.map(|()| folders),
     }
 }

@@ -274,7 +274,7 @@ impl<D: Disk> Spool<D> {
     pub fn load(&self, at: &Location, wall: WallMillis) -> Result<NewTask, LoadError> {
         let limits = self.limits.get();
         let limit = limits.max_file;
-        let bytes = match self.disk.read(&at.path(), limit) {
+        let bytes = match self.disk.read_own(&at.path(), limit) {
             Ok(Read::Whole(_, bytes)) => bytes,
             Ok(Read::Irregular(kind)) => return Err(LoadError::Irregular(kind)),
             Ok(Read::TooLarge(meta)) => {

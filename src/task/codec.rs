@@ -23,7 +23,8 @@
 //! | 15 | opened | queue |
 //! | 16 | moved | id, queue, priority (4), exectime |
 //! | 17 | housed | queue, mark (16) |
-//! | 18 | left behind | id, at, left (0 only, 1 copy, 2 ended) |
+//! | 18 | left behind | id, at, left (0 only, 1 copy, 2 ended, 3 missed) |
+//! | 19 | cancelled, its file gone | id |
 //!
 //! `options`: unique key?, max attempts? (varint), lease? (8), one byte of which bit 0 says that a backoff follows (base 8, max 8)
 //! and bit 1 that a trace does (trace id 16, parent id 8, flags 1, state?). `then`: 0 and exectime, or 1 for
@@ -121,8 +122,8 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
         Record::Expired { id, then } => {
             w.tag(7).id(*id).then(*then);
         }
-        Record::Cancelled { id } => {
-            w.tag(8).id(*id);
+        Record::Cancelled { id, gone } => {
+            w.tag(if *gone { 19 } else { 8 }).id(*id);
         }
         Record::Rescheduled {
             id,
@@ -162,6 +163,7 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
                 Left::Only => 0,
                 Left::Copy => 1,
                 Left::Ended => 2,
+                Left::Missed => 3,
             });
         }
     }
@@ -441,6 +443,7 @@ impl<'a> Reader<'a> {
             0 => Ok(Left::Only),
             1 => Ok(Left::Copy),
             2 => Ok(Left::Ended),
+            3 => Ok(Left::Missed),
             value => Err(CodecError::Unknown {
                 what: "left",
                 value,
@@ -610,7 +613,10 @@ impl<'a> Reader<'a> {
                 id: self.id()?,
                 then: self.then()?,
             },
-            8 => Record::Cancelled { id: self.id()? },
+            tag @ (8 | 19) => Record::Cancelled {
+                id: self.id()?,
+                gone: tag == 19,
+            },
             9 => {
                 let id = self.id()?;
                 let (priority, exectime) = self.place()?;

@@ -60,6 +60,9 @@ pub enum Record {
     Cancelled {
         /// The task.
         id: TaskId,
+        /// Whether its file is no longer its own: removed by somebody, or no task by now. What lies under its name later is looked
+        /// at like any file.
+        gone: bool,
     },
     /// A task has a new place in the order.
     Rescheduled {
@@ -146,6 +149,8 @@ pub enum Left {
     Copy,
     /// It has ended: the file makes no task when it comes back.
     Ended,
+    /// It has ended, and its file was not there to be removed; where that is, nobody knows yet.
+    Missed,
 }
 
 /// A new task, whole.
@@ -285,7 +290,7 @@ impl Record {
             | Self::Released { id }
             | Self::Extended { id, .. }
             | Self::Expired { id, .. }
-            | Self::Cancelled { id }
+            | Self::Cancelled { id, .. }
             | Self::Rescheduled { id, .. }
             | Self::Moved { id, .. }
             | Self::Retried { id } => Some(*id),

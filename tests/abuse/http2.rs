@@ -80,7 +80,7 @@ fn unread(site: &Site) -> u64 {
 
 #[test]
 fn answers_that_have_no_window_cost_little_memory_and_their_connections_are_ended() {
-    let site = Site::start(&[("READER_TIMEOUT", "2s")]);
+    let site = Site::start(&[("READER_TIMEOUT", "6s")]);
     let before = memory(site.daemon.pid());
     runtime().block_on(async {
         let mut clients = Vec::new();

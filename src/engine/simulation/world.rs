@@ -233,13 +233,14 @@ impl World {
         for dir in ["tasks", "dead", "rejected", "journal"] {
             self.disk.make_dir(Path::new(dir))?;
         }
+        let read = self.disk.directory(Path::new("tasks")).ok();
         let mut temporary = Vec::new();
         let start = recover(latched, boot, &mut |found| match found {
             crate::store::Found::Temporary(path) => temporary.push(path),
             found => loader.take(found),
         })?;
         spool.sweep(temporary)?;
-        loader.compare(latched, &mut || {});
+        loader.compare(latched, read, &mut || {});
         loader.measure(latched, &mut || {});
         Ok(start)
     }

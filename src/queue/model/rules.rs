@@ -323,7 +323,10 @@ fn no_task_is_taken_beyond_the_limits_of_all_and_of_a_queue() {
         limit: 4,
     });
     assert_eq!(bench.submit(vec![named(5, "c")]), many);
-    bench.queues.apply(&Record::Cancelled { id: id(1) });
+    bench.queues.apply(&Record::Cancelled {
+        id: id(1),
+        gone: false,
+    });
     bench.submit(vec![named(5, "a")]).unwrap();
 }
 

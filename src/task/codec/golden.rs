@@ -190,7 +190,8 @@ fn what_happens_to_a_task_is_written_as_the_docs_say() {
         &Record::Expired { id, then: later },
         "07 ID 00 0400000000000000",
     );
-    is(&Record::Cancelled { id }, "08 ID");
+    is(&Record::Cancelled { id, gone: false }, "08 ID");
+    is(&Record::Cancelled { id, gone: true }, "13 ID");
     let moved = Record::Rescheduled {
         id,
         priority: Priority::new(7),
@@ -230,7 +231,13 @@ fn switches_reboots_queues_and_restored_tasks_are_written_as_the_docs_say() {
         },
         "11 01 71 07070707070707070707070707070707",
     );
-    for (left, byte) in [(Left::Only, 0), (Left::Copy, 1), (Left::Ended, 2)] {
+    let all = [
+        (Left::Only, 0),
+        (Left::Copy, 1),
+        (Left::Ended, 2),
+        (Left::Missed, 3),
+    ];
+    for (left, byte) in all {
         let (id, at) = (id(), WallMillis(5));
         is(
             &Record::LeftBehind { id, at, left },
@@ -271,7 +278,7 @@ fn switches_reboots_queues_and_restored_tasks_are_written_as_the_docs_say() {
 
 #[test]
 fn a_tag_or_a_kind_of_another_version_is_refused() {
-    for tag in (19..=255).chain([0]) {
+    for tag in (20..=255).chain([0]) {
         let mut record = bytes(ID);
         record.insert(0, tag);
         let error = decode_records(&record).unwrap_err();

@@ -28,7 +28,12 @@ fn options() -> impl Strategy<Value = Options> {
 }
 
 fn left() -> impl Strategy<Value = Left> {
-    prop_oneof![Just(Left::Only), Just(Left::Copy), Just(Left::Ended)]
+    prop_oneof![
+        Just(Left::Only),
+        Just(Left::Copy),
+        Just(Left::Ended),
+        Just(Left::Missed)
+    ]
 }
 
 fn trace() -> impl Strategy<Value = Trace> {
@@ -209,7 +214,7 @@ fn record() -> impl Strategy<Value = Record> {
             expires: Tick(tick)
         }),
         (id(), then()).prop_map(|(id, then)| Record::Expired { id, then }),
-        id().prop_map(|id| Record::Cancelled { id }),
+        (id(), any::<bool>()).prop_map(|(id, gone)| Record::Cancelled { id, gone }),
         (id(), any::<i32>(), exectime()).prop_map(|(id, priority, exectime)| {
             Record::Rescheduled {
                 id,

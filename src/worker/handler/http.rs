@@ -21,6 +21,8 @@ use crate::{
 
 /// How much of an answer is read, in bytes: for the error's text, and so that its connection can be used again.
 const READ: usize = 64 << 10;
+/// How long the answer's body is waited for: the status has told how the attempt ended.
+const BODY_PATIENCE: Duration = Duration::from_secs(1);
 /// How much of it stands in an error's text.
 const SHOWN: usize = 1 << 10;
 
@@ -43,14 +45,17 @@ impl Http {
     pub(super) async fn run(&self, task: &api::ClaimedTask, stop: &CancellationToken) -> Outcome {
         let limit = self.config.timeout;
         tokio::select! {
-            outcome = tokio::time::timeout(limit.as_duration(), self.post(task)) => {
-                outcome.unwrap_or_else(|_| Outcome::failed(format!("timeout after {limit}")))
-            }
+            answer = tokio::time::timeout(limit.as_duration(), self.post(task)) => match answer {
+                Ok(Ok(response)) => outcome(response).await,
+                Ok(Err(failed)) => failed,
+                Err(_) => Outcome::failed(format!("timeout after {limit}")),
+            },
             () = stop.cancelled() => Outcome::Stopped,
         }
     }
 
-    async fn post(&self, task: &api::ClaimedTask) -> Outcome {
+    /// Posts it, and waits for the head of the answer.
+    async fn post(&self, task: &api::ClaimedTask) -> Result<Response<Incoming>, Outcome> {
         let mut request = Request::post(self.config.url.clone())
             .header(header::CONTENT_TYPE, "application/json")
             .header(
@@ -74,16 +79,13 @@ impl Http {
         )));
         let request = match request {
             Ok(request) => request,
-            Err(error) => return Outcome::failed(format!("cannot be posted: {error}")),
+            Err(error) => return Err(Outcome::failed(format!("cannot be posted: {error}"))),
         };
-        match self.transport.send(request).await {
-            Ok(response) => outcome(response).await,
-            Err(error) => {
-                let cause = std::error::Error::source(&error)
-                    .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-                Outcome::failed(format!("cannot reach {}: {cause}", self.config.url))
-            }
-        }
+        self.transport.send(request).await.map_err(|error| {
+            let cause = std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+            Outcome::failed(format!("cannot reach {}: {cause}", self.config.url))
+        })
     }
 }
 
@@ -107,18 +109,22 @@ async fn outcome(response: Response<Incoming>) -> Outcome {
     })
 }
 
-/// The start of the body. That it breaks off changes nothing: the status has said how the attempt ended.
+/// The start of the body. That it breaks off or does not come changes nothing: the status has said how the attempt ended.
 async fn read_start(mut body: Incoming) -> Vec<u8> {
     let mut start = Vec::new();
-    while start.len() < READ {
-        match body.frame().await {
-            Some(Ok(frame)) => {
-                start.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+    let reading = async {
+        while start.len() < READ {
+            match body.frame().await {
+                Some(Ok(frame)) => {
+                    start.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                }
+                Some(Err(_)) | None => break,
             }
-            Some(Err(_)) | None => break,
         }
+    };
+    match tokio::time::timeout(BODY_PATIENCE, reading).await {
+        Ok(()) | Err(_) => start,
     }
-    start
 }
 
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).

@@ -4,15 +4,23 @@ use std::{
     fmt::Write as _,
     fs::{File, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
 use crate::{
     api,
-    worker::{LogConfig, WorkerError},
+    worker::{LogConfig, WorkerError, backoff::Backoff},
 };
+
+/// How long a line is tried to be written.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Appends `<UTC time>: <payload>` lines.
 #[derive(Debug)]
@@ -44,13 +52,30 @@ impl Log {
         })
     }
 
-    pub(super) async fn run(&self, task: &api::ClaimedTask) -> Outcome {
-        let line = line(&now(), &task.task.payload.to_display());
-        let sink = Arc::clone(&self.sink);
-        match tokio::task::spawn_blocking(move || sink.write(&line)).await {
-            Ok(Ok(())) => Outcome::Completed(None),
-            Ok(Err(error)) => Outcome::failed(format!("cannot write the log file: {error}")),
-            Err(error) => Outcome::failed(format!("cannot write the log file: {error}")),
+    /// That nothing can be written, as on a full disk, is no fault of the task's: it is tried for a while, or that would use up the
+    /// attempts of a whole queue as fast as they can be claimed.
+    pub(super) async fn run(&self, task: &api::ClaimedTask, stop: &CancellationToken) -> Outcome {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let mut backoff = Backoff::default();
+        loop {
+            let line = line(&now(), &task.task.payload.to_display());
+            let sink = Arc::clone(&self.sink);
+            let error = match tokio::task::spawn_blocking(move || sink.write(&line)).await {
+                Ok(Ok(())) => return Outcome::Completed(None),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            if tokio::time::Instant::now() >= until {
+                return Outcome::failed(format!("cannot write the log file: {error}"));
+            }
+            if backoff.is_fresh() {
+                tracing::warn!(%error, "the log file can't be written; it is tried again");
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Outcome::Stopped,
+                () = tokio::time::sleep(backoff.next()) => {}
+            }
         }
     }
 }
@@ -74,8 +99,17 @@ impl Sink {
     }
 }
 
+/// A FIFO that nobody reads would be waited for, and no signal would end that.
 fn open(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    let waits = OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .custom_flags(waits.bits().cast_signed())
+        .open(path)?;
+    let flags = fcntl_getfl(&file)?;
+    fcntl_setfl(&file, flags - waits)?;
+    Ok(file)
 }
 
 fn now() -> String {

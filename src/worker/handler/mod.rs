@@ -66,7 +66,7 @@ impl Handler {
     /// Does `task`. When `stop` is cancelled, ends soon with [`Outcome::Stopped`], nothing left running.
     pub(super) async fn run(&self, task: &api::ClaimedTask, stop: &CancellationToken) -> Outcome {
         match self {
-            Self::Log(log) => log.run(task).await,
+            Self::Log(log) => log.run(task, stop).await,
             Self::Exec(exec) => exec.run(task, stop).await,
             Self::Http(http) => http.run(task, stop).await,
         }

@@ -292,6 +292,69 @@ fn a_log_file_that_cannot_be_written_is_told_at_the_start() {
     assert!(error.contains("cannot write /none/such/log"), "{error}");
 }
 
+/// Its opening would wait, and no signal end that.
+#[tokio::test]
+async fn a_log_fifo_that_nobody_reads_is_told_at_the_start() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("fifo");
+    drop(fifo(&path));
+    let config = LogConfig {
+        logfile: Some(path),
+    };
+    let error = Handler::new(&HandlerConfig::Log(config)).unwrap_err();
+    assert!(error.to_string().contains("cannot write"), "{error}");
+}
+
+#[tokio::test]
+async fn a_line_that_can_not_be_written_is_no_failed_attempt_when_it_can_be_soon() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path().join("logs");
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join("log");
+    let config = LogConfig {
+        logfile: Some(path.clone()),
+    };
+    let handler = Handler::new(&HandlerConfig::Log(config)).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let stop = CancellationToken::new();
+    let one = task("1");
+    let mut writes = Box::pin(handler.run(&one, &stop));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), writes.as_mut())
+            .await
+            .is_err(),
+        "it is tried on"
+    );
+    std::fs::create_dir(&folder).unwrap();
+    assert_eq!(writes.await, Outcome::Completed(None));
+    assert!(std::fs::read_to_string(path).unwrap().ends_with(": 1\n"));
+    std::fs::remove_dir_all(&folder).unwrap();
+    stop.cancel();
+    assert_eq!(handler.run(&one, &stop).await, Outcome::Stopped);
+}
+
+/// The status has told how it ended, whatever becomes of the body.
+#[tokio::test]
+async fn a_post_is_done_by_the_status_of_its_answer() {
+    for (status, completes) in [(200, true), (500, false)] {
+        let router = Router::new().route(
+            "/hook",
+            routing::post(async move || {
+                let stalls = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+                let body = axum::body::Body::from_stream(stalls);
+                (StatusCode::from_u16(status).unwrap(), body)
+            }),
+        );
+        let handler = http_handler(router, Millis(10_000)).await;
+        let outcome = run(&handler, "1").await;
+        assert_eq!(
+            outcome == Outcome::Completed(None),
+            completes,
+            "{outcome:?}"
+        );
+    }
+}
+
 async fn http_handler(router: Router, timeout: Millis) -> Handler {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook?a=b", listener.local_addr().unwrap());

@@ -8,6 +8,7 @@ mod kinds;
 mod many;
 mod mounts;
 mod names;
+mod own;
 
 use std::{
     collections::BTreeMap,

@@ -407,3 +407,36 @@ fn checkpoint(daemon: &Daemon) {
     let (status, answer) = daemon.admin("POST", "/checkpoint", "");
     assert!(status < 300, "{answer}");
 }
+
+#[test]
+fn what_is_mounted_over_a_queues_folder_while_no_daemon_runs_cancels_none_of_its_tasks() {
+    if !may_mount() {
+        return skip("mounting needs root").unwrap_or_default();
+    }
+    let mut daemon = start(tempfile::tempdir().expect("a scratch directory"));
+    let emails = daemon.tasks().join("emails");
+    submit(&daemon, "emails", &emails);
+    let body = r#"{"queues": ["emails"], "wait": 30}"#;
+    let (_, claimed) = daemon.post("/api/v1/claim", body);
+    let more = r#", "error": "no luck", "retry_in": 0"#;
+    let failed = end(&daemon, &claimed["tasks"][0], "fail", more);
+    daemon.until_files_are_written();
+    checkpoint(&daemon);
+    daemon.stop();
+    let over = Mount::tmpfs(&emails, "16m").expect("a mount");
+    daemon.restart();
+    looked_through(&daemon);
+    checkpoint(&daemon);
+    daemon.crash_and_restart();
+    checkpoint(&daemon);
+    daemon.stop();
+    over.unmount();
+    assert_eq!(files_in(&emails).len(), 20);
+    daemon.restart();
+    looked_through(&daemon);
+    let (status, task) = daemon.get(&format!("/api/v1/tasks/{failed}"));
+    assert_eq!((status, &task["attempts"]), (200, &1.into()), "{task}");
+    work_all_off_once(&daemon, "emails", 20);
+    assert!(ids_of(&daemon).is_empty());
+    serves_on(&daemon);
+}
