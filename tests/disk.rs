@@ -152,8 +152,7 @@ fn a_full_disk(scratch: tempfile::TempDir, mount: &Mount) {
     });
     let (status, health) = daemon.text("/readyz");
     assert_eq!(status, 200, "{health}");
-    let (status, answer) = daemon.admin("POST", "/checkpoint", "");
-    assert!(status < 300, "{answer}");
+    daemon.checkpoint();
     daemon.crash_and_restart();
     let tasks: BTreeSet<String> = all(&daemon).into_keys().collect();
     assert!(there.is_subset(&tasks));
@@ -254,8 +253,7 @@ fn a_directory_that_holds_no_more_names_is_full_for_its_queue_alone() {
     }
     let (status, answer) = submit(&mut line, "narrow", "more");
     is_full_answer(status, &answer);
-    let (status, answer) = daemon.admin("POST", "/checkpoint", "");
-    assert!(status < 300, "{status} {answer}");
+    daemon.checkpoint();
     let journal: u64 = names(&daemon.data().join("journal"))
         .iter()
         .map(|name| {
@@ -449,8 +447,7 @@ fn what_is_mounted_below_the_data_directory_is_synced_before_a_checkpoint_lets_t
     until("the start to sync it", || (synced() >= 1).then_some(()));
     let before = synced();
     daemon.submit(r#"{"payload": 1}"#);
-    let (status, answer) = daemon.admin("POST", "/checkpoint", "");
-    assert!(status < 300, "{answer}");
+    daemon.checkpoint();
     until("the checkpoint to sync it", || {
         (synced() > before).then_some(())
     });

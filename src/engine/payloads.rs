@@ -54,11 +54,7 @@ impl Engine {
     ) {
         let mut wanted = Vec::new();
         for id in ids {
-            let place = self
-                .files
-                .place_of(id)
-                .cloned()
-                .or_else(|| self.queue.location(id));
+            let place = self.place_now(id);
             if let Some(place) = place
                 && self.bodies.wants(id, now.tick)
             {
@@ -276,7 +272,7 @@ impl Engine {
     }
 
     /// Where the task's file is, as far as is known.
-    fn place_now(&self, id: TaskId) -> Option<Location> {
+    pub(super) fn place_now(&self, id: TaskId) -> Option<Location> {
         let before = self.files.place_of(id).cloned();
         before.or_else(|| self.queue.location(id))
     }

@@ -274,12 +274,12 @@ impl Loader {
             let (ids, next) = self.engine.queue.walk(start, WALKED);
             from = next;
             for id in ids {
-                let Some(place) = self.found_or_expected(id) else {
+                let moved = |place: &Location| {
+                    place.area == Area::Tasks && (whole || others.contains(&place.queue))
+                };
+                let Some(place) = self.engine.place_now(id).filter(moved) else {
                     continue;
                 };
-                if !whole && !others.contains(&place.queue) {
-                    continue;
-                }
                 each();
                 if !is_missing(disk, &place) {
                     continue;
@@ -302,14 +302,6 @@ impl Loader {
             files = lost + copies,
             "another directory is where tasks had their files when the daemon last ran: those whose payloads are only in the former one wait for it"
         );
-    }
-
-    /// Where the task's file is, or is to be, among those of unfinished tasks.
-    fn found_or_expected(&self, id: TaskId) -> Option<Location> {
-        let engine = &self.engine;
-        let found = engine.files.place_of(id).cloned();
-        let place = found.or_else(|| engine.queue.location(id));
-        place.filter(|place| place.area == Area::Tasks)
     }
 
     /// The queues whose files were in another directory than now, which is noted. With the default one go all.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::Request,
-    http::{Method, StatusCode, Uri},
+    http::{Method, Uri},
     response::Response,
 };
 
@@ -16,82 +16,56 @@ use super::{
     problem::{NotAllowed, Problem},
     rules::Need,
 };
-use crate::{
-    access::{Grant, Scope},
-    systemd::catalog,
-};
+use crate::{access::Scope, systemd::catalog};
 
 /// Who is meant where nobody is asked.
 const ANYBODY: &str = "anybody";
 
-/// A change by an admin, before it is known how it ended.
+/// A request of which there may be something to tell, before it is known how it ends.
 pub(super) struct Seen {
-    by: String,
-    peer: Peer,
-    method: Method,
-    path: String,
-}
-
-impl Seen {
-    /// Keeps what is to be told of `request`; none if it is no admin's change.
-    pub(super) fn of_change(request: &Request, need: Need, caller: &Caller) -> Option<Self> {
-        let changes = *request.method() != Method::GET && *request.method() != Method::HEAD;
-        if need.scope != Some(Scope::Admin) || !changes {
-            return None;
-        }
-        Some(Self {
-            by: caller.name().unwrap_or(ANYBODY).to_owned(),
-            peer: guard::peer(request).cloned().unwrap_or_default(),
-            method: request.method().clone(),
-            path: request.uri().to_string(),
-        })
-    }
-
-    /// Tells how it ended.
-    pub(super) fn tell(self, status: StatusCode) {
-        tracing::info!(
-            message_id = catalog::ADMIN_ACTION.id,
-            by = self.by,
-            peer = %self.peer,
-            method = %self.method,
-            path = self.path,
-            status = status.as_u16(),
-            "{}",
-            catalog::ADMIN_ACTION.line
-        );
-    }
-}
-
-/// A request of somebody with a name, before it is known whether its handler refuses it for what only that can see: its queues.
-pub(super) struct Asked {
-    grant: Arc<Grant>,
+    by: Caller,
     peer: Option<Arc<Peer>>,
     method: Method,
     uri: Uri,
+    /// Whether it is a change by an admin.
+    changes: bool,
 }
 
-impl Asked {
-    pub(super) fn of(request: &Request, caller: &Caller) -> Option<Self> {
-        let grant = caller.0.clone().filter(|grant| grant.queues.is_some())?;
-        Some(Self {
-            grant,
+impl Seen {
+    /// Keeps what is to be told of `request`: of an admin's change that it was made, and of one who is limited to some queues
+    /// that it was refused, for what only its handler can see. None of others.
+    pub(super) fn of(request: &Request, need: Need, caller: &Caller) -> Option<Self> {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let changes = need.scope == Some(Scope::Admin) && !reads;
+        (changes || caller.is_limited()).then(|| Self {
+            by: caller.clone(),
             peer: request.extensions().get().cloned(),
             method: request.method().clone(),
             uri: request.uri().clone(),
+            changes,
         })
     }
 
-    /// Tells of it if it was refused.
-    pub(super) fn tell(&self, response: &Response) {
-        if let Some(NotAllowed(reason)) = response.extensions().get() {
-            let unknown = Peer::default();
-            let peer = self.peer.as_deref().unwrap_or(&unknown);
-            tell_refusal(
-                &self.grant.name,
-                peer,
-                &self.method,
-                self.uri.path(),
-                reason,
+    /// Tells how it ended. `is_there`: there was something to do it with.
+    pub(super) fn tell(&self, response: &Response, is_there: bool) {
+        let unknown = Peer::default();
+        let peer = self.peer.as_deref().unwrap_or(&unknown);
+        let by = self.by.name().unwrap_or(ANYBODY);
+        if let Some(NotAllowed(reason)) = response.extensions().get()
+            && self.by.is_limited()
+        {
+            tell_refusal(by, peer, &self.method, self.uri.path(), reason);
+        }
+        if self.changes && is_there {
+            tracing::info!(
+                message_id = catalog::ADMIN_ACTION.id,
+                by,
+                %peer,
+                method = %self.method,
+                path = %self.uri,
+                status = response.status().as_u16(),
+                "{}",
+                catalog::ADMIN_ACTION.line
             );
         }
     }

@@ -151,6 +151,11 @@ impl Caller {
             .is_none_or(|grant| grant.reaches(queue.as_str()))
     }
 
+    /// Whether it reaches some queues only.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited().is_some()
+    }
+
     fn limited(&self) -> Option<&Grant> {
         self.0.as_deref().filter(|grant| grant.queues.is_some())
     }

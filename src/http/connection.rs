@@ -8,17 +8,16 @@ use std::{
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes, HttpBody},
     http::{HeaderValue, Request, Version, header},
     response::{IntoResponse as _, Response},
 };
 use hyper::{
-    body::{Frame, Incoming, SizeHint},
+    body::Incoming,
     server::conn::{http1, http2},
     service::{Service as _, service_fn},
 };
@@ -41,7 +40,7 @@ use super::{
     refused,
     serve::Serving,
     tls::{self, Tls},
-    turns::{Taken, Turns},
+    turns::Turns,
 };
 
 /// How long a connection without a request stays open after a stop: enough for a request that is on its way on one machine
@@ -120,7 +119,7 @@ where
 
     let activity = Arc::default();
     let stream = Patient::new(stream, bounds, &link.serving.gate, &activity, Speech::Http1);
-    let service = answering(&link, bounds, &activity, None);
+    let service = answering(&link, bounds, &activity, Kept::new);
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     let stop = link.serving.stop.clone();
     let ended = see_out(Pin::new(&mut connection), &activity, stop).await;
@@ -151,7 +150,9 @@ where
     let activity = Arc::default();
     let stream = Patient::new(stream, bounds, &link.serving.gate, &activity, Speech::Http2);
     let turns = Arc::new(Turns::default());
-    let service = answering(&link, bounds, &activity, Some(&turns));
+    let of_body = Arc::clone(&turns);
+    let hold = move |body, in_flight| of_body.take(body, in_flight);
+    let service = answering(&link, bounds, &activity, hold);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let stop = link.serving.stop.clone();
     let connection = pin!(connection);
@@ -235,24 +236,26 @@ where
 }
 
 /// The router behind what every connection is held to; it notes that it was asked, and says in its answers after the stop
-/// that no further one will come.
-fn answering(
+/// that no further one will come. As long as what `hold` makes of a body is there, its request is in flight.
+fn answering<B, H>(
     link: &Link,
     bounds: Bounds,
     activity: &Arc<Activity>,
-    turns: Option<&Arc<Turns>>,
-) -> impl hyper::service::HttpService<Incoming, ResBody = Sent, Error = Infallible, Future: Send> + use<>
+    hold: H,
+) -> impl hyper::service::HttpService<Incoming, ResBody = B, Error = Infallible, Future: Send> + use<B, H>
+where
+    H: Fn(Body, InFlight) -> B + Clone + Send + 'static,
+    B: HttpBody<Data = Bytes, Error = axum::Error> + Send + 'static,
 {
     let peer = Arc::new(link.peer.clone());
     let serving = link.serving.clone();
     let activity = Arc::clone(activity);
-    let turns = turns.cloned();
     service_fn(move |mut request: Request<Incoming>| {
         let in_flight = activity.begin();
         let checked = check(&request, bounds, &serving.gate, peer.address);
         let is_http1 = request.version() < Version::HTTP_2;
         let stop = serving.stop.clone();
-        let turns = turns.clone();
+        let hold = hold.clone();
         let answer = checked.map(|()| {
             request.extensions_mut().insert(Arc::clone(&peer));
             let current = serving.router.borrow().clone();
@@ -268,10 +271,7 @@ fn answering(
                 let close = HeaderValue::from_static("close");
                 answer.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok(answer.map(|body| match turns {
-                Some(turns) => Sent::Turned(turns.take(body, in_flight)),
-                None => Sent::Kept(Kept::new(body, in_flight)),
-            }))
+            Ok(answer.map(|body| hold(body, in_flight)))
         }
     })
 }
@@ -325,40 +325,4 @@ fn check(
             close: true,
         }
     })
-}
-
-/// The body of an answer; as long as it is there, its request is in flight.
-enum Sent {
-    Kept(Kept<InFlight>),
-    /// Over HTTP/2, where its client may leave it.
-    Turned(Taken),
-}
-
-impl hyper::body::Body for Sent {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        match self.get_mut() {
-            Self::Kept(body) => Pin::new(body).poll_frame(cx),
-            Self::Turned(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Kept(body) => body.is_end_stream(),
-            Self::Turned(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Kept(body) => body.size_hint(),
-            Self::Turned(body) => body.size_hint(),
-        }
-    }
 }

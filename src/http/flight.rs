@@ -7,23 +7,22 @@
 //!
 //! One count for TCP and another for the admin socket, so that a flood of the one leaves the other open.
 
-use std::{
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll, ready},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use axum::{
     body::{Body, Bytes, HttpBody},
     response::{IntoResponse, Response},
 };
-use hyper::body::{Frame, SizeHint};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Http, problem::Problem};
+use super::{
+    Http,
+    kept::{Keep, Kept},
+    problem::Problem,
+};
 use crate::{
     backend::{Backend, Page, PageQuery, TaskView},
     task::{Refusal, TaskId},
@@ -164,7 +163,7 @@ fn counted<S: Send + Sync + 'static>(
         Ok(share) => Arc::new(share),
         Err(refusal) => return Problem::from(refusal).into_response(),
     };
-    let mut response = response.map(|body| Body::new(Loaded { body, share }));
+    let mut response = response.map(|body| Body::new(Kept::new(body, share)));
     response.extensions_mut().insert(Counted);
     response
 }
@@ -261,31 +260,10 @@ impl<T: AsRef<[u8]>, S> AsRef<[u8]> for Carried<T, S> {
     }
 }
 
-/// A body that is counted until its last byte is sent: whoever sends takes its bytes long before, and lets the body go.
-struct Loaded<S> {
-    body: Body,
-    share: Arc<S>,
-}
-
-impl<S: Send + Sync + 'static> HttpBody for Loaded<S> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let carry = |bytes| Bytes::from_owner(Carried::new(bytes, Arc::clone(&self.share)));
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(carry))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+/// What is counted is so until its last byte is sent.
+impl<S: Send + Sync + 'static> Keep for Arc<S> {
+    fn carry(&self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Carried::new(bytes, Self::clone(self)))
     }
 }
 

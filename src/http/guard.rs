@@ -130,19 +130,15 @@ async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
     let need = Need::new(request.method(), route);
     let response = match guard.admit(&request, need, begun) {
         Ok(caller) => {
-            let seen = audit::Seen::of_change(&request, need, &caller);
-            let asked = audit::Asked::of(&request, &caller);
+            let seen = audit::Seen::of(&request, need, &caller);
             if caller.name().is_some() {
                 request.extensions_mut().insert(caller);
             }
             let response = guard.flown(request, need, route, next).await;
-            if let Some(asked) = asked {
-                asked.tell(&response);
-            }
             // Where there is nothing, or nothing of the kind, nothing was done.
             let is_there = route != NO_ROUTE && response.status() != StatusCode::METHOD_NOT_ALLOWED;
-            if let Some(seen) = seen.filter(|_| is_there) {
-                seen.tell(response.status());
+            if let Some(seen) = seen {
+                seen.tell(&response, is_there);
             }
             response
         }

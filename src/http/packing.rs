@@ -12,10 +12,13 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::compression::{CompressionLayer, predicate::SizeAbove};
 
-use super::{flight::Flight, kept::Kept};
+use super::{
+    flight::Flight,
+    kept::{Keep, Kept},
+};
 
 /// Shorter answers go out as they are, in bytes.
 const PACKED_FROM: u64 = 1024;
@@ -51,6 +54,8 @@ async fn pack(State(room): State<Arc<Semaphore>>, mut request: Request, next: Ne
     }
     response.map(|body| Body::new(Kept::new(body, room)))
 }
+
+impl Keep for OwnedSemaphorePermit {}
 
 fn names_gzip(headers: &HeaderMap) -> bool {
     let fields = headers.get_all(header::ACCEPT_ENCODING);

@@ -20,7 +20,10 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::gate::{Bounds, Gate, Tally};
+use super::{
+    gate::{Bounds, Gate, Tally},
+    kept::Keep,
+};
 
 /// What a connection is doing: told by those who answer, read by the stream below.
 #[derive(Debug, Default)]
@@ -52,6 +55,8 @@ impl Activity {
 /// A request that is being answered.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Activity>);
+
+impl Keep for InFlight {}
 
 impl Drop for InFlight {
     fn drop(&mut self) {

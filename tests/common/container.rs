@@ -234,9 +234,11 @@ impl Machine {
             .to_owned();
         assert!(
             output.status.success(),
-            "{script}\n{}\n{out}\n{}",
+            "{script}\n{}\n{out}\n{}\n{}",
             output.status,
-            String::from_utf8_lossy(&output.stderr)
+            String::from_utf8_lossy(&output.stderr),
+            // Of a unit that fails, systemctl says little.
+            String::from_utf8_lossy(&self.run("journalctl -n 60 --no-pager").stdout)
         );
         out
     }

@@ -239,6 +239,12 @@ impl Daemon {
         answer["tasks"].as_array().expect("tasks").clone()
     }
 
+    /// Has a checkpoint made.
+    pub fn checkpoint(&self) {
+        let (status, answer) = self.admin("POST", "/checkpoint", "");
+        assert!(status < 300, "{status}: {answer}");
+    }
+
     /// One request on the admin socket.
     pub fn admin(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut stream = UnixStream::connect(self.socket()).expect("connect to the admin socket");

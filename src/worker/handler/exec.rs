@@ -26,12 +26,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Outcome, cgroup, strays};
-use crate::{
-    api,
-    task::Payload,
-    worker::{ExecConfig, backoff::Backoff},
-};
+use super::{Failure, Outcome, Untried, cgroup, strays, try_for};
+use crate::{api, task::Payload, worker::ExecConfig};
 
 /// How long a group may take to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(5);
@@ -124,8 +120,7 @@ impl Exec {
         }
     }
 
-    /// Starts the program. Where the machine has no process, descriptor or memory left, which is no fault of the task's, it is
-    /// tried for a while: else a shortage would use up the attempts of a whole queue as fast as they can be claimed.
+    /// Starts the program; where the machine has no process, descriptor or memory left, in a while.
     async fn start(
         &self,
         task: &api::ClaimedTask,
@@ -133,23 +128,16 @@ impl Exec {
         cgroup: Option<&cgroup::Group>,
         stop: &CancellationToken,
     ) -> Result<Child, Outcome> {
-        let until = tokio::time::Instant::now() + SHORTAGE;
-        let mut backoff = Backoff::default();
-        loop {
-            let error = match self.spawn(task, mark, cgroup) {
-                Ok(child) => return Ok(child),
-                Err(error) => error,
-            };
-            if !is_shortage(&error) || tokio::time::Instant::now() >= until {
+        let spawned = try_for(SHORTAGE, stop, is_shortage, || {
+            std::future::ready(self.spawn(task, mark, cgroup))
+        });
+        spawned.await.map_err(|untried| match untried {
+            Untried::Stopped => Outcome::Stopped,
+            Untried::Failed(error) => {
                 let program = self.config.command.first().map_or("", String::as_str);
-                return Err(Outcome::failed(format!("cannot start {program}: {error}")));
+                Outcome::failed(format!("cannot start {program}: {error}"))
             }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Err(Outcome::Stopped),
-                () = tokio::time::sleep(backoff.next()) => {}
-            }
-        }
+        })
     }
 
     fn spawn(

@@ -13,10 +13,10 @@ use std::{
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tokio_util::sync::CancellationToken;
 
-use super::Outcome;
+use super::{Outcome, Untried, try_for};
 use crate::{
     api,
-    worker::{LogConfig, WorkerError, backoff::Backoff},
+    worker::{LogConfig, WorkerError},
 };
 
 /// How long a line is tried to be written.
@@ -52,29 +52,26 @@ impl Log {
         })
     }
 
-    /// That nothing can be written, as on a full disk, is no fault of the task's: it is tried for a while, or that would use up the
-    /// attempts of a whole queue as fast as they can be claimed.
+    /// That nothing can be written, as on a full disk, may pass.
     pub(super) async fn run(&self, task: &api::ClaimedTask, stop: &CancellationToken) -> Outcome {
-        let until = tokio::time::Instant::now() + PATIENCE;
-        let mut backoff = Backoff::default();
-        loop {
-            let line = line(&now(), &task.task.payload.to_display());
-            let sink = Arc::clone(&self.sink);
-            let error = match tokio::task::spawn_blocking(move || sink.write(&line)).await {
-                Ok(Ok(())) => return Outcome::Completed(None),
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
-            if tokio::time::Instant::now() >= until {
-                return Outcome::failed(format!("cannot write the log file: {error}"));
-            }
-            if backoff.is_fresh() {
+        let mut is_told = false;
+        let may_pass = |error: &io::Error| {
+            if !std::mem::replace(&mut is_told, true) {
                 tracing::warn!(%error, "the log file can't be written; it is tried again");
             }
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Outcome::Stopped,
-                () = tokio::time::sleep(backoff.next()) => {}
+            true
+        };
+        let written = try_for(PATIENCE, stop, may_pass, || {
+            let line = line(&now(), &task.task.payload.to_display());
+            let sink = Arc::clone(&self.sink);
+            let write = tokio::task::spawn_blocking(move || sink.write(&line));
+            async { write.await.map_err(io::Error::other).flatten() }
+        });
+        match written.await {
+            Ok(()) => Outcome::Completed(None),
+            Err(Untried::Stopped) => Outcome::Stopped,
+            Err(Untried::Failed(error)) => {
+                Outcome::failed(format!("cannot write the log file: {error}"))
             }
         }
     }

@@ -6,9 +6,12 @@ mod http;
 mod log;
 mod strays;
 
+use std::{io, time::Duration};
+
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{HandlerConfig, WorkerError};
+use super::{HandlerConfig, WorkerError, backoff::Backoff};
 use crate::{api, task::Payload};
 
 pub(super) use cgroup::enter;
@@ -43,6 +46,40 @@ impl Outcome {
             error: error.into(),
             ..Failure::default()
         })
+    }
+}
+
+/// Why something was not done that was tried for a while.
+enum Untried {
+    /// It was stopped from outside.
+    Stopped,
+    /// This is how the last try failed.
+    Failed(io::Error),
+}
+
+/// Tries something again and again, for at most `patience`, as long as `may_pass` says that its failure is no fault of the
+/// task's: else what the machine lacks would use up the attempts of a whole queue as fast as they can be claimed.
+async fn try_for<T, F: Future<Output = io::Result<T>>>(
+    patience: Duration,
+    stop: &CancellationToken,
+    mut may_pass: impl FnMut(&io::Error) -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Untried> {
+    let until = Instant::now() + patience;
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        if !may_pass(&error) || Instant::now() >= until {
+            return Err(Untried::Failed(error));
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(Untried::Stopped),
+            () = tokio::time::sleep(backoff.next()) => {}
+        }
     }
 }
 

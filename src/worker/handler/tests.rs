@@ -340,7 +340,7 @@ async fn a_post_is_done_by_the_status_of_its_answer() {
         let router = Router::new().route(
             "/hook",
             routing::post(async move || {
-                let stalls = futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>();
+                let stalls = futures_util::stream::pending::<Result<Vec<u8>, io::Error>>();
                 let body = axum::body::Body::from_stream(stalls);
                 (StatusCode::from_u16(status).unwrap(), body)
             }),

@@ -232,8 +232,7 @@ fn tasks_whose_payloads_went_with_a_mount_wait_for_it() {
     let daemon = Daemon::start_so(scratch, way);
     let count = || daemon.get("/api/v1/queues/default").1["ready"].as_u64();
     submit(&daemon, "default", &store);
-    let (status, answer) = daemon.admin("POST", "/checkpoint", "");
-    assert!(status < 300, "{answer}");
+    daemon.checkpoint();
     mounted.unmount();
     let (status, list) = daemon.get("/api/v1/tasks?limit=100");
     assert_eq!(status, 200, "{list}");
@@ -282,7 +281,7 @@ fn tasks_that_were_completed_do_not_come_back_with_their_mount_after_a_restart()
         // Some before, and some after all that is to be known of it may be in a checkpoint.
         complete(&daemon, 10);
         if matches!(between, Between::Checkpoints) {
-            checkpoint(&daemon);
+            daemon.checkpoint();
         }
         complete(&daemon, 10);
         let back = |daemon: &Daemon| Mount::bind(&daemon.tasks(), &store).expect("mounted again");
@@ -310,9 +309,9 @@ fn tasks_that_were_completed_do_not_come_back_with_their_mount_after_a_restart()
                 again
             }
             Between::Checkpoints => {
-                checkpoint(&daemon);
+                daemon.checkpoint();
                 daemon.crash_and_restart();
-                checkpoint(&daemon);
+                daemon.checkpoint();
                 daemon.crash_and_restart();
                 back(&daemon)
             }
@@ -349,7 +348,7 @@ fn a_start_without_its_mount_does_not_forget_what_ended_before() {
         "fail",
         r#", "error": "no luck", "retry_in": 3600"#,
     );
-    checkpoint(&daemon);
+    daemon.checkpoint();
     // A power cut brings back what was removed and not synced.
     let cut = daemon.scratch.path().join("as the power cut leaves it");
     let copied = Command::new("cp").arg("-a").args([&store, &cut]).status();
@@ -403,11 +402,6 @@ fn complete(daemon: &Daemon, count: usize) {
     }
 }
 
-fn checkpoint(daemon: &Daemon) {
-    let (status, answer) = daemon.admin("POST", "/checkpoint", "");
-    assert!(status < 300, "{answer}");
-}
-
 #[test]
 fn what_is_mounted_over_a_queues_folder_while_no_daemon_runs_cancels_none_of_its_tasks() {
     if !may_mount() {
@@ -421,14 +415,14 @@ fn what_is_mounted_over_a_queues_folder_while_no_daemon_runs_cancels_none_of_its
     let more = r#", "error": "no luck", "retry_in": 0"#;
     let failed = end(&daemon, &claimed["tasks"][0], "fail", more);
     daemon.until_files_are_written();
-    checkpoint(&daemon);
+    daemon.checkpoint();
     daemon.stop();
     let over = Mount::tmpfs(&emails, "16m").expect("a mount");
     daemon.restart();
     looked_through(&daemon);
-    checkpoint(&daemon);
+    daemon.checkpoint();
     daemon.crash_and_restart();
-    checkpoint(&daemon);
+    daemon.checkpoint();
     daemon.stop();
     over.unmount();
     assert_eq!(files_in(&emails).len(), 20);
