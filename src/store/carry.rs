@@ -46,8 +46,10 @@ fn copy<D: Disk>(
     is_meant: impl Fn(&Meta) -> bool,
     why: DiskError,
 ) -> DiskResult<Carried> {
-    let Read::Whole(read, bytes) = disk.read(from, MAX_COPY)? else {
-        return Err(why);
+    let (read, bytes) = match disk.read(from, MAX_COPY)? {
+        Read::Whole(read, bytes) => (read, bytes),
+        Read::Changed => return Ok(Carried::Another),
+        Read::Irregular(_) | Read::TooLarge(_) => return Err(why),
     };
     if !is_meant(&read) {
         return Ok(Carried::Another);

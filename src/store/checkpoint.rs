@@ -132,13 +132,14 @@ fn decode(bytes: &[u8], cut: Seq) -> Result<Found, Unread> {
 
 /// Reads the checkpoint of `cut`.
 pub(super) fn read(disk: &impl Disk, cut: Seq) -> DiskResult<Result<Found, Unread>> {
-    Ok(match disk.read(&checkpoint_path(cut), u64::MAX)? {
+    Ok(match disk.read_own(&checkpoint_path(cut), u64::MAX)? {
         Read::Whole(_, bytes) => decode(&bytes, cut),
         Read::Irregular(kind) => Err(Unread::Damaged(
             0,
             format!("it is no file of its own ({kind:?})"),
         )),
         Read::TooLarge(_) => Err(Unread::Damaged(0, "it is too large".to_owned())),
+        Read::Changed => Err(Unread::Damaged(0, "another took its place".to_owned())),
     })
 }
 

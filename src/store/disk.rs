@@ -126,6 +126,8 @@ pub enum Read {
     Irregular(Kind),
     /// It is larger than the limit; it was not read.
     TooLarge(Meta),
+    /// Another took its place meanwhile, or it has other names: what was read may be somebody else's, and is not given.
+    Changed,
 }
 
 /// An open file of the journal.
@@ -250,6 +252,35 @@ impl RealDisk {
         .map_err(|errno| DiskError::new("rename", from, errno))
     }
 
+    /// Whether the file that had this `stat` is at `path` after all that is being done to the directory, with no other name.
+    ///
+    /// While a second name is replaced by another file, the kernel counts it no more and still leads to it: for that moment
+    /// somebody else's file, linked here, looks like one with this name alone. Whoever looks for a name that the directory
+    /// can't have waits until that is over, and leaves no trace: names end at 255 bytes.
+    fn has_one_name_still(&self, path: &Path, stat: &fs::Stat) -> DiskResult<bool> {
+        const NO_NAME: &str = match str::from_utf8(&[b'-'; 256]) {
+            Ok(name) => name,
+            Err(_) => "",
+        };
+        let look = |path: &Path| {
+            self.beside(path, |folder, name| {
+                fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            })
+        };
+        let _no_such = look(&path.with_file_name(NO_NAME));
+        let now = match look(path) {
+            Ok(now) => now,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+            Err(errno) => return Err(DiskError::new("look at", path, errno)),
+        };
+        let is_changed = (now.st_ctime, now.st_ctime_nsec) != (stat.st_ctime, stat.st_ctime_nsec);
+        // That changes by a new owner or mode too, which whoever only links a file can't give it.
+        let is_given =
+            (now.st_uid, now.st_gid, now.st_mode) != (stat.st_uid, stat.st_gid, stat.st_mode);
+        let is_same = (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino);
+        Ok(is_same && now.st_nlink == 1 && (!is_changed || is_given))
+    }
+
     /// Reads a file, also one with further names if it is `ours`.
     fn read_if(
         &self,
@@ -285,6 +316,9 @@ impl RealDisk {
         };
         // One byte more than it had: a file that grew while it was read is seen as such.
         let bytes = file.read_at(0, found.size as usize + 1)?;
+        if found.kind == Kind::File && !ours(&stat) && !self.has_one_name_still(path, &stat)? {
+            return Ok(Read::Changed);
+        }
         let found = Meta {
             size: bytes.len() as u64,
             born: birth(&file.file),
@@ -597,7 +631,49 @@ pub fn names(disk: &impl Disk, path: &Path) -> DiskResult<Vec<OsString>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::symlink, thread};
+
     use super::*;
+
+    #[test]
+    fn a_file_of_somebody_elses_that_is_linked_for_a_moment_is_not_read() {
+        const ROUNDS: usize = 20_000;
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        fs::create_dir(at("tasks")).unwrap();
+        fs::write(at("secret"), "secret").unwrap();
+        let disk = RealDisk::open(scratch.path()).unwrap();
+        let path = Path::new("tasks/a.json");
+        let (mut linked, mut whole) = (0, 0);
+        thread::scope(|scope| {
+            let replaced = scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    // Empty: the file system waits for no data when it takes another's place.
+                    fs::write(at("good"), "").unwrap();
+                    fs::rename(at("good"), at("tasks/a.json")).unwrap();
+                    if round % 8 == 0 {
+                        symlink(at("secret"), at("other")).unwrap();
+                    } else {
+                        fs::hard_link(at("secret"), at("other")).unwrap();
+                    }
+                    fs::rename(at("other"), at("tasks/a.json")).unwrap();
+                }
+            });
+            while !replaced.is_finished() {
+                match disk.read(path, 100) {
+                    Ok(Read::Whole(_, bytes)) => {
+                        assert_eq!(String::from_utf8_lossy(&bytes), "");
+                        whole += 1;
+                    }
+                    Ok(Read::Irregular(_)) => linked += 1,
+                    Ok(Read::Changed) => {}
+                    Ok(Read::TooLarge(meta)) => panic!("{meta:?}"),
+                    Err(error) => assert!(error.is_missing(), "{error}"),
+                }
+            }
+        });
+        assert!(linked > 0 && whole > 0, "{linked} and {whole}");
+    }
 
     #[test]
     fn what_was_set_aside_is_read_with_what_was_written_in_it() {

@@ -252,7 +252,7 @@ fn look<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<Option<Meta>> {
 fn reason_of<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<(String, Option<QueueName>)> {
     let text = match disk.read(&Path::new(DIRECTORY).join(with_reason(name)), MAX_REASON) {
         Ok(Read::Whole(_, bytes)) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
-        Ok(Read::Irregular(_) | Read::TooLarge(_)) => String::new(),
+        Ok(Read::Irregular(_) | Read::TooLarge(_) | Read::Changed) => String::new(),
         Err(error) if error.is_missing() => String::new(),
         Err(error) => return Err(error),
     };
@@ -269,7 +269,7 @@ fn beginning_of<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<String> {
         Ok(Read::Whole(_, bytes)) => bytes,
         // It was regular a moment ago, so opening it does not wait for a writer.
         Ok(Read::TooLarge(_)) => disk.open(&path)?.read_at(0, BEGINNING)?,
-        Ok(Read::Irregular(_)) => Vec::new(),
+        Ok(Read::Irregular(_) | Read::Changed) => Vec::new(),
         Err(error) if error.is_missing() => Vec::new(),
         Err(error) => return Err(error),
     };

@@ -277,6 +277,10 @@ impl<D: Disk> Spool<D> {
         let bytes = match self.disk.read_own(&at.path(), limit) {
             Ok(Read::Whole(_, bytes)) => bytes,
             Ok(Read::Irregular(kind)) => return Err(LoadError::Irregular(kind)),
+            Ok(Read::Changed) => {
+                let why = io::Error::other("another file took its place");
+                return Err(LoadError::Disk(DiskError::new("read", at.path(), why)));
+            }
             Ok(Read::TooLarge(meta)) => {
                 let (field, size) = ("file".to_owned(), meta.size);
                 return Err(LoadError::Invalid(Refusal::TooLarge { field, size, limit }));

@@ -323,6 +323,7 @@ impl<D: Disk> Watching<D> {
         let (meta, bytes) = match self.setup.disk.read(path, limits.max_file) {
             Ok(Read::Whole(meta, bytes)) => (meta, bytes),
             Ok(Read::Irregular(kind)) => return Judgement::Irregular(what_is(kind).to_owned()),
+            Ok(Read::Changed) => return Judgement::Changed,
             Ok(Read::TooLarge(meta)) => {
                 let (size, limit) = (meta.size, limits.max_file);
                 return Judgement::Malformed(format!("{size} bytes, the limit is {limit}"));

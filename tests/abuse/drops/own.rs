@@ -33,11 +33,6 @@ fn submit(daemon: &Daemon, queue: &str, count: usize) -> Vec<String> {
         .collect()
 }
 
-fn checkpoint(daemon: &Daemon) {
-    let (status, answer) = daemon.admin("POST", "/checkpoint", "");
-    assert!(status < 300, "{answer}");
-}
-
 /// A copy as backups make it, of links to the same files.
 fn link_all(from: &Path, to: &Path) {
     let linked = Command::new("cp").arg("-al").args([from, to]).status();
@@ -60,11 +55,9 @@ fn a_backup_by_links_takes_no_task() {
     submit(&daemon, "default", 5);
     let dead = kill_one(&daemon);
     daemon.until_files_are_written();
-    checkpoint(&daemon);
-    for folder in ["tasks", "dead"] {
-        let backup = daemon.scratch.path().join(format!("backup of {folder}"));
-        link_all(&daemon.data().join(folder), &backup);
-    }
+    daemon.checkpoint();
+    // With its checkpoint, which the next start reads.
+    link_all(&daemon.data(), &daemon.scratch.path().join("backup"));
     daemon.crash_and_restart();
     assert_eq!(work_off(&daemon, "default", 5).len(), 5);
     let (status, task) = daemon.get(&format!("/api/v1/tasks/{dead}"));
@@ -84,7 +77,7 @@ fn a_limit_that_is_lowered_takes_no_task_that_was_accepted() {
     let payload = "x".repeat(100_000);
     let id = daemon.submit(&format!(r#"{{"payload": "{payload}"}}"#));
     daemon.until_files_are_written();
-    checkpoint(&daemon);
+    daemon.checkpoint();
     daemon.stop();
     let file = daemon.scratch.path().join("settings.toml");
     fs::write(&file, format!("{TEXT}max_payload = \"1KiB\"\n")).expect("settings");
@@ -114,7 +107,7 @@ fn a_spoilt_file_that_can_not_be_rejected_stays_until_it_can_and_a_claim_waits_n
     let mut daemon = start_fresh();
     submit(&daemon, "default", 1);
     daemon.until_files_are_written();
-    checkpoint(&daemon);
+    daemon.checkpoint();
     daemon.stop();
     let file = files_in(&daemon.tasks()).pop().expect("its file");
     fs::write(&file, "spoilt").expect("spoilt");
