@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{aside, files_in, looked_through, ready, rejected, serves_on, task, work_off};
+use super::{aside, complete, files_in, looked_through, ready, rejected, serves_on, task, work_off};
 use crate::common::{
     Daemon, Way,
     account::all,
@@ -200,6 +200,34 @@ fn a_task_that_outlives_the_removal_of_the_task_directory_has_its_file_again() {
         });
     }
     serves_on(&daemon);
+}
+
+/// The folder is moved away, and no mount: its queue has none, and those of its tasks that no worker holds are cancelled.
+#[test]
+fn a_task_that_was_completed_while_its_folder_was_away_does_not_come_back_with_it_after_a_crash() {
+    let stop_and_restart = |daemon: &mut Daemon| {
+        assert!(daemon.stop().success());
+        daemon.restart();
+    };
+    for restarts in [Daemon::crash_and_restart, stop_and_restart] {
+        let mut daemon = under(&[], "spool_delay = \"0s\"\n");
+        daemon.submit(r#"{"payload": "held", "queue": "q", "lease": 3600}"#);
+        daemon.until_files_are_written();
+        daemon.checkpoint();
+        let task = daemon.claim("q", 1).remove(0);
+        let away = daemon.scratch.path().join("away");
+        fs::rename(daemon.tasks().join("q"), &away).expect("moved away");
+        looked_through(&daemon);
+        complete(&daemon, &task);
+        restarts(&mut daemon);
+        looked_through(&daemon);
+        fs::rename(&away, daemon.tasks().join("q")).expect("moved back");
+        looked_through(&daemon);
+        let (_, answer) = daemon.post("/api/v1/claim", r#"{"queues": ["q"], "wait": 1}"#);
+        assert_eq!(answer["tasks"], serde_json::json!([]), "{answer}");
+        assert!(all(&daemon).is_empty());
+        serves_on(&daemon);
+    }
 }
 
 #[test]

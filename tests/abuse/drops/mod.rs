@@ -30,6 +30,12 @@ fn serves_on(daemon: &Daemon) {
     let mut tasks = daemon.claim("probe", 10);
     let task = tasks.pop().expect("the task that was submitted");
     assert_eq!((tasks.len(), task["id"].as_str()), (0, Some(&*id)));
+    complete(daemon, &task);
+}
+
+/// Completes a task that was claimed.
+fn complete(daemon: &Daemon, task: &Value) {
+    let id = task["id"].as_str().expect("an id");
     let body = json!({"token": task["token"]}).to_string();
     let (status, answer) = daemon.post(&format!("/api/v1/tasks/{id}/complete"), &body);
     assert!(status < 300, "{answer}");
