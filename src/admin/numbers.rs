@@ -61,6 +61,7 @@ pub(super) async fn status<B: Backend, C: Control>(
         spool_pending: view.spool_pending,
         spool_failing: view.spool_failing,
         drops_waiting: view.drops_waiting,
+        left_behind: view.left_behind,
         journal_bytes: view.journal_bytes,
         journal_syncs: view.journal_syncs,
         journal_records: view.journal_records,

@@ -56,6 +56,9 @@ pub struct Status {
     /// Dropped files that wait where they are for a limit, or for room.
     #[serde(default)]
     pub drops_waiting: u64,
+    /// Tasks whose payloads are in a directory that is not there: they wait for it.
+    #[serde(default)]
+    pub left_behind: u64,
     /// Bytes in the journal since the last checkpoint.
     pub journal_bytes: u64,
     /// Syncs of the journal since the start.

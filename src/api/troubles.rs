@@ -24,7 +24,8 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Trouble {
     /// A word for programs that stays the same: `writes-stopped`, `memory-full`, `disk-full`, `disk-low`, `files-failing`, `files-lag`,
-    /// `no-worker`, `tasks-dying`, `dead-tasks`, `rejected-files`, `drops-waiting`, `watch-deaf`, `paused`, `draining`.
+    /// `no-worker`, `tasks-dying`, `dead-tasks`, `rejected-files`, `drops-waiting`, `left-behind`,
+    /// `watch-deaf`, `paused`, `draining`.
     pub kind: String,
     /// How bad it is.
     pub severity: Severity,
@@ -263,6 +264,18 @@ fn files(status: &StatusView, found: &mut Vec<Trouble>) {
             Severity::Warning,
             what,
             "let tasks end, or raise the limit that the log names: journalctl -u workqueued",
+        ));
+    }
+    if status.left_behind > 0 {
+        let what = format!(
+            "tasks whose files are in a task directory that is not there any more: {}",
+            status.left_behind
+        );
+        found.push(trouble(
+            "left-behind",
+            Severity::Critical,
+            what,
+            "mount it, or move it back: journalctl -u workqueued tells when it went",
         ));
     }
     if let Some(why) = &status.deaf {

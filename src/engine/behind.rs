@@ -18,6 +18,8 @@ const MOST: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Behind {
     tasks: HashMap<TaskId, Left, FixedState>,
+    /// How many of them have their payload there alone.
+    lost: usize,
     /// When the last of them was noted.
     at: WallMillis,
     /// More were only in a former directory than are remembered: then no task is taken for cancelled because its file is missing.
@@ -53,7 +55,7 @@ impl Behind {
     /// A file of the task was left behind.
     pub(super) fn note(&mut self, id: TaskId, left: Left, at: WallMillis) {
         if self.tasks.len() < MOST || self.tasks.contains_key(&id) {
-            self.tasks.insert(id, left);
+            self.set(id, Some(left));
             // A clock may have been set back.
             self.at = self.at.max(at);
         } else if left == Left::Only {
@@ -63,17 +65,17 @@ impl Behind {
 
     /// A task was submitted, perhaps one with the id of one that had ended, or by the file that was left behind.
     pub(super) fn submitted(&mut self, id: TaskId) {
-        match self.tasks.get_mut(&id) {
-            Some(Left::Only) => drop(self.tasks.remove(&id)),
-            Some(left) => *left = Left::Copy,
+        match self.tasks.get(&id) {
+            Some(Left::Only) => self.set(id, None),
+            Some(_) => self.set(id, Some(Left::Copy)),
             None => {}
         }
     }
 
     /// A task has ended.
     pub(super) fn ended(&mut self, id: TaskId) {
-        if let Some(left) = self.tasks.get_mut(&id) {
-            *left = Left::Ended;
+        if self.tasks.contains_key(&id) {
+            self.set(id, Some(Left::Ended));
         }
     }
 
@@ -81,13 +83,27 @@ impl Behind {
     pub(super) fn seen(&mut self, id: TaskId) {
         // It came back: there is no other.
         if self.tasks.get(&id) == Some(&Left::Only) {
-            self.tasks.remove(&id);
+            self.set(id, None);
         }
     }
 
     /// Somebody has removed the task's file: if it comes back, that is meant.
     pub(super) fn removed(&mut self, id: TaskId) {
-        self.tasks.remove(&id);
+        self.set(id, None);
+    }
+
+    fn set(&mut self, id: TaskId, left: Option<Left>) {
+        let before = match left {
+            Some(left) => self.tasks.insert(id, left),
+            None => self.tasks.remove(&id),
+        };
+        self.lost -= usize::from(before == Some(Left::Only));
+        self.lost += usize::from(left == Some(Left::Only));
+    }
+
+    /// How many tasks wait for the directory that their payloads are in.
+    pub(super) const fn lost(&self) -> usize {
+        self.lost
     }
 
     /// Whether the task's file is not gone, but in a directory that is not there.
@@ -104,7 +120,7 @@ impl Behind {
     pub(super) fn came_back(&mut self, id: TaskId, source: &Source) -> bool {
         let is_it = self.has_ended(id) && is_older(source, self.at);
         if is_it {
-            self.tasks.remove(&id);
+            self.set(id, None);
         }
         is_it
     }
@@ -167,7 +183,9 @@ mod tests {
         behind.note(id(1), Left::Only, WallMillis(10));
         behind.note(id(2), Left::Copy, WallMillis(10));
         assert!(behind.is_lost(id(1)) && !behind.is_lost(id(2)));
+        assert_eq!(behind.lost(), 1);
         behind.seen(id(1));
+        assert_eq!(behind.lost(), 0);
         behind.seen(id(2));
         for number in [1, 2] {
             behind.ended(id(number));
@@ -201,6 +219,7 @@ mod tests {
         }
         assert_eq!(again.homes(), behind.homes());
         assert!(again.is_lost(id(2)));
+        assert_eq!(again.lost(), 1);
         assert!(again.came_back(id(1), &file(20)));
         assert!(!again.housed(QueueName::default(), None), "it is somewhere");
         let mounted = QueueName::parse("mounted").unwrap();

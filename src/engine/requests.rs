@@ -440,6 +440,7 @@ impl Engine {
             spool_pending: self.files.len() as u64,
             spool_failing: (self.files.failing() + self.unmoved.len()) as u64,
             drops_waiting: self.kept.len() as u64,
+            left_behind: self.astray.behind.lost() as u64,
             journal_bytes: self.ledger.bytes_since_checkpoint(),
             checkpoint_age: self.checkpoint_at.map(|at| now.tick.since(at)),
             journal_syncs: self.syncs,

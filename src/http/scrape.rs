@@ -245,7 +245,7 @@ fn of_tasks(out: &mut Exposition, status: &StatusView) {
 /// What is counted of the journal and the task directory, and where it stands.
 type Stored = (Family, fn(&StatusView) -> u64);
 
-const STORED: [Stored; 8] = [
+const STORED: [Stored; 9] = [
     (
         Family::gauge(
             "workqueue_spool_pending_files",
@@ -266,6 +266,13 @@ const STORED: [Stored; 8] = [
             "Dropped files that wait where they are for a limit, or for room.",
         ),
         |status| status.drops_waiting,
+    ),
+    (
+        Family::gauge(
+            "workqueue_left_behind_tasks",
+            "Tasks whose payloads are in a directory that is not there: they wait for it.",
+        ),
+        |status| status.left_behind,
     ),
     (
         Family::gauge(

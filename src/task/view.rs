@@ -353,6 +353,8 @@ pub struct StatusView {
     pub spool_failing: u64,
     /// Dropped files that wait where they are for a limit, or for room.
     pub drops_waiting: u64,
+    /// Tasks whose payloads are in a directory that is not there: they wait for it.
+    pub left_behind: u64,
     /// Bytes in the journal since the last checkpoint.
     pub journal_bytes: u64,
     /// How long ago the last checkpoint was made; `None`: none since the start.

@@ -17,6 +17,7 @@ fn status() -> StatusView {
         spool_pending: 0,
         spool_failing: 0,
         drops_waiting: 0,
+        left_behind: 0,
         journal_bytes: 0,
         checkpoint_age: None,
         journal_syncs: 0,
@@ -249,11 +250,13 @@ fn files_and_switches_are_told_of() {
         spool_lag: Millis::from_secs(61),
         spool_failing: 2,
         drops_waiting: 3,
+        left_behind: 4,
         ..status()
     };
     assert_eq!(
         kinds(&troubles(&status, &[], &[], None)),
         [
+            ("left-behind", Severity::Critical),
             ("files-failing", Severity::Warning),
             ("files-lag", Severity::Warning),
             ("drops-waiting", Severity::Warning),

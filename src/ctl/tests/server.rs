@@ -110,7 +110,7 @@ pub(super) fn status() -> Value {
     json!({"status": "ok", "version": "0.1.0", "pid": 7, "started": 1_795_551_048.0, "uptime": 61.0,
     "data_dir": "/var/lib/workqueue", "listen": ["127.0.0.1:5000"], "admin_socket": null, "durability": "sync",
     "ready": 3, "scheduled": 0, "leased": 0, "dead": 2, "queues": 1, "paused": false, "draining": false,
-    "waiting_claims": 0, "totals": totals(), "spool_lag_seconds": 0.0, "spool_pending": 0, "spool_failing": 0, "drops_waiting": 0,
+    "waiting_claims": 0, "totals": totals(), "spool_lag_seconds": 0.0, "spool_pending": 0, "spool_failing": 0, "drops_waiting": 0, "left_behind": 0,
     "journal_bytes": 0, "journal_syncs": 0, "journal_records": 0, "rejected": 0,
     "troubles": [
         {"kind": "dead-tasks", "severity": "warning", "what": "2 dead tasks", "next": "workqueuectl retry --dead"},

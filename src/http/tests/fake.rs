@@ -450,6 +450,7 @@ impl Backend for FakeBackend {
             spool_pending: 4,
             spool_failing: 0,
             drops_waiting: 0,
+            left_behind: 0,
             journal_bytes: 4096,
             checkpoint_age: Some(Millis(2500)),
             journal_syncs: 5,

@@ -127,13 +127,17 @@ async fn read_start(mut body: Incoming) -> Vec<u8> {
     }
 }
 
+/// The longest wait that an answer may ask for: what is wrong at the other end is not to put a task off for years.
+const LONGEST_RETRY: Duration = Duration::from_hours(24);
+
 /// `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<f64> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(secs) = text.parse::<u32>() {
-        return Some(Duration::from_secs(secs.into()).as_secs_f64());
-    }
-    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-    let secs = at.duration_since(jiff::Timestamp::now()).as_secs_f64();
-    Some(secs.max(0.0))
+    let secs = if let Ok(secs) = text.parse::<u32>() {
+        f64::from(secs)
+    } else {
+        let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+        at.duration_since(jiff::Timestamp::now()).as_secs_f64()
+    };
+    Some(secs.clamp(0.0, LONGEST_RETRY.as_secs_f64()))
 }

@@ -402,6 +402,8 @@ async fn other_answers_fail_and_retry_after_is_heeded() {
         (500, Some("7"), None),
         (429, Some("7"), Some(7.0)),
         (503, Some("Sun, 06 Nov 1994 08:49:37 GMT"), Some(0.0)),
+        (503, Some("Wed, 01 Jan 9000 00:00:00 GMT"), Some(86_400.0)),
+        (429, Some("4294967295"), Some(86_400.0)),
         (503, Some("soon"), None),
     ] {
         let router = Router::new().route(

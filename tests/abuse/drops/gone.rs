@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{aside, complete, files_in, looked_through, ready, rejected, serves_on, task, work_off};
+use super::{
+    aside, complete, files_in, looked_through, ready, rejected, serves_on, task, work_off,
+};
 use crate::common::{
     Daemon, Way,
     account::all,

@@ -237,8 +237,15 @@ fn tasks_whose_payloads_went_with_a_mount_wait_for_it() {
     let (status, list) = daemon.get("/api/v1/tasks?limit=100");
     assert_eq!(status, 200, "{list}");
     assert_eq!(count(), Some(20));
+    let told = |count: u64| {
+        let (_, view) = daemon.admin("GET", "/status", "");
+        let said = view["troubles"].to_string().contains("left-behind");
+        (view["left_behind"] == count && said == (count > 0)).then_some(())
+    };
+    until("it is told that they wait", || told(20));
     let again = Mount::bind(&daemon.tasks(), &store).expect("mounted again");
     work_all_off_once(&daemon, "default", 20);
+    until("none waits any more", || told(0));
     serves_on(&daemon);
     drop(daemon);
     again.unmount();
