@@ -165,12 +165,13 @@ impl Grant {
         }
     }
 
-    /// Whether it reaches `queue`.
+    /// Whether it reaches `queue`. What is no name of a queue may be another way to write one, and is not reached by a grant
+    /// that is limited.
     #[must_use]
     pub fn reaches(&self, queue: &str) -> bool {
-        self.queues
-            .as_ref()
-            .is_none_or(|queues| queues.iter().any(|one| one.matches(queue)))
+        self.queues.as_ref().is_none_or(|queues| {
+            queues.iter().any(|one| one.matches(queue)) && QueueName::parse(queue).is_ok()
+        })
     }
 }
 
@@ -213,5 +214,16 @@ mod tests {
         for text in ["", "Mail", "a b", "a/*", "\u{1b}"] {
             assert!(QueuePattern::parse(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn another_way_to_write_a_queue_is_not_reached() {
+        let grant = |pattern| Grant {
+            queues: Some([QueuePattern::parse(pattern).unwrap()].into()),
+            ..Grant::all("a")
+        };
+        assert!(grant("*4").reaches("mail4") && !grant("*4").reaches("mail"));
+        assert!(!grant("*4").reaches("defaul%74"), "it is default");
+        assert!(!grant("*").reaches("defaul%74"));
     }
 }

@@ -51,6 +51,7 @@ pub(super) fn run(verb: TokenVerb, shape: &Shape, console: &mut Console) -> Resu
 
 fn make(new: &NewToken, shape: &Shape, console: &mut Console) -> Result<(), CtlError> {
     let path = &new.place.file;
+    let _turn = turn(path).map_err(|cause| file(path, cause))?;
     let before = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => HEAD.to_owned(),
@@ -124,6 +125,7 @@ fn list(path: &Path, shape: &Shape, console: &mut Console) -> Result<(), CtlErro
 }
 
 fn remove(name: &str, path: &Path, shape: &Shape, console: &mut Console) -> Result<(), CtlError> {
+    let _turn = turn(path).map_err(|cause| file(path, cause))?;
     let text = fs::read_to_string(path).map_err(|cause| file(path, cause))?;
     let tokens = parse(path, &text)?;
     let Some(grant) = tokens.named(name) else {
@@ -168,17 +170,32 @@ fn file(path: &Path, cause: io::Error) -> CtlError {
     }
 }
 
-/// Replaces the file as a whole: a daemon that reads meanwhile sees the old one or the new one.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+/// Where the file is, and its folder.
+fn place(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let path = match fs::canonicalize(path) {
         Ok(path) => path,
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error),
     };
     let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
     };
+    Ok((path, folder))
+}
+
+/// Waits until nobody else changes the file from what it held before, and has others wait as long as what is given lives. The
+/// lock is the folder's: the file itself is replaced.
+fn turn(path: &Path) -> io::Result<fs::File> {
+    let (_, folder) = place(path)?;
+    let folder = fs::File::open(folder)?;
+    folder.lock()?;
+    Ok(folder)
+}
+
+/// Replaces the file as a whole: a daemon that reads meanwhile sees the old one or the new one.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let (path, folder) = place(path)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new: PathBuf = folder.join(name);

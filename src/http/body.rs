@@ -105,7 +105,15 @@ pub(crate) async fn next_piece(body: &mut Body, idle: Duration) -> Result<Option
 
 /// The whole body of a request.
 pub(crate) async fn read<B>(request: Request, http: &Http<B>) -> Result<Bytes, Problem> {
-    let limit = http.limits.max_body;
+    read_most(request, http, http.limits.max_body).await
+}
+
+/// The same, of at most `limit` bytes.
+pub(crate) async fn read_most<B>(
+    request: Request,
+    http: &Http<B>,
+    limit: usize,
+) -> Result<Bytes, Problem> {
     let idle = http.limits.body_timeout.as_duration();
     // A client that waits to be told to go on has sent nothing that would have to be read off the wire.
     let waits = request.headers().contains_key(header::EXPECT);

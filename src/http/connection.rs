@@ -13,7 +13,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    http::{HeaderValue, Request, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header},
     response::{IntoResponse as _, Response},
 };
 use hyper::{
@@ -144,7 +144,8 @@ where
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(bounds.max_head).unwrap_or(u32::MAX))
+        // What is larger than that is answered below us, without a word: what is not much larger, by `check`.
+        .max_header_list_size(u32::try_from(bounds.max_head.saturating_mul(2)).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS)
         .keep_alive_timeout(PING_TIMEOUT);
     let activity = Arc::default();
@@ -318,11 +319,26 @@ fn check(
             close: false,
         });
     }
-    framing::check(request.version(), request.headers()).map_err(|problem| {
+    let refuse = |problem| {
         Tally::count(&gate.tally().heads_refused);
         Unfit {
             problem,
             close: true,
         }
-    })
+    };
+    // Of HTTP/1 hyper has counted them.
+    if request.version() == Version::HTTP_2 && is_too_large(request.headers(), target, bounds) {
+        let kind = &problem::HEAD_TOO_LARGE;
+        return Err(refuse(kind.problem(kind.about)));
+    }
+    framing::check(request.version(), request.headers()).map_err(refuse)
+}
+
+/// Whether the head of a request of HTTP/2 is larger than one may be, counted as there (RFC 9113, 6.5.2).
+fn is_too_large(headers: &HeaderMap, target: usize, bounds: Bounds) -> bool {
+    const FIELD: usize = 32;
+    let size =
+        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + FIELD;
+    headers.len() > bounds.max_headers
+        || target + headers.iter().map(size).sum::<usize>() > bounds.max_head
 }

@@ -300,7 +300,7 @@ impl Guard {
 const NO_USER: &str = "the system does not say whose process this is";
 
 impl Keys {
-    fn admit_rate(&self, grant: &Grant) -> Result<(), Problem> {
+    pub(super) fn admit_rate(&self, grant: &Grant) -> Result<(), Problem> {
         if self.rate == 0 {
             return Ok(());
         }
@@ -362,8 +362,8 @@ fn allow(grant: &Grant, need: Need, request: &Request) -> Result<(), Problem> {
     }
 }
 
-/// The queue in `/api/v1/queues/{queue}` and what is below. Its letters are never written otherwise than as they are, so one
-/// that is can't be in a grant.
+/// The queue in `/api/v1/queues/{queue}` and what is below, as it is written there. The letters of a queue's name need not be
+/// written otherwise than as they are, and `%` is none of them: a grant reaches no such queue.
 fn queue_in(path: &str) -> Option<String> {
     let rest = path.strip_prefix("/api/v1/queues/")?;
     rest.split('/').next().map(str::to_owned)

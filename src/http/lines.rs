@@ -67,7 +67,11 @@ async fn take<B: Backend>(http: &Http<B>, caller: Caller, reads: Reads, body: Bo
             by: http.door.clone(),
             doors: http.doors.clone(),
         },
-        idle: http.limits.max_wait.as_duration(),
+        idle: http
+            .limits
+            .body_timeout
+            .max(http.limits.max_wait)
+            .as_duration(),
         ended: false,
     };
     if let Err(problem) = stream.run(&mut source).await {

@@ -185,13 +185,13 @@ pub struct HttpLimits {
     pub max_body: usize,
     /// The largest payload or result, in bytes of JSON text.
     pub max_payload: usize,
-    /// The longest that a claim may wait. A stream of lines may be silent as long.
+    /// The longest that a claim may wait.
     pub max_wait: Millis,
     /// The lease that the original's `GET /api/next` gives.
     pub legacy_lease: Millis,
     /// How many may listen to events.
     pub max_listeners: u64,
-    /// How long a body may be silent.
+    /// How long a body may be silent; a stream of lines as long as a claim may wait, if that is longer.
     pub body_timeout: Millis,
     /// How often a silent stream of events sends a comment, so that both ends know of each other.
     pub heartbeat: Millis,

@@ -17,6 +17,8 @@ use crate::{
 const LENGTH: Millis = Millis::from_secs(12 * 60 * 60);
 /// The most sessions; the oldest ends when there is one more.
 const MOST: usize = 1000;
+/// The most of one token, so that its holder ends nobody else's.
+const MOST_OF_ONE: usize = 20;
 
 /// Who is logged in.
 #[derive(Debug, Default)]
@@ -40,7 +42,11 @@ impl Sessions {
         let secret = Secret::new()?;
         let mut all = self.lock();
         all.retain(|one| is_on(one, now));
-        if all.len() >= MOST {
+        let of_token = all.iter().filter(|one| one.token == token).count();
+        if of_token >= MOST_OF_ONE {
+            let oldest = all.iter().position(|one| one.token == token);
+            oldest.map(|oldest| all.remove(oldest));
+        } else if all.len() >= MOST {
             all.pop_front();
         }
         all.push_back(Session {
@@ -92,10 +98,26 @@ mod tests {
         assert_eq!(sessions.find(first.reveal(), begun), None);
         let late = Tick(begun.0 + LENGTH.0 * 1_000_000);
         assert_eq!(sessions.find(second.reveal(), late), None);
+    }
+
+    #[test]
+    fn the_oldest_session_ends_and_of_one_with_many_its_own() {
+        let sessions = Sessions::default();
+        let begun = Tick(7);
+        let token = |number: usize| Fingerprint::of(&number.to_string());
+        let first = sessions.begin(token(0), begun).unwrap();
+        let mut of_one = Vec::new();
         for _ in 0..MOST {
-            sessions.begin(token, begun).unwrap();
+            of_one.push(sessions.begin(token(1), begun).unwrap());
+        }
+        assert_eq!(sessions.find(first.reveal(), begun), Some(token(0)));
+        let on = |one: &&Secret| sessions.find(one.reveal(), begun).is_some();
+        assert_eq!(of_one.iter().filter(on).count(), MOST_OF_ONE);
+        assert!(of_one.last().is_some_and(|last| on(&last)), "the newest");
+        for number in 2..2 + MOST {
+            sessions.begin(token(number), begun).unwrap();
         }
         assert_eq!(sessions.lock().len(), MOST);
-        assert_eq!(sessions.find(second.reveal(), begun), None, "the oldest");
+        assert_eq!(sessions.find(first.reveal(), begun), None, "the oldest");
     }
 }

@@ -18,6 +18,7 @@ mod memory_disk;
 mod mounts;
 mod own;
 mod read_only;
+mod real_disk;
 mod recover;
 mod rejected;
 mod repair;
@@ -29,9 +30,7 @@ mod watch;
 pub use checkpoint::Checkpoint;
 pub use data_dir::{DataDirError, prepare};
 pub use dir_id::DirId;
-pub use disk::{
-    Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, RealDisk, RealFile, names,
-};
+pub use disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, names};
 pub use journal::{
     Boot, Cut, Group, Journal, Ledger, LedgerSettings, MadeSegment, NewSegment, OldSegment, Room,
     Seq,
@@ -41,6 +40,7 @@ pub use lock::{Lock, LockError};
 #[cfg(test)]
 pub(crate) use memory_disk::{Kept, MemoryDisk};
 pub use own::OwnSteps;
+pub use real_disk::{RealDisk, RealFile};
 pub use recover::{Found, JournalStart, RecoverError, TornTail, recover};
 pub use rejected::{RejectedFile, discard, reject, rejected, take_back};
 pub use repair::{SetAside, inspect, set_aside};

@@ -17,7 +17,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::disk::{DiskError, DiskResult, retry};
+use super::{
+    disk::{DiskError, DiskResult},
+    real_disk::retry,
+};
 
 /// What is mounted below one data directory, when that was last known: without descriptors it can't be asked for.
 #[derive(Debug, Default)]

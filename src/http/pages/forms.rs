@@ -12,8 +12,17 @@ use crate::task::{ExecTime, Millis, Refusal, WallMillis};
 
 /// The fields of a form.
 pub(super) async fn read<B>(request: Request, http: &Http<B>) -> Result<Pairs, Problem> {
+    read_most(request, http, http.limits.max_body).await
+}
+
+/// The fields of a form of at most `limit` bytes.
+pub(super) async fn read_most<B>(
+    request: Request,
+    http: &Http<B>,
+    limit: usize,
+) -> Result<Pairs, Problem> {
     MediaType::of(request.headers(), &[MediaType::Form])?;
-    let bytes = body::read(request, http).await?;
+    let bytes = body::read_most(request, http, limit).await?;
     Pairs::parse(body::text(&bytes)?)
 }
 

@@ -22,6 +22,10 @@ use super::{
 };
 use crate::{access::Fingerprint, backend::Backend};
 
+/// The largest form of a login, in bytes: a token and the way back. Who sends one is not known yet, and is to hold no more than
+/// that of what is kept for those who are.
+const LARGEST: usize = 16 << 10;
+
 /// The form for a token, or that none is needed.
 pub(super) async fn show<B: Backend>(State(http): Shared<B>, request: Request) -> Response {
     let page = || {
@@ -88,7 +92,8 @@ pub(super) async fn login<B: Backend>(State(http): Shared<B>, request: Request) 
         Door::Tokens(keys) => keys,
         Door::Open | Door::Users => return frame::see_other("/"),
     };
-    let form = match forms::read(request, &http).await {
+    let largest = LARGEST.min(http.limits.max_body);
+    let form = match forms::read_most(request, &http, largest).await {
         Ok(form) => form,
         Err(problem) => return frame::refuse(problem, &headers, "/login"),
     };
@@ -121,6 +126,7 @@ fn begin<B>(http: &Http<B>, keys: &Keys, form: &Pairs) -> Result<(String, String
         .tokens
         .find(&token)
         .ok_or_else(|| problem::UNAUTHORIZED.problem("This token is not known here."))?;
+    keys.admit_rate(grant)?;
     let session = http
         .sessions
         .begin(token, (http.clock)().tick)
