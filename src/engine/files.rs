@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     store::Seq,
-    task::{Location, Millis, Options, Payload, Priority, Source, TaskId, Tick, WallMillis},
+    task::{
+        ExecTime, Location, Millis, Options, Payload, Priority, Record, Source, Submitted, TaskId,
+        Tick, WallMillis,
+    },
 };
 
 /// A task's file that is not as it should be.
@@ -55,6 +58,44 @@ impl FileChange {
     }
 }
 
+impl FileChange {
+    /// Whether all that is to be done is that the file goes elsewhere.
+    pub(super) const fn is_move(&self) -> bool {
+        self.has_file() && self.strays.is_empty()
+    }
+
+    /// Whether the task's file is whole somewhere, and no other stands for it.
+    pub(super) const fn has_file(&self) -> bool {
+        self.old.is_some() && !self.rewrite && self.sources.is_empty()
+    }
+
+    /// For a checkpoint, of a task that has ended: it came and went, and its files are to be removed.
+    pub(super) fn ended_records(&self, id: TaskId) -> Vec<Record> {
+        let came_in: Vec<Option<&Source>> = if self.sources.is_empty() {
+            vec![None]
+        } else {
+            self.sources.iter().map(Some).collect()
+        };
+        let queue = self.old.as_ref().map(|old| old.queue.clone());
+        let came = |source: Option<&Source>| Submitted {
+            id,
+            made_here: false,
+            queue: queue.clone().unwrap_or_default(),
+            priority: Priority::default(),
+            exectime: ExecTime::ASAP,
+            options: Options::default(),
+            payload: Payload::null(),
+            source: source.cloned(),
+            past: None,
+        };
+        let records = came_in.into_iter().flat_map(|source| {
+            let came = Record::Submitted(came(source).into());
+            [came, Record::Cancelled { id, gone: false }]
+        });
+        records.collect()
+    }
+}
+
 /// A completed task whose file is kept.
 #[derive(Debug, Clone)]
 pub(super) struct DoneTask {
@@ -84,6 +125,8 @@ pub(super) struct Files {
     /// just before it was removed, and tell of it after.
     former: HashMap<PathBuf, Source, FixedState>,
     failing: Failing,
+    /// Changes that could not be made since somebody began to wait for all up to some frame; `None`: nobody does.
+    hindered: Option<Vec<TaskId>>,
 }
 
 /// How many changes that found no room are tried again in the time that one rests.
@@ -403,8 +446,34 @@ impl Files {
             .is_some_and(|change| change.done.take().is_some())
     }
 
-    /// The task's file is not written yet, and a checkpoint of all frames before `seq` holds the task: nothing on the disk
-    /// depends on those frames for its sake.
+    /// From now on, changes that can't be made are told to who waits for all of them. Gives those that could not be made before.
+    pub(super) fn tell_hindered(&mut self) -> Vec<TaskId> {
+        self.hindered = Some(Vec::new());
+        self.later.iter().map(|(_, id)| *id).collect()
+    }
+
+    /// The changes that could not be made since this was last asked.
+    pub(super) fn hindered(&mut self) -> Vec<TaskId> {
+        self.hindered
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// Nobody waits for changes any more.
+    pub(super) fn tell_no_more(&mut self) {
+        self.hindered = None;
+    }
+
+    /// The change of a task that is about a frame up to `seq`, if there is one.
+    pub(super) fn change_until(&self, id: TaskId, seq: Seq) -> Option<&FileChange> {
+        let changes = [self.in_flight.get(&id), self.waiting.get(&id)];
+        let mut changes = changes.into_iter().flatten();
+        changes.find(|change| change.first <= seq)
+    }
+
+    /// A checkpoint of all frames before `seq` holds what the change of this task is about: nothing on the disk depends on those
+    /// frames for its sake.
     pub(super) fn covered(&mut self, id: TaskId, seq: Seq) {
         for changes in [&mut self.waiting, &mut self.in_flight] {
             let Some(change) = changes.get_mut(&id).filter(|change| change.first < seq) else {
@@ -441,6 +510,9 @@ impl Files {
         }
         self.waiting.insert(id, change);
         self.later.insert((when, id));
+        if let Some(hindered) = &mut self.hindered {
+            hindered.push(id);
+        }
     }
 }
 

@@ -160,8 +160,9 @@ impl Loader {
 
     fn checkpointed(&mut self, record: &Record) {
         match record {
-            // A task whose file had found no room: here is all of it.
-            Record::Submitted(_) => self.changed(Seq(0), record),
+            // A task whose file could not be written: here is all of it. Or one that has ended, and whose files could not be
+            // removed.
+            Record::Submitted(_) | Record::Cancelled { .. } => self.changed(Seq(0), record),
             Record::Restored(task) => {
                 if !self.touched.contains(&task.id) {
                     self.unseen.insert(task.id);
@@ -234,6 +235,8 @@ impl Loader {
             None if place.area == Area::Tasks && engine.astray.may_come_back(id, self.now.tick) => {
                 self.doubles.push(place);
             }
+            // By the checkpoint it had ended, and its file could not be removed.
+            None if self.touched.contains(&id) => self.doubles.push(place),
             None => engine.queue.found(&place),
             Some(known) if self.unseen.remove(&id) => {
                 // The file has moved on since the checkpoint; the tail will say so.

@@ -39,6 +39,8 @@ const QUIET_PART: u64 = 16;
 #[derive(Debug)]
 pub(super) struct Checkpointing {
     cut: Cut,
+    /// What stands for files that can't be changed: goes before the rest.
+    hindered: Vec<u8>,
     records: Vec<u8>,
     last_id: Option<TaskId>,
     sent: bool,
@@ -219,11 +221,6 @@ impl Engine {
         }
         let others = self.full.waiting_in(&queue);
         self.files.refused(id, now.tick, others);
-        // One that waits for this file to be written would wait for room: it is begun again, with the task in it.
-        if let Some(unsent) = self.checkpointing.take_if(|one| !one.sent) {
-            self.checkpoint_wanted = true;
-            self.checkpoint_callers.extend(unsent.callers);
-        }
     }
 
     /// A queue of these tasks that has no room for files.
@@ -322,6 +319,8 @@ impl Engine {
         if self.checkpointing.is_none() && wanted {
             self.begin_checkpoint();
         }
+        let hindered = self.files.hindered();
+        self.cover(hindered);
         let settled = self.files.first_unsettled();
         let synced = self.ledger.synced_seq();
         let Some(checkpointing) = &mut self.checkpointing else {
@@ -332,7 +331,9 @@ impl Engine {
             return;
         }
         checkpointing.sent = true;
-        let mut records = std::mem::take(&mut checkpointing.records);
+        self.files.tell_no_more();
+        let mut records = std::mem::take(&mut checkpointing.hindered);
+        records.append(&mut checkpointing.records);
         // Only now: files of tasks that had ended may have been missed since.
         for record in self
             .astray
@@ -371,23 +372,55 @@ impl Engine {
             return;
         }
         let mut records = Vec::new();
-        // First those whose files find no room: with their payloads, for which nothing else on the disk may stand.
-        let fileless: Vec<Submitted> = self.full.ids().filter_map(|id| self.whole(id)).collect();
-        for task in fileless {
-            self.files.covered(task.id, cut.seq.next());
-            encode_record(&Record::Submitted(task.into()), &mut records);
-        }
         for record in self.queue.snapshot() {
             encode_record(&record, &mut records);
         }
         self.checkpoint_wanted = false;
         self.checkpointing = Some(Checkpointing {
             cut,
+            hindered: Vec::new(),
             records,
             last_id: self.ids.last(),
             sent: false,
             callers: std::mem::take(&mut self.checkpoint_callers),
         });
+        let hindered = self.files.tell_hindered();
+        self.cover(hindered);
+    }
+
+    /// A checkpoint does not wait for files that can't be changed (no room, no permission, out of sight): it would never be made,
+    /// and the journal grow for ever. It holds instead what of them is only in the journal.
+    fn cover(&mut self, ids: Vec<TaskId>) {
+        let Some(Checkpointing {
+            cut, sent: false, ..
+        }) = &self.checkpointing
+        else {
+            return;
+        };
+        let cut = cut.seq;
+        let mut bytes = Vec::new();
+        for id in ids {
+            let Some(change) = self.files.change_until(id, cut) else {
+                continue;
+            };
+            let records = match self.queue.location(id) {
+                // The file is whole, under a former name, which a start sees.
+                Some(_) if change.is_move() => Vec::new(),
+                Some(_) => match self.whole(id) {
+                    Some(task) => vec![Record::Submitted(task.into())],
+                    None if change.has_file() => Vec::new(),
+                    None => continue,
+                },
+                None => change.ended_records(id),
+            };
+            for record in records {
+                encode_record(&record, &mut bytes);
+            }
+            self.files.covered(id, cut.next());
+        }
+        if let Some(checkpointing) = &mut self.checkpointing {
+            checkpointing.hindered.append(&mut bytes);
+        }
     }
 
     /// A task as if it were submitted now, if its payload is in memory.

@@ -12,7 +12,9 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mkfifoat, mknodat};
 
-use super::{aside, files_in, looked_through, ready, rejected, serves_on, task, work_off};
+use super::{
+    aside, complete, files_in, looked_through, ready, rejected, serves_on, task, work_off,
+};
 use crate::common::{
     Daemon, Way,
     account::id_of,
@@ -217,5 +219,60 @@ fn what_may_not_be_read_is_left_alone_until_it_may() {
     give(&folder, 0o777);
     looked_through(&daemon);
     assert_eq!(work_off(&daemon, "closed-folder", 1)["behind a door"], 1);
+    serves_on(&daemon);
+}
+
+/// What a checkpoint stands for is in it, where files can't be made true: it would wait for ever, and the journal grow.
+#[test]
+fn a_folder_that_the_daemon_may_not_write_holds_up_no_checkpoint_and_makes_no_task_twice() {
+    let Some(mut daemon) = unprivileged() else {
+        return;
+    };
+    let folder = daemon.tasks().join("closed");
+    fs::create_dir(&folder).expect("a folder");
+    give(&folder, 0o755);
+    fs::rename(
+        aside(&daemon, "dropped", task("dropped")),
+        folder.join("dropped.json"),
+    )
+    .expect("dropped");
+    daemon.submit(r#"{"payload": "submitted", "queue": "closed"}"#);
+    daemon.submit(r#"{"payload": "done", "queue": "closed", "priority": 200}"#);
+    until("all are tasks", || {
+        (ready(&daemon, "closed") == 3).then_some(())
+    });
+    let failing = |daemon: &Daemon, count: u64| {
+        until("changes that fail are told of", || {
+            let (_, view) = daemon.admin("GET", "/status", "");
+            (view["spool_failing"] == count).then_some(())
+        });
+    };
+    failing(&daemon, 3);
+    let first = daemon.claim("closed", 1).remove(0);
+    assert_eq!(first["payload"], "done");
+    complete(&daemon, &first);
+    for round in 0..3 {
+        daemon.checkpoint();
+        daemon.crash_and_restart();
+        looked_through(&daemon);
+        assert_eq!(ready(&daemon, "closed"), 2, "round {round}");
+    }
+    failing(&daemon, 2);
+    let payloads = work_off(&daemon, "closed", 2);
+    assert_eq!((payloads["dropped"], payloads["submitted"]), (1, 1));
+    for round in 0..3 {
+        daemon.checkpoint();
+        daemon.crash_and_restart();
+        looked_through(&daemon);
+        assert_eq!(ready(&daemon, "closed"), 0, "round {round}");
+        failing(&daemon, 1);
+    }
+    give(&folder, 0o777);
+    until("what was dropped to be removed", || {
+        files_in(&folder).is_empty().then_some(())
+    });
+    looked_through(&daemon);
+    assert!(work_off(&daemon, "closed", 0).is_empty());
+    assert!(rejected(&daemon).is_empty());
     serves_on(&daemon);
 }
