@@ -126,6 +126,33 @@ async fn a_second_signal_stops_the_program_and_gives_its_task_back() {
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }
 
+/// Whoever looks for a daemon that is away would look at the wrong place.
+#[tokio::test]
+async fn a_daemon_that_refuses_is_not_said_to_be_silent() {
+    let router = Router::new().fallback(async || {
+        let problem = json!({"type": "/problems/forbidden", "title": "Forbidden", "status": 403, "detail": "not for you"});
+        (axum::http::StatusCode::FORBIDDEN, Json(problem))
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let mut child = worker(&["-u", &url]).spawn().unwrap();
+    let stderr = child.stderr.take().unwrap();
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stderr));
+    let warning = loop {
+        let line = lines.next_line().await.unwrap().unwrap();
+        if line.contains("not for you") {
+            break line;
+        }
+    };
+    assert!(
+        warning.contains("refuses") && !warning.contains("does not answer"),
+        "{warning}"
+    );
+    terminate(&child);
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
 #[tokio::test]
 async fn until_empty_ends_with_0() {
     let (url, _calls) = daemon().await;

@@ -298,6 +298,15 @@ pub const DAEMON_SILENT: Entry = Entry {
             The worker keeps what it has done, and tries with growing waits of at most 10 s.",
 };
 
+/// The daemon refuses what it is asked; trying again.
+pub const DAEMON_REFUSES: Entry = Entry {
+    id: "b598bde428d440f78141456d1d234aa6",
+    line: "the daemon refuses what it is asked; trying again",
+    fields: &["ERROR"],
+    help: "@ERROR@\n\
+            The worker keeps what it has done, and tries with growing waits of at most 10 s.",
+};
+
 /// The daemon answers again.
 pub const DAEMON_BACK: Entry = Entry {
     id: "926d9af4b22601c0171b8560f6b245d7",
@@ -352,7 +361,7 @@ pub const NO_TOKENS: Entry = Entry {
 };
 
 /// All of them.
-pub const ALL: [Entry; 38] = [
+pub const ALL: [Entry; 39] = [
     STARTING,
     READY,
     STOPPING,
@@ -385,6 +394,7 @@ pub const ALL: [Entry; 38] = [
     WORKER_ENDS,
     TASK_FAILED,
     DAEMON_SILENT,
+    DAEMON_REFUSES,
     DAEMON_BACK,
     LEASE_LOST,
     ADMIN_ACTION,

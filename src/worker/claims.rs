@@ -57,6 +57,15 @@ struct Kept {
     is_alone: bool,
 }
 
+/// Why the log says that the daemon can't be worked with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// It does not answer.
+    Silent,
+    /// It answers, and does not do what it is asked.
+    Refuses,
+}
+
 type Answer = Result<api::ClaimAnswer, ClientError>;
 
 /// A request under way and the completions in it.
@@ -88,6 +97,8 @@ pub(super) struct Claims<O> {
     backoff: Backoff,
     /// Nothing is sent before: the daemon can't be reached.
     retry_at: Option<Instant>,
+    /// What has been said of the daemon since it last took a request, so that it is said once.
+    said: Option<Said>,
     /// Nothing is claimed before: `delay`, or the pace of an idle worker.
     claim_at: Option<Instant>,
     /// The last claim found nothing, and nothing has ended since.
@@ -128,6 +139,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             report: None,
             backoff: Backoff::default(),
             retry_at: None,
+            said: None,
             claim_at: None,
             is_empty: false,
             was_reached: false,
@@ -329,7 +341,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
 
     /// The daemon has said what became of these.
     fn answered(&mut self, carried: Vec<Kept>, outcomes: &[api::CompletionOutcome]) {
-        if !self.backoff.is_fresh() {
+        if self.said.take().is_some() {
             tracing::info!(
                 message_id = catalog::DAEMON_BACK.id,
                 "{}",
@@ -351,11 +363,17 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
     }
 
     /// The daemon did not take a completion.
-    fn refused(&mut self, kept: Kept, error: &ClientError) {
+    fn refused(&mut self, mut kept: Kept, error: &ClientError) {
         let id = &kept.completion.id;
         if is_stale(error) && kept.is_in_doubt {
             // Most likely it was taken when it was sent first, and only the answer was lost.
             tracing::info!(task_id = %id, %error, "the completion was sent before; it is dropped");
+        } else if kept.completion.result.is_some() && may_mean_result(error) {
+            // The work is done: without its completion it would be done again until it is dead, and end the same way each time.
+            tracing::warn!(task_id = %id, %error, "the daemon refuses the result; the task is completed without it");
+            kept.completion.result = None;
+            kept.is_alone = true;
+            self.kept.push(kept);
         } else if error.is_final() {
             self.counts.lost += 1;
             tracing::warn!(task_id = %id, %error, "the completion was refused and is dropped");
@@ -368,19 +386,33 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
 
     /// No good answer: what was carried is kept.
     fn unanswered(&mut self, carried: Vec<Kept>, error: &ClientError) {
-        if self.backoff.is_fresh() {
-            tracing::warn!(message_id = catalog::DAEMON_SILENT.id, %error, kept = carried.len(), "{}", catalog::DAEMON_SILENT.line);
+        let is_final = error.is_final() || is_too_large(error);
+        if is_final && !carried.is_empty() {
+            tracing::debug!(%error, kept = carried.len(), "a request that carries completions was refused");
+        } else {
+            self.say(error, carried.len());
         }
         for mut kept in carried {
-            if error.is_final() && kept.is_alone {
+            if is_final && kept.is_alone {
                 self.refused(kept, error);
                 continue;
             }
-            kept.is_alone |= error.is_final();
+            kept.is_alone |= is_final;
             kept.is_in_doubt = true;
             self.kept.push(kept);
         }
         self.wait_to_retry();
+    }
+
+    /// Says what is wrong with the daemon, unless that was said before.
+    fn say(&mut self, error: &ClientError, kept: usize) {
+        let (said, entry) = match error {
+            ClientError::Problem(_) => (Said::Refuses, catalog::DAEMON_REFUSES),
+            _ => (Said::Silent, catalog::DAEMON_SILENT),
+        };
+        if self.said.replace(said) != Some(said) {
+            tracing::warn!(message_id = entry.id, %error, kept, "{}", entry.line);
+        }
     }
 
     fn wait_to_retry(&mut self) {
@@ -497,6 +529,23 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             (self.observe)(&self.counts);
         }
     }
+}
+
+/// Whether a completion that was sent alone may have been refused because of its result. Where the daemon names no field there
+/// is nothing else in it that could be wrong: id and token are its own.
+fn may_mean_result(error: &ClientError) -> bool {
+    match error {
+        ClientError::Problem(problem) if problem.status == 400 => problem
+            .field
+            .as_ref()
+            .is_none_or(|field| field.ends_with("result")),
+        error => is_too_large(error),
+    }
+}
+
+/// Whether the request was too large, for the daemon or for a proxy before it, whose answer is no problem document.
+fn is_too_large(error: &ClientError) -> bool {
+    error.status() == Some(413)
 }
 
 /// The flight's answer, when there is a flight. Cancel-safe: the flight stays until it has arrived.

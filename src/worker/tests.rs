@@ -180,6 +180,13 @@ fn sleeper(config: &mut Config) {
     });
 }
 
+fn speaker(config: &mut Config) {
+    sleeper(config);
+    if let HandlerConfig::Exec(exec) = &mut config.handler {
+        exec.command = ["echo", "7"].map(str::to_owned).to_vec();
+    }
+}
+
 #[tokio::test]
 async fn a_completion_rides_on_the_next_claim() {
     let mut stage = Stage::with(|config| config.concurrency = 2);
@@ -340,6 +347,62 @@ async fn a_completion_that_spoils_its_claim_goes_alone() {
     assert!(claim.completes().is_empty());
     claim.give(&["b"]);
     stage.begun("b").await;
+}
+
+/// The work is done, whatever it printed: done again it would end the same way, until the task is dead.
+#[tokio::test]
+async fn a_completion_whose_result_is_refused_goes_without_it() {
+    let refusals = [
+        (400, json!({"field": "result", "detail": "too deep"})),
+        (400, json!({"detail": "not JSON"})),
+        (413, json!({"field": "result", "detail": "too large"})),
+        (413, json!({"detail": "the body is too large"})),
+        // What a proxy says is no problem document.
+        (413, json!(null)),
+    ];
+    for (status, parts) in refusals {
+        let mut refusal = problem(status);
+        match parts.as_object() {
+            Some(parts) => refusal.as_object_mut().unwrap().extend(parts.clone()),
+            None => refusal = json!("413 Request Entity Too Large"),
+        }
+        let mut stage = Stage::with(speaker);
+        stage.daemon.claim().await.give(&["a"]);
+        let batch = stage.daemon.claim().await;
+        assert_eq!(batch.body["complete"][0]["result"], json!(7));
+        batch.answer(status, &refusal);
+        let alone = stage.daemon.next().await;
+        assert_eq!(alone.path, "/api/v1/tasks/a/complete");
+        assert_eq!(alone.body, json!({"token": "token-a", "result": 7}));
+        alone.answer(status, &refusal);
+        let again = stage.daemon.next().await;
+        assert_eq!(again.path, "/api/v1/tasks/a/complete");
+        assert_eq!(again.body, json!({"token": "token-a"}), "{refusal}");
+        again.answer(200, &json!({"status": "ok"}));
+        stage.stop.cancel();
+        let counts = stage.counts().await;
+        assert_eq!((counts.completed, counts.lost), (1, 0), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_completion_that_is_refused_without_a_result_or_for_something_else_is_dropped() {
+    for (field, sends) in [("result", 2), ("token", 1)] {
+        let mut refusal = problem(400);
+        refusal["field"] = json!(field);
+        let mut stage = Stage::with(speaker);
+        stage.daemon.claim().await.give(&["a"]);
+        stage.daemon.claim().await.answer(400, &refusal);
+        for _ in 0..sends {
+            let call = stage.daemon.next().await;
+            assert_eq!(call.path, "/api/v1/tasks/a/complete");
+            call.answer(400, &refusal);
+        }
+        stage.daemon.claim().await.give(&[]);
+        stage.stop.cancel();
+        let counts = stage.counts().await;
+        assert_eq!((counts.completed, counts.lost), (0, 1), "{field}");
+    }
 }
 
 #[tokio::test]

@@ -369,14 +369,16 @@ impl Head {
         self.0.extend_from_slice(&piece[..piece.len().min(room)]);
     }
 
-    /// What was written, as a result: JSON where it is JSON, else text.
+    /// What was written, as a result: JSON where it is JSON that the daemon takes, else text.
     fn into_result(self) -> Option<Payload> {
         let text = String::from_utf8_lossy(&self.0);
         let text = text.trim_end();
         if text.is_empty() {
             return None;
         }
-        Some(Payload::from_json(text.trim_start()).unwrap_or_else(|_| Payload::from_text(text)))
+        let json = Payload::from_json(text.trim_start()).ok();
+        let json = json.filter(|json| !json.is_too_deep());
+        Some(json.unwrap_or_else(|| Payload::from_text(text)))
     }
 }
 

@@ -114,6 +114,21 @@ async fn the_payload_is_stdin_and_stdout_is_the_result() {
     }
 }
 
+/// As JSON the daemon would refuse it, and the task would be done again for what it printed.
+#[tokio::test]
+async fn json_that_is_nested_too_deep_is_text() {
+    for (depth, is_text) in [(Payload::MAX_DEPTH, false), (Payload::MAX_DEPTH + 1, true)] {
+        let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let expected = if is_text {
+            format!("\"{nested}\"")
+        } else {
+            nested.clone()
+        };
+        let outcome = script(&format!("echo '{nested}'")).await;
+        assert_eq!(result(outcome), Some(expected));
+    }
+}
+
 #[tokio::test]
 async fn the_environment_is_the_tasks_and_little_else() {
     let seen = result(script("env").await).unwrap();
