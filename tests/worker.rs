@@ -57,8 +57,24 @@ async fn daemon() -> (String, mpsc::UnboundedReceiver<(String, Value)>) {
 }
 
 fn terminate(child: &Child) {
+    send(child, Signal::TERM);
+}
+
+fn send(child: &Child, signal: Signal) {
     let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+fn fifo(path: &std::path::Path) {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+/// Waits for a line of the log.
+async fn said(child: &mut Child, text: &str) {
+    let stderr = child.stderr.as_mut().unwrap();
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stderr));
+    while !lines.next_line().await.unwrap().unwrap().contains(text) {}
 }
 
 #[tokio::test]
@@ -97,8 +113,7 @@ async fn a_second_signal_stops_the_program_and_gives_its_task_back() {
     let (url, mut calls) = daemon().await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ran");
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    fifo(&path);
     let script = format!("echo x >'{}'; exec sleep 1000", path.display());
     let child = worker(&["-u", &url, "--", "/bin/sh", "-c", &script])
         .spawn()
@@ -107,15 +122,7 @@ async fn a_second_signal_stops_the_program_and_gives_its_task_back() {
     terminate(&child);
     // Two signals of one kind that come at once are one; so the second waits until the first is seen in the log.
     let mut child = child;
-    let stderr = child.stderr.take().unwrap();
-    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stderr));
-    while !lines
-        .next_line()
-        .await
-        .unwrap()
-        .unwrap()
-        .contains("stopping")
-    {}
+    said(&mut child, "stopping").await;
     terminate(&child);
     assert_eq!(calls.recv().await.unwrap().0, "/api/v1/claim");
     let (path, body) = calls.recv().await.unwrap();
@@ -123,6 +130,65 @@ async fn a_second_signal_stops_the_program_and_gives_its_task_back() {
         (path.as_str(), body),
         ("/api/v1/tasks/t/release", json!({"token": "k"}))
     );
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+/// Of these the worker would die by itself, and its handler run on with nobody who holds its lease.
+#[tokio::test]
+async fn a_closed_terminal_or_a_quit_lets_the_running_task_finish() {
+    for signal in [Signal::HUP, Signal::QUIT] {
+        let (url, mut calls) = daemon().await;
+        let dir = tempfile::tempdir().unwrap();
+        let (ran, goes_on) = (dir.path().join("ran"), dir.path().join("goes-on"));
+        fifo(&ran);
+        fifo(&goes_on);
+        let script = format!("echo x >'{}'; cat '{}'", ran.display(), goes_on.display());
+        let mut child = worker(&["-u", &url, "--", "/bin/sh", "-c", &script])
+            .spawn()
+            .unwrap();
+        assert_eq!(tokio::fs::read_to_string(&ran).await.unwrap(), "x\n");
+        send(&child, signal);
+        said(&mut child, "stopping").await;
+        // A terminal that is closed sends two: they are no hurry.
+        send(&child, Signal::HUP);
+        tokio::fs::write(&goes_on, "7").await.unwrap();
+        assert_eq!(calls.recv().await.unwrap().0, "/api/v1/claim");
+        let (path, body) = calls.recv().await.unwrap();
+        assert_eq!(
+            (path.as_str(), &body["complete"][0]["result"]),
+            ("/api/v1/claim", &json!(7))
+        );
+        assert_eq!(child.wait().await.unwrap().code(), Some(0), "{signal:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_hang_up_that_is_ignored_stays_ignored() {
+    let (url, mut calls) = daemon().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (ran, goes_on) = (dir.path().join("ran"), dir.path().join("goes-on"));
+    fifo(&ran);
+    fifo(&goes_on);
+    let script = format!("echo x >'{}'; cat '{}'", ran.display(), goes_on.display());
+    let mut child = Command::new("nohup")
+        .arg(env!("CARGO_BIN_EXE_workqueue-worker"))
+        .args(["-u", &url, "--", "/bin/sh", "-c", &script])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    assert_eq!(tokio::fs::read_to_string(&ran).await.unwrap(), "x\n");
+    send(&child, Signal::HUP);
+    tokio::fs::write(&goes_on, "7").await.unwrap();
+    assert_eq!(calls.recv().await.unwrap().0, "/api/v1/claim");
+    let (_, body) = calls.recv().await.unwrap();
+    // One that stops asks for no more.
+    assert_eq!(
+        (&body["complete"][0]["result"], &body["max"]),
+        (&json!(7), &json!(1))
+    );
+    terminate(&child);
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }
 

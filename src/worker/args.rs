@@ -12,7 +12,8 @@ use crate::{
 /// Takes tasks from a workqueue daemon, runs a handler for each, and reports.
 ///
 /// Without a handler in the configuration and without COMMAND, payloads are written as lines to the log file or stdout.
-/// SIGTERM or SIGINT lets running tasks finish; a second one stops them and gives them back.
+/// SIGTERM, SIGINT, SIGQUIT or SIGHUP (a closed terminal) lets running tasks finish; a second one that is no SIGHUP stops them and
+/// gives them back. SIGHUP and SIGQUIT that are ignored at the start, as under nohup, stay ignored.
 #[derive(Debug, Parser)]
 #[command(name = "workqueue-worker", version)]
 pub struct Args {

@@ -1,6 +1,7 @@
 //! The process `workqueue-worker`: arguments, log, signals, service manager, exit code.
 
 use std::{
+    fs,
     io::{self, Write as _},
     process::ExitCode,
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use clap::Parser as _;
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +67,7 @@ fn start(args: &Args) -> Result<(), (u8, String)> {
 async fn work(config: Config) -> Result<(), (u8, String)> {
     let stop = CancellationToken::new();
     let hurry = CancellationToken::new();
-    let signals = Signals::new([SIGTERM, SIGINT])
+    let signals = Signals::new(heeded())
         .map_err(|error| (EX_OSERR, format!("cannot take signals: {error}")))?;
     let patience = config.shutdown_grace.as_duration() + END;
     let listener = tokio::spawn(listen(signals, stop.clone(), hurry.clone(), patience));
@@ -99,17 +100,38 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
     }
 }
 
-/// The first signal stops, any further one hurries. The service manager is to have `patience` from the first one on, however
-/// short the unit's own timeout is, so that `shutdown_grace` is the one number to set.
+/// The signals that stop: all that would end the worker and leave its handlers running with nobody to end them. A hang-up or a
+/// quit that is ignored, as under nohup(1) or behind a script, stays ignored.
+fn heeded() -> Vec<i32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = ignored(&status);
+    let is_heeded = |signal: &i32| ignored & (1 << (signal - 1)) == 0;
+    let mut heeded = vec![SIGTERM, SIGINT];
+    heeded.extend([SIGHUP, SIGQUIT].into_iter().filter(is_heeded));
+    heeded
+}
+
+/// The set of ignored signals in the text of `/proc/PID/status` (proc(5)), signal 1 in the lowest bit.
+fn ignored(status: &str) -> u64 {
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+/// The first signal stops, any further one hurries, but for a hang-up: a terminal that is closed sends two of them, its shell's
+/// and the kernel's, and a service manager one right after SIGTERM (`SendSIGHUP=`). The service manager is to have `patience`
+/// from the first one on, however short the unit's own timeout is, so that `shutdown_grace` is the one number to set.
 async fn listen(
     mut signals: Signals,
     stop: CancellationToken,
     hurry: CancellationToken,
     patience: Duration,
 ) {
-    while signals.next().await.is_some() {
+    while let Some(signal) = signals.next().await {
         if stop.is_cancelled() {
-            hurry.cancel();
+            if signal != SIGHUP {
+                hurry.cancel();
+            }
         } else {
             notify::stopping();
             notify::extend_timeout(patience);

@@ -29,6 +29,8 @@ use super::strays;
 const ENTRANCE: &str = "workqueue-attempt";
 /// How groups of runs are named.
 const PREFIX: &str = "attempt-";
+/// How many levels of groups that a program has made are removed.
+const DEPTH: usize = 32;
 /// The manager's sign that a group is its service's own, from systemd 251 on.
 const DELEGATED: &str = "user.delegate";
 
@@ -128,17 +130,53 @@ impl Drop for Group {
     }
 }
 
-/// Removes an empty group; one that is not empty stays.
+/// Removes an empty group, and the groups that the program has made in it. One in which processes live stays as it is.
 fn removed(directory: &Path) -> bool {
-    match fs::remove_dir(directory) {
+    match remove(directory) {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => false,
+        Err(error) if is_in_use(&error) => false,
         Err(error) => {
             tracing::warn!(%error, group = %directory.display(), "a control group can't be removed");
             true
         }
     }
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir(directory) {
+        // Whoever lives may have made the empty ones for later.
+        Err(error) if is_in_use(&error) && !is_populated(directory) => {
+            remove_below(directory, DEPTH)
+        }
+        other => other,
+    }
+}
+
+/// The deepest first, and `directory` last.
+fn remove_below(directory: &Path, levels: usize) -> io::Result<()> {
+    if levels > 0 {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            // Of the entry itself: what a link leads to is none of ours.
+            if entry.file_type()?.is_dir() {
+                remove_below(&entry.path(), levels - 1)?;
+            }
+        }
+    }
+    fs::remove_dir(directory)
+}
+
+/// Whether there are processes or further groups in it.
+fn is_in_use(error: &io::Error) -> bool {
+    use io::ErrorKind::{DirectoryNotEmpty, ResourceBusy};
+    matches!(error.kind(), ResourceBusy | DirectoryNotEmpty)
+}
+
+/// Whether processes live in a group or in one below it.
+fn is_populated(directory: &Path) -> bool {
+    fs::read_to_string(directory.join("cgroup.events"))
+        .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
 }
 
 /// Where this process's group of the second version is in the file system.
@@ -188,6 +226,49 @@ mod tests {
 25 30 0:22 / /proc rw - proc proc rw
 31 30 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate
 ";
+
+    #[test]
+    fn groups_that_a_program_made_in_its_own_are_removed_with_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let group = scratch.path().join("attempt-a");
+        fs::create_dir_all(group.join("b/c/d")).unwrap();
+        fs::create_dir_all(group.join("b/e")).unwrap();
+        assert!(removed(&group));
+        assert!(!group.exists());
+        assert!(removed(&group), "gone is removed");
+    }
+
+    #[test]
+    fn what_a_link_in_a_group_leads_to_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let group = scratch.path().join("attempt-a");
+        let other = scratch.path().join("other");
+        fs::create_dir_all(other.join("below")).unwrap();
+        fs::create_dir(&group).unwrap();
+        std::os::unix::fs::symlink(&other, group.join("link")).unwrap();
+        assert!(!removed(&group));
+        assert!(other.join("below").exists());
+    }
+
+    #[test]
+    fn groups_in_one_where_a_process_lives_stay() {
+        let scratch = tempfile::tempdir().unwrap();
+        let group = scratch.path().join("attempt-a");
+        fs::create_dir_all(group.join("b")).unwrap();
+        fs::write(group.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+        assert!(!removed(&group));
+        assert!(group.join("b").exists());
+    }
+
+    #[test]
+    fn groups_deeper_than_is_looked_stay() {
+        let scratch = tempfile::tempdir().unwrap();
+        let group = scratch.path().join("attempt-a");
+        let deep = (0..=DEPTH).fold(group.clone(), |path, _| path.join("b"));
+        fs::create_dir_all(&deep).unwrap();
+        assert!(!removed(&group));
+        assert!(deep.exists());
+    }
 
     #[test]
     fn the_own_group_is_found_below_its_mount() {
