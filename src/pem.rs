@@ -43,10 +43,18 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
 
 /// The authorities whose certificates are in the file.
 pub fn authorities(path: &Path) -> Result<RootCertStore, PemError> {
+    roots(path, &certificates(path)?)
+}
+
+/// The same of certificates that were read from the file already.
+pub fn roots(
+    path: &Path,
+    certificates: &[CertificateDer<'static>],
+) -> Result<RootCertStore, PemError> {
     let mut roots = RootCertStore::empty();
-    for one in certificates(path)? {
+    for one in certificates {
         roots
-            .add(one)
+            .add(one.clone())
             .map_err(|error| PemError::new(path, error.to_string()))?;
     }
     Ok(roots)

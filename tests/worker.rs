@@ -7,7 +7,10 @@
 
 use std::process::Stdio;
 
-use axum::{Json, Router, http::Uri};
+use axum::{
+    Json, Router,
+    http::{StatusCode, Uri},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::{
@@ -197,7 +200,7 @@ async fn a_hang_up_that_is_ignored_stays_ignored() {
 async fn a_daemon_that_refuses_is_not_said_to_be_silent() {
     let router = Router::new().fallback(async || {
         let problem = json!({"type": "/problems/forbidden", "title": "Forbidden", "status": 403, "detail": "not for you"});
-        (axum::http::StatusCode::FORBIDDEN, Json(problem))
+        (StatusCode::FORBIDDEN, Json(problem))
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -6,7 +6,10 @@ use std::{
     io::Read as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nix::unistd::{Group, User};
@@ -16,7 +19,7 @@ use super::{Addresses, Failure};
 use crate::{
     access::{Grant, Scopes, Tokens},
     config::{Settings, exit},
-    http::{Door, Http, Keys, Rates, Sessions},
+    http::{Door, Http, Keys, Rates, Sessions, Standing},
     systemd::catalog,
 };
 
@@ -64,16 +67,17 @@ impl Access {
         Ok(door)
     }
 
-    /// Has `door` and what else the settings say hold from now on. Gives whether any token was revoked, added or changed.
-    pub(super) fn renew(&self, door: Door, settings: &Settings) -> bool {
-        let has_changed = match (&*self.door.borrow(), &door) {
+    /// Has `door` and what else the settings say hold from now on.
+    pub(super) fn renew(&self, door: Door, settings: &Settings) -> Changed {
+        let tokens = match (&*self.door.borrow(), &door) {
             (Door::Tokens(old), Door::Tokens(new)) => old.tokens != new.tokens,
             (Door::Open, Door::Open) => false,
             _ => true,
         };
+        let users = self.admins.renew(settings);
+        // Last: who waits for it asks then who may still do what.
         drop(self.door.send_replace(door));
-        self.admins.renew(settings);
-        has_changed
+        Changed { tokens, users }
     }
 
     /// Sets what is asked of those who come by TCP.
@@ -83,6 +87,12 @@ impl Access {
         http.doors = Some(doors);
         http.sessions = Arc::clone(&self.sessions);
         http.hosts = Some(hosts(settings));
+    }
+
+    /// Sets the same of those who come by the admin socket.
+    pub(super) fn guard_admin<B>(&self, http: &mut Http<B>) {
+        http.door = Door::Users;
+        http.doors = Some(self.door.subscribe());
     }
 
     pub(super) fn admins(&self) -> Arc<Admins> {
@@ -111,6 +121,15 @@ impl Access {
             }
         }
     }
+}
+
+/// Of whom a reload may have changed what they may do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Changed {
+    /// Those who show a token: one was revoked, added or changed.
+    pub(super) tokens: bool,
+    /// Users of this machine.
+    pub(super) users: bool,
 }
 
 /// Whether the tokens can be used, without using them.
@@ -187,6 +206,8 @@ pub(super) struct Admins {
     always: [(u32, Arc<Grant>); 2],
     group: String,
     users: RwLock<Vec<(String, Scopes)>>,
+    /// Which of all `users` that were set: grows when they change.
+    edition: AtomicU64,
 }
 
 impl Admins {
@@ -196,19 +217,38 @@ impl Admins {
                 .map(|uid| (uid, Arc::new(Grant::all(&name_of(uid))))),
             group: settings.admin_group.clone(),
             users: RwLock::new(settings.access.users.clone()),
+            edition: AtomicU64::new(0),
         }
     }
 
-    fn renew(&self, settings: &Settings) {
+    /// Gives whether they are others than before.
+    fn renew(&self, settings: &Settings) -> bool {
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        if *users == settings.access.users {
+            return false;
+        }
         users.clone_from(&settings.access.users);
+        // After them: who sees the new edition sees the new users.
+        self.edition.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// The standing of a process with these credentials; none where it may do nothing.
+    pub(super) fn standing(self: &Arc<Self>, peer: UCred) -> Option<Arc<dyn Standing>> {
+        let edition = self.edition.load(Ordering::Acquire);
+        let known = Mutex::new((edition, self.grant(peer)?));
+        Some(Arc::new(OfPeer {
+            admins: Arc::clone(self),
+            peer,
+            known,
+        }))
     }
 
     /// What a process with these credentials may do: everything for root, our own user and the group's members, and what
     /// the settings say for others. The file's mode says a part of it too; this holds also where a socket was passed on with
-    /// another mode. Other users and the group are looked up each time: who becomes a member need not wait for a restart
-    /// (`tests/packages/installed.rs`).
-    pub(super) fn grant(&self, peer: UCred) -> Option<Arc<Grant>> {
+    /// another mode. Other users and the group are looked up for each connection: who becomes a member need not wait for a
+    /// restart (`tests/packages/installed.rs`).
+    fn grant(&self, peer: UCred) -> Option<Arc<Grant>> {
         let uid = peer.uid();
         if let Some((_, grant)) = self.always.iter().find(|(one, _)| *one == uid) {
             return Some(Arc::clone(grant));
@@ -233,6 +273,28 @@ impl Admins {
             return false;
         };
         peer.gid() == group.gid.as_raw() || group.mem.iter().any(|member| member == name)
+    }
+}
+
+/// What the process at the other end of a connection may do.
+#[derive(Debug)]
+struct OfPeer {
+    admins: Arc<Admins>,
+    peer: UCred,
+    /// What it was found to be granted, and in which edition of the users.
+    known: Mutex<(u64, Arc<Grant>)>,
+}
+
+impl Standing for OfPeer {
+    /// Looks the user up again only where the settings have changed: that asks the system's databases. What was not granted
+    /// is not kept: these may have been out of reach.
+    fn grant(&self) -> Option<Arc<Grant>> {
+        let edition = self.admins.edition.load(Ordering::Acquire);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != edition {
+            *known = (edition, self.admins.grant(self.peer)?);
+        }
+        Some(Arc::clone(&known.1))
     }
 }
 

@@ -77,18 +77,19 @@ impl Doors {
         self.tls.clone().filter(|_| speaks)
     }
 
-    /// Reads certificate and key again. An error, and the old ones stay.
-    pub(super) fn renew_certificate(&self, settings: &Settings) -> Result<(), String> {
+    /// Reads certificate, key and authorities again. Gives whether these are others. An error, and the old ones stay.
+    pub(super) fn renew_certificate(&self, settings: &Settings) -> Result<bool, String> {
         let Some(files) = tls_files(settings) else {
-            return Ok(());
+            return Ok(false);
         };
-        match &self.tls {
-            Some(tls) => tls.renew(&files).map_err(|error| error.to_string())?,
+        let Some(tls) = &self.tls else {
             // No listener speaks TLS before the next start, which is told whether it could.
-            None => return Tls::check(&files).map_err(|error| error.to_string()),
-        }
+            let usable = Tls::check(&files).map(|()| false);
+            return usable.map_err(|error| error.to_string());
+        };
+        let are_others = tls.renew(&files).map_err(|error| error.to_string())?;
         tracing::info!(certificate = %files.certificate.display(), "the certificate was read again");
-        Ok(())
+        Ok(are_others)
     }
 
     pub(super) fn set_bounds(&self, settings: &Settings) {

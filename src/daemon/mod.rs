@@ -26,7 +26,11 @@ use clap::Parser as _;
 use tokio::{runtime::Runtime, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::{access::Access, connections::Doors, control::Controls};
+use self::{
+    access::{Access, Changed},
+    connections::Doors,
+    control::Controls,
+};
 use crate::{
     admin,
     config::{Durability, Flags, Listen, Settings, Surroundings, exit},
@@ -34,7 +38,7 @@ use crate::{
         self, Handle, clock,
         driver::{self, OpenError, Opening, Running},
     },
-    http::{self, Door, Http, HttpLimits, Tls},
+    http::{self, Http, HttpLimits, Tls},
     queue,
     store::{DataDirError, DropLimits, LockError, RecoverError},
     systemd::{catalog, logging, notify},
@@ -288,17 +292,24 @@ async fn serve(
     controls.serving(&addresses, {
         let (routers, handle) = (Arc::clone(&routers), Arc::clone(&handle));
         let (doors, access) = (Arc::clone(&doors), Arc::clone(&access));
-        let addresses = addresses.clone();
+        let (addresses, socket) = (addresses.clone(), settings.admin_socket.clone());
         Box::new(move |settings| {
             // First, since they may refuse: then nothing has changed. Reading tokens changes nothing yet.
             let door = access.read_again(settings, &addresses)?;
-            doors.renew_certificate(settings)?;
+            let has_others = doors.renew_certificate(settings)?;
             if !handle.set_live(live(settings)) {
                 return Err("the engine has no time just now: try again".to_owned());
             }
             doors.set_bounds(settings);
-            let has_changed = access.renew(door, settings);
-            routers.renew(settings, has_changed);
+            let mut changed = access.renew(door, settings);
+            changed.tokens |= has_others;
+            if changed.users
+                && own_socket
+                && let Err(error) = sockets::let_in(&socket, settings)
+            {
+                tracing::warn!(%error, path = %socket.display(), "the mode of the admin socket can't be changed");
+            }
+            routers.renew(settings, changed);
             Ok(())
         })
     });
@@ -308,7 +319,7 @@ async fn serve(
     }
     for listener in sockets.admin {
         let admins = access.admins();
-        let admit = move |peer| admins.grant(peer);
+        let admit = move |peer| admins.standing(peer);
         let serving = doors.admin(routers.admin.subscribe(), &stop);
         servers.spawn(http::serve_unix(listener, serving, admit));
     }
@@ -372,13 +383,21 @@ struct Routers {
     around: Around,
     pages: watch::Sender<Router>,
     admin: watch::Sender<Router>,
-    /// Ends the streams of events that were let in by tokens of before.
-    streams: Mutex<CancellationToken>,
+    streams: Mutex<Streams>,
+}
+
+/// What ends the streams of events, and the claims that wait, of those who were let in by what held before.
+struct Streams {
+    pages: CancellationToken,
+    admin: CancellationToken,
 }
 
 impl Routers {
     fn new(settings: &Settings, around: Around) -> Self {
-        let streams = around.stop.child_token();
+        let streams = Streams {
+            pages: around.stop.child_token(),
+            admin: around.stop.child_token(),
+        };
         let (pages, admin) = around.routers(settings, &streams);
         Self {
             around,
@@ -388,17 +407,19 @@ impl Routers {
         }
     }
 
-    /// With `tokens_changed` streams of events end, and who listens has to come in again.
-    fn renew(&self, settings: &Settings, tokens_changed: bool) {
+    /// Where others may come in, streams of events end, and who listens has to come in again.
+    fn renew(&self, settings: &Settings, changed: Changed) {
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = tokens_changed.then(|| {
-            let next = self.around.stop.child_token();
-            std::mem::replace(&mut *streams, next)
-        });
+        let stop = &self.around.stop;
+        let next = |of: &mut _| std::mem::replace(of, stop.child_token());
+        let before = [
+            changed.tokens.then(|| next(&mut streams.pages)),
+            changed.users.then(|| next(&mut streams.admin)),
+        ];
         let (pages, admin) = self.around.routers(settings, &streams);
         drop(self.pages.send_replace(pages));
         drop(self.admin.send_replace(admin));
-        if let Some(before) = before {
+        for before in before.into_iter().flatten() {
             before.cancel();
         }
     }
@@ -406,16 +427,17 @@ impl Routers {
 
 impl Around {
     /// What is served on TCP, and on the admin socket.
-    fn routers(&self, settings: &Settings, streams: &CancellationToken) -> (Router, Router) {
+    fn routers(&self, settings: &Settings, streams: &Streams) -> (Router, Router) {
         let mut http = http_state(settings, &self.handle, &self.stop);
         http.tally = self.doors.tally();
         let (pages_flight, admin_flight) = self.doors.flights();
         http.about = Some(Arc::clone(&self.controls) as Arc<dyn http::About>);
         let mut own = http.clone();
-        own.door = Door::Users;
         own.flight = admin_flight;
+        own.stop = streams.admin.clone();
+        self.access.guard_admin(&mut own);
         http.flight = pages_flight;
-        http.stop = streams.clone();
+        http.stop = streams.pages.clone();
         self.access.guard(&mut http, settings);
         (
             http::router(http),

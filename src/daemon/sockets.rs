@@ -86,13 +86,7 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     }
     let own_admin = admin.is_empty();
     if own_admin {
-        // Users who are named may be anybody: their credentials are looked at, not the file's mode.
-        let mode = if settings.access.users.is_empty() {
-            0o660
-        } else {
-            0o666
-        };
-        admin.push(unix(&settings.admin_socket, &settings.admin_group, mode)?);
+        admin.push(unix(settings)?);
     }
     Ok(Sockets {
         http,
@@ -139,7 +133,19 @@ fn refused(address: std::net::SocketAddr, error: &io::Error) -> Failure {
     }
 }
 
-fn unix(path: &Path, group: &str, mode: u32) -> Result<UnixListener, Failure> {
+/// Opens the admin socket's file at `path` to those who may use it. Users who are named may be anybody: then their credentials are looked
+/// at, not the file's mode.
+pub(super) fn let_in(path: &Path, settings: &Settings) -> io::Result<()> {
+    let mode = if settings.access.users.is_empty() {
+        0o660
+    } else {
+        0o666
+    };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+fn unix(settings: &Settings) -> Result<UnixListener, Failure> {
+    let path = settings.admin_socket.as_path();
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(|error| failure(parent, &error))?;
     }
@@ -170,9 +176,8 @@ fn unix(path: &Path, group: &str, mode: u32) -> Result<UnixListener, Failure> {
     let listener = UnixListener::bind(path);
     rustix::process::umask(before);
     let listener = listener.map_err(|error| failure(path, &error))?;
-    give_to_group(path, group);
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-        .map_err(|error| failure(path, &error))?;
+    give_to_group(path, &settings.admin_group);
+    let_in(path, settings).map_err(|error| failure(path, &error))?;
     Ok(listener)
 }
 

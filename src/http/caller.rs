@@ -1,6 +1,9 @@
 //! Who asks: [`Peer`], what is known of the other end of a connection, [`Door`], what is asked of one there, and [`Caller`],
 //! what a handler is told of it.
 //!
+//! A connection may last for days, and what its user or its certificate is good for may change meanwhile: [`Standing`] and
+//! [`Validity`] are asked for each request.
+//!
 //! Knows grants, not where tokens are kept or what a request wants.
 
 use std::{convert::Infallible, fmt, net::IpAddr, sync::Arc};
@@ -18,25 +21,53 @@ use crate::{
 };
 
 /// The other end of a connection, among the extensions of its requests.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Peer {
     /// From where; none on a Unix socket.
     pub address: Option<IpAddr>,
     /// Whether TLS is spoken.
     pub is_secure: bool,
-    /// The name in the certificate that it showed.
-    pub certificate: Option<Arc<str>>,
+    /// The certificate that it showed, if it has a name.
+    pub certificate: Option<Certificate>,
     /// Whose process it is, on a Unix socket.
     pub user: Option<User>,
 }
 
 /// A user of this machine, as the kernel told of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct User {
     /// The user's number.
     pub uid: u32,
     /// What the user may do.
-    pub grant: Arc<Grant>,
+    pub standing: Arc<dyn Standing>,
+}
+
+/// What a user may do, which a reload of the settings changes under open connections.
+pub trait Standing: fmt::Debug + Send + Sync {
+    /// What the user may do as of now; none: nothing any more. Asked for each request, so cheap where nothing has changed.
+    fn grant(&self) -> Option<Arc<Grant>>;
+}
+
+/// A certificate that an authority of the settings was found to have signed.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// The name in it.
+    pub name: Arc<str>,
+    /// Whether it is still good.
+    pub validity: Arc<dyn Validity>,
+}
+
+/// Whether a certificate is still good, which other authorities in the settings change under open connections.
+pub trait Validity: fmt::Debug + Send + Sync {
+    /// As of now. Asked for each request, so cheap where nothing has changed.
+    fn holds(&self) -> bool;
+}
+
+/// What a user of this machine is told who may do nothing.
+pub(super) fn no_admin(uid: u32) -> Problem {
+    problem::FORBIDDEN.problem(format!(
+        "the user with the number {uid} is neither root, nor the daemon's own, nor in its group, nor named in admin.users"
+    ))
 }
 
 impl fmt::Display for Peer {
@@ -76,19 +107,45 @@ pub struct Keys {
 
 /// Who asks, for handlers that know only inside a request which queues it is about.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Caller(pub(super) Option<Arc<Grant>>);
+pub(crate) struct Caller {
+    grant: Option<Arc<Grant>>,
+    by: Shown,
+}
+
+/// By what somebody came in, as far as a connection carries it.
+#[derive(Debug, Clone, Default)]
+pub(super) enum Shown {
+    /// By what its request brought: a token, a session's cookie, nothing.
+    #[default]
+    InRequest,
+    /// By the certificate of its connection.
+    Certificate(Arc<dyn Validity>),
+    /// By the user whose process it is.
+    User(Arc<dyn Standing>),
+}
 
 impl Caller {
+    /// Who may do that, by that.
+    pub(super) fn new(grant: Arc<Grant>, by: Shown) -> Self {
+        Self {
+            grant: Some(grant),
+            by,
+        }
+    }
+
+    /// What it may do; none where nobody is asked.
+    pub(super) fn grant(&self) -> Option<&Grant> {
+        self.grant.as_deref()
+    }
+
     /// The name, where there is one.
     pub(super) fn name(&self) -> Option<&str> {
-        self.0.as_ref().map(|grant| &*grant.name)
+        self.grant().map(|grant| &*grant.name)
     }
 
     /// Whether it may do that, in the queues that it reaches.
     pub(crate) fn may(&self, scope: Scope) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|grant| grant.scopes.allow(scope))
+        self.grant().is_none_or(|grant| grant.scopes.allow(scope))
     }
 
     /// Refuses what is about a queue that this caller does not reach.
@@ -136,6 +193,11 @@ impl Caller {
 
     /// Whether one who came in by `before` comes in by `now` as well, by the same credential.
     pub(super) fn comes_in_again(&self, before: &Door, now: &Door) -> bool {
+        match &self.by {
+            Shown::User(standing) => return standing.grant() == self.grant,
+            Shown::Certificate(validity) if !validity.holds() => return false,
+            Shown::Certificate(_) | Shown::InRequest => {}
+        }
         match (before, now) {
             (_, Door::Open) | (Door::Users, _) => true,
             (Door::Tokens(before), Door::Tokens(now)) => self
@@ -157,7 +219,7 @@ impl Caller {
     }
 
     fn limited(&self) -> Option<&Grant> {
-        self.0.as_deref().filter(|grant| grant.queues.is_some())
+        self.grant().filter(|grant| grant.queues.is_some())
     }
 }
 

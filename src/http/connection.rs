@@ -39,7 +39,7 @@ use super::{
     problem::{self, Kind, Problem},
     refused,
     serve::Serving,
-    tls::{self, Tls},
+    tls::Tls,
     turns::Turns,
 };
 
@@ -71,7 +71,8 @@ where
         return speak_http1(stream, link).await;
     };
     let bounds = link.serving.gate.bounds();
-    let handshake = tls.acceptor().accept(stream);
+    let present = tls.present();
+    let handshake = present.acceptor().accept(stream);
     let shaken = tokio::select! {
         shaken = tokio::time::timeout(bounds.handshake_timeout.as_duration(), handshake) => shaken,
         () = link.serving.stop.cancelled() => return,
@@ -92,8 +93,7 @@ where
     link.peer.is_secure = true;
     link.peer.certificate = session
         .peer_certificates()
-        .and_then(|chain| chain.first())
-        .and_then(tls::name_of);
+        .and_then(|chain| tls.certificate(&present, chain));
     if session.alpn_protocol() == Some(b"h2") {
         speak_http2(stream, link).await;
     } else {

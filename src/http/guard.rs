@@ -16,7 +16,7 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 
 use super::{
     Clock, Http, audit,
-    caller::{Caller, Door, Keys, Peer},
+    caller::{self, Caller, Door, Keys, Peer, Shown},
     flight::Flight,
     pages,
     pairs::Pairs,
@@ -215,20 +215,20 @@ impl Guard {
         let caller = match &self.door {
             Door::Open => return Ok(Caller::default()),
             Door::Tokens(keys) => {
-                let Some(grant) = self.identify(keys, request, need, now)? else {
+                if need.scope.is_none() {
                     return Ok(Caller::default());
-                };
+                }
+                let (grant, by) = self.identify(keys, request, now)?;
                 keys.admit_rate(&grant)?;
-                grant
+                Caller::new(grant, by)
             }
-            Door::Users => match peer(request).and_then(|peer| peer.user.as_ref()) {
-                Some(user) => Arc::clone(&user.grant),
-                None => return Err(problem::UNAUTHORIZED.problem(NO_USER).into()),
-            },
+            Door::Users => user_of(request)?,
         };
-        allow(&caller, need, request)
-            .inspect_err(|problem| audit::refused(request, Some(&caller.name), problem))?;
-        Ok(Caller(Some(caller)))
+        if let Some(grant) = caller.grant() {
+            allow(grant, need, request)
+                .inspect_err(|problem| audit::refused(request, caller.name(), problem))?;
+        }
+        Ok(caller)
     }
 
     fn admit_host(&self, request: &Request) -> Result<(), Problem> {
@@ -255,24 +255,20 @@ impl Guard {
         }
     }
 
-    /// What the credential grants that came with the request; none where none is needed. The first that came counts: a
-    /// token in `Authorization`, a session's cookie, a certificate.
+    /// What the credential grants that came with the request. The first that came counts: a token in `Authorization`, a
+    /// session's cookie, a certificate.
     fn identify(
         &self,
         keys: &Keys,
         request: &Request,
-        need: Need,
         now: Tick,
-    ) -> Result<Option<Arc<Grant>>, Refused> {
-        if need.scope.is_none() {
-            return Ok(None);
-        }
+    ) -> Result<(Arc<Grant>, Shown), Refused> {
         let headers = request.headers();
         if let Some(given) = headers.get(header::AUTHORIZATION) {
             let token = bearer(given).map(Fingerprint::of);
             let grant = token.and_then(|token| keys.tokens.find(&token));
             return match grant {
-                Some(grant) => Ok(Some(Arc::clone(grant))),
+                Some(grant) => Ok((Arc::clone(grant), Shown::InRequest)),
                 None => Err(unknown(request).into()),
             };
         }
@@ -280,13 +276,16 @@ impl Guard {
             let token = self.sessions.find(cookie, now);
             if let Some(grant) = token.and_then(|token| keys.tokens.find(&token)) {
                 admit_own_page(request)?;
-                return Ok(Some(Arc::clone(grant)));
+                return Ok((Arc::clone(grant), Shown::InRequest));
             }
         }
-        let certificate = peer(request).and_then(|peer| peer.certificate.as_deref());
-        if let Some(name) = certificate {
-            return match keys.tokens.named(name) {
-                Some(grant) => Ok(Some(Arc::clone(grant))),
+        if let Some(certificate) = peer(request).and_then(|peer| peer.certificate.as_ref()) {
+            let grant = keys.tokens.named(&certificate.name);
+            return match grant.filter(|_| certificate.validity.holds()) {
+                Some(grant) => {
+                    let by = Shown::Certificate(Arc::clone(&certificate.validity));
+                    Ok((Arc::clone(grant), by))
+                }
                 None => Err(unknown(request).into()),
             };
         }
@@ -321,6 +320,19 @@ fn unknown(request: &Request) -> Problem {
     );
     audit::refused(request, None, &problem);
     problem
+}
+
+/// The user whose process sent the request, if the settings of the moment grant that user something.
+fn user_of(request: &Request) -> Result<Caller, Problem> {
+    let user = peer(request)
+        .and_then(|peer| peer.user.as_ref())
+        .ok_or_else(|| problem::UNAUTHORIZED.problem(NO_USER))?;
+    let Some(grant) = user.standing.grant() else {
+        let problem = caller::no_admin(user.uid);
+        audit::refused(request, None, &problem);
+        return Err(problem);
+    };
+    Ok(Caller::new(grant, Shown::User(Arc::clone(&user.standing))))
 }
 
 /// Whether `grant` has what is needed.

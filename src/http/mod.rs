@@ -61,7 +61,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use about::{About, Facts};
-pub use caller::{Door, Keys, Peer, User};
+pub use caller::{Certificate, Door, Keys, Peer, Standing, User, Validity};
 pub use flight::Flight;
 pub use gate::{Bounds, Gate, Tally};
 pub use openapi::openapi_json;

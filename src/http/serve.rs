@@ -23,13 +23,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     audit,
-    caller::{Peer, User},
+    caller::{Peer, Standing, User, no_admin},
     connection::{self, Link},
     gate::{Gate, Over, Tally},
     problem::{self, Problem},
     tls::Tls,
 };
-use crate::access::Grant;
 
 /// How long accepting rests after an error that the next call would meet again (no descriptors left), unless a connection
 /// ends before: its descriptor is free then. Descriptors of other kinds give no sign, hence a time.
@@ -70,24 +69,24 @@ pub async fn serve_tcp(listener: TcpListener, serving: Serving, tls: Option<Arc<
     serve(accept, serving, tls).await;
 }
 
-/// Serves on a Unix socket like [`serve_tcp`], to those peers whom `admit` grants something by their credentials; the others are
-/// told that it grants them nothing.
+/// Serves on a Unix socket like [`serve_tcp`], to those peers to whom `admit` gives a standing by their credentials; the others
+/// are told that it gives them none.
 pub async fn serve_unix(
     listener: UnixListener,
     serving: Serving,
-    admit: impl Fn(UCred) -> Option<Arc<Grant>>,
+    admit: impl Fn(UCred) -> Option<Arc<dyn Standing>>,
 ) {
     let accept = async move || {
         let (stream, _) = listener.accept().await?;
         match stream.peer_cred() {
             Ok(credentials) => {
                 let uid = credentials.uid();
-                let Some(grant) = admit(credentials) else {
+                let Some(standing) = admit(credentials) else {
                     audit::peer_refused(uid, credentials.gid());
                     return Ok(Coming::Stranger(stream, no_admin(uid)));
                 };
                 let peer = Peer {
-                    user: Some(User { uid, grant }),
+                    user: Some(User { uid, standing }),
                     ..Peer::default()
                 };
                 Ok(Coming::Guest(stream, peer))
@@ -109,12 +108,6 @@ enum Coming<S> {
     Guest(S, Peer),
     /// It may not, and is told why.
     Stranger(S, Problem),
-}
-
-fn no_admin(uid: u32) -> Problem {
-    problem::FORBIDDEN.problem(format!(
-        "the user with the number {uid} is neither root, nor the daemon's own, nor in its group, nor named in admin.users"
-    ))
 }
 
 /// `accept` owns the listener: when it is dropped, nobody is accepted any more.

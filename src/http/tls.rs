@@ -1,19 +1,26 @@
 //! [`Tls`]: certificate and key of the listeners that speak TLS, and who may show a certificate there.
 //!
 //! Knows files and rustls, no sockets. What was read last and is right holds until something else that is right is read:
-//! a reload with a pair that does not fit changes nothing. A connection keeps what it began with.
+//! a reload with a pair that does not fit changes nothing. A connection keeps the keys that it began with; the certificate that its
+//! client showed is judged by the authorities of the moment.
 
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{ServerConfig, crypto::ring, pki_types::CertificateDer, server::WebPkiClientVerifier},
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, UnixTime},
+        server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    },
 };
 
+use super::caller::{Certificate, Validity};
 use crate::pem::{self, PemError};
 
 /// Where certificate and key are.
@@ -36,7 +43,7 @@ pub struct TlsError {
 }
 
 /// What listeners that speak TLS show.
-pub struct Tls(RwLock<Arc<ServerConfig>>);
+pub struct Tls(RwLock<Arc<Present>>);
 
 impl fmt::Debug for Tls {
     /// A key is a secret: not shown.
@@ -51,11 +58,15 @@ impl Tls {
         Ok(Self(RwLock::new(Arc::new(read(files)?))))
     }
 
-    /// Reads the files again, for connections from now on. An error, and nothing has changed.
-    pub fn renew(&self, files: &TlsFiles) -> Result<(), TlsError> {
-        let new = Arc::new(read(files)?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = new;
-        Ok(())
+    /// Reads the files again, for connections from now on; the authorities are for those that are open, too. Gives whether
+    /// these are others than before. An error, and nothing has changed.
+    pub fn renew(&self, files: &TlsFiles) -> Result<bool, TlsError> {
+        let mut new = read(files)?;
+        let mut present = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let are_others = new.authorities != present.authorities;
+        new.edition = present.edition + u64::from(are_others);
+        *present = Arc::new(new);
+        Ok(are_others)
     }
 
     /// Whether the files can be used, without using them.
@@ -63,13 +74,94 @@ impl Tls {
         read(files).map(drop)
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        let config = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
-        TlsAcceptor::from(config)
+    /// What a handshake that begins now goes by.
+    pub(super) fn present(&self) -> Arc<Present> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The certificate that a client showed in a handshake that went by `then`, its own first; none without a name.
+    pub(super) fn certificate(
+        self: &Arc<Self>,
+        then: &Present,
+        chain: &[CertificateDer<'static>],
+    ) -> Option<Certificate> {
+        Some(Certificate {
+            name: name_of(chain.first()?)?,
+            validity: Arc::new(Chain {
+                tls: Arc::clone(self),
+                shown: chain.to_vec(),
+                judged: Mutex::new(Judged {
+                    edition: then.edition,
+                    is_good: true,
+                }),
+            }),
+        })
     }
 }
 
-fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+/// What was read last.
+pub(super) struct Present {
+    config: Arc<ServerConfig>,
+    /// Those whose certificates clients may show; empty where nobody is asked for one.
+    authorities: Vec<CertificateDer<'static>>,
+    /// Which of all lists of authorities that were read: grows when they are others.
+    edition: u64,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Present {
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.config))
+    }
+
+    /// Whether a client may show these.
+    fn trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let (Some(verifier), Some((own, between))) = (&self.verifier, chain.split_first()) else {
+            return false;
+        };
+        verifier
+            .verify_client_cert(own, between, UnixTime::now())
+            .inspect_err(|error| {
+                tracing::debug!(%error, "a certificate is not good any more");
+            })
+            .is_ok()
+    }
+}
+
+/// What a client showed in its handshake, judged again when the authorities are others.
+struct Chain {
+    tls: Arc<Tls>,
+    shown: Vec<CertificateDer<'static>>,
+    judged: Mutex<Judged>,
+}
+
+/// What was found, and by which authorities.
+struct Judged {
+    edition: u64,
+    is_good: bool,
+}
+
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain").finish_non_exhaustive()
+    }
+}
+
+impl Validity for Chain {
+    fn holds(&self) -> bool {
+        let present = self.tls.present();
+        let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
+        if judged.edition != present.edition {
+            *judged = Judged {
+                edition: present.edition,
+                is_good: present.trusts(&self.shown),
+            };
+        }
+        judged.is_good
+    }
+}
+
+fn read(files: &TlsFiles) -> Result<Present, TlsError> {
     let named = [
         ("tls.certificate", Some(&files.certificate)),
         ("tls.key", Some(&files.key)),
@@ -91,24 +183,33 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         .map_err(|error| {
             of("tls.certificate")(PemError::new(&files.certificate, error.to_string()))
         })?;
-    let builder = match &files.client_ca {
+    let mut authorities = Vec::new();
+    let mut verifier = None;
+    if let Some(path) = &files.client_ca {
+        authorities = pem::certificates(path).map_err(of("tls.client_ca"))?;
+        let roots = pem::roots(path, &authorities).map_err(of("tls.client_ca"))?;
+        // Who shows none is asked for a token instead.
+        let built = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| of("tls.client_ca")(PemError::new(path, error.to_string())))?;
+        verifier = Some(built);
+    }
+    let builder = match &verifier {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let roots = pem::authorities(path).map_err(of("tls.client_ca"))?;
-            // Who shows none is asked for a token instead.
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .allow_unauthenticated()
-                .build()
-                .map_err(|error| of("tls.client_ca")(PemError::new(path, error.to_string())))?;
-            builder.with_client_cert_verifier(verifier)
-        }
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| {
         let reason = format!("does not fit {}: {error}", files.certificate.display());
         of("tls.key")(PemError::new(&files.key, reason))
     })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Present {
+        config: Arc::new(config),
+        authorities,
+        edition: 0,
+        verifier,
+    })
 }
 
 /// What is wrong with the file of a setting.
@@ -117,7 +218,7 @@ fn of(setting: &'static str) -> impl Fn(PemError) -> TlsError {
 }
 
 /// The name in a client's certificate: the first DNS name among its subject's alternative names.
-pub(super) fn name_of(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
+fn name_of(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     certificate.valid_dns_names().next().map(Arc::from)
 }

@@ -3,14 +3,15 @@
 
 use std::{
     fs,
-    os::unix::process::CommandExt as _,
-    path::PathBuf,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixStream, process::CommandExt as _},
+    path::{Path, PathBuf},
     process::{Command, Output},
 };
 
 use serde_json::Value;
 
-use crate::common::{Daemon, Way, until};
+use crate::common::{Daemon, PATIENCE, Way, until};
 
 /// A daemon that asks for the tokens of a file which `workqueuectl` writes.
 struct Site {
@@ -214,9 +215,7 @@ fn a_stream_of_events_ends_when_its_token_is_revoked() {
         "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {reader}\r\n\r\n"
     )
     .expect("send");
-    stream
-        .set_read_timeout(Some(crate::common::PATIENCE))
-        .expect("timeout");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
     let mut lines = BufReader::new(stream).lines();
     assert!(lines.any(|line| line.expect("a line").contains("listening")));
     let file = site.tokens.to_str().expect("a path");
@@ -238,9 +237,7 @@ fn an_upload_goes_on_when_others_are_let_in_and_ends_when_its_own_token_is_revok
     let feeder = site.token("feeder", &["--scope", "submit"]);
     let begin = || {
         let mut stream = std::net::TcpStream::connect(&site.daemon.address).expect("connect");
-        stream
-            .set_read_timeout(Some(crate::common::PATIENCE))
-            .expect("timeout");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
         write!(
             stream,
             "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {feeder}\r\n\
@@ -521,4 +518,97 @@ fn users_of_the_machine_may_do_what_the_settings_say() {
     ] {
         assert!(log.contains(told), "{told}: {log}");
     }
+}
+
+/// A connection of the user with this number, who is so only in a thread of its own.
+fn connected_as(uid: u32, socket: &Path) -> std::io::Result<BufReader<UnixStream>> {
+    let socket = socket.to_owned();
+    let connect = move || {
+        rustix::thread::set_thread_groups(&[])?;
+        let (user, group) = (
+            rustix::fs::Uid::from_raw(uid),
+            rustix::fs::Gid::from_raw(uid),
+        );
+        rustix::thread::set_thread_res_gid(group, group, group)?;
+        rustix::thread::set_thread_res_uid(user, user, user)?;
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(BufReader::new(stream))
+    };
+    std::thread::spawn(connect).join().expect("it ends")
+}
+
+/// The status of a request on a connection that stays open.
+fn ask_on(stream: &mut BufReader<UnixStream>, method: &str, path: &str) -> u16 {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    stream
+        .get_mut()
+        .write_all(request.as_bytes())
+        .expect("send");
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).expect("a head");
+        if line == "\r\n" {
+            break;
+        }
+        head.push(line.to_ascii_lowercase());
+    }
+    let length = |line: &String| line.strip_prefix("content-length: ")?.trim().parse().ok();
+    let mut body = vec![0; head.iter().find_map(length).unwrap_or(0)];
+    stream.read_exact(&mut body).expect("a body");
+    let status = head[0].split(' ').nth(1).expect("a status");
+    status.parse().expect("a number")
+}
+
+/// Needs root, like the test above.
+#[test]
+fn a_reload_reaches_users_who_are_connected_already() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(scratch.path(), open).expect("chmod");
+    let file = scratch.path().join("settings.toml");
+    let set = |settings: &str| fs::write(&file, settings).expect("settings");
+    set("");
+    let args = [
+        "--log-level",
+        "info",
+        "--config",
+        &file.display().to_string(),
+    ];
+    let mut daemon = Daemon::start_in(scratch, &args);
+    let socket = daemon.socket();
+    let reload = || assert_eq!(daemon.admin("POST", "/reload", "").0, 200);
+
+    let closed = connected_as(34, &socket).expect_err("the file's mode says no");
+    assert_eq!(closed.kind(), std::io::ErrorKind::PermissionDenied);
+    set("[admin.users]\n34 = [\"read\"]\n");
+    reload();
+    let mut user = connected_as(34, &socket).expect("the first user opens the file to all");
+    assert_eq!(ask_on(&mut user, "GET", "/status"), 200);
+    assert_eq!(ask_on(&mut user, "POST", "/pause"), 403);
+    set("[admin.users]\n34 = [\"admin\"]\n");
+    reload();
+    assert_eq!(ask_on(&mut user, "POST", "/pause"), 200);
+    let mut listener = connected_as(34, &socket).expect("connect");
+    let listen = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    listener.get_mut().write_all(listen).expect("send");
+    let mut line = String::new();
+    listener.read_line(&mut line).expect("a status");
+    assert!(line.contains("200"), "{line}");
+    set("");
+    reload();
+    assert_eq!(ask_on(&mut user, "GET", "/status"), 403);
+    // The stream is over.
+    listener.read_to_string(&mut line).expect("its end");
+    let closed = connected_as(34, &socket).expect_err("closed again");
+    assert_eq!(closed.kind(), std::io::ErrorKind::PermissionDenied);
+    assert!(daemon.stop().success());
+    let log = daemon.logged();
+    let told = |line: &&str| line.contains("a credential was refused") && line.contains("/status");
+    assert!(log.lines().any(|line| told(&line)), "{log}");
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -291,4 +291,62 @@ fn handshakes_that_never_end_are_ended() {
         metrics.contains("workqueue_tls_handshakes_failed_total 3"),
         "{metrics}"
     );
+}
+
+#[test]
+fn a_reload_with_another_authority_ends_what_certificates_of_before_were_good_for() {
+    let tokens = tempfile::tempdir().expect("a directory");
+    let file = tokens.path().join("tokens.toml").display().to_string();
+    let of_token = ["token", "new", "reader", "--scope", "read", "--file", &file];
+    assert!(ctl(&of_token).status.success());
+    let mut site = Site::start(&[("TOKENS", &file)]);
+    let (certificate, key) = issue(&site.authority, &["reader"], false);
+    fs::write(site.file("client.pem"), certificate + &key).expect("write");
+    let ca = fs::read_to_string(site.file("ca.pem")).expect("read");
+    fs::write(site.file("daemon-ca.pem"), &ca).expect("write");
+    let mut client = Command::new("openssl")
+        .args([
+            "s_client",
+            "-quiet",
+            "-no_ign_eof",
+            "-connect",
+            site.secure(),
+        ])
+        .arg("-CAfile")
+        .arg(site.file("daemon-ca.pem"))
+        .arg("-cert")
+        .arg(site.file("client.pem"))
+        .arg("-key")
+        .arg(site.file("client.pem"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("openssl runs");
+    let mut to = client.stdin.take().expect("its input");
+    let mut from = BufReader::new(client.stdout.take().expect("its output")).lines();
+    let mut ask = |more: &str| {
+        let request = format!("GET /api/v1/queues HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
+        to.write_all(request.as_bytes()).expect("send");
+        let status = from.find_map(|line| {
+            let line = line.expect("a line");
+            // A body ends without the end of a line, and the next answer follows.
+            line.split_once("HTTP/1.1 ")
+                .map(|(_, rest)| rest[..3].to_owned())
+        });
+        status.expect("a status")
+    };
+    assert_eq!(ask(""), "200");
+    // Others beside the one that it was good for change nothing, nor does a reload that changes nothing.
+    let other = authority("another");
+    fs::write(site.file("ca.pem"), ca + &other.pem()).expect("write");
+    assert!(site.daemon.admin("POST", "/reload", "").0 < 300);
+    assert_eq!(ask(""), "200");
+    fs::write(site.file("ca.pem"), other.pem()).expect("write");
+    assert!(site.daemon.admin("POST", "/reload", "").0 < 300);
+    assert_eq!(ask("Connection: close\r\n"), "401");
+    client.wait().expect("it ends with its connection");
+    assert!(site.daemon.stop().success());
+    let log = site.daemon.logged();
+    assert!(log.contains("a credential was refused"), "{log}");
 }

@@ -1,6 +1,9 @@
 //! Who is let in, to what: tokens, scopes, queues, users, sessions, names of the server.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use axum::{
     body::Body,
@@ -8,7 +11,7 @@ use axum::{
 };
 
 use super::{
-    super::{Door, Keys, Peer, User},
+    super::{Certificate, Door, Keys, Peer, Standing, User, Validity},
     Got, Site,
 };
 use crate::access::{Fingerprint, Grant, Scope, Tokens, entry};
@@ -285,7 +288,10 @@ async fn a_certificate_stands_for_the_token_of_its_name() {
     let site = site();
     for (name, status) in [("read", 200), ("submit", 403), ("stranger", 401)] {
         let peer = Peer {
-            certificate: Some(name.into()),
+            certificate: Some(Certificate {
+                name: name.into(),
+                validity: Arc::new(Good(AtomicBool::new(true))),
+            }),
             ..Peer::default()
         };
         let request = Request::get("/api/v1/queues")
@@ -296,34 +302,91 @@ async fn a_certificate_stands_for_the_token_of_its_name() {
     }
 }
 
+/// A certificate that is good as long as this says so.
+#[derive(Debug)]
+struct Good(AtomicBool);
+
+impl Validity for Good {
+    fn holds(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_whose_authority_is_trusted_no_more_is_an_unknown_credential() {
+    let site = site();
+    let validity = Arc::new(Good(AtomicBool::new(true)));
+    let peer = Arc::new(Peer {
+        certificate: Some(Certificate {
+            name: "read".into(),
+            validity: Arc::clone(&validity) as Arc<dyn Validity>,
+        }),
+        ..Peer::default()
+    });
+    let ask = || {
+        let request = Request::get("/api/v1/queues").extension(Arc::clone(&peer));
+        site.ask(request.body(Body::empty()).unwrap())
+    };
+    assert_eq!(ask().await.status, 200);
+    validity.0.store(false, Ordering::Relaxed);
+    let got = ask().await;
+    assert_eq!(got.problem(), (401, "unauthorized".to_owned()));
+}
+
 #[tokio::test]
 async fn a_user_of_the_socket_may_do_what_is_granted_and_nobody_else_anything() {
     let site = Site::with(|http| http.door = Door::Users);
     assert_eq!(site.get("/api/v1/queues").await.status, 401);
-    let grant = Grant {
-        name: "backup".into(),
-        scopes: [Scope::Read].into_iter().collect(),
-        queues: None,
+    let may = |scope: Scope| {
+        Some(Arc::new(Grant {
+            name: "backup".into(),
+            scopes: [scope].into_iter().collect(),
+            queues: None,
+        }))
     };
+    let granted = Arc::new(Granted(Mutex::new(may(Scope::Read))));
     let peer = Arc::new(Peer {
         user: Some(User {
             uid: 34,
-            grant: Arc::new(grant),
+            standing: Arc::clone(&granted) as Arc<dyn Standing>,
         }),
         ..Peer::default()
     });
+    let ask = |method: &str, path: &str| {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .extension(Arc::clone(&peer));
+        site.ask(request.body(Body::empty()).unwrap())
+    };
     for (method, path, status) in [
         ("GET", "/api/v1/export", 200),
         ("POST", "/api/v1/import", 403),
         ("POST", "/api/v1/tasks", 403),
     ] {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .extension(Arc::clone(&peer))
-            .body(Body::empty())
-            .unwrap();
-        assert_eq!(site.ask(request).await.status, status, "{method} {path}");
+        assert_eq!(ask(method, path).await.status, status, "{method} {path}");
+    }
+    // On the same connection: what is granted as of now counts.
+    *granted.0.lock().unwrap() = may(Scope::Submit);
+    assert_eq!(ask("GET", "/api/v1/export").await.status, 403);
+    *granted.0.lock().unwrap() = None;
+    let got = ask("GET", "/api/v1/queues").await;
+    assert_eq!(got.problem(), (403, "forbidden".to_owned()));
+    assert!(got.body.contains("admin.users"), "{}", got.body);
+}
+
+/// A user who may do what this says.
+#[derive(Debug)]
+struct Granted(Mutex<Option<Arc<Grant>>>);
+
+/// The standing of a user who may always do that.
+pub(super) fn standing(grant: Grant) -> Arc<dyn Standing> {
+    Arc::new(Granted(Mutex::new(Some(Arc::new(grant)))))
+}
+
+impl Standing for Granted {
+    fn grant(&self) -> Option<Arc<Grant>> {
+        self.0.lock().unwrap().clone()
     }
 }
 

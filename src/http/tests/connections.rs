@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Site;
+use super::{Site, access::standing};
 use crate::{
     access::Grant,
     http::{Bounds, Gate, Serving, serve_tcp, serve_unix},
@@ -191,7 +191,7 @@ async fn a_peer_is_let_in_by_its_credentials_only() {
         tokio::spawn(serve_unix(
             listener,
             serving(&site, &CancellationToken::new(), Millis(30_000)),
-            move |peer| (peer.uid() == own && let_in).then(|| Arc::new(Grant::all("own"))),
+            move |peer| (peer.uid() == own && let_in).then(|| standing(Grant::all("own"))),
         ));
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let mut got = String::new();
