@@ -82,6 +82,10 @@ impl<V> ById<V> {
         Some(value)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&TaskId, &V)> + '_ {
+        self.shards.iter().flat_map(HashMap::iter)
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &V> + '_ {
         self.shards.iter().flat_map(HashMap::values)
     }

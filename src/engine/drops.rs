@@ -6,13 +6,14 @@ use super::{
     Engine,
     io::{BadFile, Output},
     requests::bytes_of,
+    taken::DropFile,
 };
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 use crate::{
     queue::Verdict,
-    store::{Room, Sighting, shown},
+    store::{Digest, Room, Sighting, shown},
     systemd::catalog,
     task::{
         Area, Cursor, DirMark, Left, Location, NewTask, Now, PageQuery, QueueName, Record, Refusal,
@@ -35,6 +36,7 @@ pub(super) struct Dropped {
     pub(super) source: Source,
     /// When it was made, in nanoseconds since 1970.
     pub(super) born: Option<i128>,
+    pub(super) content: Digest,
     pub(super) task: NewTask,
     /// Whether the own file of the task with its id is in its place, where the watcher was asked.
     pub(super) own: Option<bool>,
@@ -63,12 +65,14 @@ impl Engine {
             Sighting::Drop {
                 source,
                 born,
+                content,
                 task,
                 own,
             } => {
                 let dropped = Dropped {
                     source,
                     born,
+                    content,
                     task,
                     own,
                 };
@@ -151,14 +155,14 @@ impl Engine {
         if self.files.is_taken(&dropped.source) {
             return;
         }
-        let Dropped {
-            source, born, task, ..
-        } = &dropped;
         // One with an id may be the task's own file: while there is that task, it is compared.
-        if let Some(id) = self.taken.task_of(source, *born, now.tick)
-            && (task.id.is_none() || self.queue.get(id).is_none())
+        let file = DropFile::of(&dropped);
+        let files = &self.files;
+        let is_there = |id| files.source_of(id).is_some();
+        if let Some(id) = self.taken.task_of(file, now.tick, is_there)
+            && (dropped.task.id.is_none() || self.queue.get(id).is_none())
         {
-            tracing::info!(task_id = %id, file = %shown(&source.path), "a dropped file that was taken has another name: it is removed");
+            tracing::info!(task_id = %id, file = %shown(&dropped.source.path), "a dropped file that was taken has another name or time: it is removed");
             return self.remove_too(now, id, dropped.source);
         }
         let Some(dropped) = self.take_astray(now, dropped, out) else {
@@ -174,10 +178,7 @@ impl Engine {
             return self.wait_for_rival(dropped, out);
         }
         let Dropped {
-            source,
-            born,
-            task,
-            own,
+            source, task, own, ..
         } = dropped;
         if self.is_closed(&task.queue) {
             return self.keep_for_queue(source, &task.queue, out);
@@ -193,7 +194,11 @@ impl Engine {
             Ok(verdicts) => {
                 for verdict in verdicts {
                     match verdict {
-                        Verdict::New(task) => self.taken.note(&source, born, task.id, now.tick),
+                        Verdict::New(task) => {
+                            let files = &self.files;
+                            let is_there = |id| files.source_of(id).is_some();
+                            self.taken.note(file, task.id, now.tick, is_there);
+                        }
                         Verdict::Existing(id) => {
                             self.dropped_again(now, id, source.clone(), own, out);
                         }

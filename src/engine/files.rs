@@ -243,9 +243,11 @@ impl Files {
         taken(&self.sources) || taken(&self.former)
     }
 
-    /// A start has found all that a former life left to be done.
-    pub(super) fn remember_sources(&mut self) {
+    /// A start has found all that a former life left to be done. Gives the dropped files that it took and did not remove.
+    pub(super) fn remember_sources(&mut self) -> impl Iterator<Item = (TaskId, &Source)> {
         self.former.clone_from(&self.sources);
+        let changes = self.waiting.iter();
+        changes.flat_map(|(id, change)| change.sources.iter().map(move |source| (*id, source)))
     }
 
     /// A look through a folder has ended: all that it saw there was told.
@@ -397,7 +399,10 @@ impl Files {
     pub(super) fn made(&mut self, id: TaskId) -> bool {
         if let Some(change) = self.in_flight.remove(&id) {
             for source in &change.sources {
-                self.sources.remove(&source.path);
+                // Another one that was taken at its path since is still there.
+                if self.sources.get(&source.path) == Some(source) {
+                    self.sources.remove(&source.path);
+                }
             }
             self.bytes -= change.bytes;
             settle(&mut self.unsettled, change.first);

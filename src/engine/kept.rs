@@ -149,6 +149,7 @@ impl Engine {
     pub(super) fn is_closed(&self, queue: &QueueName) -> bool {
         self.queue.is_at_limit(queue)
             || self.queue.is_draining(queue)
+            || !self.queue.may_open(queue)
             || self.full.waiting_in(queue) > 0
     }
 
@@ -159,7 +160,12 @@ impl Engine {
         queue: &QueueName,
         out: &mut Vec<Output>,
     ) {
-        if self.queue.is_at_limit(queue) && !self.kept.of.contains_key(queue) {
+        if self.kept.of.contains_key(queue) {
+            // Told already.
+        } else if !self.queue.may_open(queue) {
+            let limit = self.settings.limits.max_queues;
+            tracing::warn!(queue = %queue, limit, "no more queues: dropped files wait where they are until max_queues is higher");
+        } else if self.queue.is_at_limit(queue) {
             tracing::warn!(queue = %queue, "as many tasks as may be: dropped files wait where they are until some have ended");
         }
         if !self.kept.put(&source, Wait::Queue(queue)) {
@@ -239,10 +245,18 @@ impl Engine {
             .take_keyed(self.queue.room_for_keys().min(ROUND), paths);
         self.kept.take_large(ROUND, self.room_for_bytes(), paths);
         let mut room = self.queue.room();
+        let mut new = self.queue.room_for_queues();
         let queues: Vec<QueueName> = self.kept.of.keys().cloned().collect();
         for queue in queues {
             if self.is_closed(&queue) {
                 continue;
+            }
+            if !self.queue.is_known(&queue) {
+                // Others that are new have their turn if these don't come to be, or when there is more room.
+                let Some(rest) = new.checked_sub(1) else {
+                    continue;
+                };
+                new = rest;
             }
             let most = self.queue.room_in(&queue).min(room);
             if paths.len() >= ROUND {

@@ -389,7 +389,10 @@ impl Loader {
         );
         engine.held.clear();
         engine.starting = false;
-        engine.files.remember_sources();
+        for (id, source) in engine.files.remember_sources() {
+            // None of them is removed yet.
+            engine.taken.recall(source, id, self.now.tick, |_| true);
+        }
         engine.queue.forget_counts();
         engine.workers = Workers::new(engine.settings.max_workers);
         engine.past.forget_times();

@@ -1,46 +1,172 @@
-//! [`Taken`]: what dropped files were taken a moment ago, by what they are and not by their names.
+//! [`Taken`]: what dropped files were taken a moment ago, or have been taken and not removed yet: by what they are, and not by
+//! their names or times.
 //!
 //! A dropped file without an id is known again by its path until it has been removed. Its owner may give it another name before
-//! that: then what comes under the new name is no second task, but the same file, to be removed there.
+//! that, or set its times, as whoever copies or unpacks a file does when he has written it: then what comes is no second task,
+//! but the same file, to be removed as it is now.
 
-use super::lately::Lately;
-use crate::task::{Source, TaskId, Tick};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 
-/// A file, whatever its name: inode numbers are given anew, but not together with the moment of their giving.
+use super::{drops::Dropped, lately::Lately};
+use crate::{
+    store::Digest,
+    task::{Source, TaskId, Tick},
+};
+
+/// How many are pending before those whose files have been removed are looked for.
+const LEAST_PENDING: usize = 1024;
+
+/// A file that was dropped, whatever its name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DropFile {
+    inode: u64,
+    size: u64,
+    modified: i128,
+    born: Option<i128>,
+    content: Digest,
+    /// The id in it.
+    id: Option<TaskId>,
+}
+
+impl DropFile {
+    pub(super) const fn of(dropped: &Dropped) -> Self {
+        let Source {
+            inode,
+            size,
+            modified,
+            ..
+        } = dropped.source;
+        Self {
+            inode,
+            size,
+            modified,
+            born: dropped.born,
+            content: dropped.content,
+            id: dropped.task.id,
+        }
+    }
+
+    /// As what it may be known, the best first.
+    fn bodies(self) -> impl Iterator<Item = Body> {
+        let moments = [
+            self.born.map(Moment::Born),
+            Some(Moment::Written(self.modified)),
+        ];
+        moments.into_iter().flatten().map(move |moment| Body {
+            inode: self.inode,
+            size: self.size,
+            moment,
+        })
+    }
+
+    /// Whether it can be the file that this task was made from, of which the journal does not know when it was born: one
+    /// that was made after the task is another one, with the same inode and the times of what it is a copy of.
+    fn is_older_than(self, id: TaskId) -> bool {
+        if self.id == Some(id) {
+            return true;
+        }
+        let taken = id.made_at().map(|at| i128::from(at.0));
+        let born = self.born.map(|born| born.div_euclid(1_000_000));
+        born.zip(taken).is_none_or(|(born, taken)| born <= taken)
+    }
+}
+
+/// By what a file is known again: inode numbers are given anew, but not together with the moment of their giving; where
+/// nobody knows that one, with that of the last writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Body {
     inode: u64,
-    born: i128,
-    modified: i128,
     size: u64,
+    moment: Moment,
 }
 
-impl Body {
-    fn of(source: &Source, born: Option<i128>) -> Option<Self> {
-        Some(Self {
-            inode: source.inode,
-            born: born?,
-            modified: source.modified,
-            size: source.size,
-        })
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Moment {
+    Born(i128),
+    Written(i128),
+}
+
+/// What is known of a file that was taken.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    id: TaskId,
+    /// `None`: a former life read it.
+    content: Option<Digest>,
+}
+
+impl Mark {
+    fn is_of(self, file: DropFile) -> bool {
+        match self.content {
+            Some(content) => content == file.content,
+            None => file.is_older_than(self.id),
+        }
     }
 }
 
 /// See the [module](self). A file is removed within `spool_delay`, or a few seconds where much is to be written; whoever takes
-/// it out of the directory meanwhile, and puts it back a minute after, means it as a new one.
+/// it out of the directory meanwhile, and puts it back a minute after, means it as a new one. One that can't be removed stays
+/// what it is.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    tasks: Lately<Body, TaskId>,
+    tasks: Lately<Body, Mark>,
+    /// Those that were to be removed when they were taken. Some have been since: whoever asks says whether that is so.
+    pending: HashMap<Body, Mark, FixedState>,
+    /// How many may be pending before those that are not are let go.
+    most_pending: usize,
     /// Tasks that were cancelled by the removal of their files: if one of those comes back, that is meant.
     cancelled: Lately<TaskId, ()>,
 }
 
 impl Taken {
-    /// The file was taken as this task. `born` is when it was made; a file of which that is not known is not known again.
-    pub(super) fn note(&mut self, source: &Source, born: Option<i128>, id: TaskId, now: Tick) {
+    /// The file was taken as this task. `is_there` tells whether a dropped file of a task is still to be removed.
+    pub(super) fn note(
+        &mut self,
+        file: DropFile,
+        id: TaskId,
+        now: Tick,
+        is_there: impl Fn(TaskId) -> bool,
+    ) {
         self.cancelled.take(&id, now);
-        if let Some(body) = Body::of(source, born) {
-            self.tasks.note(body, id, now);
+        let content = Some(file.content);
+        let Some(body) = file.bodies().next() else {
+            return;
+        };
+        let mark = Mark { id, content };
+        // Once it has been removed, one that has the same inode and times, and even content, may well be another one.
+        if matches!(body.moment, Moment::Born(_)) {
+            self.tasks.note(body, mark, now);
+        }
+        self.wait_for(body, mark, is_there);
+    }
+
+    /// A former life took the file as this task, and has not removed it.
+    pub(super) fn recall(
+        &mut self,
+        source: &Source,
+        id: TaskId,
+        now: Tick,
+        is_there: impl Fn(TaskId) -> bool,
+    ) {
+        let body = Body {
+            inode: source.inode,
+            size: source.size,
+            moment: Moment::Written(source.modified),
+        };
+        let mark = Mark { id, content: None };
+        // The removal may come before the look through the directory that finds it by another name.
+        self.tasks.note(body, mark, now);
+        self.wait_for(body, mark, is_there);
+    }
+
+    fn wait_for(&mut self, body: Body, mark: Mark, is_there: impl Fn(TaskId) -> bool) {
+        if self.pending.len() >= self.most_pending.max(LEAST_PENDING) {
+            self.pending.retain(|_, mark| is_there(mark.id));
+            self.most_pending = self.pending.len() * 2;
+            self.pending.shrink_to(self.most_pending);
+        }
+        if is_there(mark.id) {
+            self.pending.insert(body, mark);
         }
     }
 
@@ -52,11 +178,17 @@ impl Taken {
     /// As which task the file was taken, if it was.
     pub(super) fn task_of(
         &mut self,
-        source: &Source,
-        born: Option<i128>,
+        file: DropFile,
         now: Tick,
+        is_there: impl Fn(TaskId) -> bool,
     ) -> Option<TaskId> {
-        let id = self.tasks.get(&Body::of(source, born)?, now)?;
+        let known = file.bodies().find_map(|body| {
+            let pending = self.pending.get(&body).copied();
+            let pending = pending.filter(|mark| is_there(mark.id));
+            let mark = pending.or_else(|| self.tasks.get(&body, now));
+            mark.filter(|mark| mark.is_of(file))
+        });
+        let id = known?.id;
         self.cancelled.get(&id, now).is_none().then_some(id)
     }
 }
@@ -64,6 +196,18 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::WallMillis;
+
+    fn file(inode: u64, born: Option<i128>) -> DropFile {
+        DropFile {
+            inode,
+            size: 3,
+            modified: 7,
+            born,
+            content: Digest::of(b"one"),
+            id: None,
+        }
+    }
 
     fn source(inode: u64) -> Source {
         Source {
@@ -74,17 +218,75 @@ mod tests {
         }
     }
 
+    fn at(seconds: u64) -> Tick {
+        Tick(seconds * 1_000_000_000)
+    }
+
+    const ID: TaskId = TaskId::from_bytes([1; 16]);
+
     #[test]
     fn a_file_is_known_again_for_a_minute_and_by_more_than_its_inode() {
         let mut taken = Taken::default();
-        let id = TaskId::from_bytes([1; 16]);
-        let at = |seconds: u64| Tick(seconds * 1_000_000_000);
-        taken.note(&source(1), Some(5), id, at(10));
-        taken.note(&source(2), None, id, at(10));
-        assert_eq!(taken.task_of(&source(1), Some(5), at(69)), Some(id));
-        assert_eq!(taken.task_of(&source(1), Some(6), at(69)), None);
-        assert_eq!(taken.task_of(&source(1), None, at(69)), None);
-        assert_eq!(taken.task_of(&source(2), None, at(69)), None);
-        assert_eq!(taken.task_of(&source(1), Some(5), at(70)), None);
+        let gone = |_| false;
+        taken.note(file(1, Some(5)), ID, at(10), gone);
+        taken.note(file(2, None), ID, at(10), gone);
+        assert_eq!(taken.task_of(file(1, Some(5)), at(69), gone), Some(ID));
+        assert_eq!(taken.task_of(file(1, Some(6)), at(69), gone), None);
+        assert_eq!(taken.task_of(file(1, None), at(69), gone), None);
+        assert_eq!(taken.task_of(file(2, None), at(69), gone), None);
+        assert_eq!(taken.task_of(file(1, Some(5)), at(70), gone), None);
+    }
+
+    #[test]
+    fn a_file_is_the_same_with_another_time_and_not_with_another_content() {
+        let mut taken = Taken::default();
+        taken.note(file(1, Some(5)), ID, at(10), |_| true);
+        let mut later = file(1, Some(5));
+        later.modified = 8;
+        assert_eq!(taken.task_of(later, at(11), |_| true), Some(ID));
+        later.content = Digest::of(b"two");
+        assert_eq!(taken.task_of(later, at(11), |_| true), None);
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_removed_is_known_for_as_long_as_that_lasts() {
+        let mut taken = Taken::default();
+        for (inode, born) in [(1, Some(5)), (2, None)] {
+            taken.note(file(inode, born), ID, at(10), |_| true);
+            let found = taken.task_of(file(inode, born), at(10_000), |_| true);
+            assert_eq!(found, Some(ID), "{inode}");
+            assert_eq!(
+                taken.task_of(file(inode, born), at(10_000), |_| false),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn of_those_that_wait_to_be_removed_no_more_are_kept_than_there_are() {
+        let mut taken = Taken::default();
+        for inode in 0..100_000_u64 {
+            let id = TaskId::from_bytes(u128::from(inode).to_be_bytes());
+            let last = TaskId::from_bytes(u128::from(inode.saturating_sub(9)).to_be_bytes());
+            taken.note(file(inode, Some(5)), id, at(10), |id| id >= last);
+        }
+        assert!(taken.pending.len() <= LEAST_PENDING);
+        assert!(taken.pending.capacity() < 4 * LEAST_PENDING);
+    }
+
+    #[test]
+    fn what_a_former_life_took_is_known_by_its_time_unless_it_was_made_after_its_task() {
+        let mut taken = Taken::default();
+        let id = crate::task::IdSource::default().make(WallMillis(1000), 1);
+        taken.recall(&source(1), id, at(10), |_| true);
+        let found = |taken: &mut Taken, file| taken.task_of(file, at(10_000), |_| true);
+        for born in [None, Some(1_000_999_999), Some(5)] {
+            assert_eq!(found(&mut taken, file(1, born)), Some(id), "{born:?}");
+        }
+        assert_eq!(found(&mut taken, file(1, Some(1_001_000_000))), None);
+        assert_eq!(found(&mut taken, file(2, None)), None);
+        let mut later = file(1, None);
+        later.modified = 8;
+        assert_eq!(found(&mut taken, later), None);
     }
 }

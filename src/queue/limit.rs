@@ -88,6 +88,24 @@ impl Queues {
         self.length_of(queue) >= self.limits.max_queue_tasks
     }
 
+    /// How many more queues there may be.
+    #[must_use]
+    pub fn room_for_queues(&self) -> usize {
+        self.limits.max_queues.saturating_sub(self.names.len())
+    }
+
+    /// Whether there is this queue.
+    #[must_use]
+    pub fn is_known(&self, queue: &QueueName) -> bool {
+        self.names.contains_key(queue)
+    }
+
+    /// Whether a task of this queue would not make more queues than may be.
+    #[must_use]
+    pub fn may_open(&self, queue: &QueueName) -> bool {
+        self.room_for_queues() > 0 || self.is_known(queue)
+    }
+
     pub(super) const fn too_many_queues(&self) -> Refusal {
         Refusal::TooMany {
             what: "queues",

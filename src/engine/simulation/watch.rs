@@ -10,7 +10,7 @@ use std::{
 
 use super::disk::{Notice, SimDisk};
 use crate::{
-    store::{Disk as _, DropLimits, Kind, Meta, Read, Sighting},
+    store::{Digest, Disk as _, DropLimits, Kind, Meta, Read, Sighting},
     task::{
         Area, FileName, Location, QueueName, Source, WallMillis, read_dropped, read_dropped_text,
     },
@@ -206,6 +206,7 @@ impl Watch {
                 source,
                 own: self.own,
                 born: None,
+                content: Digest::of(&bytes),
                 task,
             },
             Err(refusal) => Sighting::Malformed {

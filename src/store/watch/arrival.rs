@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Sighting,
+    Digest, Sighting,
     memory::{Identity, Report},
     place::{Form, Place, form, is_hidden, is_unfinished, location, place, queue_of},
     watching::{Heard, Watching, instant},
@@ -57,7 +57,7 @@ pub(super) enum Found {
 
 /// What came of reading a file.
 enum Judgement {
-    Task(NewTask, Meta),
+    Task(NewTask, Meta, Digest),
     Malformed(String),
     Irregular(String),
     /// It was written or replaced between the look and the reading.
@@ -271,7 +271,7 @@ impl<D: Disk> Watching<D> {
             return Ok(());
         }
         match self.judge(path, queue, identity) {
-            Judgement::Task(task, meta) => {
+            Judgement::Task(task, meta, content) => {
                 let identity = Identity::of(&meta);
                 self.memory.note(path, Report::Judged(identity));
                 let (source, born) = (identity.source(path), meta.born);
@@ -279,6 +279,7 @@ impl<D: Disk> Watching<D> {
                 self.tell(Sighting::Drop {
                     source,
                     born,
+                    content,
                     task,
                     own,
                 })
@@ -344,7 +345,7 @@ impl<D: Disk> Watching<D> {
             read_dropped(&bytes, queue, name, (self.setup.now_wall)(), max_payload)
         };
         match read {
-            Ok(task) => Judgement::Task(task, meta),
+            Ok(task) => Judgement::Task(task, meta, Digest::of(&bytes)),
             Err(refusal) => Judgement::Malformed(refusal.to_string()),
         }
     }

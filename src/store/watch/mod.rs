@@ -27,6 +27,7 @@ mod watching;
 
 use std::{
     collections::BTreeSet,
+    hash::BuildHasher as _,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -52,6 +53,8 @@ pub enum Sighting {
         source: Source,
         /// When it was made, in nanoseconds since 1970, where the file system knows that.
         born: Option<i128>,
+        /// Of all that stands in it.
+        content: Digest,
         /// The task in it.
         task: NewTask,
         /// Whether the own file of the task with this id is in its place, where [`Watcher::tell_apart`] asked.
@@ -107,6 +110,18 @@ pub enum Sighting {
     Deaf(Option<String>),
     /// Events were lost or can't be had, for this reason. What can be done about it by looking is done.
     Trouble(String),
+}
+
+/// By what the content of a file is known again. It is never written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// Of these bytes. Whoever makes two contents alike has one file taken once; he could as well have written it once.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(FixedState::default().hash_one(bytes))
+    }
 }
 
 /// The most locations in one sighting.

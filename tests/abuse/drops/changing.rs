@@ -5,10 +5,10 @@ use std::{
     fs,
     io::Write as _,
     os::unix::fs::symlink,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -305,6 +305,102 @@ fn a_file_without_an_id_whose_name_changes_all_the_time_is_one_task() {
     }
     assert_eq!(payloads.len(), FILES);
     assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+    serves_on(&daemon);
+}
+
+/// Sets when a file was last written, as whoever copies or unpacks it does when all is written.
+fn set_time(path: &Path, at: SystemTime) {
+    let file = fs::File::open(path).expect("it is there still");
+    file.set_modified(at).expect("its time");
+}
+
+/// `cp -p`, `unzip` and `tar` set a file's times after they have closed it. It is taken by then.
+#[test]
+fn a_file_whose_times_are_set_after_it_was_taken_is_one_task() {
+    const FILES: usize = 60;
+    let daemon = with("spool_delay = \"10s\"\n");
+    let path = |number: usize| daemon.tasks().join(format!("{number}.json"));
+    for number in 0..FILES {
+        fs::write(path(number), task(&number.to_string())).expect("dropped");
+    }
+    until("all are taken", || {
+        (ready(&daemon, "default") == FILES as u64).then_some(())
+    });
+    let mut payloads = work_off(&daemon, "default", FILES / 2);
+    for number in 0..FILES {
+        set_time(
+            &path(number),
+            UNIX_EPOCH + Duration::from_secs(number as u64),
+        );
+    }
+    until("all are removed", || {
+        (0..FILES)
+            .all(|number| !path(number).exists())
+            .then_some(())
+    });
+    looked_through(&daemon);
+    for (payload, count) in work_off(&daemon, "default", 0) {
+        *payloads.entry(payload).or_default() += count;
+    }
+    assert_eq!(payloads.len(), FILES);
+    assert!(payloads.values().all(|count| *count == 1), "{payloads:?}");
+    serves_on(&daemon);
+}
+
+#[test]
+fn a_file_that_is_written_anew_after_it_was_taken_is_another_task_whatever_its_time() {
+    let daemon = with("spool_delay = \"10s\"\n");
+    let path = daemon.tasks().join("a.json");
+    fs::write(&path, task("one")).expect("dropped");
+    assert_eq!(work_off(&daemon, "default", 1)["one"], 1);
+    let mut file = fs::File::options()
+        .write(true)
+        .open(&path)
+        .expect("it is there still");
+    file.write_all(task("two").as_bytes())
+        .expect("as long as before");
+    file.set_modified(UNIX_EPOCH).expect("its time");
+    drop(file);
+    assert_eq!(work_off(&daemon, "default", 1)["two"], 1);
+    until("it is removed", || (!path.exists()).then_some(()));
+    serves_on(&daemon);
+}
+
+/// Only the journal knows of a file that a former life took: by what it is, not by its name.
+#[test]
+fn a_taken_file_that_is_renamed_while_no_daemon_runs_is_no_second_task() {
+    const FILES: usize = 20;
+    let mut daemon = with("spool_delay = \"30s\"\n");
+    let path = |daemon: &Daemon, name: &str| daemon.tasks().join(name);
+    for number in 0..FILES {
+        put(
+            &daemon,
+            &format!("{number}.json"),
+            &task(&number.to_string()),
+        );
+    }
+    until("all are taken", || {
+        (ready(&daemon, "default") == FILES as u64).then_some(())
+    });
+    let body = json!({"queues": ["default"], "max": FILES / 2}).to_string();
+    let (_, claimed) = daemon.post("/api/v1/claim", &body);
+    for task in claimed["tasks"].as_array().expect("tasks") {
+        super::complete(&daemon, task);
+    }
+    daemon.kill();
+    fs::create_dir(path(&daemon, "emails")).expect("a queue");
+    for number in 0..FILES {
+        let to = ["b", "emails/b"][number % 2];
+        let to = path(&daemon, &format!("{to}{number}.json"));
+        fs::rename(path(&daemon, &format!("{number}.json")), to).expect("renamed");
+    }
+    put(&daemon, "other.json", &task("other"));
+    daemon.restart();
+    looked_through(&daemon);
+    let payloads = work_off(&daemon, "default", FILES / 2 + 1);
+    assert_eq!(payloads.len(), FILES / 2 + 1, "{payloads:?}");
+    assert_eq!(payloads["other"], 1);
+    assert_eq!(work_off(&daemon, "emails", 0), BTreeMap::new());
     serves_on(&daemon);
 }
 
