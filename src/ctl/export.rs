@@ -94,7 +94,7 @@ fn whole(
             }
             if counts.left_out > 0 {
                 let text = format!(
-                    "{} left out: their files were removed meanwhile",
+                    "{} left out: their files can't be read, or were removed meanwhile",
                     counts.left_out
                 );
                 session.console.note(&text)?;

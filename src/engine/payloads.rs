@@ -277,12 +277,23 @@ impl Engine {
         before.or_else(|| self.queue.location(id))
     }
 
+    /// Whether a claim waits for the payload of this task.
+    fn is_claimed(&self, id: TaskId) -> bool {
+        self.parked.iter().any(|parked| {
+            matches!(parked.asked, Asked::Again(Request::Claim(_))) && parked.held.contains(&id)
+        })
+    }
+
     /// A task's file is there, and can't be read. The task is dead, so that it stands in nobody's way, and comes back by a retry
     /// when it can.
     fn unreadable(&mut self, now: Now, id: TaskId, reason: &str) {
         // Not at once again, and no more of itself: when somebody asks.
         self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));
         self.bodies.remove(id);
+        // Whoever only looks at it, or counts it, does not end it.
+        if !self.is_claimed(id) {
+            return;
+        }
         let state = self.queue.get(id).map(|entry| entry.state);
         if matches!(state, Some(State::Ready | State::Scheduled)) {
             tracing::error!(task_id = %id, reason, "a task's file can't be read: the task is dead");

@@ -33,6 +33,9 @@ pub struct DropLimits {
     pub max_file: u64,
 }
 
+/// The largest file of a task, in bytes: of the largest payload that may ever be accepted (`max_payload` ends at 64 MiB).
+const MOST_OWN: u64 = (64 << 20) + (64 << 10);
+
 /// [`DropLimits`] that can change while files are read.
 #[derive(Debug, Clone)]
 pub struct LiveDropLimits(Arc<Mutex<DropLimits>>);
@@ -270,10 +273,10 @@ impl<D: Disk> Spool<D> {
         }
     }
 
-    /// Reads a task's file. What the file is silent about, its name says.
+    /// Reads a task's file. What the file is silent about, its name says. It was accepted: the limits of the moment are for others.
     pub fn load(&self, at: &Location, wall: WallMillis) -> Result<NewTask, LoadError> {
         let limits = self.limits.get();
-        let limit = limits.max_file;
+        let limit = limits.max_file.max(MOST_OWN);
         let bytes = match self.disk.read_own(&at.path(), limit) {
             Ok(Read::Whole(_, bytes)) => bytes,
             Ok(Read::Irregular(kind)) => return Err(LoadError::Irregular(kind)),
@@ -288,7 +291,7 @@ impl<D: Disk> Spool<D> {
             Err(error) if is_absent(&error) => return Err(LoadError::Missing),
             Err(error) => return Err(LoadError::Disk(error)),
         };
-        let max_payload = limits.max_payload;
+        let max_payload = usize::try_from(limit).unwrap_or(usize::MAX);
         read_dropped(&bytes, &at.queue, Some(at.name), wall, max_payload)
             .map_err(LoadError::Invalid)
     }
@@ -559,7 +562,8 @@ mod tests {
             load(),
             Err(LoadError::Invalid(Refusal::Malformed { .. }))
         ));
-        fs::write(&path, vec![b' '; 1001]).unwrap();
+        let sparse = fs::File::create(&path).unwrap();
+        sparse.set_len(MOST_OWN + 1).unwrap();
         assert!(matches!(
             load(),
             Err(LoadError::Invalid(Refusal::TooLarge { .. }))
