@@ -10,7 +10,7 @@
 mod common;
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, Command, Output, Stdio},
 };
@@ -362,7 +362,7 @@ fn a_reader_that_has_had_enough_ends_it_quietly() {
     let daemon = Daemon::start(&[]);
     let lines = "{\"payload\": \"0123456789\"}\n".repeat(3000);
     let file = daemon.scratch.path().join("tasks.ndjson");
-    std::fs::write(&file, lines).unwrap();
+    fs::write(&file, lines).unwrap();
     assert_eq!(
         ok(&daemon, &["submit", "--ndjson", file.to_str().unwrap()]),
         "3000 tasks accepted\n"
@@ -424,7 +424,7 @@ fn events_end_when_nobody_reads_them_any_more_although_nothing_happens() {
 fn a_wrong_line_of_a_stream_says_how_to_go_on_and_that_works() {
     let daemon = Daemon::start(&[]);
     let file = daemon.scratch.path().join("tasks.ndjson");
-    std::fs::write(
+    fs::write(
         &file,
         "{\"payload\": 1}\n{\"payload\": 2}\n{\"paylod\": 3}\n{\"payload\": 4}\n",
     )
@@ -485,7 +485,7 @@ fn a_rejected_file_is_corrected_and_taken() {
         "{shown}"
     );
     let file = daemon.data().join("rejected").join(name);
-    std::fs::write(&file, "{\"payload\": \"right\"}").unwrap();
+    fs::write(&file, "{\"payload\": \"right\"}").unwrap();
     ok(&daemon, &["rejected", "retry", name]);
     common::until("it is taken", || {
         ok(&daemon, &["list", "--format", "{payload}"])
@@ -633,7 +633,7 @@ fn what_is_exported_is_imported_elsewhere_as_it_was_and_again_without_a_change()
     assert_eq!(mode & 0o777, 0o600);
     // A stream is the same but for its moment.
     let stream = ok(&daemon, &["export"]);
-    let text = std::fs::read_to_string(&file).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
     let tasks = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(tasks(&stream), tasks(&text));
 
@@ -655,7 +655,7 @@ fn what_is_exported_is_imported_elsewhere_as_it_was_and_again_without_a_change()
 
     // One that is cut is taken as far as it goes, and said to be cut.
     let cut: Vec<&str> = text.lines().take(2).collect();
-    std::fs::write(&file, cut.join("\n")).unwrap();
+    fs::write(&file, cut.join("\n")).unwrap();
     let output = ctl(&other, &["import", path]);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
@@ -676,18 +676,18 @@ fn an_export_goes_through_links_and_into_pipes_and_replaces_neither() {
     ok(&daemon, &["submit", "hello"]);
     let at = |name: &str| daemon.scratch.path().join(name);
     let (file, link, pipe) = (at("file"), at("link"), at("pipe"));
-    std::fs::write(&file, "old").unwrap();
+    fs::write(&file, "old").unwrap();
     std::os::unix::fs::symlink(&file, &link).unwrap();
     ok(&daemon, &["export", link.to_str().unwrap()]);
     assert!(link.is_symlink());
-    let text = std::fs::read_to_string(&file).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
     assert_eq!(text.lines().count(), 3, "{text}");
 
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
     let reader = {
         let pipe = pipe.clone();
-        std::thread::spawn(move || std::fs::read_to_string(pipe).unwrap())
+        std::thread::spawn(move || fs::read_to_string(pipe).unwrap())
     };
     ok(&daemon, &["export", pipe.to_str().unwrap()]);
     assert_eq!(reader.join().unwrap().lines().count(), 3);
@@ -699,7 +699,7 @@ fn an_export_whose_daemon_is_killed_is_no_whole_one() {
     let mut daemon = Daemon::start(&[]);
     let line = json!({"payload": "x".repeat(4000)}).to_string() + "\n";
     let tasks = daemon.scratch.path().join("in.ndjson");
-    std::fs::write(&tasks, line.repeat(5000)).unwrap();
+    fs::write(&tasks, line.repeat(5000)).unwrap();
     ok(&daemon, &["submit", "--ndjson", tasks.to_str().unwrap()]);
     // Nobody reads on behind the first line, so that the daemon can't be done when it is killed.
     let mut child = Command::new(CTL)
@@ -769,8 +769,8 @@ fn every_example_of_the_help_does_what_it_says() {
         .collect();
     assert!(examples.len() >= 11, "{examples:?}");
     let here = daemon.scratch.path().join("here");
-    std::fs::create_dir(&here).unwrap();
-    std::fs::write(here.join("tasks.ndjson"), "{\"payload\": \"of a file\"}\n").unwrap();
+    fs::create_dir(&here).unwrap();
+    fs::write(here.join("tasks.ndjson"), "{\"payload\": \"of a file\"}\n").unwrap();
     let path = format!(
         "{}:{}",
         std::path::Path::new(CTL).parent().unwrap().display(),
@@ -804,4 +804,39 @@ fn every_example_of_the_help_does_what_it_says() {
         }
         drop(stop);
     });
+}
+
+/// Two who change the file at once: neither undoes what the other did.
+#[test]
+fn tokens_that_are_made_and_revoked_at_once_are_all_made_and_revoked() {
+    const MANY: usize = 12;
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("tokens.toml");
+    let start = |args: &[&str]| {
+        let mut command = Command::new(CTL);
+        command.arg("token").args(args).arg("--file").arg(&file);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let name = |number: usize| format!("token-{number}");
+    let mut running: Vec<_> = (0..MANY)
+        .map(|number| start(&["new", &name(number), "--scope", "read"]))
+        .collect();
+    for child in running.drain(..) {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    running.extend((0..MANY).map(|number| start(&["revoke", &name(number)])));
+    running
+        .extend((MANY..2 * MANY).map(|number| start(&["new", &name(number), "--scope", "read"])));
+    for child in running {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let text = fs::read_to_string(&file).unwrap();
+    for number in 0..2 * MANY {
+        let there = text.contains(&format!("\"{}\"", name(number)));
+        assert_eq!(there, number >= MANY, "{number}: {text}");
+    }
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
 }

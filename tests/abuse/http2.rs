@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http_body_util::BodyExt as _;
 use hyper::{Request, StatusCode, body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
@@ -76,6 +77,35 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn unread(site: &Site) -> u64 {
     site.metric("workqueue_connections_unread_total")
+}
+
+/// As over HTTP/1.1: with a whole answer, and counted.
+#[test]
+fn heads_of_more_fields_or_bytes_than_may_be_are_answered_431() {
+    let site = Site::start(&[]);
+    let refused = || site.metric("workqueue_heads_refused_total");
+    let before = refused();
+    runtime().block_on(async {
+        let (fields, long) = ((0..150, 10), (0..1, 100_000));
+        for (numbers, length) in [fields, long] {
+            let mut client = connect(&site, 65_535).await;
+            client.send.ready().await.expect("room for a request");
+            let request = Request::get("https://localhost/healthz");
+            let request = numbers.fold(request, |request, number| {
+                request.header(format!("x-{number}"), "a".repeat(length))
+            });
+            let request = request.body(String::new()).expect("a request");
+            let answer = client.send.send_request(request).await.expect("a head");
+            assert_eq!(answer.status(), 431);
+            for name in ["content-security-policy", "x-content-type-options"] {
+                assert!(answer.headers().contains_key(name), "{name}");
+            }
+            let body = answer.into_body().collect().await.expect("a body");
+            let text = String::from_utf8(body.to_bytes().to_vec()).expect("a text");
+            assert!(text.contains("head-too-large"), "{text}");
+        }
+    });
+    assert_eq!(refused(), before + 2);
 }
 
 #[test]

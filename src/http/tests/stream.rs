@@ -56,6 +56,26 @@ async fn a_stream_of_lines_is_taken_in_pieces_wherever_it_is_cut() {
     );
 }
 
+/// Waiting for tasks is another matter.
+#[tokio::test]
+async fn a_stream_of_lines_may_pause_also_where_no_claim_may_wait() {
+    let site = Site::with(|http| http.limits.max_wait = Millis(0));
+    let (send, pieces) = mpsc::channel::<Result<Bytes, Infallible>>(1);
+    let pieces = stream::unfold(pieces, async |mut pieces| {
+        let piece = pieces.recv().await?;
+        Some((piece, pieces))
+    });
+    let asked = site.ask(lines(Body::from_stream(pieces)));
+    let sent = async move {
+        // Whoever reads has found nothing by then.
+        tokio::task::yield_now().await;
+        let line = Bytes::from_static(b"{\"payload\":1}\n");
+        send.send(Ok(line)).await.unwrap();
+    };
+    let (got, ()) = tokio::join!(asked, sent);
+    assert_eq!(got.status, 201, "{}", got.body);
+}
+
 #[tokio::test]
 async fn a_bad_line_is_numbered_and_those_before_it_are_taken() {
     let site = Site::new();
