@@ -22,6 +22,12 @@ pub struct Listen {
 }
 
 impl Listen {
+    /// Whether other machines may reach it.
+    #[must_use]
+    pub fn is_reachable(&self) -> bool {
+        !self.address.ip().is_loopback()
+    }
+
     /// Reads `ADDRESS:PORT`, `http://ADDRESS:PORT` or `https://ADDRESS:PORT`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (tls, place) = match text.split_once("://") {

@@ -303,7 +303,7 @@ fn listen(from: &mut Reader, is_allowed: bool) -> Result<(Vec<Listen>, Origin), 
         let reason = format!("more than {} addresses", limits::MAX_LISTEN);
         return Err(invalid("listen", origin, reason));
     }
-    match listen.iter().find(|one| !one.address.ip().is_loopback()) {
+    match listen.iter().find(|one| one.is_reachable()) {
         Some(one) if !is_allowed => Err(invalid(
             "listen",
             origin,

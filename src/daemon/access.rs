@@ -55,10 +55,7 @@ impl Access {
         addresses: &Addresses,
     ) -> Result<Door, String> {
         let door = door(settings, &self.used)?;
-        let reachable = addresses
-            .http
-            .iter()
-            .find(|one| !one.address.ip().is_loopback());
+        let reachable = addresses.http.iter().find(|one| one.is_reachable());
         if let Some(one) = reachable.filter(|_| !settings.may_be_reached()) {
             return Err(format!(
                 "tokens: can't be taken away while the daemon listens on {one}, which can be reached from other machines"
@@ -103,7 +100,16 @@ impl Access {
     pub(super) fn tell(&self, addresses: &Addresses) {
         let door = self.door.borrow();
         if matches!(&*door, Door::Open) {
-            if !addresses.http.is_empty() {
+            let reachable = addresses.http.iter().filter(|one| one.is_reachable());
+            let reachable: Vec<_> = reachable.map(ToString::to_string).collect();
+            if !reachable.is_empty() {
+                tracing::warn!(
+                    message_id = catalog::OPEN_TO_ALL.id,
+                    addresses = reachable.join(" "),
+                    "{}",
+                    catalog::OPEN_TO_ALL.line
+                );
+            } else if !addresses.http.is_empty() {
                 tracing::info!(
                     message_id = catalog::NO_TOKENS.id,
                     "{}",
@@ -113,7 +119,7 @@ impl Access {
             return;
         }
         for one in &addresses.http {
-            if !one.tls && !one.address.ip().is_loopback() {
+            if !one.tls && one.is_reachable() {
                 tracing::warn!(
                     address = %one,
                     "tokens go over the network as they are: use https:// here, or a proxy that does"

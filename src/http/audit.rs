@@ -2,7 +2,7 @@
 //!
 //! Knows requests, not what they did.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use axum::{
     extract::Request,
@@ -124,6 +124,20 @@ pub(super) fn login(peer: &Peer, by: &str) {
 pub(super) fn login_refused(peer: &Peer) {
     let reason = "the token is not known here";
     tell_refusal("unknown", peer, &Method::POST, "/login", reason);
+}
+
+/// Tells of a certificate that no authority stands for which is trusted here.
+pub(super) fn certificate_refused(peer: &Peer, error: &io::Error) {
+    tracing::warn!(
+        message_id = catalog::CREDENTIAL_REFUSED.id,
+        by = "unknown",
+        %peer,
+        method = "-",
+        path = "the handshake of TLS",
+        reason = %error,
+        "{}",
+        catalog::CREDENTIAL_REFUSED.line
+    );
 }
 
 /// Tells of a user of this machine who may not use the admin socket.

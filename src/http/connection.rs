@@ -30,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    audit,
     caller::Peer,
     framing,
     gate::{Bounds, Gate, Pass, Tally},
@@ -39,7 +40,7 @@ use super::{
     problem::{self, Kind, Problem},
     refused,
     serve::Serving,
-    tls::Tls,
+    tls::{self, Tls},
     turns::Turns,
 };
 
@@ -82,7 +83,11 @@ where
         failed => {
             Tally::count(&link.serving.gate.tally().handshakes_failed);
             if let Ok(Err(error)) = failed {
-                tracing::debug!(%error, "a handshake of TLS failed");
+                if tls::is_about_certificate(&error) {
+                    audit::certificate_refused(&link.peer, &error);
+                } else {
+                    tracing::debug!(%error, "a handshake of TLS failed");
+                }
             } else {
                 tracing::debug!("a handshake of TLS took too long");
             }

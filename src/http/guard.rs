@@ -272,7 +272,8 @@ impl Guard {
                 None => Err(unknown(request).into()),
             };
         }
-        if let Some(cookie) = session_cookie(headers) {
+        let cookie = session_cookie(headers);
+        if let Some(cookie) = cookie {
             let token = self.sessions.find(cookie, now);
             if let Some(grant) = token.and_then(|token| keys.tokens.find(&token)) {
                 admit_own_page(request)?;
@@ -289,8 +290,13 @@ impl Guard {
                 None => Err(unknown(request).into()),
             };
         }
+        // Whose session has ended is not told more than that a login is wanted; the log hears of it, as it may be a guess.
+        let problem = match cookie {
+            Some(_) => unknown(request),
+            None => problem::UNAUTHORIZED.problem("no token came with the request"),
+        };
         Err(Refused {
-            problem: problem::UNAUTHORIZED.problem("no token came with the request"),
+            problem,
             wants_login: true,
         })
     }

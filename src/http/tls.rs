@@ -5,7 +5,7 @@
 //! client showed is judged by the authorities of the moment.
 
 use std::{
-    fmt,
+    fmt, io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -13,7 +13,7 @@ use std::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        self, ServerConfig,
         crypto::ring,
         pki_types::{CertificateDer, UnixTime},
         server::{WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -210,6 +210,13 @@ fn read(files: &TlsFiles) -> Result<Present, TlsError> {
         edition: 0,
         verifier,
     })
+}
+
+/// Whether a handshake failed for the certificate that the client showed.
+pub(super) fn is_about_certificate(error: &io::Error) -> bool {
+    let cause = error.get_ref();
+    let cause = cause.and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// What is wrong with the file of a setting.

@@ -1,8 +1,9 @@
 //! Checkpoints: the state that file names cannot hold, as of one seq, so that the journal before it can go.
 //!
 //! `journal/<cut, 20 digits>.checkpoint`, written under a name that ends in `.tmp`, synced, and renamed. The newest counts;
-//! older ones are removed. This module may not know what the records mean: those that names cannot hold, and, as if they
-//! were submitted again, the tasks whose files had found no room.
+//! older ones are removed. This module may not know what the records mean: those that names cannot hold; and, as if they
+//! were submitted again, the tasks whose files could not be written, and, as if they were submitted and cancelled, those that
+//! had ended and whose files could not be removed.
 //!
 //! All integers are little-endian:
 //!

@@ -360,8 +360,17 @@ pub const NO_TOKENS: Entry = Entry {
             it the daemon listens on loopback addresses only.",
 };
 
+/// Everybody in the network may do everything.
+pub const OPEN_TO_ALL: Entry = Entry {
+    id: "7283dd3ad1c0e4d036e6cbecf9063dd2",
+    line: "no tokens are configured and other machines can connect: whoever does may submit, work, read and administer",
+    fields: &["ADDRESSES"],
+    help: "The daemon listens on @ADDRESSES@, since `insecure` is true. Set `tokens` in workqueued.toml to a file that `workqueuectl token\n\
+            new` writes, and each request has to show a token; or listen on loopback addresses only.",
+};
+
 /// All of them.
-pub const ALL: [Entry; 39] = [
+pub const ALL: [Entry; 40] = [
     STARTING,
     READY,
     STOPPING,
@@ -401,6 +410,7 @@ pub const ALL: [Entry; 39] = [
     CREDENTIAL_REFUSED,
     LOGIN,
     NO_TOKENS,
+    OPEN_TO_ALL,
 ];
 
 /// The catalog as systemd reads it (<https://systemd.io/CATALOG/>).

@@ -10,7 +10,7 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use crate::common::{Daemon, PATIENCE, Way};
+use crate::common::{Daemon, PATIENCE, Way, until};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -208,6 +208,12 @@ fn a_client_may_show_a_certificate_of_the_authority_and_of_no_other() {
         let path = site.file("client.pem").display().to_string();
         let got = site.curl(&["--cert", &path, &url]);
         assert_eq!(got.status.success(), good, "{}", text(&got));
+        let told = || site.daemon.logged().contains("a credential was refused");
+        if good {
+            assert!(!told(), "{}", site.daemon.logged());
+        } else {
+            until("the log tells of it", || told().then_some(()));
+        }
     }
 }
 

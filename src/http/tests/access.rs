@@ -451,6 +451,10 @@ async fn a_login_gives_a_cookie_that_is_no_token_and_ends_with_a_logout() {
         (got.status.as_u16(), got.header(header::LOCATION)),
         (303, "/login?next=%2Flist%3Fqueue%3Da")
     );
+    let guessed = Request::get("/api/v1/queues").header("cookie", "workqueue_session=wq_guessed");
+    let got = site.ask(guessed.body(Body::empty()).unwrap()).await;
+    assert_eq!(got.problem(), (401, "unauthorized".to_owned()));
+    assert!(got.body.contains("not known here"), "{}", got.body);
     // Nobody knows yet who sends it: whoever it is takes no room from those who are known.
     let large = format!("token={}", "a".repeat(20_000));
     assert_eq!(site.form("/login", &large).await.status, 413);
