@@ -146,7 +146,7 @@ fn a_changed_byte_stops_the_start_or_changes_nothing_and_check_mends_it() {
         let what = format!("round {round}: byte {at} of {name}");
 
         let looked = check(&data, &[]);
-        let mut first = Daemon::start_or_end(scratch.path());
+        let mut first = Daemon::start_or_end(scratch.path(), Way::with(&["--log-level", "warn"]));
         let Some(status) = first.wait_ready_or_end() else {
             passed += 1;
             let daemon = first.ready(scratch);

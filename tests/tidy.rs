@@ -13,15 +13,16 @@ use std::{
 };
 
 /// Which floors a floor may use besides itself. What is not listed here is not allowed: think about the house first.
-const FLOORS: [(&str, &[&str]); 17] = [
+const FLOORS: [(&str, &[&str]); 18] = [
     ("task", &[]),
     ("defect", &[]),
     ("access", &["task"]),
     ("api", &["task"]),
     ("pem", &[]),
+    ("runtime", &[]),
     ("systemd", &[]),
     ("queue", &["task", "defect"]),
-    ("store", &["task", "defect"]),
+    ("store", &["task", "defect", "runtime"]),
     ("backend", &["task"]),
     (
         "engine",
@@ -36,19 +37,21 @@ const FLOORS: [(&str, &[&str]); 17] = [
     ("client", &["task", "api", "pem"]),
     (
         "worker",
-        &["task", "api", "client", "systemd", "config", "access"],
+        &[
+            "task", "api", "client", "systemd", "config", "access", "runtime",
+        ],
     ),
     (
         "ctl",
         &[
-            "task", "api", "client", "config", "store", "systemd", "access",
+            "task", "api", "client", "config", "store", "systemd", "access", "runtime",
         ],
     ),
     (
         "daemon",
         &[
             "task", "api", "client", "config", "systemd", "store", "queue", "engine", "backend",
-            "http", "admin", "worker", "access",
+            "http", "admin", "worker", "access", "runtime",
         ],
     ),
 ];

@@ -8,6 +8,8 @@ pub const DATAERR: u8 = 65;
 pub const UNAVAILABLE: u8 = 69;
 /// A defect of this program.
 pub const SOFTWARE: u8 = 70;
+/// The system refuses a thread, a descriptor or another means: another start may get it.
+pub const OSERR: u8 = 71;
 /// A file or directory can't be created.
 pub const CANTCREAT: u8 = 73;
 /// Reading or writing failed.

@@ -56,7 +56,7 @@ When a sync fails, no more writes are taken: requests are answered 503, /readyz 
 is stopped. Nothing that was answered is lost; restart it when the disk is well. When the journal is damaged it does not \
 start: see workqueuectl check.
 
-Exit codes: 0 stopped as asked, 2 wrong flags, 65 the journal is damaged or of another version, 69 an address or the data directory is in use, 73 a directory can't be \
+Exit codes: 0 stopped as asked, 2 wrong flags, 65 the journal is damaged or of another version, 69 an address or the data directory is in use, 71 the system gives no threads or other means, 73 a directory can't be \
 made, 74 the disk failed, 77 not permitted, 78 a setting is wrong.";
 
 /// The command line, for man pages and completions.

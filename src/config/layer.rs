@@ -27,7 +27,7 @@ pub(super) enum Kind {
 }
 
 /// Every setting, by its name in the file. `table.key` stands in `[table]`.
-pub(super) const KEYS: [(&str, Kind); 55] = [
+pub(super) const KEYS: [(&str, Kind); 56] = [
     ("admin.users", Kind::Users),
     ("admin_group", Kind::Text),
     ("admin_socket", Kind::Text),
@@ -51,6 +51,7 @@ pub(super) const KEYS: [(&str, Kind); 55] = [
     ("max_body", Kind::Size),
     ("max_connections", Kind::Number),
     ("max_connections_per_address", Kind::Number),
+    ("max_depth", Kind::Number),
     ("max_head", Kind::Size),
     ("max_headers", Kind::Number),
     ("max_in_flight", Kind::Size),

@@ -7,7 +7,7 @@ use std::{
     ops::RangeInclusive,
 };
 
-use crate::task::{Backoff, Millis, Options};
+use crate::task::{Backoff, Millis, Options, PayloadLimits};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -51,6 +51,11 @@ pub const RESCANS: RangeInclusive<Millis> = Millis::from_secs(1)..=Millis::from_
 pub const MAX_PAYLOAD: u64 = MIB;
 /// A queue is not a file store: a larger payload belongs in a file, its path in the task.
 pub const MAX_PAYLOADS: RangeInclusive<u64> = 1..=64 * MIB;
+
+/// How deep a payload is: enough for anything that people write, and below what parsers of workers give up at.
+pub const MAX_DEPTH: u64 = PayloadLimits::MAX_DEPTH as u64;
+/// What the daemon's own parser can take.
+pub const MAX_DEPTHS: RangeInclusive<u64> = 1..=PayloadLimits::MOST_DEPTH as u64;
 
 /// The largest request body: sixteen of the largest payloads, or some hundred thousand small tasks.
 pub const MAX_BODY: u64 = 16 * MIB;

@@ -99,6 +99,8 @@ pub struct Settings {
     pub rescan_every: Millis,
     /// The largest payload in bytes.
     pub max_payload: u64,
+    /// How many arrays and objects may be in each other in a payload or a result.
+    pub max_depth: u64,
     /// The largest request body in bytes.
     pub max_body: u64,
     /// The longest that a claim may wait.
@@ -204,6 +206,7 @@ impl Settings {
                 limits::RESCANS,
             )?,
             max_payload,
+            max_depth: from.number("max_depth", limits::MAX_DEPTH, limits::MAX_DEPTHS)?,
             max_body,
             max_wait: from
                 .length("max_wait", limits::MAX_WAIT, limits::MAX_WAITS)?

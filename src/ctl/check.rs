@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     store::{self, Lock, RealDisk, RecoverError},
-    task::{Area, FileName, QueueName, TaskId, WallMillis, read_dropped},
+    task::{Area, FileName, PayloadLimits, QueueName, TaskId, WallMillis, read_dropped},
 };
 
 /// What was found.
@@ -262,7 +262,13 @@ fn content_problem(path: &Path, name: FileName, queue: &QueueName) -> Option<Str
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return None,
         Err(cause) => return Some(cause.to_string()),
     };
-    let task = match read_dropped(&text, queue, Some(name), WallMillis(0), usize::MAX) {
+    let task = match read_dropped(
+        &text,
+        queue,
+        Some(name),
+        WallMillis(0),
+        PayloadLimits::own(usize::MAX),
+    ) {
         Ok(task) => task,
         Err(refusal) => return Some(refusal.to_string()),
     };

@@ -23,6 +23,7 @@ use crate::{
     api,
     client::{Client, ClientError, TaskQuery, TlsFiles},
     config::Surroundings,
+    runtime,
     task::State,
 };
 
@@ -134,11 +135,7 @@ fn ask<T>(question: impl AsyncFnOnce(Client) -> Result<T, ClientError>) -> Optio
         key: file("--key-file", "WORKQUEUE_KEY_FILE"),
     };
     let client = Client::over(endpoint, &files).ok()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .ok()?;
-    runtime.block_on(async {
+    runtime::of_one().ok()?.block_on(async {
         tokio::time::timeout(PATIENCE, question(client))
             .await
             .ok()?

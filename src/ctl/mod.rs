@@ -47,6 +47,7 @@ use crate::{
     access::token_in,
     api,
     client::{Client, TlsFiles},
+    runtime,
 };
 
 pub use console::Console;
@@ -73,10 +74,7 @@ pub fn start(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(true) => return 0,
         Err(error) => return explain(&error, &mut console),
     }
-    let built = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = match built {
+    let runtime = match runtime::of_one() {
         Ok(runtime) => runtime,
         Err(cause) => return fail(&cause.into(), &mut console),
     };

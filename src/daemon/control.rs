@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Settings that a reload changes while the daemon runs; the others wait for the next start, and are named in the log.
-const LIVE: [&str; 44] = [
+const LIVE: [&str; 45] = [
     "admin.users",
     "body_timeout",
     "checkpoint_bytes",
@@ -36,6 +36,7 @@ const LIVE: [&str; 44] = [
     "max_body",
     "max_connections",
     "max_connections_per_address",
+    "max_depth",
     "max_head",
     "max_headers",
     "max_in_flight",

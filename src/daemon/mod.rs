@@ -41,8 +41,12 @@ use crate::{
     http::{self, Http, HttpLimits, Tls},
     queue,
     store::{DataDirError, DropLimits, LockError, RecoverError},
-    systemd::{catalog, logging, notify},
-    task::{Millis, QueueName},
+    systemd::{
+        catalog,
+        logging::{self, LogError},
+        notify,
+    },
+    task::{Millis, PayloadLimits, QueueName},
     worker,
 };
 
@@ -100,7 +104,7 @@ impl From<OpenError> for Failure {
                 ..
             } => exit::DATAERR,
             OpenError::Lock(_) | OpenError::Recover { .. } | OpenError::Disk { .. } => exit::IOERR,
-            OpenError::Watch(_) | OpenError::System { .. } => exit::SOFTWARE,
+            OpenError::Watch(_) | OpenError::System { .. } => exit::OSERR,
         };
         Self::new(code, error.to_string()).because(&error)
     }
@@ -135,8 +139,13 @@ fn start(flags: &Flags) -> Result<(), Failure> {
         access::check(&settings)?;
         return print_settings(&settings);
     }
-    let log = logging::init(&settings.log_level, settings.log_format)
-        .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+    let log = logging::init(&settings.log_level, settings.log_format).map_err(|error| {
+        let code = match error {
+            LogError::Output(_) => exit::OSERR,
+            LogError::Level { .. } | LogError::Twice | LogError::Gone => exit::CONFIG,
+        };
+        Failure::new(code, error.to_string())
+    })?;
     take_small_pages();
     if log.is_for_machines() {
         tracing::info!(
@@ -155,7 +164,7 @@ fn start(flags: &Flags) -> Result<(), Failure> {
         .handle()
         .set_gate(live.max_memory, live.max_submitting);
     let runtime = runtime().map_err(|cause| {
-        Failure::new(exit::SOFTWARE, format!("can't start threads: {cause}")).because(&cause)
+        Failure::new(exit::OSERR, format!("can't start threads: {cause}")).because(&cause)
     })?;
     let controls = Arc::new(Controls::new(flags.clone(), settings.clone(), log));
     let served = runtime.block_on(serve(&settings, &running, controls));
@@ -244,7 +253,7 @@ fn live(settings: &Settings) -> engine::Live {
         },
         // A file holds the payload and a few fields beside it.
         drops: DropLimits {
-            max_payload: usize::try_from(settings.max_payload).unwrap_or(usize::MAX),
+            payloads: payload_limits(settings),
             max_file: settings.max_payload.saturating_add(64 << 10),
         },
     }
@@ -261,10 +270,7 @@ fn take_small_pages() {
 /// The threads that serve: one for each core but one, which is the engine's and its hands'.
 fn runtime() -> io::Result<Runtime> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.saturating_sub(1).max(1))
-        .enable_all()
-        .build()
+    crate::runtime::of_many(cores.saturating_sub(1).max(1))
 }
 
 /// Serves until a signal or the admin API says stop. Gives whether the admin socket's file is ours to remove.
@@ -323,9 +329,8 @@ async fn serve(
         let serving = doors.admin(routers.admin.subscribe(), &stop);
         servers.spawn(http::serve_unix(listener, serving, admit));
     }
-    let signals = stop::Signals::listen(Arc::clone(&controls)).map_err(|cause| {
-        Failure::new(exit::SOFTWARE, format!("can't listen to signals: {cause}"))
-    })?;
+    let signals = stop::Signals::listen(Arc::clone(&controls))
+        .map_err(|cause| Failure::new(exit::OSERR, format!("can't listen to signals: {cause}")))?;
     let work = settings
         .with_worker
         .then(|| with_worker(settings, &controls));
@@ -446,10 +451,18 @@ impl Around {
     }
 }
 
+fn payload_limits(settings: &Settings) -> PayloadLimits {
+    let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+    PayloadLimits {
+        max_payload: count(settings.max_payload),
+        max_depth: count(settings.max_depth),
+    }
+}
+
 fn http_state(settings: &Settings, handle: &Arc<Handle>, stop: &CancellationToken) -> Http<Handle> {
     let limits = HttpLimits {
         max_body: usize::try_from(settings.max_body).unwrap_or(usize::MAX),
-        max_payload: usize::try_from(settings.max_payload).unwrap_or(usize::MAX),
+        payloads: payload_limits(settings),
         max_wait: settings.max_wait,
         legacy_lease: settings.legacy_lease,
         body_timeout: settings.connections.body_timeout,

@@ -51,7 +51,7 @@ impl Sockets {
 pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     let passed = listen::take().map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
     let odd = |error: io::Error| {
-        Failure::new(exit::SOFTWARE, tried("a socket that was passed on", &error)).because(&error)
+        Failure::new(exit::OSERR, tried("a socket that was passed on", &error)).because(&error)
     };
     let mut http = Vec::new();
     let mut admin = Vec::new();

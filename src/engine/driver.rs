@@ -258,14 +258,21 @@ fn find(
         }
         loader.take(found);
     });
-    let start = start.map_err(|error| OpenError::Recover {
+    let failed = |error| OpenError::Disk {
         root: root.to_owned(),
         error,
+    };
+    let start = start.map_err(|error| match error {
+        RecoverError::Disk(error) => failed(error),
+        RecoverError::Thread(cause) => no_thread(cause),
+        error @ (RecoverError::Damaged { .. } | RecoverError::Version { .. }) => {
+            OpenError::Recover {
+                root: root.to_owned(),
+                error,
+            }
+        }
     })?;
-    let left = spool.sweep(temporary).map_err(|error| OpenError::Disk {
-        root: root.to_owned(),
-        error,
-    })?;
+    let left = spool.sweep(temporary).map_err(failed)?;
     if left > 0 {
         tracing::info!(files = left, "removed temporary files of a former life");
     }
@@ -331,10 +338,14 @@ pub(super) fn thread(
     Builder::new()
         .name(name.to_owned())
         .spawn(run)
-        .map_err(|cause| OpenError::System {
-            what: "can't start a thread",
-            cause,
-        })
+        .map_err(no_thread)
+}
+
+const fn no_thread(cause: io::Error) -> OpenError {
+    OpenError::System {
+        what: "can't start a thread",
+        cause,
+    }
 }
 
 /// Which boot of the machine this is, as the kernel names it.

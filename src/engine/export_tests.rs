@@ -10,8 +10,8 @@ use crate::{
     backend::{Answer, Backend, ClaimRequest, Error, ExportPiece, Failure, PageQuery},
     store::DropLimits,
     task::{
-        Change, ExecTime, LeaseKind, Millis, NewTask, Options, Past, Payload, Priority, QueueName,
-        Refusal, State, TaskId, Token,
+        Change, ExecTime, LeaseKind, Millis, NewTask, Options, Past, Payload, PayloadLimits,
+        Priority, QueueName, Refusal, State, TaskId, Token,
     },
 };
 
@@ -32,7 +32,7 @@ impl Chance {
 
 fn start(root: &Path, payload_cache: u64) -> Running {
     let drops = DropLimits {
-        max_payload: 1 << 20,
+        payloads: PayloadLimits::bytes(1 << 20),
         max_file: 2 << 20,
     };
     let settings = Settings {

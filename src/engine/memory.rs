@@ -128,7 +128,14 @@ mod tests {
 
     fn tasks() -> Vec<NewTask> {
         let object = TaskObject::parse(r#"{"payload": 1}"#).unwrap();
-        vec![object.check(crate::task::WallMillis(0), 100).unwrap()]
+        vec![
+            object
+                .check(
+                    crate::task::WallMillis(0),
+                    crate::task::PayloadLimits::bytes(100),
+                )
+                .unwrap(),
+        ]
     }
 
     #[test]

@@ -435,6 +435,7 @@ impl Engine {
             paused,
             draining,
             waiting_claims: self.waiting.len() as u64,
+            workers_forgotten: self.workers.forgotten(),
             counters,
             spool_lag: self.files.lag(now.tick),
             spool_pending: self.files.len() as u64,

@@ -14,8 +14,8 @@ use crate::{
     backend::{Backend, ClaimRequest, Failure, PageQuery, conformance},
     store::DropLimits,
     task::{
-        EventKind, LeaseKind, Millis, NewTask, Options, Past, Payload, QueueName, Refusal, State,
-        TaskId, Token,
+        EventKind, LeaseKind, Millis, NewTask, Options, Past, Payload, PayloadLimits, QueueName,
+        Refusal, State, TaskId, Token,
     },
 };
 
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn start(root: &Path, settings: Settings) -> Running {
     let drops = DropLimits {
-        max_payload: 1 << 20,
+        payloads: PayloadLimits::bytes(1 << 20),
         max_file: 2 << 20,
     };
     let opening = Opening {

@@ -2,7 +2,10 @@
 //!
 //! Knows requests, not what they did.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{
     extract::Request,
@@ -12,57 +15,102 @@ use axum::{
 
 use super::{
     caller::{Caller, Peer},
-    guard,
     problem::{NotAllowed, Problem},
     rules::Need,
 };
-use crate::{access::Scope, systemd::catalog};
+use crate::{access::Scope, systemd::catalog, task::shown_text};
 
 /// Who is meant where nobody is asked.
 const ANYBODY: &str = "anybody";
+/// Who is meant where the credential is not known.
+const UNKNOWN: &str = "unknown";
 
-/// A request of which there may be something to tell, before it is known how it ends.
-pub(super) struct Seen {
-    by: Caller,
+/// Whose request it is, and which.
+pub(super) struct Sent {
+    by: String,
     peer: Option<Arc<Peer>>,
     method: Method,
     uri: Uri,
-    /// Whether it is a change by an admin.
-    changes: bool,
+}
+
+impl Sent {
+    fn of(request: &Request, by: &str) -> Self {
+        Self {
+            by: by.to_owned(),
+            peer: request.extensions().get().cloned(),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+        }
+    }
+
+    /// That of a caller who was let in.
+    pub(super) fn from(request: &Request, caller: &Caller) -> Self {
+        Self::of(request, caller.name().unwrap_or(ANYBODY))
+    }
+
+    fn peer(&self) -> Peer {
+        self.peer.as_deref().cloned().unwrap_or_default()
+    }
+
+    fn tell_refusal(&self, reason: &str) {
+        tell_refusal(
+            &self.by,
+            &self.peer(),
+            &self.method,
+            self.uri.path(),
+            reason,
+        );
+    }
+
+    /// Tells that its credential was revoked while it was read.
+    pub(super) fn tell_lapsed(&self) {
+        self.tell_refusal("it was revoked or changed while its request was read");
+    }
+}
+
+/// A request of which there may be something to tell, before it is known how it ends.
+pub(super) struct Seen {
+    sent: Sent,
+    is_limited: bool,
+    /// What was asked for, of a change by an admin.
+    asked: Option<Asked>,
 }
 
 impl Seen {
     /// Keeps what is to be told of `request`: of an admin's change that it was made, and of one who is limited to some queues
     /// that it was refused, for what only its handler can see. None of others.
-    pub(super) fn of(request: &Request, need: Need, caller: &Caller) -> Option<Self> {
+    pub(super) fn of(request: &mut Request, need: Need, caller: &Caller) -> Option<Self> {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let changes = need.scope == Some(Scope::Admin) && !reads;
-        (changes || caller.is_limited()).then(|| Self {
-            by: caller.clone(),
-            peer: request.extensions().get().cloned(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            changes,
+        let is_limited = caller.is_limited();
+        (changes || is_limited).then(|| Self {
+            sent: Sent::from(request, caller),
+            is_limited,
+            asked: changes.then(|| {
+                let asked = Asked::default();
+                request.extensions_mut().insert(asked.clone());
+                asked
+            }),
         })
     }
 
     /// Tells how it ended. `is_there`: there was something to do it with.
     pub(super) fn tell(&self, response: &Response, is_there: bool) {
-        let unknown = Peer::default();
-        let peer = self.peer.as_deref().unwrap_or(&unknown);
-        let by = self.by.name().unwrap_or(ANYBODY);
         if let Some(NotAllowed(reason)) = response.extensions().get()
-            && self.by.is_limited()
+            && self.is_limited
         {
-            tell_refusal(by, peer, &self.method, self.uri.path(), reason);
+            self.sent.tell_refusal(reason);
         }
-        if self.changes && is_there {
+        if let Some(asked) = &self.asked
+            && is_there
+        {
             tracing::info!(
                 message_id = catalog::ADMIN_ACTION.id,
-                by,
-                %peer,
-                method = %self.method,
-                path = %self.uri,
+                by = self.sent.by,
+                peer = %self.sent.peer(),
+                method = %self.sent.method,
+                path = %self.sent.uri,
+                asked = asked.0.get().map(String::as_str),
                 status = response.status().as_u16(),
                 "{}",
                 catalog::ADMIN_ACTION.line
@@ -71,18 +119,29 @@ impl Seen {
     }
 }
 
+/// The beginning of the body of an admin's change, which says what is to be changed and how; filled in where it is read. Bodies
+/// that are streams of tasks are not read as a whole and stay out of the log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asked(Arc<OnceLock<String>>);
+
+impl Asked {
+    /// The longest that is kept, in bytes.
+    const MOST: usize = 512;
+
+    pub(super) fn note(&self, body: &[u8]) {
+        if body.is_empty() {
+            return;
+        }
+        let start = &body[..body.len().min(Self::MOST)];
+        // A body is read once.
+        self.0
+            .get_or_init(|| shown_text(&String::from_utf8_lossy(start)));
+    }
+}
+
 /// Tells of a credential that was not enough, or not known.
 pub(super) fn refused(request: &Request, by: Option<&str>, problem: &Problem) {
-    let unknown = Peer::default();
-    let peer = guard::peer(request).unwrap_or(&unknown);
-    let (method, path) = (request.method(), request.uri().path());
-    tell_refusal(
-        by.unwrap_or("unknown"),
-        peer,
-        method,
-        path,
-        &problem.document().detail,
-    );
+    Sent::of(request, by.unwrap_or(UNKNOWN)).tell_refusal(&problem.document().detail);
 }
 
 fn tell_refusal(by: &str, peer: &Peer, method: &Method, path: &str, reason: &str) {
@@ -93,17 +152,6 @@ fn tell_refusal(by: &str, peer: &Peer, method: &Method, path: &str, reason: &str
         %method,
         path,
         reason,
-        "{}",
-        catalog::CREDENTIAL_REFUSED.line
-    );
-}
-
-/// Tells of a credential that was revoked while its request was read.
-pub(super) fn lapsed(by: &str) {
-    tracing::warn!(
-        message_id = catalog::CREDENTIAL_REFUSED.id,
-        by,
-        reason = "it was revoked or changed while its request was read",
         "{}",
         catalog::CREDENTIAL_REFUSED.line
     );
@@ -123,14 +171,14 @@ pub(super) fn login(peer: &Peer, by: &str) {
 /// Tells of a login with a token that is not known.
 pub(super) fn login_refused(peer: &Peer) {
     let reason = "the token is not known here";
-    tell_refusal("unknown", peer, &Method::POST, "/login", reason);
+    tell_refusal(UNKNOWN, peer, &Method::POST, "/login", reason);
 }
 
 /// Tells of a certificate that no authority stands for which is trusted here.
 pub(super) fn certificate_refused(peer: &Peer, error: &io::Error) {
     tracing::warn!(
         message_id = catalog::CREDENTIAL_REFUSED.id,
-        by = "unknown",
+        by = UNKNOWN,
         %peer,
         method = "-",
         path = "the handshake of TLS",
@@ -144,7 +192,7 @@ pub(super) fn certificate_refused(peer: &Peer, error: &io::Error) {
 pub(super) fn peer_refused(uid: u32, gid: u32) {
     tracing::warn!(
         message_id = catalog::CREDENTIAL_REFUSED.id,
-        by = "unknown",
+        by = UNKNOWN,
         peer = format!("uid {uid}"),
         gid,
         method = "-",

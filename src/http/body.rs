@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{
     Http,
+    audit::Asked,
     flight::Share,
     problem::{self, Problem},
     refused,
@@ -114,6 +115,15 @@ pub(crate) async fn read_most<B>(
     http: &Http<B>,
     limit: usize,
 ) -> Result<Bytes, Problem> {
+    let asked = request.extensions().get::<Asked>().cloned();
+    let bytes = read_whole(request, http, limit).await?;
+    if let Some(asked) = asked {
+        asked.note(&bytes);
+    }
+    Ok(bytes)
+}
+
+async fn read_whole<B>(request: Request, http: &Http<B>, limit: usize) -> Result<Bytes, Problem> {
     let idle = http.limits.body_timeout.as_duration();
     // A client that waits to be told to go on has sent nothing that would have to be read off the wire.
     let waits = request.headers().contains_key(header::EXPECT);

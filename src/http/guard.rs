@@ -130,7 +130,7 @@ async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
     let need = Need::new(request.method(), route);
     let response = match guard.admit(&request, need, begun) {
         Ok(caller) => {
-            let seen = audit::Seen::of(&request, need, &caller);
+            let seen = audit::Seen::of(&mut request, need, &caller);
             if caller.name().is_some() {
                 request.extensions_mut().insert(caller);
             }

@@ -46,7 +46,7 @@ pub(crate) async fn import<B: Backend>(
     request: Request,
 ) -> Answer {
     MediaType::of(request.headers(), &[MediaType::Lines])?;
-    lines::import(&http, caller, request.into_body()).await
+    lines::import(&http, caller, request).await
 }
 
 /// What is to be paused.
@@ -131,7 +131,7 @@ impl Import {
             } => {
                 self.tasks += 1;
                 let new = TaskObject::parse(task.get())
-                    .and_then(|object| object.check((http.clock)().wall, http.limits.max_payload))
+                    .and_then(|object| object.check((http.clock)().wall, http.limits.payloads))
                     .map_err(|refusal| refusal.within("task"))?;
                 if new.id.is_none() {
                     return Err(Refusal::invalid("task.id", "missing"));

@@ -147,16 +147,5 @@ pub(crate) fn lease_length(secs: Option<f64>) -> Result<Option<Millis>, Refusal>
 
 /// A result is held against the limit of payloads: both are kept in the same places.
 pub(crate) fn check_result(result: Option<&Payload>, limits: &HttpLimits) -> Result<(), Refusal> {
-    match result {
-        Some(result) if result.len() > limits.max_payload => Err(Refusal::TooLarge {
-            field: "result".to_owned(),
-            size: result.len() as u64,
-            limit: limits.max_payload as u64,
-        }),
-        Some(result) if result.is_too_deep() => Err(Refusal::TooDeep {
-            field: "result".to_owned(),
-            limit: Payload::MAX_DEPTH,
-        }),
-        _ => Ok(()),
-    }
+    result.map_or(Ok(()), |result| limits.payloads.check("result", result))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
+    extract::Request,
     http::StatusCode,
 };
 use futures_util::FutureExt as _;
@@ -13,7 +14,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Http, answer, audit, body,
+    Answer, Http, answer,
+    audit::Sent,
+    body,
     caller::{Caller, Door},
     flight::Share,
     import::{Import, Pauses},
@@ -38,17 +41,22 @@ pub(crate) async fn submit<B: Backend>(
     http: &Http<B>,
     caller: Caller,
     trace: Option<Trace>,
-    body: Body,
+    request: Request,
 ) -> Answer {
-    take(http, caller.clone(), Reads::Tasks(caller, trace), body).await
+    take(http, caller.clone(), Reads::Tasks(caller, trace), request).await
 }
 
 /// Takes back what an export wrote.
-pub(crate) async fn import<B: Backend>(http: &Http<B>, caller: Caller, body: Body) -> Answer {
-    take(http, caller, Reads::Export(Import::default()), body).await
+pub(crate) async fn import<B: Backend>(http: &Http<B>, caller: Caller, request: Request) -> Answer {
+    take(http, caller, Reads::Export(Import::default()), request).await
 }
 
-async fn take<B: Backend>(http: &Http<B>, caller: Caller, reads: Reads, body: Body) -> Answer {
+async fn take<B: Backend>(
+    http: &Http<B>,
+    caller: Caller,
+    reads: Reads,
+    request: Request,
+) -> Answer {
     let mut stream = Stream {
         http,
         reads,
@@ -60,9 +68,9 @@ async fn take<B: Backend>(http: &Http<B>, caller: Caller, reads: Reads, body: Bo
         created: 0,
     };
     let mut source = Source {
-        body,
         stop: http.ending.clone(),
         entry: Entry {
+            sent: Sent::from(&request, &caller),
             caller,
             by: http.door.clone(),
             doors: http.doors.clone(),
@@ -73,6 +81,7 @@ async fn take<B: Backend>(http: &Http<B>, caller: Caller, reads: Reads, body: Bo
             .max(http.limits.max_wait)
             .as_duration(),
         ended: false,
+        body: request.into_body(),
     };
     if let Err(problem) = stream.run(&mut source).await {
         // What it held is nobody's while the rest is thrown away.
@@ -126,6 +135,7 @@ impl Source {
 
 /// By what somebody came in whose body may take hours.
 struct Entry {
+    sent: Sent,
     caller: Caller,
     by: Door,
     doors: Option<watch::Receiver<Door>>,
@@ -141,7 +151,7 @@ impl Entry {
                 .caller
                 .comes_in_again(&self.by, &doors.borrow_and_update())
             {
-                audit::lapsed(self.caller.name().unwrap_or("anybody"));
+                self.sent.tell_lapsed();
                 return problem::UNAUTHORIZED.problem(
                     "the credential that the request came with was revoked or changed meanwhile",
                 );
@@ -175,7 +185,7 @@ struct Stream<'a, B> {
 
 impl<B: Backend> Stream<'_, B> {
     async fn run(&mut self, source: &mut Source) -> Result<(), Problem> {
-        let most = self.http.limits.max_payload + LINE_SLACK;
+        let most = self.http.limits.payloads.max_payload + LINE_SLACK;
         let mut rest: Vec<u8> = Vec::new();
         loop {
             let bytes = if let Some(bytes) = source.ready() {

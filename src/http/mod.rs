@@ -84,7 +84,7 @@ pub(crate) use view::{lease as lease_view, rejected as rejected_view, totals};
 
 use crate::{
     backend::Backend,
-    task::{Millis, Now},
+    task::{Millis, Now, PayloadLimits},
 };
 
 /// What time it is.
@@ -183,8 +183,8 @@ impl<B> fmt::Debug for Http<B> {
 pub struct HttpLimits {
     /// The largest body, in bytes; a stream of lines has no such limit.
     pub max_body: usize,
-    /// The largest payload or result, in bytes of JSON text.
-    pub max_payload: usize,
+    /// Those of payloads and results.
+    pub payloads: PayloadLimits,
     /// The longest that a claim may wait.
     pub max_wait: Millis,
     /// The lease that the original's `GET /api/next` gives.
@@ -201,7 +201,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             max_body: 16 << 20,
-            max_payload: 1 << 20,
+            payloads: PayloadLimits::bytes(1 << 20),
             max_wait: Millis::from_secs(300),
             legacy_lease: Millis::from_secs(60),
             max_listeners: 1000,

@@ -10,8 +10,8 @@ use crate::task::Refusal;
 /// The limits, by the names of their settings.
 const NAMES: [&str; 18] = [
     "body_timeout",
-    "depth",
     "max_body",
+    "max_depth",
     "max_in_flight",
     "max_listeners",
     "max_memory",
@@ -34,7 +34,7 @@ static COUNTS: [AtomicU64; NAMES.len()] = [const { AtomicU64::new(0) }; NAMES.le
 /// Counts a refusal, if a limit is its reason.
 pub(super) fn count(refusal: &Refusal) {
     let name = match refusal {
-        Refusal::TooDeep { .. } => "depth",
+        Refusal::TooDeep { .. } => "max_depth",
         Refusal::TooLarge { .. } => "max_payload",
         Refusal::QueueTooLong { .. } => "max_queue_tasks",
         Refusal::TooMany { setting, .. } | Refusal::TooManyAtOnce { setting, .. } => setting,

@@ -245,7 +245,7 @@ fn of_tasks(out: &mut Exposition, status: &StatusView) {
 /// What is counted of the journal and the task directory, and where it stands.
 type Stored = (Family, fn(&StatusView) -> u64);
 
-const STORED: [Stored; 9] = [
+const STORED: [Stored; 10] = [
     (
         Family::gauge(
             "workqueue_spool_pending_files",
@@ -291,6 +291,13 @@ const STORED: [Stored; 9] = [
             "Records written to the journal.",
         ),
         |status| status.journal_records,
+    ),
+    (
+        Family::counter(
+            "workqueue_workers_forgotten",
+            "Workers that were forgotten because others came: `max_workers` are remembered.",
+        ),
+        |status| status.workers_forgotten,
     ),
     (
         Family::counter(

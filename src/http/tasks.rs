@@ -64,7 +64,7 @@ pub(crate) async fn submit<B: Backend>(
     match MediaType::of(request.headers(), &[MediaType::Json, MediaType::Lines])? {
         MediaType::Lines => {
             let trace = trace_of(request.headers());
-            lines::submit(&http, caller, trace, request.into_body()).await
+            lines::submit(&http, caller, trace, request).await
         }
         MediaType::Json | MediaType::Form => {
             let trace = trace_of(request.headers());
@@ -106,7 +106,7 @@ pub(crate) fn parse<B>(
     trace: Option<&Trace>,
     text: &str,
 ) -> Result<NewTask, Refusal> {
-    let task = TaskObject::parse(text)?.check((http.clock)().wall, http.limits.max_payload)?;
+    let task = TaskObject::parse(text)?.check((http.clock)().wall, http.limits.payloads)?;
     Ok(traced(task, trace))
 }
 
@@ -155,7 +155,7 @@ async fn submit_array<B: Backend>(
         .enumerate()
         .map(|(index, object)| {
             object
-                .check(wall, http.limits.max_payload)
+                .check(wall, http.limits.payloads)
                 .map(|task| traced(task, trace))
                 .map_err(|refusal| refusal.within(&format!("[{index}]")))
         })

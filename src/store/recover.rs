@@ -8,7 +8,9 @@
 
 use std::{
     ffi::OsStr,
+    io,
     path::{Path, PathBuf},
+    thread,
 };
 
 use crossbeam_channel::{Sender, bounded};
@@ -85,6 +87,9 @@ pub enum RecoverError {
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The system gives no thread.
+    #[error("can't start a thread: {0}")]
+    Thread(io::Error),
     /// What had been durable is not whole.
     #[error(
         "{} is damaged at byte {offset}: {reason}; `workqueuectl check DATA --repair` sets it aside",
@@ -325,20 +330,23 @@ impl Listed {
 ///
 /// One thread lists while the other understands the names and takes what they tell: that is about half and half of a start with
 /// many tasks.
-fn find_files<D: Disk>(disk: &D, sink: &mut dyn FnMut(Found)) -> DiskResult<()> {
+fn find_files<D: Disk>(disk: &D, sink: &mut dyn FnMut(Found)) -> Result<(), RecoverError> {
     let (tell, listed) = bounded(NAMES_WAIT);
-    std::thread::scope(|scope| {
-        let lister = scope.spawn(move || {
-            [Area::Tasks, Area::Dead]
-                .into_iter()
-                .try_for_each(|area| list_area(disk, area, &tell))
-        });
+    thread::scope(|scope| {
+        let lister = thread::Builder::new()
+            .spawn_scoped(scope, move || {
+                [Area::Tasks, Area::Dead]
+                    .into_iter()
+                    .try_for_each(|area| list_area(disk, area, &tell))
+            })
+            .map_err(RecoverError::Thread)?;
         for names in listed {
             names.tell(sink);
         }
-        lister
+        let listed = lister
             .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        listed.map_err(RecoverError::Disk)
     })
 }
 

@@ -14,8 +14,8 @@ use std::{
 use crate::{
     defect::{Defect, planted},
     task::{
-        Area, FileName, Location, NewTask, Refusal, Source, TaskFile, TaskId, WallMillis,
-        read_dropped,
+        Area, FileName, Location, NewTask, PayloadLimits, Refusal, Source, TaskFile, TaskId,
+        WallMillis, read_dropped,
     },
 };
 
@@ -27,8 +27,8 @@ use super::{
 /// How large a file that is read as a task may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropLimits {
-    /// The largest payload, in bytes of its JSON.
-    pub max_payload: usize,
+    /// Those of its payload.
+    pub payloads: PayloadLimits,
     /// The largest file, in bytes; one that is larger is not read at all.
     pub max_file: u64,
 }
@@ -291,9 +291,8 @@ impl<D: Disk> Spool<D> {
             Err(error) if is_absent(&error) => return Err(LoadError::Missing),
             Err(error) => return Err(LoadError::Disk(error)),
         };
-        let max_payload = usize::try_from(limit).unwrap_or(usize::MAX);
-        read_dropped(&bytes, &at.queue, Some(at.name), wall, max_payload)
-            .map_err(LoadError::Invalid)
+        let limits = PayloadLimits::own(usize::try_from(limit).unwrap_or(usize::MAX));
+        read_dropped(&bytes, &at.queue, Some(at.name), wall, limits).map_err(LoadError::Invalid)
     }
 
     /// Removes the files of completed tasks that were last written before `before`; gives how many. Files in `done/` that
@@ -384,7 +383,7 @@ mod tests {
     use super::*;
     use crate::{
         store::{Boot, Found, RealDisk, recover},
-        task::{Options, Payload, QueueName},
+        task::{Options, Payload, PayloadLimits, QueueName},
     };
 
     const NAME: &str = "1970-01-01T00:00:00_00000100_0198c0de-0000-7000-8000-000000000001.json";
@@ -401,7 +400,7 @@ mod tests {
             crate::store::prepare(scratch.path()).unwrap();
             let disk = Arc::new(RealDisk::open(scratch.path()).unwrap());
             let limits = DropLimits {
-                max_payload: 100,
+                payloads: PayloadLimits::bytes(100),
                 max_file: 1000,
             };
             Self {

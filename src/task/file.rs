@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Backoff, ExecTime, FileName, NewTask, Options, Payload, Priority, QueueName, Refusal, TaskId,
-    TaskObject, WallMillis,
+    Backoff, ExecTime, FileName, NewTask, Options, Payload, PayloadLimits, Priority, QueueName,
+    Refusal, TaskId, TaskObject, WallMillis,
     object::{Object, from_json},
 };
 
@@ -125,13 +125,13 @@ pub fn read_dropped(
     folder: &QueueName,
     name: Option<FileName>,
     wall: WallMillis,
-    max_payload: usize,
+    limits: PayloadLimits,
 ) -> Result<NewTask, Refusal> {
     let text = utf8(bytes)?;
     let Some(name) = name else {
         let object = TaskObject::parse(text)?;
         let names_queue = object.names_queue();
-        let mut task = object.check(wall, max_payload)?;
+        let mut task = object.check(wall, limits)?;
         if !names_queue {
             task.queue = folder.clone();
         }
@@ -141,7 +141,7 @@ pub fn read_dropped(
     let object = TaskObject::parse(&known)?;
     let (priority, exectime, id) = object.names();
     let names_queue = object.names_queue();
-    let mut task = object.check(wall, max_payload)?;
+    let mut task = object.check(wall, limits)?;
     if !priority {
         task.priority = name.priority;
     }
@@ -161,17 +161,10 @@ pub fn read_dropped(
 pub fn read_dropped_text(
     bytes: &[u8],
     folder: &QueueName,
-    max_payload: usize,
+    limits: PayloadLimits,
 ) -> Result<NewTask, Refusal> {
     let payload = Payload::from_text(utf8(bytes)?);
-    if payload.len() > max_payload {
-        let (size, limit) = (payload.len() as u64, max_payload as u64);
-        return Err(Refusal::TooLarge {
-            field: "payload".to_owned(),
-            size,
-            limit,
-        });
-    }
+    limits.check("payload", &payload)?;
     Ok(NewTask {
         queue: folder.clone(),
         ..NewTask::of(payload)
@@ -277,7 +270,7 @@ mod tests {
             &QueueName::default(),
             FileName::parse(NAME),
             WallMillis(0),
-            1000,
+            PayloadLimits::bytes(1000),
         )
     }
 
@@ -287,7 +280,7 @@ mod tests {
             &QueueName::parse("emails").unwrap(),
             None,
             WallMillis(0),
-            1000,
+            PayloadLimits::bytes(1000),
         )
     }
 
@@ -370,14 +363,15 @@ mod tests {
     #[test]
     fn a_text_file_is_a_payload_as_it_is() {
         let queue = QueueName::default();
-        let task = read_dropped_text(b"two\nlines \"quoted\"", &queue, 100).unwrap();
+        let task =
+            read_dropped_text(b"two\nlines \"quoted\"", &queue, PayloadLimits::bytes(100)).unwrap();
         assert_eq!(task.payload.as_json(), r#""two\nlines \"quoted\"""#);
         assert!(matches!(
-            read_dropped_text(b"\xff", &queue, 100),
+            read_dropped_text(b"\xff", &queue, PayloadLimits::bytes(100)),
             Err(Refusal::Invalid { .. })
         ));
         assert!(matches!(
-            read_dropped_text(&[b'x'; 200], &queue, 100),
+            read_dropped_text(&[b'x'; 200], &queue, PayloadLimits::bytes(100)),
             Err(Refusal::TooLarge { .. })
         ));
     }

@@ -36,7 +36,7 @@ pub use name::{Area, FileName, Location};
 pub use numbers::{Distribution, HistorySlot, HistoryView, Quantiles, Span};
 pub use object::{NewTask, Object, TaskObject, from_json, seconds};
 pub use options::{Backoff, Options};
-pub use payload::Payload;
+pub use payload::{Payload, PayloadLimits};
 pub use priority::Priority;
 pub use queue_name::QueueName;
 pub use record::{

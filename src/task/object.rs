@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
 use super::{
-    Backoff, ExecTime, Millis, Options, Past, Payload, Priority, QueueName, Refusal, TaskId, Trace,
-    WallMillis, shown::shown_text, whole::whole_or_null,
+    Backoff, ExecTime, Millis, Options, Past, Payload, PayloadLimits, Priority, QueueName, Refusal,
+    TaskId, Trace, WallMillis, shown::shown_text, whole::whole_or_null,
 };
 
 /// A task as its submitter writes it: only `payload` is required, and a field that is not listed here is refused by name.
@@ -92,23 +92,12 @@ impl<'a> TaskObject<'a> {
         Ok(objects.into_iter().map(|object| object.0).collect())
     }
 
-    /// Checks every field. `wall` is when a `delay` begins; `max_payload` is in bytes of JSON text.
-    pub fn check(self, wall: WallMillis, max_payload: usize) -> Result<NewTask, Refusal> {
-        let size = self.payload.get().len();
-        if size > max_payload {
-            return Err(Refusal::TooLarge {
-                field: "payload".to_owned(),
-                size: size as u64,
-                limit: max_payload as u64,
-            });
-        }
+    /// Checks every field. `wall` is when a `delay` begins.
+    pub fn check(self, wall: WallMillis, limits: PayloadLimits) -> Result<NewTask, Refusal> {
+        // Not copied before it is known to be small enough.
+        limits.check_size("payload", self.payload.get().len())?;
         let payload = Payload::from_raw(self.payload);
-        if payload.is_too_deep() {
-            return Err(Refusal::TooDeep {
-                field: "payload".to_owned(),
-                limit: Payload::MAX_DEPTH,
-            });
-        }
+        limits.check("payload", &payload)?;
         let exectime = match (self.exectime, self.delay) {
             (Some(_), Some(_)) => {
                 return Err(Refusal::invalid(
@@ -283,7 +272,7 @@ mod tests {
     const WALL: WallMillis = WallMillis(1_000_500);
 
     fn check(text: &str) -> Result<NewTask, Refusal> {
-        TaskObject::parse(text)?.check(WALL, 64)
+        TaskObject::parse(text)?.check(WALL, PayloadLimits::bytes(64))
     }
 
     fn field(text: &str) -> String {

@@ -1,18 +1,75 @@
-//! [`Payload`].
+//! [`Payload`], and [`PayloadLimits`] that it is held to.
 
 use std::{fmt, sync::Arc};
 
 use serde_json::value::RawValue;
 
+use super::Refusal;
+
 /// A JSON value as the submitter wrote it, never parsed into a tree on its way through: any JSON text, kept byte for byte.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Arc<str>);
 
-impl Payload {
-    /// How deep arrays and objects may be in each other. Most parsers, those of workers too, give up between 100 and 1000, some
-    /// by a stack that overflows.
-    pub const MAX_DEPTH: usize = 100;
+/// How large and how deep a payload or a result may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadLimits {
+    /// The most bytes of its JSON text.
+    pub max_payload: usize,
+    /// How many arrays and objects may be in each other; at most [`PayloadLimits::MOST_DEPTH`].
+    pub max_depth: usize,
+}
 
+impl PayloadLimits {
+    /// The depth unless another is set. Most parsers, those of workers too, give up between 100 and 1000, some by a stack that
+    /// overflows.
+    pub const MAX_DEPTH: usize = 100;
+    /// The deepest that may be set: our own parser gives up at 128, and the objects of the API are around a payload.
+    pub const MOST_DEPTH: usize = 120;
+
+    /// So many bytes, and the usual depth.
+    #[must_use]
+    pub const fn bytes(max_payload: usize) -> Self {
+        Self {
+            max_payload,
+            max_depth: Self::MAX_DEPTH,
+        }
+    }
+
+    /// Those of a file that the daemon wrote itself, of at most `bytes`: what was taken is kept, whatever was set since.
+    #[must_use]
+    pub const fn own(bytes: usize) -> Self {
+        Self {
+            max_payload: bytes,
+            max_depth: Self::MOST_DEPTH,
+        }
+    }
+
+    /// Holds the size of what is to be `field` against the limit.
+    pub fn check_size(&self, field: &str, size: usize) -> Result<(), Refusal> {
+        if size > self.max_payload {
+            return Err(Refusal::TooLarge {
+                field: field.to_owned(),
+                size: size as u64,
+                limit: self.max_payload as u64,
+            });
+        }
+        Ok(())
+    }
+
+    /// Holds what is to be `field` against the limits.
+    pub fn check(&self, field: &str, payload: &Payload) -> Result<(), Refusal> {
+        self.check_size(field, payload.len())?;
+        if payload.is_deeper_than(self.max_depth) {
+            return Err(Refusal::TooDeep {
+                field: field.to_owned(),
+                limit: self.max_depth,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Payload {
     /// A payload that is a JSON string of this text (a dropped `.txt` file, a form's field).
     #[must_use]
     pub fn from_text(text: &str) -> Self {
@@ -64,11 +121,11 @@ impl Payload {
         self.0.is_empty()
     }
 
-    /// Whether arrays and objects are in each other deeper than [`Payload::MAX_DEPTH`].
+    /// Whether more than `limit` arrays and objects are in each other.
     #[must_use]
-    pub fn is_too_deep(&self) -> bool {
+    pub fn is_deeper_than(&self, limit: usize) -> bool {
         // Each level has two brackets, so a short text needs no look.
-        if self.0.len() < 2 * Self::MAX_DEPTH {
+        if self.0.len() <= 2 * limit {
             return false;
         }
         let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
@@ -79,7 +136,7 @@ impl Payload {
                 b'"' => in_string = !in_string,
                 b'[' | b'{' if !in_string => {
                     depth += 1;
-                    if depth > Self::MAX_DEPTH {
+                    if depth > limit {
                         return true;
                     }
                 }

@@ -343,6 +343,8 @@ pub struct StatusView {
     pub draining: bool,
     /// Claims that wait.
     pub waiting_claims: u64,
+    /// Workers that were forgotten since the start, because others came and only so many are remembered.
+    pub workers_forgotten: u64,
     /// What happened since the daemon started, over all queues.
     pub counters: Counters,
     /// How long the oldest file change has been waiting to be written.

@@ -14,7 +14,14 @@ use signal_hook_tokio::Signals;
 use tokio_util::sync::CancellationToken;
 
 use super::{Args, Config, Counts, WorkerError};
-use crate::systemd::{catalog, logging, notify};
+use crate::{
+    runtime,
+    systemd::{
+        catalog,
+        logging::{self, LogError},
+        notify,
+    },
+};
 
 /// Exit codes of sysexits.h.
 const EX_UNAVAILABLE: u8 = 69;
@@ -55,12 +62,15 @@ fn start(args: &Args) -> Result<(), (u8, String)> {
         tell("the configuration is good");
         return Ok(());
     }
-    logging::init(&config.log_level, config.log_format)
-        .map_err(|error| (EX_CONFIG, error.to_string()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| (EX_OSERR, format!("cannot start: {error}")))?;
+    logging::init(&config.log_level, config.log_format).map_err(|error| {
+        let code = match error {
+            LogError::Output(_) => EX_OSERR,
+            LogError::Level { .. } | LogError::Twice | LogError::Gone => EX_CONFIG,
+        };
+        (code, error.to_string())
+    })?;
+    let runtime =
+        runtime::of_one().map_err(|error| (EX_OSERR, format!("cannot start: {error}")))?;
     runtime.block_on(work(config))
 }
 

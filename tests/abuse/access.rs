@@ -233,7 +233,7 @@ fn a_stream_of_events_ends_when_its_token_is_revoked() {
 #[test]
 fn an_upload_goes_on_when_others_are_let_in_and_ends_when_its_own_token_is_revoked() {
     use std::io::Write as _;
-    let (site, ops) = Site::start(&[]);
+    let (mut site, ops) = Site::start(&[]);
     let feeder = site.token("feeder", &["--scope", "submit"]);
     let begin = || {
         let mut stream = std::net::TcpStream::connect(&site.daemon.address).expect("connect");
@@ -287,6 +287,13 @@ fn an_upload_goes_on_when_others_are_let_in_and_ends_when_its_own_token_is_revok
         text.contains(r#""accepted":1"#) && text.contains("revoked"),
         "{text}"
     );
+    assert!(site.daemon.stop().success());
+    let log = site.daemon.logged();
+    let told = |line: &str| {
+        ["feeder", "method=POST path=/api/v1/tasks", "revoked"].map(|part| line.contains(part))
+            == [true; 3]
+    };
+    assert!(log.lines().any(told), "{log}");
 }
 
 #[test]
@@ -499,7 +506,7 @@ fn users_of_the_machine_may_do_what_the_settings_say() {
         ),
         (35, "GET", "/status", "", "403"),
         (36, "GET", "/status", "", "403"),
-        (0, "POST", "/pause", "{}", "200"),
+        (0, "POST", "/pause", r#"{"queue":"default"}"#, "200"),
     ] {
         assert_eq!(
             ask(uid, method, path, body),
@@ -512,6 +519,7 @@ fn users_of_the_machine_may_do_what_the_settings_say() {
     for told in [
         "an admin's request was answered",
         "/pause",
+        r#"asked="{\"queue\":\"default\"}""#,
         "uid 0",
         "uid 34",
         "uid 36",

@@ -193,19 +193,22 @@ fn listeners_beyond_the_limit_are_refused_until_one_has_gone() {
 
 #[test]
 fn deep_and_large_payloads_are_refused_by_name() {
-    let daemon = with("max_payload = \"1KiB\"\n");
+    let daemon = with("max_payload = \"1KiB\"\nmax_depth = 7\n");
     let nested = |depth: usize| {
         let payload = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         daemon.post("/api/v1/tasks", &format!("{{\"payload\": {payload}}}"))
     };
-    assert_eq!(nested(100).0, 201);
-    let (status, problem) = nested(101);
+    assert_eq!(nested(7).0, 201);
+    let (status, problem) = nested(8);
     assert_eq!((status, &problem["field"]), (400, &json!("payload")));
     let large = json!({"payload": "x".repeat(2000)}).to_string();
     let (status, problem) = daemon.post("/api/v1/tasks", &large);
     assert_eq!((status, &problem["field"]), (413, &json!("payload")));
     assert_eq!(
-        (refusals(&daemon, "depth"), refusals(&daemon, "max_payload")),
+        (
+            refusals(&daemon, "max_depth"),
+            refusals(&daemon, "max_payload")
+        ),
         (1, 1)
     );
     assert_eq!(all(&daemon).len(), 1);
@@ -222,6 +225,7 @@ fn only_so_many_workers_are_remembered() {
     assert_eq!(status, 200);
     let workers = answer["workers"].as_array().expect("workers");
     assert_eq!(workers.len(), 3, "{answer}");
+    assert_eq!(metric(&daemon, "workqueue_workers_forgotten_total"), 17);
     let last = workers.iter().any(|one| one["worker"] == "worker-19");
     assert!(last, "the newest is among them: {answer}");
 }

@@ -261,6 +261,80 @@ fn without_processes_a_worker_says_so_at_rest_and_goes_on_when_there_are_some() 
     worker.stop();
 }
 
+/// A limit that is too low for a start, as `TasksMax=` may be.
+#[test]
+fn with_too_few_threads_a_start_ends_with_its_reason_and_with_just_enough_all_is_served() {
+    let Some(group) = Group::new("pids") else {
+        return;
+    };
+    let starts = |count: usize| {
+        group.most_processes(count);
+        let scratch = tempfile::tempdir().expect("scratch");
+        let mut way = Way::with(&["--log-level", "warn"]);
+        way.under = group.runner();
+        let mut starting = Daemon::start_or_end(scratch.path(), way);
+        match starting.wait_ready_or_end() {
+            Some(status) => {
+                let log = fs::read_to_string(scratch.path().join("log")).expect("the log");
+                assert_eq!(status.code(), Some(71), "{count} threads: {log}");
+                assert!(!log.contains("panicked"), "{count} threads: {log}");
+                assert!(
+                    log.contains("temporarily unavailable"),
+                    "{count} threads: {log}"
+                );
+                None
+            }
+            None => Some(starting.ready(scratch)),
+        }
+    };
+    let (threads, mut daemon) = (1..100)
+        .find_map(|count| Some((count, starts(count)?)))
+        .expect("a start");
+    assert!(threads > 5, "it starts with {threads}");
+    let told = daemon.submit(r#"{"payload": "told"}"#);
+    daemon.drop_file("dropped.txt", b"dropped");
+    until("both to be there", || {
+        (all(&daemon).len() == 2).then_some(())
+    });
+
+    // A worker finds the same.
+    let out = daemon.scratch.path().join("out");
+    let url = format!("unix:{}", daemon.socket().display());
+    let runner = group.runner();
+    let work = |more: usize| {
+        group.most_processes(threads + more);
+        let worker = std::process::Command::new(&runner[0])
+            .args(&runner[1..])
+            .args([env!("CARGO_BIN_EXE_workqueue-worker"), "--url", &url])
+            .args(["--until-empty", "--logfile"])
+            .arg(&out)
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&worker.stderr).into_owned();
+        assert!(!said.contains("panicked"), "{more} threads: {said}");
+        if !worker.status.success() {
+            assert_eq!(worker.status.code(), Some(71), "{more} threads: {said}");
+            assert!(
+                said.contains("temporarily unavailable"),
+                "{more} threads: {said}"
+            );
+        }
+        worker.status.success()
+    };
+    let more = (1..20)
+        .find(|more| work(*more))
+        .expect("a worker that starts");
+    assert!(more > 1, "it starts with {more}");
+    let lines = fs::read_to_string(&out).expect("what it did");
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    assert!(
+        lines.contains(": told\n") && lines.contains(": dropped\n"),
+        "{told}: {lines}"
+    );
+    assert!(all(&daemon).is_empty());
+    assert!(daemon.stop().success());
+}
+
 /// A file system that its own errors have made read-only, as ext4 does it.
 fn abort(mount: &std::path::Path) {
     tool(

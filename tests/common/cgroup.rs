@@ -80,6 +80,11 @@ impl Group {
         self.set("pids.max", count.trim());
     }
 
+    /// Lets it have so many.
+    pub fn most_processes(&self, count: usize) {
+        self.set("pids.max", &count.to_string());
+    }
+
     pub fn any_number_of_processes(&self) {
         self.set("pids.max", "max");
     }

@@ -298,6 +298,7 @@ impl Daemon {
 pub struct Starting {
     child: Child,
     address: Option<String>,
+    way: Way,
 }
 
 impl Starting {
@@ -317,15 +318,15 @@ impl Starting {
             child: self.child,
             address: self.address.expect("it is ready"),
             scratch,
-            way: Way::with(&["--log-level", "warn"]),
+            way: self.way,
         }
     }
 }
 
 impl Daemon {
     /// Starts one that may refuse to.
-    pub fn start_or_end(scratch: &Path) -> Starting {
-        let child = command(scratch, &Way::with(&["--log-level", "warn"]))
+    pub fn start_or_end(scratch: &Path, way: Way) -> Starting {
+        let child = command(scratch, &way)
             .stdout(Stdio::piped())
             .stderr(open_log(scratch))
             .spawn()
@@ -333,6 +334,7 @@ impl Daemon {
         Starting {
             child,
             address: None,
+            way,
         }
     }
 }

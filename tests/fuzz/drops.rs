@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use workqueue::task::{
-    FileName, NewTask, QueueName, Record, Submitted, TaskFile, TaskId, WallMillis, decode_records,
-    encode_record, read_dropped, read_dropped_text,
+    FileName, NewTask, PayloadLimits, QueueName, Record, Submitted, TaskFile, TaskId, WallMillis,
+    decode_records, encode_record, read_dropped, read_dropped_text,
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 const WALL: WallMillis = WallMillis(1_800_000_000_000);
-const MAX_PAYLOAD: usize = 8 << 10;
+const LIMITS: PayloadLimits = PayloadLimits::bytes(8 << 10);
 
 struct Drops;
 
@@ -51,9 +51,9 @@ impl Subject for Drops {
         let folder = QueueName::parse("folder").expect("a name");
         let canonical = FileName::parse(&name);
         let read = if name.ends_with(".txt") {
-            read_dropped_text(content, &folder, MAX_PAYLOAD)
+            read_dropped_text(content, &folder, LIMITS)
         } else {
-            read_dropped(content, &folder, canonical, WALL, MAX_PAYLOAD)
+            read_dropped(content, &folder, canonical, WALL, LIMITS)
         };
         match read {
             Ok(task) => {
@@ -69,7 +69,7 @@ impl Subject for Drops {
 }
 
 fn comes_back(task: NewTask) {
-    assert!(task.payload.len() <= MAX_PAYLOAD);
+    assert!(task.payload.len() <= LIMITS.max_payload);
     let id = task.id.unwrap_or(TaskId::from_bytes([7; 16]));
     let file = TaskFile {
         payload: task.payload.clone(),
@@ -92,7 +92,7 @@ fn comes_back(task: NewTask) {
         id: Some(id),
         ..task
     };
-    let again = read_dropped(&bytes, &task.queue, Some(name), WALL, MAX_PAYLOAD);
+    let again = read_dropped(&bytes, &task.queue, Some(name), WALL, LIMITS);
     assert_eq!(
         again.as_ref(),
         Ok(&task),

@@ -8,8 +8,8 @@ use workqueue::{
     backend::{Cursor, EventId, EventKind, Span},
     client::Endpoint,
     task::{
-        ExecTime, FileName, IdPrefix, Millis, Payload, Priority, QueueName, Refusal, State, TaskId,
-        Token, Trace, WorkerName,
+        ExecTime, FileName, IdPrefix, Millis, Payload, PayloadLimits, Priority, QueueName, Refusal,
+        State, TaskId, Token, Trace, WorkerName,
     },
 };
 
@@ -171,10 +171,10 @@ fn payload(text: &str) -> bool {
     };
     assert!(payload.same_value(&payload.clone()));
     drop(payload.to_display());
-    let deep = payload.is_too_deep();
+    let deep = payload.is_deeper_than(PayloadLimits::MAX_DEPTH);
     let again = Payload::from_json(payload.as_json()).expect("it was JSON");
     assert_eq!(again, payload);
-    assert_eq!(again.is_too_deep(), deep);
+    assert_eq!(again.is_deeper_than(PayloadLimits::MAX_DEPTH), deep);
     true
 }
 

@@ -21,7 +21,7 @@ use workqueue::{
     },
     http::{About, Door, Facts, Http, HttpLimits, Keys, router},
     store::DropLimits,
-    task::{Millis, WallMillis},
+    task::{Millis, PayloadLimits, WallMillis},
 };
 
 use crate::answer::Answer;
@@ -292,7 +292,7 @@ fn begin(root: &Path) -> Life {
         ..Settings::default()
     };
     let drops = DropLimits {
-        max_payload: 64 << 10,
+        payloads: PayloadLimits::bytes(64 << 10),
         max_file: 128 << 10,
     };
     let opening = Opening {
@@ -304,7 +304,7 @@ fn begin(root: &Path) -> Life {
     let running = open(opening, &mut |_| {}).expect("the directory opens");
     let limits = HttpLimits {
         max_body: 128 << 10,
-        max_payload: 64 << 10,
+        payloads: PayloadLimits::bytes(64 << 10),
         // No claim is to hold up the others.
         max_wait: Millis(5),
         body_timeout: Millis(50),

@@ -17,6 +17,7 @@ fn status() -> StatusView {
         spool_pending: 0,
         spool_failing: 0,
         drops_waiting: 0,
+        workers_forgotten: 0,
         left_behind: 0,
         journal_bytes: 0,
         checkpoint_age: None,

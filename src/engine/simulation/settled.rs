@@ -273,7 +273,7 @@ fn place_of(view: &TaskView) -> Location {
 }
 
 fn whole(view: &TaskView, name: FileName, bytes: &[u8], wall: crate::task::WallMillis) -> Held {
-    let read = crate::task::read_dropped(bytes, &view.queue, Some(name), wall, LIMITS.max_payload);
+    let read = crate::task::read_dropped(bytes, &view.queue, Some(name), wall, LIMITS.payloads);
     let task = read.map_err(|refusal| refusal.to_string())?;
     let same = task.id == Some(view.id)
         && task.queue == view.queue

@@ -187,7 +187,7 @@ impl Watch {
             Ok(_) => return,
             Err(error) => return self.said.push(Sighting::Trouble(error.to_string())),
         };
-        let most = self.limits.max_payload;
+        let most = self.limits.payloads;
         let read = if path.extension().is_some_and(|end| end == "txt") {
             read_dropped_text(&bytes, queue, most)
         } else {

@@ -26,12 +26,12 @@ use crate::{
         Boot, Checkpoint, Disk as _, DiskError, DropLimits, Group, Journal, JournalStart, Latched,
         NewSegment, RecoverError, Sighting, Spool, recover, reject,
     },
-    task::{ClaimAnswer, Location, Millis, Now, TaskId, Tick, WallMillis},
+    task::{ClaimAnswer, Location, Millis, Now, PayloadLimits, TaskId, Tick, WallMillis},
 };
 
 /// How large dropped files may be, in bytes.
 pub(super) const LIMITS: DropLimits = DropLimits {
-    max_payload: 20_000,
+    payloads: PayloadLimits::bytes(20_000),
     max_file: 40_000,
 };
 

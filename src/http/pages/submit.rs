@@ -262,15 +262,7 @@ pub(super) fn complaint(problem: &Problem) -> (&str, &str) {
 
 fn task_of<B>(form: &Pairs, http: &Http<B>) -> Result<NewTask, Problem> {
     let payload = payload(form)?;
-    let max_payload = http.limits.max_payload;
-    if payload.len() > max_payload {
-        return Err(Refusal::TooLarge {
-            field: "payload".to_owned(),
-            size: payload.len() as u64,
-            limit: max_payload as u64,
-        }
-        .into());
-    }
+    http.limits.payloads.check("payload", &payload)?;
     Ok(NewTask {
         queue: form
             .filled("queue")

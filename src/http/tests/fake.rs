@@ -448,6 +448,7 @@ impl Backend for FakeBackend {
             counters: view.counters,
             spool_lag: Millis(1500),
             spool_pending: 4,
+            workers_forgotten: 0,
             spool_failing: 0,
             drops_waiting: 0,
             left_behind: 0,

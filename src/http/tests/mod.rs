@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{Http, HttpLimits, router};
-use crate::task::{Millis, Now, Tick};
+use crate::task::{Millis, Now, PayloadLimits, Tick};
 use fake::{FakeBackend, WALL};
 
 /// A server in memory.
@@ -75,7 +75,7 @@ impl Site {
         let backend = Arc::new(FakeBackend::default());
         let limits = HttpLimits {
             max_body: 4096,
-            max_payload: 1024,
+            payloads: PayloadLimits::bytes(1024),
             body_timeout: Millis(20),
             ..HttpLimits::default()
         };

@@ -10,7 +10,7 @@ use crate::{
     api,
     backend::Fault,
     http::{About, Facts},
-    task::{QueueName, State, WallMillis},
+    task::{PayloadLimits, QueueName, State, WallMillis},
 };
 
 struct Process;
@@ -258,7 +258,7 @@ async fn a_task_shows_all_and_offers_what_its_state_allows() {
 
 #[tokio::test]
 async fn a_long_payload_is_cut_and_its_whole_is_a_link() {
-    let site = Site::with(|http| http.limits.max_payload = 1 << 20);
+    let site = Site::with(|http| http.limits.payloads = PayloadLimits::bytes(1 << 20));
     let long = "<".repeat(200_000);
     let backend = &site.backend;
     let task = crate::task::NewTask::of(crate::task::Payload::from_text(&long));

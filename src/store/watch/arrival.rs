@@ -337,12 +337,17 @@ impl<D: Disk> Watching<D> {
         if Identity::of(&meta) != looked {
             return Judgement::Changed;
         }
-        let max_payload = limits.max_payload;
         let read = if form == Form::Text {
-            read_dropped_text(&bytes, queue, max_payload)
+            read_dropped_text(&bytes, queue, limits.payloads)
         } else {
             let name = name.to_str().and_then(FileName::parse);
-            read_dropped(&bytes, queue, name, (self.setup.now_wall)(), max_payload)
+            read_dropped(
+                &bytes,
+                queue,
+                name,
+                (self.setup.now_wall)(),
+                limits.payloads,
+            )
         };
         match read {
             Ok(task) => Judgement::Task(task, meta, Digest::of(&bytes)),

@@ -16,12 +16,12 @@ use crossbeam_channel::Receiver;
 use super::*;
 use crate::{
     store::{DropLimits, FileOp, RealDisk, Spool, prepare},
-    task::{Area, ExecTime, FileName, Options, Payload, Priority, TaskFile},
+    task::{Area, ExecTime, FileName, Options, Payload, PayloadLimits, Priority, TaskFile},
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const LIMITS: DropLimits = DropLimits {
-    max_payload: 1000,
+    payloads: PayloadLimits::bytes(1000),
     max_file: 2000,
 };
 

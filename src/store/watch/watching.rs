@@ -27,6 +27,7 @@ use super::{
     place::TASKS,
 };
 use crate::{
+    runtime,
     store::{DirId, Disk, DiskError, Kind, OwnSteps, shown},
     task::{Location, QueueName, Source, WallMillis},
 };
@@ -388,6 +389,8 @@ impl<D: Disk> Watching<D> {
             Arc::clone(&self.setup.own),
         );
         let unlinked = Config::default().with_follow_symlinks(false);
+        // It takes for granted that its thread starts.
+        runtime::try_threads(1).map_err(notify::Error::io)?;
         let notify = INotifyWatcher::new(filter, unlinked)?;
         self.notices = notices;
         Ok(self.notify.insert(notify))

@@ -27,7 +27,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Outcome, Untried, cgroup, strays, try_for};
-use crate::{api, task::Payload, worker::ExecConfig};
+use crate::{
+    api,
+    task::{Payload, PayloadLimits},
+    worker::ExecConfig,
+};
 
 /// How long a group may take to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(5);
@@ -377,7 +381,7 @@ impl Head {
             return None;
         }
         let json = Payload::from_json(text.trim_start()).ok();
-        let json = json.filter(|json| !json.is_too_deep());
+        let json = json.filter(|json| !json.is_deeper_than(PayloadLimits::MAX_DEPTH));
         Some(json.unwrap_or_else(|| Payload::from_text(text)))
     }
 }

@@ -7,7 +7,7 @@ use tokio::{io::AsyncReadExt as _, net::unix::pipe, sync::mpsc, time::Instant};
 
 use super::*;
 use crate::{
-    task::Millis,
+    task::{Millis, PayloadLimits},
     worker::{ExecConfig, HttpConfig, LogConfig},
 };
 
@@ -117,7 +117,10 @@ async fn the_payload_is_stdin_and_stdout_is_the_result() {
 /// As JSON the daemon would refuse it, and the task would be done again for what it printed.
 #[tokio::test]
 async fn json_that_is_nested_too_deep_is_text() {
-    for (depth, is_text) in [(Payload::MAX_DEPTH, false), (Payload::MAX_DEPTH + 1, true)] {
+    for (depth, is_text) in [
+        (PayloadLimits::MAX_DEPTH, false),
+        (PayloadLimits::MAX_DEPTH + 1, true),
+    ] {
         let nested = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let expected = if is_text {
             format!("\"{nested}\"")

@@ -1,0 +1,82 @@
+//! The threads that the programs run on, started so that a system that gives none is an error and never a panic.
+//!
+//! Knows nothing of what runs on them. The runtime itself panics where it needs a thread and has none to fall back on, as under
+//! a low `TasksMax=` or `ulimit -u`: so the threads are tried first, and one that may block is kept from the start on.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tokio::runtime::{Builder, Runtime};
+
+/// How many threads may block at once; what comes beyond them waits for one of them.
+const MOST_BLOCKING: usize = 8;
+/// How long such a thread waits for something to do: as good as for ever, so that there is always one.
+const KEPT: Duration = Duration::from_hours(24 * 365 * 10);
+
+/// A runtime of this one thread.
+pub fn of_one() -> io::Result<Runtime> {
+    of(Builder::new_current_thread(), 0)
+}
+
+/// A runtime of so many threads.
+pub fn of_many(threads: usize) -> io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads);
+    of(builder, threads)
+}
+
+fn of(mut builder: Builder, threads: usize) -> io::Result<Runtime> {
+    try_threads(threads + 1)?;
+    let runtime = builder
+        .max_blocking_threads(MOST_BLOCKING)
+        .thread_keep_alive(KEPT)
+        .enable_all()
+        .build()?;
+    let first = runtime.spawn_blocking(|| ());
+    runtime.block_on(first).map_err(io::Error::other)?;
+    Ok(runtime)
+}
+
+/// Whether the system gives so many threads at once now.
+pub fn try_threads(count: usize) -> io::Result<()> {
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+    let started: io::Result<Vec<_>> = (0..count)
+        .map(|_| {
+            let gate = Arc::clone(&gate);
+            thread::Builder::new().spawn(move || drop(gate.lock()))
+        })
+        .collect();
+    drop(closed);
+    for thread in started? {
+        // All that it did was to wait.
+        thread.join().unwrap_or_default();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_that_blocks_than_there_are_threads_is_done_in_turn() {
+        for runtime in [of_one().unwrap(), of_many(2).unwrap()] {
+            let tasks: Vec<_> = (0..3 * MOST_BLOCKING)
+                .map(|number| runtime.spawn_blocking(move || number))
+                .collect();
+            let sum = runtime.block_on(async {
+                let mut sum = 0;
+                for task in tasks {
+                    sum += task.await.unwrap();
+                }
+                sum
+            });
+            assert_eq!(sum, (0..3 * MOST_BLOCKING).sum::<usize>());
+        }
+    }
+}
