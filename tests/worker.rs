@@ -5,7 +5,10 @@
     reason = "a whole file of tests; clippy knows only #[test] functions as such"
 )]
 
-use std::process::Stdio;
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use axum::{
     Json, Router,
@@ -68,9 +71,18 @@ fn send(child: &Child, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
-fn fifo(path: &std::path::Path) {
+fn fifo(path: &Path) {
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+/// A handler that says when it has begun, and goes on when it is told: where it says so, where it is told, and its script.
+fn two_steps(dir: &Path) -> (PathBuf, PathBuf, String) {
+    let (ran, goes_on) = (dir.join("ran"), dir.join("goes-on"));
+    fifo(&ran);
+    fifo(&goes_on);
+    let script = format!("echo x >'{}'; cat '{}'", ran.display(), goes_on.display());
+    (ran, goes_on, script)
 }
 
 /// Waits for a line of the log.
@@ -142,10 +154,7 @@ async fn a_closed_terminal_or_a_quit_lets_the_running_task_finish() {
     for signal in [Signal::HUP, Signal::QUIT] {
         let (url, mut calls) = daemon().await;
         let dir = tempfile::tempdir().unwrap();
-        let (ran, goes_on) = (dir.path().join("ran"), dir.path().join("goes-on"));
-        fifo(&ran);
-        fifo(&goes_on);
-        let script = format!("echo x >'{}'; cat '{}'", ran.display(), goes_on.display());
+        let (ran, goes_on, script) = two_steps(dir.path());
         let mut child = worker(&["-u", &url, "--", "/bin/sh", "-c", &script])
             .spawn()
             .unwrap();
@@ -169,10 +178,7 @@ async fn a_closed_terminal_or_a_quit_lets_the_running_task_finish() {
 async fn a_hang_up_that_is_ignored_stays_ignored() {
     let (url, mut calls) = daemon().await;
     let dir = tempfile::tempdir().unwrap();
-    let (ran, goes_on) = (dir.path().join("ran"), dir.path().join("goes-on"));
-    fifo(&ran);
-    fifo(&goes_on);
-    let script = format!("echo x >'{}'; cat '{}'", ran.display(), goes_on.display());
+    let (ran, goes_on, script) = two_steps(dir.path());
     let mut child = Command::new("nohup")
         .arg(env!("CARGO_BIN_EXE_workqueue-worker"))
         .args(["-u", &url, "--", "/bin/sh", "-c", &script])

@@ -130,7 +130,7 @@ impl Engine {
         if self.queue.queue_count() < self.settings.limits.max_queues {
             self.queue.apply(&Record::Opened { queue });
         } else {
-            tracing::warn!(queue = %queue, limit = self.settings.limits.max_queues, "no more queues: a folder is left alone");
+            tracing::warn!(queue = %queue, limit = self.settings.limits.max_queues, "no more queues: files in this folder wait until max_queues is higher");
         }
     }
 
