@@ -20,7 +20,7 @@ use std::{
 use common::{
     Daemon, PATIENCE, Way,
     account::{Chance, Line, all, id_of, seed},
-    mount::{has, say, skip, tool},
+    mount::{Mount, has, may_mount, say, skip, tool},
     names, out, refused, run, until,
 };
 use serde_json::{Value, json};
@@ -255,6 +255,200 @@ fn another_version_of_a_format_is_refused_and_left_alone() {
         }
         assert_eq!(fs::read(file).expect("it is there"), bytes, "left alone");
     }
+}
+
+/// As `cp -al` and `rsync --link-dest` make a backup.
+#[test]
+fn a_data_directory_with_a_backup_by_links_is_sound() {
+    let killed = killed();
+    let scratch = copy(&killed.daemon);
+    let data = scratch.path().join("data");
+    let backup = scratch.path().join("backup");
+    tool(
+        "cp",
+        &[
+            "-al",
+            &data.display().to_string(),
+            &backup.display().to_string(),
+        ],
+    );
+    let looked = check(&data, &["--repair"]);
+    assert_eq!(looked.status.code(), Some(0), "{}", out(&looked));
+    assert!(!out(&looked).contains("passed over"), "{}", out(&looked));
+    let mut daemon = Daemon::start_in(scratch, &["--log-level", "warn"]);
+    holds(&killed, &daemon, "beside a backup");
+    assert!(!daemon.logged().contains("damaged"), "{}", daemon.logged());
+    assert!(daemon.stop().success());
+}
+
+/// The segments that are in use, in their order.
+fn segments(data: &Path) -> Vec<PathBuf> {
+    let in_use = |file: &PathBuf| {
+        file.extension().is_some_and(|end| end == "wal")
+            && fs::read(file)
+                .expect("a segment")
+                .iter()
+                .any(|byte| *byte != 0)
+    };
+    journal(data).into_iter().filter(in_use).collect()
+}
+
+#[test]
+fn what_is_no_segment_of_its_name_stops_the_start_and_is_left_to_people() {
+    let killed = killed();
+    type Change = fn(&Path, &Path);
+    let changes: [(&str, Change, &str); 4] = [
+        (
+            "a link",
+            |file, aside| {
+                fs::rename(file, aside).expect("away");
+                std::os::unix::fs::symlink(aside, file).expect("a link");
+            },
+            "is a symbolic link",
+        ),
+        (
+            "a FIFO",
+            |file, aside| {
+                fs::rename(file, aside).expect("away");
+                tool("mkfifo", &[&file.display().to_string()]);
+            },
+            "is a FIFO, socket or device",
+        ),
+        (
+            "a folder",
+            |file, aside| {
+                fs::rename(file, aside).expect("away");
+                fs::create_dir(file).expect("a folder");
+            },
+            "is a folder where none belongs",
+        ),
+        (
+            "another's name",
+            |file, _| {
+                let name = file.with_file_name("00000000000000000099.wal");
+                fs::rename(file, name).expect("renamed");
+            },
+            "under another name",
+        ),
+    ];
+    for (what, change, words) in changes {
+        let scratch = copy(&killed.daemon);
+        let data = scratch.path().join("data");
+        let file = segments(&data).pop().expect("a segment");
+        let whole = fs::read(&file).expect("it is there");
+        let aside = scratch.path().join("aside");
+        change(&file, &aside);
+        let (code, said) = refused(scratch.path(), &[]);
+        assert_eq!(code, 65, "{what}: {said}");
+        assert!(said.contains(words), "{what}: {said}");
+        let before = names(&data.join("journal"));
+        let looked = check(&data, &["--repair"]);
+        let text = format!(
+            "{}{}",
+            out(&looked),
+            String::from_utf8_lossy(&looked.stderr)
+        );
+        assert_eq!(looked.status.code(), Some(1), "{what}: {text}");
+        assert!(text.contains(words), "{what}: {text}");
+        assert_eq!(names(&data.join("journal")), before, "{what}");
+        // Put right, everything is there.
+        if fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_dir()) {
+            fs::remove_dir(&file).expect("the folder goes");
+        }
+        fs::rename(file.with_file_name("00000000000000000099.wal"), &file)
+            .or_else(|_| fs::rename(&aside, &file))
+            .expect("back");
+        assert_eq!(fs::read(&file).expect("it is there"), whole);
+        let daemon = Daemon::start_in(scratch, &["--log-level", "warn"]);
+        holds(&killed, &daemon, what);
+    }
+}
+
+/// Damages a segment behind its middle. Gives the segment.
+fn damage(data: &Path) -> PathBuf {
+    let used = segments(data);
+    let file = used[used.len() - 2].clone();
+    let mut bytes = fs::read(&file).expect("a segment");
+    let last = bytes.iter().rposition(|byte| *byte != 0).expect("frames");
+    bytes[last / 2] ^= 0xff;
+    fs::write(&file, &bytes).expect("written back");
+    file
+}
+
+/// Only so the daemon's own user can open what root has repaired.
+#[test]
+fn a_repair_leaves_each_file_to_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can give files away").unwrap_or_default();
+    }
+    use std::os::unix::fs::MetadataExt as _;
+    let killed = killed();
+    let scratch = copy(&killed.daemon);
+    let data = scratch.path().join("data");
+    damage(&data);
+    fs::remove_file(data.join("lock")).expect("a backup without it");
+    tool("chown", &["-R", "65534:65534", &data.display().to_string()]);
+    let mended = check(&data, &["--repair"]);
+    assert_eq!(mended.status.code(), Some(0), "{}", out(&mended));
+    assert!(
+        String::from_utf8_lossy(&mended.stderr).contains("stay in use"),
+        "{mended:?}"
+    );
+    let mut files = journal(&data);
+    files.retain(|file| file.extension().is_some_and(|end| end == "wal"));
+    files.push(data.join("lock"));
+    for file in files {
+        let owner = fs::metadata(&file).expect("it is there").uid();
+        assert_eq!(owner, 65534, "{}", file.display());
+    }
+}
+
+#[test]
+fn a_repair_that_finds_no_room_changes_nothing_and_one_with_room_keeps_what_is_whole() {
+    let killed = killed();
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let at = scratch.path().join("data");
+    let Some(mount) = may_mount().then(|| Mount::tmpfs(&at, "8m")).flatten() else {
+        return skip("no mount can be made").unwrap_or_default();
+    };
+    let from = format!("{}/.", killed.daemon.data().display());
+    tool("cp", &["-a", &from, &at.display().to_string()]);
+    let file = damage(&at);
+    let before = fs::read(&file).expect("a segment");
+    let ballast = mount.fill();
+    let full = check(&at, &["--repair"]);
+    assert_eq!(full.status.code(), Some(1), "{full:?}");
+    assert_eq!(fs::read(&file).expect("it is there"), before);
+    fs::remove_file(ballast).expect("room");
+    let mended = check(&at, &["--repair"]);
+    assert_eq!(mended.status.code(), Some(0), "{mended:?}");
+    let kept = fs::read(&file).expect("what is whole stays in its place");
+    assert!(
+        before.starts_with(&kept) && kept.len() > 1000,
+        "{}",
+        kept.len()
+    );
+    let aside = file.with_extension("wal.damaged");
+    assert_eq!(fs::read(aside).expect("all of it is aside"), before);
+}
+
+#[test]
+fn what_a_newer_program_wrote_is_not_set_aside_for_damage_before_it() {
+    let killed = killed();
+    let scratch = copy(&killed.daemon);
+    let data = scratch.path().join("data");
+    let damaged = damage(&data);
+    let last = segments(&data).pop().expect("a segment behind it");
+    assert!(last > damaged);
+    let mut bytes = fs::read(&last).expect("a segment");
+    bytes[8] = 2;
+    fs::write(&last, &bytes).expect("written back");
+    let before = names(&data.join("journal"));
+    let looked = check(&data, &["--repair"]);
+    assert_eq!(looked.status.code(), Some(1), "{looked:?}");
+    let said = String::from_utf8_lossy(&looked.stderr).into_owned();
+    assert!(said.contains("is of format version 2"), "{said}");
+    assert_eq!(names(&data.join("journal")), before);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::{
     table::{Side, Table, escaped},
 };
 use crate::{
-    store::{self, Lock, RealDisk, RecoverError},
+    store::{self, Found, Lock, RealDisk, RecoverError, TornTail},
     task::{Area, FileName, PayloadLimits, QueueName, TaskId, WallMillis, read_dropped},
 };
 
@@ -46,9 +46,14 @@ struct Report {
     journal_bytes: u64,
     /// What is not well.
     problems: Vec<Problem>,
+    /// What a crash left, and the next start settles by itself.
+    unsettled: Vec<Problem>,
     /// Where each task's file was seen.
     #[serde(skip)]
     seen: BTreeMap<TaskId, PathBuf>,
+    /// Further files of tasks.
+    #[serde(skip)]
+    doubles: Vec<(TaskId, PathBuf, PathBuf)>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -233,8 +238,8 @@ fn task_file(path: &Path, area: Area, queue: &QueueName, report: &mut Report) {
         && !report.locked
         && let Some(other) = report.seen.insert(parsed.id, path.to_owned())
     {
-        let what = format!("task {} has another file: {}", parsed.id, other.display());
-        report.problem(path, &what);
+        let double = (parsed.id, path.to_owned(), other);
+        report.doubles.push(double);
     }
     if let Some(what) = content_problem(path, parsed, queue) {
         report.problem(path, &what);
@@ -281,7 +286,10 @@ fn content_problem(path: &Path, name: FileName, queue: &QueueName) -> Option<Str
 
 /// Has the journal read as a start would read it.
 fn journal(path: &Path, report: &mut Report) {
-    let (files, _) = listing(path, report);
+    let (files, folders) = listing(path, report);
+    for folder in folders {
+        report.problem(&folder, "a folder where only files belong");
+    }
     for file in files {
         match fs::metadata(&file) {
             Ok(meta) => {
@@ -293,21 +301,59 @@ fn journal(path: &Path, report: &mut Report) {
     }
     // While a daemon writes, its last frame may look torn or damaged to somebody else.
     let Some(data) = path.parent().filter(|_| !report.locked && path.exists()) else {
-        return;
+        return doubles(&BTreeSet::new(), report);
+    };
+    let mut told = BTreeSet::new();
+    let mut sink = |found| {
+        if let Found::Tail(_, record) = found {
+            told.extend(record.id());
+        }
     };
     let read = RealDisk::open(data).map_err(RecoverError::from);
-    match read.and_then(|disk| store::inspect(&Arc::new(disk))) {
-        Ok(_) => {}
+    match read.and_then(|disk| store::inspect(&Arc::new(disk), &mut sink)) {
+        Ok(start) => {
+            if let Some(TornTail {
+                file,
+                offset,
+                reason,
+            }) = start.torn
+            {
+                let what = format!("{reason}, at byte {offset}: what follows is cut off");
+                report.unsettled(&data.join(file), what);
+            }
+            if let Some(file) = start.passed_over {
+                let what = "damaged, and passed over: the journal is whole without it".to_owned();
+                report.unsettled(&data.join(file), what);
+            }
+        }
         Err(error) => report.problem(data, &error.to_string()),
+    }
+    doubles(&told, report);
+}
+
+/// Further files of tasks: those of which the journal's tail tells are what a crash left of a move.
+fn doubles(told: &BTreeSet<TaskId>, report: &mut Report) {
+    for (id, path, other) in std::mem::take(&mut report.doubles) {
+        let what = format!("task {id} has another file: {}", other.display());
+        if told.contains(&id) {
+            report.unsettled(&path, what);
+        } else {
+            report.problem(&path, &what);
+        }
     }
 }
 
 /// Sets damaged pieces of the journal aside, and says what and where to.
 fn mend(data: &Path, console: &mut Console) -> Result<(), CtlError> {
     let not_well = |text: String| CtlError::NotWell(format!("{}: {text}", data.display()));
+    // Without one nothing is to be repaired, and no lock to be left in a directory that is perhaps none of ours.
+    if !data.join("journal").is_dir() {
+        return Ok(());
+    }
     let _lock = Lock::take(data).map_err(|error| not_well(error.to_string()))?;
     let disk = RealDisk::open(data).map_err(|error| not_well(error.to_string()))?;
-    let moved = store::set_aside(&Arc::new(disk)).map_err(|error| not_well(error.to_string()))?;
+    let mut moved = Vec::new();
+    let done = store::set_aside(&Arc::new(disk), &mut moved);
     for one in &moved {
         let kept = match one.kept {
             0 => String::new(),
@@ -326,7 +372,7 @@ fn mend(data: &Path, console: &mut Console) -> Result<(), CtlError> {
                     without a file yet) is lost: look through the tasks before workers start";
         writeln!(console.err, "{note}")?;
     }
-    Ok(())
+    done.map_err(|error| not_well(error.to_string()))
 }
 
 /// Regular files and folders of a folder, by name. One that is missing is empty: the daemon makes it when it needs it.
@@ -354,6 +400,13 @@ fn listing(path: &Path, report: &mut Report) -> (Vec<PathBuf>, Vec<PathBuf>) {
 }
 
 impl Report {
+    fn unsettled(&mut self, path: &Path, what: String) {
+        self.unsettled.push(Problem {
+            path: path.display().to_string(),
+            what,
+        });
+    }
+
     fn problem(&mut self, path: &Path, what: &str) {
         self.problems.push(Problem {
             path: path.display().to_string(),
@@ -401,6 +454,15 @@ fn screen(report: &Report, console: &Console) -> String {
     for problem in &report.problems {
         let line = format!("{}: {}", escaped(&problem.path), escaped(&problem.what));
         text.push_str(&console.paint(Colour::Red, &line));
+        text.push('\n');
+    }
+    for one in &report.unsettled {
+        let line = format!(
+            "{}: {}; the next start settles this",
+            escaped(&one.path),
+            escaped(&one.what)
+        );
+        text.push_str(&console.paint(Colour::Yellow, &line));
         text.push('\n');
     }
     if report.problems.is_empty() {

@@ -93,14 +93,18 @@ impl From<OpenError> for Failure {
             OpenError::DataDir(DataDirError::NoPermission { .. }) => exit::NOPERM,
             OpenError::DataDir(_) => exit::CANTCREAT,
             OpenError::Lock(LockError::Held { .. }) => exit::UNAVAILABLE,
-            OpenError::Disk { error, .. }
+            OpenError::Disk { error, .. } | OpenError::Lock(LockError::Disk(error))
                 if error.cause.kind() == io::ErrorKind::PermissionDenied =>
             {
                 exit::NOPERM
             }
             // Another start would find the same: the units don't try.
             OpenError::Recover {
-                error: RecoverError::Damaged { .. } | RecoverError::Version { .. },
+                error:
+                    RecoverError::Damaged { .. }
+                    | RecoverError::NoFile { .. }
+                    | RecoverError::Misnamed { .. }
+                    | RecoverError::Version { .. },
                 ..
             } => exit::DATAERR,
             OpenError::Lock(_) | OpenError::Recover { .. } | OpenError::Disk { .. } => exit::IOERR,

@@ -265,12 +265,13 @@ fn find(
     let start = start.map_err(|error| match error {
         RecoverError::Disk(error) => failed(error),
         RecoverError::Thread(cause) => no_thread(cause),
-        error @ (RecoverError::Damaged { .. } | RecoverError::Version { .. }) => {
-            OpenError::Recover {
-                root: root.to_owned(),
-                error,
-            }
-        }
+        error @ (RecoverError::Damaged { .. }
+        | RecoverError::NoFile { .. }
+        | RecoverError::Misnamed { .. }
+        | RecoverError::Version { .. }) => OpenError::Recover {
+            root: root.to_owned(),
+            error,
+        },
     })?;
     let left = spool.sweep(temporary).map_err(failed)?;
     if left > 0 {

@@ -91,6 +91,20 @@ pub enum Kind {
     Special,
 }
 
+impl Kind {
+    /// What it is, in words, where a file is wanted.
+    #[must_use]
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::File => "a file",
+            Self::HardLink => "a file that has other names too (hard links)",
+            Self::Directory => "a folder where none belongs",
+            Self::Symlink => "a symbolic link",
+            Self::Special => "a FIFO, socket or device",
+        }
+    }
+}
+
 /// A file's identity and size, from its descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
@@ -130,12 +144,12 @@ pub trait DiskFile: Send {
     /// Its length in bytes.
     fn size(&self) -> DiskResult<u64>;
     /// All of the file. What was set aside and never written is zeros, and need not be read to know that.
-    fn read_written(&self) -> DiskResult<Vec<u8>> {
-        self.read_at(0, self.size()? as usize)
-    }
+    fn read_written(&self) -> DiskResult<Vec<u8>>;
 }
 
 /// What the store does to a data directory. Every path is relative to it.
+///
+/// Nothing has a body here: a disk that only stands before another one would pass over what that one does better.
 pub trait Disk: Send + Sync + 'static {
     /// An open file.
     type File: DiskFile;
@@ -157,9 +171,7 @@ pub trait Disk: Send + Sync + 'static {
     /// waits for a writer, and decides by the open descriptor, not by the path.
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read>;
     /// The same of a file that is the daemon's own: also if it has further names, as a backup by links gives it.
-    fn read_own(&self, path: &Path, limit: u64) -> DiskResult<Read> {
-        self.read(path, limit)
-    }
+    fn read_own(&self, path: &Path, limit: u64) -> DiskResult<Read>;
     /// Looks at what a path names, without following a link.
     fn look(&self, path: &Path) -> DiskResult<Meta>;
     /// Which directory is at a path.

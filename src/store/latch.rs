@@ -166,6 +166,10 @@ impl<D: Disk> Disk for Latched<D> {
         self.inner.read(path, limit)
     }
 
+    fn read_own(&self, path: &Path, limit: u64) -> DiskResult<Read> {
+        self.inner.read_own(path, limit)
+    }
+
     fn look(&self, path: &Path) -> DiskResult<Meta> {
         self.inner.look(path)
     }

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid};
 
 use super::{DiskError, shown};
 
@@ -52,6 +52,7 @@ impl Lock {
         let file: File = rustix::fs::open(&path, flags, mode)
             .map_err(|errno| DiskError::new("open", &path, errno))?
             .into();
+        give_away(root, &file).map_err(|errno| DiskError::new("give away", &path, errno))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -66,6 +67,19 @@ impl Lock {
             .map_err(|cause| DiskError::new("write", path, cause))?;
         Ok(Self { _file: file })
     }
+}
+
+/// Of root, who checks another user's directory, the file must not stay: that one's daemon could not open it any more.
+fn give_away(root: &Path, file: &File) -> rustix::io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (owner, now) = (rustix::fs::stat(root)?, rustix::fs::fstat(file)?);
+    if owner.st_uid == now.st_uid {
+        return Ok(());
+    }
+    let (user, group) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+    rustix::fs::fchown(file, Some(user), Some(group))
 }
 
 /// The process id in a lock's file; `None` while its holder has not written it yet.

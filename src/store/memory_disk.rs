@@ -234,6 +234,10 @@ impl DiskFile for MemoryFile {
     fn size(&self) -> DiskResult<u64> {
         Ok(self.disk.state().contents[&self.number].now.len() as u64)
     }
+
+    fn read_written(&self) -> DiskResult<Vec<u8>> {
+        self.read_at(0, self.size()? as usize)
+    }
 }
 
 impl Disk for MemoryDisk {
@@ -276,6 +280,10 @@ impl Disk for MemoryDisk {
         } else {
             Read::Whole(meta, self.bytes(path))
         })
+    }
+
+    fn read_own(&self, path: &Path, limit: u64) -> DiskResult<Read> {
+        self.read(path, limit)
     }
 
     fn look(&self, path: &Path) -> DiskResult<Meta> {

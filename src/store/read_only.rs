@@ -41,6 +41,10 @@ impl<F: DiskFile> DiskFile for LookedAt<F> {
     fn size(&self) -> DiskResult<u64> {
         self.0.size()
     }
+
+    fn read_written(&self) -> DiskResult<Vec<u8>> {
+        self.0.read_written()
+    }
 }
 
 impl<D: Disk> Disk for ReadOnly<D> {
@@ -68,6 +72,10 @@ impl<D: Disk> Disk for ReadOnly<D> {
 
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read> {
         self.0.read(path, limit)
+    }
+
+    fn read_own(&self, path: &Path, limit: u64) -> DiskResult<Read> {
+        self.0.read_own(path, limit)
     }
 
     fn look(&self, path: &Path) -> DiskResult<Meta> {

@@ -103,6 +103,26 @@ pub enum RecoverError {
         /// What is wrong there.
         reason: String,
     },
+    /// There is something that is no file.
+    #[error("{} is {what}, and has to be a file: put that in its place", file.display())]
+    NoFile {
+        /// What has a file's name, relative to the data directory.
+        file: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// A segment has another one's name. Its frames are those of its own number: under this one they would be taken for nothing.
+    #[error(
+        "{} is segment {number} under another name: call it {} again, or take it away if that one is there",
+        file.display(),
+        segment_path(*number).display()
+    )]
+    Misnamed {
+        /// The file, relative to the data directory.
+        file: PathBuf,
+        /// The segment's own number.
+        number: u64,
+    },
     /// A file is of another version of the format.
     #[error(
         "{} is of format version {found}, this program knows {VERSION}: was it written by a newer one?",
@@ -124,26 +144,35 @@ struct Names {
     /// Checkpoints, the newest first.
     checkpoints: Vec<Seq>,
     temporary: Vec<PathBuf>,
+    /// What has the name of one of them, and is no file.
+    other: Option<(PathBuf, &'static str)>,
 }
 
 impl Names {
-    fn list(disk: &impl Disk) -> DiskResult<Self> {
+    fn list(disk: &impl Disk) -> Result<Self, RecoverError> {
         let mut names = Self::default();
         let listed = disk.list(Path::new(DIR), &mut |name, kind| {
-            let Some(text) = name.to_str().filter(|_| kind == Kind::File) else {
-                return;
-            };
-            if let Some(number) = segment_number(text) {
-                names.segments.push(number);
-            } else if let Some(cut) = checkpoint::checkpoint_cut(text) {
-                names.checkpoints.push(cut);
-            } else if Path::new(text).extension().is_some_and(|end| end == "tmp") {
-                names.temporary.push(Path::new(DIR).join(text));
+            let Some(text) = name.to_str() else { return };
+            let (number, cut) = (segment_number(text), checkpoint::checkpoint_cut(text));
+            match (kind, number, cut) {
+                (Kind::File | Kind::HardLink, Some(number), _) => names.segments.push(number),
+                (Kind::File | Kind::HardLink, _, Some(cut)) => names.checkpoints.push(cut),
+                (Kind::File | Kind::HardLink, ..) => {
+                    if Path::new(text).extension().is_some_and(|end| end == "tmp") {
+                        names.temporary.push(Path::new(DIR).join(text));
+                    }
+                }
+                (_, None, None) => {}
+                // Passed over, it would be as if its frames had never been.
+                (kind, ..) => names.other = Some((Path::new(DIR).join(text), kind.what())),
             }
         });
         match listed {
-            Err(error) if !error.is_missing() => return Err(error),
+            Err(error) if !error.is_missing() => return Err(error.into()),
             _ => {}
+        }
+        if let Some((file, what)) = names.other {
+            return Err(RecoverError::NoFile { file, what });
         }
         names.segments.sort_unstable();
         names.checkpoints.sort_unstable_by(|a, b| b.cmp(a));

@@ -10,10 +10,10 @@ use std::{
 };
 
 use super::{
-    disk::{Disk, DiskError, Read, names},
-    journal::{Boot, DIR, SEGMENT_HEADER, segment_number},
+    disk::{Disk, DiskError, DiskFile as _, names},
+    journal::{Boot, DIR, Header, HeaderError, SEGMENT_HEADER, segment_number},
     read_only::ReadOnly,
-    recover::{JournalStart, RecoverError, recover},
+    recover::{Found, JournalStart, RecoverError, recover},
 };
 
 /// Something that was set aside.
@@ -29,21 +29,22 @@ pub struct SetAside {
     pub reason: String,
 }
 
-/// The most that is read of one journal file: more than any segment has.
-const MOST: u64 = 4 << 30;
 /// How much damage is worked through before giving up.
 const ROUNDS: usize = 10_000;
 
-/// Reads the journal and the checkpoint like a start, and changes nothing.
-pub fn inspect<D: Disk>(disk: &Arc<D>) -> Result<JournalStart, RecoverError> {
-    recover(&ReadOnly(Arc::clone(disk)), &Boot::default(), &mut |_| {})
+/// Reads the journal and the checkpoint like a start, tells what was found, and changes nothing.
+pub fn inspect<D: Disk>(
+    disk: &Arc<D>,
+    sink: &mut dyn FnMut(Found),
+) -> Result<JournalStart, RecoverError> {
+    recover(&ReadOnly(Arc::clone(disk)), &Boot::default(), sink)
 }
 
-/// Sets aside what is damaged, until a start would succeed. No daemon may run.
-pub fn set_aside<D: Disk>(disk: &Arc<D>) -> Result<Vec<SetAside>, RecoverError> {
-    let mut moved = Vec::new();
+/// Sets aside what is damaged, until a start would succeed. No daemon may run. `moved` tells what was done, also before an
+/// error.
+pub fn set_aside<D: Disk>(disk: &Arc<D>, moved: &mut Vec<SetAside>) -> Result<(), RecoverError> {
     for _ in 0..ROUNDS {
-        match inspect(disk) {
+        match inspect(disk, &mut |_| {}) {
             Ok(_) => break,
             Err(RecoverError::Damaged {
                 file,
@@ -51,7 +52,7 @@ pub fn set_aside<D: Disk>(disk: &Arc<D>) -> Result<Vec<SetAside>, RecoverError> 
                 reason,
             }) => {
                 let before = moved.len();
-                move_damaged(disk, &file, offset, &reason, &mut moved)?;
+                move_damaged(disk, &file, offset, &reason, moved)?;
                 // What can't be mended by setting it aside is told as it is.
                 if moved.len() == before {
                     return Err(RecoverError::Damaged {
@@ -67,7 +68,7 @@ pub fn set_aside<D: Disk>(disk: &Arc<D>) -> Result<Vec<SetAside>, RecoverError> 
     if !moved.is_empty() {
         disk.sync_everything()?;
     }
-    Ok(moved)
+    Ok(())
 }
 
 fn move_damaged<D: Disk>(
@@ -76,12 +77,12 @@ fn move_damaged<D: Disk>(
     offset: u64,
     reason: &str,
     moved: &mut Vec<SetAside>,
-) -> Result<(), DiskError> {
+) -> Result<(), RecoverError> {
     let number = file
         .file_name()
         .and_then(|name| segment_number(name.to_str()?));
     let Some(number) = number else {
-        return one(disk.as_ref(), file, 0, reason, moved);
+        return Ok(one(disk.as_ref(), file, 0, reason, moved)?);
     };
     let mut segments: Vec<(u64, PathBuf)> = names(disk.as_ref(), Path::new(DIR))?
         .into_iter()
@@ -89,6 +90,9 @@ fn move_damaged<D: Disk>(
         .filter(|(found, _)| *found >= number)
         .collect();
     segments.sort();
+    for (found, path) in &segments {
+        refuse_other_version(disk.as_ref(), *found, path)?;
+    }
     for (found, path) in segments {
         if found == number {
             one(disk.as_ref(), &path, offset, reason, moved)?;
@@ -100,7 +104,20 @@ fn move_damaged<D: Disk>(
     Ok(())
 }
 
-/// Sets one file aside, and puts its first `kept` bytes back where that is more than a segment's header.
+/// What a newer program has written is that one's to judge, also where it comes behind damage.
+fn refuse_other_version(disk: &impl Disk, number: u64, path: &Path) -> Result<(), RecoverError> {
+    let header = disk.open(path)?.read_at(0, SEGMENT_HEADER)?;
+    match Header::decode(&header, number) {
+        Err(HeaderError::Version(found)) => Err(RecoverError::Version {
+            file: path.to_owned(),
+            found,
+        }),
+        Ok(_) | Err(HeaderError::Number(_) | HeaderError::Unreadable(_)) => Ok(()),
+    }
+}
+
+/// Sets one file aside; of one whose first `kept` bytes are more than a segment's header it sets a copy aside, and cuts the
+/// file itself, which so keeps its owner and is whole at each moment.
 fn one(
     disk: &impl Disk,
     file: &Path,
@@ -113,19 +130,15 @@ fn one(
     } else {
         0
     };
-    let mut prefix = None;
-    if kept > 0
-        && let Read::Whole(_, mut bytes) = disk.read(file, MOST)?
-    {
-        bytes.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
-        prefix = Some(bytes);
-    }
     let now = aside_name(disk, file)?;
-    disk.rename_new(file, &now)?;
-    if let Some(bytes) = &prefix {
-        disk.write_new(file, bytes)?;
+    if kept > 0 {
+        let whole = disk.open(file)?.read_written()?;
+        disk.write_new(&now, &whole)?;
+        disk.sync_everything()?;
+        disk.truncate(file, kept)?;
+    } else {
+        disk.rename_new(file, &now)?;
     }
-    let kept = if prefix.is_some() { kept } else { 0 };
     moved.push(SetAside {
         file: file.to_owned(),
         now,

@@ -119,6 +119,13 @@ impl Replay {
                 let file = segment_path(number);
                 return Err(RecoverError::Version { file, found });
             }
+            Err(HeaderError::Number(found)) => {
+                let file = segment_path(number);
+                return Err(RecoverError::Misnamed {
+                    file,
+                    number: found,
+                });
+            }
             // Made at the moment of a crash: nothing was written to it yet.
             Err(HeaderError::Unreadable(_))
                 if last && frames_after(number, bytes, SEGMENT_HEADER).next().is_none() =>

@@ -116,9 +116,9 @@ pub const NO_ROOM: Entry = Entry {
 /// Cut off a torn tail: nothing in it was answered.
 pub const TORN_TAIL: Entry = Entry {
     id: "2eba602a86c0b00beb3176df6b139111",
-    line: "cut off a torn tail: nothing in it was answered",
+    line: "cut off a torn tail of the journal",
     fields: &["FILE", "OFFSET", "REASON"],
-    help: "The last writes before a crash did not reach @FILE@ whole. They were never answered, so their clients know that they may\n\
+    help: "The last writes before a crash did not reach @FILE@ whole. They were not answered, so their clients know that they may\n\
             not have happened.",
 };
 

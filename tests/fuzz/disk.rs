@@ -82,6 +82,10 @@ impl DiskFile for MapFile {
     fn size(&self) -> DiskResult<u64> {
         Ok(self.disk.look(&self.path)?.size)
     }
+
+    fn read_written(&self) -> DiskResult<Vec<u8>> {
+        self.read_at(0, self.size()? as usize)
+    }
 }
 
 impl Disk for MapDisk {
@@ -119,6 +123,10 @@ impl Disk for MapDisk {
         } else {
             Read::Whole(meta, self.files().get(path).cloned().unwrap_or_default())
         })
+    }
+
+    fn read_own(&self, path: &Path, limit: u64) -> DiskResult<Read> {
+        self.read(path, limit)
     }
 
     fn look(&self, path: &Path) -> DiskResult<Meta> {

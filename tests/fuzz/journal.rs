@@ -126,7 +126,7 @@ fn records(mutator: &mut Mutator, image: &mut Image, at: usize) {
 fn start(image: &Image) -> String {
     let disk = MapDisk::of(&image.files);
     let before = disk.all();
-    let looked = inspect(&Arc::new(disk.clone()));
+    let looked = inspect(&Arc::new(disk.clone()), &mut |_| {});
     assert_eq!(disk.all(), before, "looking changes nothing");
     match load(&disk) {
         Ok((start, engine, found)) => {
@@ -205,13 +205,13 @@ fn lives(mut engine: Engine) {
 
 /// What is damaged is set aside, with every byte of it, and a start is possible then.
 fn mend(disk: &MapDisk, before: &BTreeMap<PathBuf, Vec<u8>>, error: &RecoverError) {
-    let mended = set_aside(&Arc::new(disk.clone()));
-    let moved = match mended {
-        Ok(moved) => moved,
-        // A newer program may know better.
-        Err(RecoverError::Version { .. }) => return,
+    let mut moved = Vec::new();
+    match set_aside(&Arc::new(disk.clone()), &mut moved) {
+        Ok(()) => {}
+        // A newer program, or who renamed it, may know better.
+        Err(RecoverError::Version { .. } | RecoverError::Misnamed { .. }) => return,
         Err(other) => panic!("it can't be set aside: {other}; at first: {error}"),
-    };
+    }
     let now = disk.all();
     for one in &moved {
         assert_eq!(now.get(&one.now), before.get(&one.file), "{one:?}");

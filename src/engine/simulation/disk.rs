@@ -471,6 +471,10 @@ impl DiskFile for SimFile {
         let file = state.file(self.number).ok_or_else(|| self.gone())?;
         Ok(file.now.len() as u64)
     }
+
+    fn read_written(&self) -> DiskResult<Vec<u8>> {
+        self.read_at(0, self.size()? as usize)
+    }
 }
 
 impl Disk for SimDisk {
@@ -547,6 +551,10 @@ impl Disk for SimDisk {
         }
         let file = self.open(path)?;
         Ok(Read::Whole(meta, file.read_at(0, meta.size as usize)?))
+    }
+
+    fn read_own(&self, path: &Path, limit: u64) -> DiskResult<Read> {
+        self.read(path, limit)
     }
 
     fn look(&self, path: &Path) -> DiskResult<Meta> {

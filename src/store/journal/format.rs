@@ -67,6 +67,8 @@ pub(in crate::store) struct Header {
 pub(in crate::store) enum HeaderError {
     /// It is one, of a format that this program does not know.
     Version(u32),
+    /// It is one, of the segment of this number: the file was renamed.
+    Number(u64),
     /// It is none, and why.
     Unreadable(&'static str),
 }
@@ -113,7 +115,7 @@ impl Header {
         if header.number == number {
             Ok(header)
         } else {
-            Err(HeaderError::Unreadable("its header has another number"))
+            Err(HeaderError::Number(header.number))
         }
     }
 }

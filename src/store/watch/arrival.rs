@@ -126,7 +126,7 @@ impl<D: Disk> Watching<D> {
         }
         match self.look(path)? {
             Found::There(meta) if !matches!(meta.kind, Kind::File | Kind::Directory) => {
-                self.irregular(path, meta.inode, what_is(meta.kind))
+                self.irregular(path, meta.inode, meta.kind.what())
             }
             _ => Ok(()),
         }
@@ -260,7 +260,7 @@ impl<D: Disk> Watching<D> {
             return Ok(());
         };
         if meta.kind != Kind::File {
-            return self.irregular(path, meta.inode, what_is(meta.kind));
+            return self.irregular(path, meta.inode, meta.kind.what());
         }
         let identity = Identity::of(&meta);
         if self.memory.knows(path, Report::Judged(identity)) {
@@ -323,7 +323,7 @@ impl<D: Disk> Watching<D> {
         let limits = self.setup.settings.limits.get();
         let (meta, bytes) = match self.setup.disk.read(path, limits.max_file) {
             Ok(Read::Whole(meta, bytes)) => (meta, bytes),
-            Ok(Read::Irregular(kind)) => return Judgement::Irregular(what_is(kind).to_owned()),
+            Ok(Read::Irregular(kind)) => return Judgement::Irregular(kind.what().to_owned()),
             Ok(Read::Changed) => return Judgement::Changed,
             Ok(Read::TooLarge(meta)) => {
                 let (size, limit) = (meta.size, limits.max_file);
@@ -394,16 +394,6 @@ fn queue_at(path: &Path) -> QueueName {
     match place(path) {
         Place::Inside { folder, .. } => queue_of(folder).unwrap_or_default(),
         _ => QueueName::default(),
-    }
-}
-
-fn what_is(kind: Kind) -> &'static str {
-    match kind {
-        Kind::File => "a file",
-        Kind::HardLink => "a file that has other names too (hard links)",
-        Kind::Directory => "a folder where none belongs",
-        Kind::Symlink => "a symbolic link",
-        Kind::Special => "a FIFO, socket or device",
     }
 }
 
