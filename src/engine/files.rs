@@ -40,8 +40,11 @@ pub(super) struct FileChange {
     pub(super) done: Option<Box<DoneTask>>,
     /// Bytes of the payload that is only in memory and in the journal until then.
     bytes: u64,
-    /// The first frame that this change is about: its segment must stay until the change is made.
+    /// The first frame that this change is about: its segment must stay until the change is made, or until a checkpoint holds
+    /// what the change is about.
     first: Seq,
+    /// The same, whatever checkpoints hold.
+    begun: Seq,
     /// The last one: the change may be made when that is durable.
     last: Seq,
     since: Tick,
@@ -127,6 +130,8 @@ pub(super) struct Files {
     failing: Failing,
     /// Changes that could not be made since somebody began to wait for all up to some frame; `None`: nobody does.
     hindered: Option<Vec<TaskId>>,
+    /// Changes that the present checkpoint, or the last one, holds.
+    covered: Vec<TaskId>,
 }
 
 /// How many changes that found no room are tried again in the time that one rests.
@@ -162,6 +167,7 @@ impl Files {
                 done: None,
                 bytes: 0,
                 first: seq,
+                begun: seq,
                 last: seq,
                 since: now,
             }
@@ -452,7 +458,17 @@ impl Files {
     }
 
     /// From now on, changes that can't be made are told to who waits for all of them. Gives those that could not be made before.
+    /// What another checkpoint held is waited for again: this one takes its place, perhaps at the same frame.
     pub(super) fn tell_hindered(&mut self) -> Vec<TaskId> {
+        for id in std::mem::take(&mut self.covered) {
+            for changes in [&mut self.waiting, &mut self.in_flight] {
+                if let Some(change) = changes.get_mut(&id) {
+                    let before = std::mem::replace(&mut change.first, change.begun);
+                    *self.unsettled.entry(change.begun).or_default() += 1;
+                    settle(&mut self.unsettled, before);
+                }
+            }
+        }
         self.hindered = Some(Vec::new());
         self.later.iter().map(|(_, id)| *id).collect()
     }
@@ -488,6 +504,7 @@ impl Files {
             *self.unsettled.entry(seq).or_default() += 1;
             settle(&mut self.unsettled, before);
         }
+        self.covered.push(id);
     }
 
     /// The dropped file that a task came in, while that is still there.

@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     extract::Request,
-    http::{Method, Uri},
+    http::{Method, Uri, request::Parts},
     response::Response,
 };
 
@@ -46,6 +46,16 @@ impl Sent {
     /// That of a caller who was let in.
     pub(super) fn from(request: &Request, caller: &Caller) -> Self {
         Self::of(request, caller.name().unwrap_or(ANYBODY))
+    }
+
+    /// The same, of a request whose body was taken.
+    pub(super) fn of_head(head: &Parts, caller: &Caller) -> Self {
+        Self {
+            by: caller.name().unwrap_or(ANYBODY).to_owned(),
+            peer: head.extensions.get().cloned(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+        }
     }
 
     fn peer(&self) -> Peer {

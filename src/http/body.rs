@@ -9,6 +9,7 @@ use axum::{
     extract::Request,
     http::{HeaderMap, header},
 };
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 use super::{
     Http,
     audit::Asked,
+    entry::Entry,
     flight::Share,
     problem::{self, Problem},
     refused,
@@ -125,9 +127,9 @@ pub(crate) async fn read_most<B>(
 
 async fn read_whole<B>(request: Request, http: &Http<B>, limit: usize) -> Result<Bytes, Problem> {
     let idle = http.limits.body_timeout.as_duration();
+    let (head, mut body) = request.into_parts();
     // A client that waits to be told to go on has sent nothing that would have to be read off the wire.
-    let waits = request.headers().contains_key(header::EXPECT);
-    let mut body = request.into_body();
+    let waits = head.headers.contains_key(header::EXPECT);
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
         if !waits {
@@ -135,14 +137,36 @@ async fn read_whole<B>(request: Request, http: &Http<B>, limit: usize) -> Result
         }
         return Err(too_large(limit));
     }
-    let Some(first) = next_piece(&mut body, idle).await? else {
+    let first = match next_piece(&mut body, idle).now_or_never() {
+        Some(Ok(Some(first))) if first.len() <= limit && body.is_end_stream() => return Ok(first),
+        Some(first) => first?,
+        None => next_piece(&mut body, idle).await?,
+    };
+    let bytes = read_on(first, body, http, limit).await?;
+    // Who sends slowly may have lost meanwhile what let him in.
+    if let Some(entry) = Entry::of_head(http, &head) {
+        entry.check()?;
+    }
+    Ok(bytes)
+}
+
+/// What is still to come, after its first piece.
+async fn read_on<B>(
+    first: Option<Bytes>,
+    mut body: Body,
+    http: &Http<B>,
+    limit: usize,
+) -> Result<Bytes, Problem> {
+    let idle = http.limits.body_timeout.as_duration();
+    let announced = body.size_hint().lower();
+    let Some(first) = first else {
         return Ok(Bytes::new());
     };
     if first.len() <= limit && body.is_end_stream() {
         return Ok(first);
     }
     let mut share = Share::none(&http.flight);
-    let mut whole = Vec::with_capacity((announced as usize).max(first.len()));
+    let mut whole = Vec::with_capacity(announced as usize + first.len());
     let mut piece = Some(first);
     while let Some(bytes) = piece {
         if whole.len() + bytes.len() > limit {

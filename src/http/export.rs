@@ -11,7 +11,7 @@ use axum::{
 };
 use futures_util::stream;
 
-use super::{Answer, Http, Pairs, Shared, answer, view};
+use super::{Answer, Http, Pairs, Shared, answer, caller::Caller, entry::Entry, view};
 use crate::{
     api::{self, export as lines},
     backend::{Backend, ExportHead, ExportPiece},
@@ -34,11 +34,17 @@ use crate::{
         (status = 503, description = "busy: another export runs"),
     )
 )]
-pub(crate) async fn export<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+pub(crate) async fn export<B: Backend>(
+    State(http): Shared<B>,
+    caller: Caller,
+    request: Request,
+) -> Answer {
     Pairs::of_query(request.uri().query(), &[])?;
+    let entry = Entry::of(&http, caller, &request);
     let head = http.backend.export().await?;
     let running = Running {
         number: head.number,
+        entry,
         http,
         over: false,
     };
@@ -89,6 +95,7 @@ fn write_line<T: serde::Serialize>(out: &mut Vec<u8>, line: &T) -> serde_json::R
 /// An export that is being read. Dropped before its end, it is ended.
 struct Running<B: Backend> {
     number: u64,
+    entry: Entry,
     http: Arc<Http<B>>,
     over: bool,
 }
@@ -108,6 +115,11 @@ impl<B: Backend> Running<B> {
         }
         let mut out = Vec::new();
         while out.is_empty() && !self.over {
+            // It lasts as long as its reader likes.
+            if let Err(problem) = self.entry.check() {
+                self.fail(&mut out, problem.into_document().detail);
+                break;
+            }
             let piece = self.http.backend.export_next(self.number).await;
             let failed = match piece {
                 Ok(ExportPiece::Tasks(tasks)) => {
@@ -127,14 +139,18 @@ impl<B: Backend> Running<B> {
                 Err(error) => Some(error.to_string()),
             };
             if let Some(failed) = failed {
-                self.http.backend.export_end(self.number);
-                self.over = true;
-                tracing::warn!(error = failed, "an export was given up");
-                // Text always has a JSON form; a reader of nothing sees that the end is missing.
-                write_line(&mut out, &lines::ExportFailed { failed }).unwrap_or_default();
+                self.fail(&mut out, failed);
             }
         }
         Some(out.into())
+    }
+
+    fn fail(&mut self, out: &mut Vec<u8>, failed: String) {
+        self.http.backend.export_end(self.number);
+        self.over = true;
+        tracing::warn!(error = failed, "an export was given up");
+        // Text always has a JSON form; a reader of nothing sees that the end is missing.
+        write_line(out, &lines::ExportFailed { failed }).unwrap_or_default();
     }
 }
 

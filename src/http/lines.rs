@@ -10,14 +10,12 @@ use axum::{
     http::StatusCode,
 };
 use futures_util::FutureExt as _;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, Http, answer,
-    audit::Sent,
-    body,
-    caller::{Caller, Door},
+    Answer, Http, answer, body,
+    caller::Caller,
+    entry::Entry,
     flight::Share,
     import::{Import, Pauses},
     problem::{self, Problem},
@@ -69,12 +67,7 @@ async fn take<B: Backend>(
     };
     let mut source = Source {
         stop: http.ending.clone(),
-        entry: Entry {
-            sent: Sent::from(&request, &caller),
-            caller,
-            by: http.door.clone(),
-            doors: http.doors.clone(),
-        },
+        entry: Entry::of(http, caller, &request),
         idle: http
             .limits
             .body_timeout
@@ -130,34 +123,6 @@ impl Source {
         };
         self.ended = !matches!(piece, Ok(Some(_)));
         piece
-    }
-}
-
-/// By what somebody came in whose body may take hours.
-struct Entry {
-    sent: Sent,
-    caller: Caller,
-    by: Door,
-    doors: Option<watch::Receiver<Door>>,
-}
-
-impl Entry {
-    /// Ready when its credential is not good any more.
-    async fn lapsed(&mut self) -> Problem {
-        while let Some(doors) = &mut self.doors
-            && doors.changed().await.is_ok()
-        {
-            if !self
-                .caller
-                .comes_in_again(&self.by, &doors.borrow_and_update())
-            {
-                self.sent.tell_lapsed();
-                return problem::UNAUTHORIZED.problem(
-                    "the credential that the request came with was revoked or changed meanwhile",
-                );
-            }
-        }
-        std::future::pending().await
     }
 }
 

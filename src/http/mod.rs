@@ -14,6 +14,7 @@ mod caller;
 mod claim;
 mod connection;
 mod docs;
+mod entry;
 mod events;
 mod export;
 mod exposition;

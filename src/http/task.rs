@@ -67,8 +67,9 @@ pub(crate) async fn reschedule<B: Backend>(
     request: Request,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
-    caller.reach_task(&*http.backend, id).await?;
     let patch: api::Patch = body::json(request, &http).await?;
+    // After the body, which may take a while: the task may be another queue's by then.
+    caller.reach_task(&*http.backend, id).await?;
     let exectime = match (patch.exectime, patch.delay) {
         (Some(_), Some(_)) => {
             return Err(Problem::invalid(

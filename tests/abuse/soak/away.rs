@@ -10,7 +10,7 @@ use std::{
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::Soak;
+use super::{Soak, hands::Hands};
 
 /// How long it may take until all tasks are there again.
 const BACK: Duration = Duration::from_mins(1);
@@ -61,7 +61,9 @@ impl Soak<'_> {
         let (status, answer) = self.daemon.admin("POST", "/rescan", "");
         self.ledger.asked(Some(status));
         loop {
-            let missing = self.snapshot().map(|there| self.ledger.missing(&there));
+            let there = self.snapshot();
+            // What has ended by then need not be there.
+            let missing = there.map(|there| self.ledger.missing(&there, &Hands::ran(&self.book)));
             match missing {
                 Ok(0) => return,
                 Ok(_) | Err(_) if Instant::now() < end => {}

@@ -236,13 +236,16 @@ impl Ledger {
         }
     }
 
-    /// How many tasks of the clients that are not completed a daemon does not have.
-    pub(super) fn missing(&self, there: &BTreeMap<String, Value>) -> usize {
+    /// How many tasks that are not completed a daemon does not have. `ran`: what the worker's handler has ended.
+    pub(super) fn missing(&self, there: &BTreeMap<String, Value>, ran: &HashSet<u128>) -> usize {
         let there: HashSet<u128> = there.keys().filter_map(|id| number(id)).collect();
         let book = self.book();
-        let open = book.open.difference(&there).map(|id| &book.tasks[id]);
-        open.filter(|entry| entry.state == State::There && !entry.is_for_worker)
-            .count()
+        let open = book.open.difference(&there);
+        open.filter(|id| {
+            let entry = &book.tasks[*id];
+            entry.state == State::There && !(entry.is_for_worker && ran.contains(*id))
+        })
+        .count()
     }
 
     /// Holds the account against what a daemon has, while no client works. `ran`: what the worker's handler has ended.
