@@ -12,6 +12,7 @@ mod common;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Output,
     time::{Duration, Instant},
@@ -293,10 +294,12 @@ fn segments(data: &Path) -> Vec<PathBuf> {
     journal(data).into_iter().filter(in_use).collect()
 }
 
+/// What is done to a segment, with a place for it elsewhere.
+type Change = fn(&Path, &Path);
+
 #[test]
 fn what_is_no_segment_of_its_name_stops_the_start_and_is_left_to_people() {
     let killed = killed();
-    type Change = fn(&Path, &Path);
     let changes: [(&str, Change, &str); 4] = [
         (
             "a link",
@@ -381,7 +384,6 @@ fn a_repair_leaves_each_file_to_its_owner() {
     if !rustix::process::geteuid().is_root() {
         return skip("only root can give files away").unwrap_or_default();
     }
-    use std::os::unix::fs::MetadataExt as _;
     let killed = killed();
     let scratch = copy(&killed.daemon);
     let data = scratch.path().join("data");

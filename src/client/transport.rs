@@ -110,10 +110,15 @@ fn config(files: &TlsFiles) -> Result<ClientConfig, ClientError> {
     }
 }
 
+/// How much of an answer's head is taken, in bytes. Heads of 1xx answers are read on and on: where a server sends nothing else, the
+/// thread that reads them comes to other work only after some bufferfuls.
+const HEAD: usize = 32 << 10;
+
 fn builder() -> hyper_util::client::legacy::Builder {
     let mut builder = Pool::builder(TokioExecutor::new());
     builder
         .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE);
+        .pool_idle_timeout(IDLE)
+        .http1_max_buf_size(HEAD);
     builder
 }

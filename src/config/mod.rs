@@ -111,8 +111,8 @@ pub struct Settings {
     pub journal_segment: u64,
     /// Bytes of journal after which a checkpoint is written.
     pub checkpoint_bytes: u64,
-    /// Bytes of payloads kept in memory.
-    pub payload_cache: u64,
+    /// Bytes of payloads kept in memory; none: as many as there is memory for.
+    pub payload_cache: Option<u64>,
     /// How many queues there may be.
     pub max_queues: u64,
     /// How much is held in all.
@@ -214,13 +214,7 @@ impl Settings {
             connections: Connections::read(&mut from)?,
             journal_segment,
             checkpoint_bytes,
-            payload_cache: from
-                .size(
-                    "payload_cache",
-                    limits::PAYLOAD_CACHE,
-                    limits::PAYLOAD_CACHES,
-                )?
-                .0,
+            payload_cache: payload_cache(&mut from)?,
             max_queues: from.number("max_queues", limits::MAX_QUEUES, limits::MAX_QUEUES_RANGE)?,
             bounds: Bounds::read(&mut from, max_payload)?,
             defaults: defaults(&mut from)?,
@@ -365,6 +359,14 @@ fn backoff(from: &mut Reader) -> Result<Backoff, ConfigError> {
         return Err(invalid("defaults.backoff.base", origin.or(limited), reason));
     }
     Ok(Backoff { base, max })
+}
+
+/// None for the default, also where it is written down, as in the file that packages bring: then it depends on the memory that
+/// there is.
+fn payload_cache(from: &mut Reader) -> Result<Option<u64>, ConfigError> {
+    let (default, range) = (limits::PAYLOAD_CACHE, limits::PAYLOAD_CACHES);
+    let (bytes, _) = from.size("payload_cache", default, range)?;
+    Ok((bytes != default).then_some(bytes))
 }
 
 /// A payload has to fit into a body; with `max_body` alone set, the payload's default goes along.

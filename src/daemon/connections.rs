@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, memory};
+use super::{Failure, memory::Shares};
 use crate::{
     config::{Settings, exit},
     http::{Bounds, Flight, Gate, Serving, Tally, Tls, TlsFiles},
@@ -96,10 +96,9 @@ impl Doors {
         self.pages.set(bounds(settings));
         self.admin.set(bounds(settings));
         let configured = &settings.bounds;
-        // Other requests need memory beside the slow ones.
-        let most = memory::limit(configured.max_memory).map_or(u64::MAX, |bytes| bytes / 4);
+        let most = Shares::of(configured.max_memory).in_flight(configured.max_in_flight);
         for flight in [&self.pages_flight, &self.admin_flight] {
-            flight.set_limit(configured.max_in_flight.min(most));
+            flight.set_limit(most);
         }
     }
 }
@@ -126,7 +125,9 @@ fn bounds(settings: &Settings) -> Bounds {
     // The journal, task files and those who are turned away need descriptors too: connections may not take them all.
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     Bounds {
-        max_connections: of.most.min(descriptors / 4 * 3),
+        max_connections: Shares::of(settings.bounds.max_memory)
+            .connections(of.most, of.max_head)
+            .min(descriptors / 4 * 3),
         max_connections_per_address: of.most_per_address,
         header_timeout: of.header_timeout,
         reader_timeout: of.reader_timeout,

@@ -35,6 +35,43 @@ pub(super) fn limit(configured: u64) -> Option<u64> {
     least(Path::new(hierarchy.root), group, hierarchy.limits).map(|bytes| bytes / 10 * 9)
 }
 
+/// What each of those who hold memory may take of what there is, so that all together stay below it, whatever the settings were
+/// made for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shares(u64);
+
+/// What a connection takes besides the head of a request, in bytes: measured, and some more (`benches/RESULTS.md`).
+const CONNECTION_BYTES: u64 = 40 << 10;
+
+/// What the daemon takes with nothing to do, in bytes, and some tasks.
+const BASE: u64 = 48 << 20;
+
+impl Shares {
+    pub(super) fn of(configured: u64) -> Self {
+        Self(limit(configured).map_or(u64::MAX, |limit| limit.saturating_sub(BASE).max(limit / 4)))
+    }
+
+    /// Payloads that are kept for the next to be claimed, where nothing else is set.
+    pub(super) fn payload_cache(self, default: u64) -> u64 {
+        default.min(self.0 / 8)
+    }
+
+    /// Submits that wait for a slow disk.
+    pub(super) fn submitting(self, configured: u64) -> u64 {
+        configured.min(self.0 / 8)
+    }
+
+    /// Requests that come slowly and answers that are read slowly; while an answer is made, it is there twice.
+    pub(super) fn in_flight(self, configured: u64) -> u64 {
+        configured.min(self.0 / 8)
+    }
+
+    /// Connections, each of which may hold a head before anybody knows what it asks for.
+    pub(super) fn connections(self, configured: u64, max_head: u64) -> u64 {
+        configured.min(self.0 / 2 / (max_head + CONNECTION_BYTES))
+    }
+}
+
 /// The group that limits this process's memory, from its list of groups. Where both versions are there, memory is in the
 /// hierarchy of version 1 that names it.
 fn of_memory(groups: &str) -> Option<(Hierarchy, &str)> {
@@ -87,6 +124,31 @@ mod tests {
         assert_eq!(least("system.slice/workqueued.service"), Some(4000));
         assert_eq!(least(""), None);
         assert_eq!(limit(7), Some(7));
+    }
+
+    #[test]
+    fn all_shares_together_leave_room_for_the_daemon_itself() {
+        for limit in [96_u64 << 20, 256 << 20, 4 << 30] {
+            let shares = Shares::of(limit);
+            let connections =
+                shares.connections(u64::MAX, 64 << 10) * ((64 << 10) + CONNECTION_BYTES);
+            let in_flight = shares.in_flight(u64::MAX);
+            // On TCP and on the admin socket.
+            let held = shares.payload_cache(u64::MAX) + shares.submitting(u64::MAX) + 2 * in_flight;
+            assert!(held + connections + BASE <= limit, "{limit}");
+            assert!(connections > 15 << 20 && in_flight >= 6 << 20, "{limit}");
+        }
+        // What is asked for is given where there is room.
+        let shares = Shares::of(1 << 40);
+        assert_eq!(shares.connections(100, 64 << 10), 100);
+        assert_eq!(
+            (
+                shares.in_flight(5),
+                shares.submitting(6),
+                shares.payload_cache(7)
+            ),
+            (5, 6, 7)
+        );
     }
 
     #[test]

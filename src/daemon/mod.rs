@@ -237,15 +237,20 @@ fn opening(settings: &Settings) -> Opening {
 fn live(settings: &Settings) -> engine::Live {
     let bounds = &settings.bounds;
     let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+    let shares = memory::Shares::of(bounds.max_memory);
     engine::Live {
         spool_delay: settings.spool_delay,
-        payload_cache: settings.payload_cache,
+        payload_cache: settings
+            .payload_cache
+            .unwrap_or_else(|| shares.payload_cache(crate::config::limits::PAYLOAD_CACHE)),
         checkpoint_bytes: settings.checkpoint_bytes,
         retain_done: settings.retention_done,
         max_waiting: count(bounds.max_waiting),
         max_workers: count(bounds.max_workers),
         max_memory: memory::limit(bounds.max_memory),
-        max_submitting: bounds.max_submitting.max(settings.max_body),
+        max_submitting: shares
+            .submitting(bounds.max_submitting)
+            .max(settings.max_body),
         limits: queue::Limits {
             max_queues: count(settings.max_queues),
             max_tasks: count(bounds.max_tasks),

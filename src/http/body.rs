@@ -187,7 +187,7 @@ async fn read_on<B>(
 fn too_large(limit: usize) -> Problem {
     refused::count_by("max_body");
     problem::TOO_LARGE.problem(format!(
-        "the body is larger than the limit of {limit} bytes"
+        "the body is larger than the limit of {limit} bytes (max_body)"
     ))
 }
 

@@ -317,7 +317,7 @@ fn check(
         .map_or(0, |all| all.as_str().len());
     if target > bounds.max_url {
         refused::count_by("max_url");
-        let detail = format!("{target} bytes; the most is {}", bounds.max_url);
+        let detail = format!("{target} bytes; the most is {} (max_url)", bounds.max_url);
         let problem = problem::URL_TOO_LONG.problem(detail);
         return Err(Unfit {
             problem,

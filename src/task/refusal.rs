@@ -68,7 +68,7 @@ pub enum Refusal {
     #[error("unique_key: task {0} holds it")]
     UniqueKeyInUse(TaskId),
     /// A payload is larger than the limit.
-    #[error("{field}: {size} bytes, the limit is {limit}")]
+    #[error("{field}: {size} bytes, the limit is {limit} (max_payload)")]
     TooLarge {
         /// Which part is too large (`payload`, `result`).
         field: String,
@@ -78,7 +78,7 @@ pub enum Refusal {
         limit: u64,
     },
     /// A payload has arrays and objects in each other deeper than the limit.
-    #[error("{field}: nested deeper than {limit} arrays and objects")]
+    #[error("{field}: nested deeper than {limit} arrays and objects (max_depth)")]
     TooDeep {
         /// Which part (`payload`, `result`).
         field: String,

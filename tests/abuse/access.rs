@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::{Daemon, PATIENCE, Way, until};
 
@@ -294,6 +294,151 @@ fn an_upload_goes_on_when_others_are_let_in_and_ends_when_its_own_token_is_revok
             == [true; 3]
     };
     assert!(log.lines().any(told), "{log}");
+}
+
+/// A request whose body has begun, and comes on when it is told to.
+struct Begun {
+    stream: std::net::TcpStream,
+    rest: Vec<u8>,
+}
+
+impl Begun {
+    fn of(site: &Site, method: &str, path: &str, token: &str, body: &str) -> Self {
+        use std::io::Write as _;
+        let mut stream = std::net::TcpStream::connect(&site.daemon.address).expect("connect");
+        stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+        let (first, rest) = body.as_bytes().split_at(4);
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .expect("a head");
+        stream.write_all(first).expect("the beginning");
+        Self {
+            stream,
+            rest: rest.to_vec(),
+        }
+    }
+
+    fn finish(mut self) -> String {
+        use std::io::Write as _;
+        self.stream.write_all(&self.rest).expect("the rest");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut self.stream, &mut text).expect("an answer");
+        text
+    }
+}
+
+/// How many requests are being read or answered, this question not counted.
+fn begun(site: &Site, count: usize) {
+    let address: std::net::SocketAddr = site.daemon.address.parse().expect("an address");
+    until("the requests have come in", || {
+        // What is unread waits in the kernel: when that is nothing, each has been read as far as it came.
+        let table = fs::read_to_string("/proc/net/tcp").expect("the connections");
+        let port = format!(":{:04X}", address.port());
+        let established = table.lines().filter(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            fields.len() > 4
+                && fields[1].ends_with(&port)
+                && fields[3] == "01"
+                && fields[4].ends_with(":00000000")
+        });
+        (established.count() >= count).then_some(())
+    });
+}
+
+#[test]
+fn a_body_that_is_still_coming_when_its_token_is_revoked_is_refused() {
+    let (mut site, ops) = Site::start(&[]);
+    let worker = site.token("worker", &["--scope", "work"]);
+    let feeder = site.token("feeder", &["--scope", "submit"]);
+    let stays = site.token("stays", &["--scope", "submit"]);
+    let (status, text) = site.ask("POST", "/api/v1/tasks", &ops, r#"{"payload":"here"}"#);
+    assert_eq!(status, 201, "{text}");
+    let claim = Begun::of(&site, "POST", "/api/v1/claim", &worker, r#"{"max":1}"#);
+    let submit = Begun::of(&site, "POST", "/api/v1/tasks", &feeder, r#"{"payload":1}"#);
+    let other = Begun::of(&site, "POST", "/api/v1/tasks", &stays, r#"{"payload":2}"#);
+    begun(&site, 3);
+    let file = site.tokens.to_str().expect("a path").to_owned();
+    for name in ["worker", "feeder"] {
+        told(&ctl(&["token", "revoke", name, "--file", &file]));
+    }
+    site.reload(200);
+    for begun in [claim, submit] {
+        let text = begun.finish();
+        assert!(text.starts_with("HTTP/1.1 401"), "{text}");
+        assert!(text.contains("revoked"), "{text}");
+    }
+    let text = other.finish();
+    assert!(text.starts_with("HTTP/1.1 201"), "{text}");
+    let (_, text) = site.ask("GET", "/api/v1/queues/default", &ops, "");
+    let queue: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&queue["ready"], &queue["leased"]), (&json!(2), &json!(0)));
+    assert!(site.daemon.stop().success());
+    let log = site.daemon.logged();
+    for name in ["worker", "feeder"] {
+        let told = |line: &str| line.contains(name) && line.contains("while its request was read");
+        assert!(log.lines().any(told), "{name}: {log}");
+    }
+}
+
+#[test]
+fn a_task_that_went_to_another_queue_while_a_change_was_sent_is_not_changed() {
+    let (site, ops) = Site::start(&[]);
+    let red = site.token("red", &["--scope", "admin", "--queue", "red"]);
+    let id = "0198c0de-0000-7000-8000-00000000beef";
+    let task = |queue: &str, payload: &str| {
+        json!({"id": id, "queue": queue, "payload": payload}).to_string()
+    };
+    let (status, text) = site.ask("POST", "/api/v1/tasks", &red, &task("red", "mine"));
+    assert_eq!(status, 201, "{text}");
+    let path = format!("/api/v1/tasks/{id}");
+    let change = Begun::of(&site, "PATCH", &path, &red, r#"{"queue":"red"}"#);
+    begun(&site, 1);
+    assert_eq!(site.ask("DELETE", &path, &ops, "").0, 204);
+    let (status, text) = site.ask("POST", "/api/v1/tasks", &ops, &task("blue", "secret"));
+    assert_eq!(status, 201, "{text}");
+    let text = change.finish();
+    assert!(text.starts_with("HTTP/1.1 403"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+    let (_, text) = site.ask("GET", &path, &ops, "");
+    assert!(text.contains(r#""queue":"blue""#), "{text}");
+}
+
+#[test]
+fn an_export_ends_when_its_token_is_revoked() {
+    use std::io::Write as _;
+    let (site, ops) = Site::start(&[]);
+    let reader = site.token("reader", &["--scope", "admin"]);
+    let payload = "x".repeat(500_000);
+    for _ in 0..60 {
+        let task = json!({"payload": payload}).to_string();
+        let (status, text) = site.ask("POST", "/api/v1/tasks", &ops, &task);
+        assert_eq!(status, 201, "{text}");
+    }
+    let mut stream = std::net::TcpStream::connect(&site.daemon.address).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    write!(
+        stream,
+        "GET /api/v1/export HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {reader}\r\n\r\n"
+    )
+    .expect("a request");
+    let mut start = [0; 4000];
+    std::io::Read::read_exact(&mut stream, &mut start).expect("the beginning");
+    assert!(start.starts_with(b"HTTP/1.1 200"));
+    let file = site.tokens.to_str().expect("a path");
+    told(&ctl(&["token", "revoke", "reader", "--file", file]));
+    site.reload(200);
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut rest).expect("the rest");
+    assert!(
+        rest.contains(r#"{"failed":"#) && rest.contains("revoked"),
+        "{} bytes",
+        rest.len()
+    );
+    assert!(!rest.contains(r#"{"end":"#), "{} bytes", rest.len());
 }
 
 #[test]

@@ -335,6 +335,55 @@ fn with_too_few_threads_a_start_ends_with_its_reason_and_with_just_enough_all_is
     assert!(daemon.stop().success());
 }
 
+/// Heads that never end are held before anybody knows what they ask for: there may be as many connections as memory allows.
+#[test]
+fn heads_that_never_end_are_turned_away_before_memory_is_gone() {
+    const LIMIT: u64 = 160 << 20;
+    let Some(group) = Group::new("memory") else {
+        return;
+    };
+    group.limit_memory(LIMIT);
+    let scratch = tempfile::tempdir().expect("scratch");
+    let mut way = Way::with(&["--log-level", "warn"]);
+    way.under = group.runner();
+    let mut daemon = Daemon::start_so(scratch, way);
+    let first = daemon.submit(r#"{"payload": "before"}"#);
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: localhost\r\nX: {}",
+        "a".repeat(60_000)
+    );
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let many = own.unwrap_or(4000).min(4000) as usize - 200;
+    let mut held = Vec::new();
+    let mut turned_away = 0;
+    for _ in 0..many {
+        let Ok(mut stream) = std::net::TcpStream::connect(&daemon.address) else {
+            continue;
+        };
+        if std::io::Write::write_all(&mut stream, head.as_bytes()).is_err() {
+            turned_away += 1;
+        }
+        held.push(stream);
+    }
+    let (status, _) = daemon.admin("GET", "/status", "");
+    assert_eq!(status, 200);
+    drop(held);
+    let refused = until("it serves again", || {
+        let mut line = Line::open(&daemon.address)?;
+        let (status, _) = line.ask("GET", "/api/v1/queues", "")?;
+        (status == 200).then(|| {
+            crate::limits::metric(
+                &daemon,
+                r#"workqueue_connections_refused_total{limit="all"}"#,
+            )
+        })
+    });
+    assert!(refused > 0 || turned_away > 0);
+    assert_eq!(group.killed_for_memory(), 0);
+    assert_eq!(all(&daemon).into_keys().collect::<Vec<_>>(), [first]);
+    assert!(daemon.stop().success());
+}
+
 /// A file system that its own errors have made read-only, as ext4 does it.
 fn abort(mount: &std::path::Path) {
     tool(

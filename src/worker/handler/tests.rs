@@ -473,3 +473,35 @@ async fn a_post_without_an_answer_fails() {
             .starts_with("cannot reach http://127.0.0.1")
     );
 }
+
+/// All in one thread, as the worker is: what the flood leaves of it is what other tasks have.
+#[tokio::test]
+async fn informational_answers_without_an_end_keep_no_other_task_waiting() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // In a thread of its own: the flood does not wait for who reads it.
+    let flood = tokio::task::spawn_blocking(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 1000]).unwrap() > 0);
+        let many = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(2000);
+        while stream.write_all(&many).is_ok() {}
+    });
+    let config = HttpConfig {
+        url: format!("http://{address}/").parse().unwrap(),
+        timeout: Millis::from_secs(2),
+    };
+    let handler = Handler::new(&HandlerConfig::Http(config)).unwrap();
+    let mut running = std::pin::pin!(run(&handler, "1"));
+    let mut turns = 0;
+    let ran = loop {
+        tokio::select! {
+            ran = &mut running => break ran,
+            () = tokio::time::sleep(std::time::Duration::from_millis(1)) => turns += 1,
+        }
+    };
+    assert_eq!(failure(ran).error, "timeout after 2s");
+    assert!(turns >= 5, "{turns} turns");
+    // The connection goes with the attempt.
+    flood.await.unwrap();
+}

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::ledger::{Ledger, number};
-use crate::common::{account::Chance, wait};
+use crate::common::{account::Chance, until, wait};
 
 /// Does what its payload asks, and writes the task's id as the last of it.
 const HANDLER: &str = r#"#!/bin/sh
@@ -79,6 +79,8 @@ impl Hands {
     }
 
     pub(super) fn stop(&mut self, ledger: &Ledger) {
+        // Before that it ends by the signal itself, with nothing to give back.
+        until("the worker takes signals", || takes_signals(self.pid()));
         signal(self.pid(), "-TERM");
         let status = wait(&mut self.child);
         if !status.success() {
@@ -111,6 +113,17 @@ impl Hands {
         }
         pid.store(self.pid(), Ordering::Relaxed);
     }
+}
+
+/// Whether a process has a handler for SIGTERM (`proc_pid_status(5)`).
+fn takes_signals(pid: u32) -> Option<()> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let caught = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigCgt:"))?;
+    let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+    let of_term = 1 << (rustix::process::Signal::TERM.as_raw() - 1);
+    (caught & of_term != 0).then_some(())
 }
 
 impl Drop for Hands {
