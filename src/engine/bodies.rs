@@ -124,6 +124,11 @@ impl Bodies {
         entry.0 < LOAD_TRIES
     }
 
+    /// Whether reading `id` has failed and is tried again.
+    pub(super) fn is_troubled(&self, id: TaskId) -> bool {
+        self.troubled.contains_key(&id)
+    }
+
     /// What may be tried again now.
     pub(super) fn take_rested(&mut self, now: Tick) -> Vec<TaskId> {
         let rested = self

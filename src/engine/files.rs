@@ -424,7 +424,7 @@ impl Files {
     /// A change could not be made: it will be tried again, later each time. Gives whether the reason is news.
     pub(super) fn failed(&mut self, id: TaskId, now: Tick, reason: &Arc<str>) -> bool {
         let (pause, is_new) = self.failing.failed(id, reason);
-        self.put_back(id, now.plus(pause));
+        self.put_back(id, now.plus(pause), true);
         is_new
     }
 
@@ -433,7 +433,7 @@ impl Files {
     pub(super) fn refused(&mut self, id: TaskId, now: Tick, others: usize) {
         self.failing.roomless(id);
         let rounds = 1 + others as u64 / TRIES_A_ROUND;
-        self.put_back(id, now.plus(Millis(FIRST.0 * rounds.min(60))));
+        self.put_back(id, now.plus(Millis(FIRST.0 * rounds.min(60))), true);
     }
 
     /// There may be room now: the change is tried again at once.
@@ -470,7 +470,9 @@ impl Files {
             }
         }
         self.hindered = Some(Vec::new());
-        self.later.iter().map(|(_, id)| *id).collect()
+        let waiting = &self.waiting;
+        let failing = self.failing.ids();
+        failing.filter(|id| waiting.contains_key(id)).collect()
     }
 
     /// The changes that could not be made since this was last asked.
@@ -516,8 +518,8 @@ impl Files {
             .find_map(|change| change.sources.first())
     }
 
-    /// A change can't be made yet.
-    pub(super) fn put_back(&mut self, id: TaskId, when: Tick) {
+    /// A change can't be made yet. `hinders`: nobody can say when it can.
+    pub(super) fn put_back(&mut self, id: TaskId, when: Tick, hinders: bool) {
         let Some(mut change) = self.in_flight.remove(&id) else {
             return;
         };
@@ -532,7 +534,7 @@ impl Files {
         }
         self.waiting.insert(id, change);
         self.later.insert((when, id));
-        if let Some(hindered) = &mut self.hindered {
+        if let Some(hindered) = self.hindered.as_mut().filter(|_| hinders) {
             hindered.push(id);
         }
     }

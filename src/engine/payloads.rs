@@ -88,7 +88,9 @@ impl Engine {
 
     /// A file is to be written whose payload is not in memory.
     pub(super) fn load_for_file(&mut self, now: Now, id: TaskId, out: &mut Vec<Output>) {
-        self.files.put_back(id, now.tick.plus(LOAD_RETRY));
+        let failed_before = self.bodies.is_troubled(id);
+        self.files
+            .put_back(id, now.tick.plus(LOAD_RETRY), failed_before);
         self.load(now, [id], out);
     }
 

@@ -410,9 +410,12 @@ impl Loader {
         // A second file of a task that the tail speaks of is what a crash left of a move: it must not come back as a drop.
         let seq = engine.ledger.synced_seq();
         let (touched, gone) = (&self.touched, &self.gone);
+        let queue = &engine.queue;
         let ours = |place: &mut Location| {
             let id = place.name.id;
-            touched.contains(&id) && !gone.contains(&id)
+            // In dead/ nobody drops anything: that is what a crash left of a retry, also where a checkpoint came in between.
+            let is_left = place.area == Area::Dead && queue.get(id).is_some();
+            is_left || (touched.contains(&id) && !gone.contains(&id))
         };
         for place in self.doubles.extract_if(.., ours) {
             let id = place.name.id;

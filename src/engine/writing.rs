@@ -13,8 +13,8 @@ use crate::{
     defect::{Defect, planted},
     store::{Checkpoint, Cut, FileOp, Ran},
     task::{
-        Millis, NewTask, Now, QueueName, Record, Refusal, Submitted, TaskFile, TaskId, Tick,
-        encode_record,
+        Area, Location, Millis, NewTask, Now, QueueName, Record, Refusal, Restored, State,
+        Submitted, TaskFile, TaskId, Tick, encode_record,
     },
 };
 
@@ -101,7 +101,7 @@ impl Engine {
         match self.queue.location(id) {
             Some(at) if change.rewrite || change.old.as_ref() != Some(&at) => {
                 let entry = self.queue.get(id)?;
-                let dead = entry.state == crate::task::State::Dead;
+                let dead = entry.state == State::Dead;
                 let file = TaskFile {
                     payload: self.bodies.get(id)?.clone(),
                     priority: entry.priority,
@@ -405,10 +405,13 @@ impl Engine {
             };
             let records = match self.queue.location(id) {
                 // The file is whole, under a former name, which a start sees.
-                Some(_) if change.is_move() => Vec::new(),
-                Some(_) => match self.whole(id) {
-                    Some(task) => vec![Record::Submitted(task.into())],
-                    None if change.has_file() => Vec::new(),
+                Some(at) if change.is_move() => self.named(id, &at).into_iter().collect(),
+                Some(at) => match self.whole(id) {
+                    Some(task) => {
+                        let submitted = Record::Submitted(task.into());
+                        [submitted].into_iter().chain(self.named(id, &at)).collect()
+                    }
+                    None if change.has_file() => self.named(id, &at).into_iter().collect(),
                     None => continue,
                 },
                 None => change.ended_records(id),
@@ -421,6 +424,24 @@ impl Engine {
         if let Some(checkpointing) = &mut self.checkpointing {
             checkpointing.hindered.append(&mut bytes);
         }
+    }
+
+    /// What the name of a task's file would tell, were it there. What it does not tell, the checkpoint does elsewhere; and what
+    /// has come since its cut, the journal does once more.
+    fn named(&self, id: TaskId, at: &Location) -> Option<Record> {
+        let entry = self.queue.get(id)?;
+        let dead = at.area == Area::Dead;
+        Some(Record::Restored(Box::new(Restored {
+            id,
+            queue: at.queue.clone(),
+            priority: at.name.priority,
+            exectime: at.name.exectime,
+            options: entry.options().cloned().unwrap_or_default(),
+            attempts: 0,
+            state: if dead { State::Dead } else { State::Ready },
+            lease: None,
+            last_error: None,
+        })))
     }
 
     /// A task as if it were submitted now, if its payload is in memory.

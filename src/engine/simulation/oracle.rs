@@ -227,7 +227,9 @@ impl Oracle {
                 {
                     return Err(format!("a task that is not what was asked for: {asked:?}"));
                 }
-                if offer.file && !offer.taken.is_empty() {
+                // The removal of its own file by hand may be undone by a power cut: then that has come back, and is meant to.
+                let is_back = self.removed.contains(&task.id);
+                if offer.file && !offer.taken.is_empty() && !is_back {
                     return Err("a dropped file is taken a second time".to_owned());
                 }
                 offer.taken.push(seq);
@@ -504,7 +506,8 @@ impl Oracle {
             .placed
             .get(&id)
             .and_then(|task| self.offers.get_mut(task.payload.as_json()));
-        let Some(offer) = offer.filter(|offer| offer.taken.is_empty()) else {
+        let is_back = self.removed.contains(&id);
+        let Some(offer) = offer.filter(|offer| offer.taken.is_empty() || is_back) else {
             return Err(format!("task {id} came from nowhere: {facts:?}"));
         };
         if facts.stage != Stage::Waiting || facts.attempts != 0 {
