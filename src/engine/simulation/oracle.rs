@@ -506,8 +506,7 @@ impl Oracle {
             .placed
             .get(&id)
             .and_then(|task| self.offers.get_mut(task.payload.as_json()));
-        let is_back = self.removed.contains(&id);
-        let Some(offer) = offer.filter(|offer| offer.taken.is_empty() || is_back) else {
+        let Some(offer) = offer.filter(|offer| offer.taken.is_empty()) else {
             return Err(format!("task {id} came from nowhere: {facts:?}"));
         };
         if facts.stage != Stage::Waiting || facts.attempts != 0 {
