@@ -92,7 +92,11 @@ fn merge(from: &Path, to: &Path) -> io::Result<()> {
         if entry.file_type()?.is_dir() && place.is_dir() {
             merge(&entry.path(), &place)?;
         } else {
-            fs::rename(entry.path(), place)?;
+            match fs::rename(entry.path(), place) {
+                // The daemon was about to remove it when the directories changed places.
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                moved => moved?,
+            }
         }
     }
     fs::remove_dir(from)
