@@ -23,8 +23,11 @@ use tokio::{
 };
 
 fn worker(flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_workqueue-worker"));
+    // Tests that run under nohup(1) hand on that a hang-up is ignored.
+    let mut command = Command::new("env");
     command
+        .arg("--default-signal=HUP,QUIT")
+        .arg(env!("CARGO_BIN_EXE_workqueue-worker"))
         .args(flags)
         .env_remove("WORKQUEUE_URL")
         .stderr(Stdio::piped())
