@@ -41,11 +41,7 @@ use crate::{
     http::{self, Http, HttpLimits, Tls},
     queue,
     store::{DataDirError, DropLimits, LockError, RecoverError},
-    systemd::{
-        catalog,
-        logging::{self, LogError},
-        notify,
-    },
+    systemd::{catalog, logging, notify},
     task::{Millis, PayloadLimits, QueueName},
     worker,
 };
@@ -144,9 +140,10 @@ fn start(flags: &Flags) -> Result<(), Failure> {
         return print_settings(&settings);
     }
     let log = logging::init(&settings.log_level, settings.log_format).map_err(|error| {
-        let code = match error {
-            LogError::Output(_) => exit::OSERR,
-            LogError::Level { .. } | LogError::Twice | LogError::Gone => exit::CONFIG,
+        let code = if error.is_of_the_system() {
+            exit::OSERR
+        } else {
+            exit::CONFIG
         };
         Failure::new(code, error.to_string())
     })?;

@@ -59,9 +59,14 @@ impl FileChange {
             && self.done.is_none()
             && !self.rewrite
     }
-}
 
-impl FileChange {
+    /// Counts it among those that depend on frames from `seq` on.
+    fn depend_from(&mut self, seq: Seq, unsettled: &mut BTreeMap<Seq, u64>) {
+        let before = std::mem::replace(&mut self.first, seq);
+        *unsettled.entry(seq).or_default() += 1;
+        settle(unsettled, before);
+    }
+
     /// Whether all that is to be done is that the file goes elsewhere.
     pub(super) const fn is_move(&self) -> bool {
         self.has_file() && self.strays.is_empty()
@@ -463,9 +468,7 @@ impl Files {
         for id in std::mem::take(&mut self.covered) {
             for changes in [&mut self.waiting, &mut self.in_flight] {
                 if let Some(change) = changes.get_mut(&id) {
-                    let before = std::mem::replace(&mut change.first, change.begun);
-                    *self.unsettled.entry(change.begun).or_default() += 1;
-                    settle(&mut self.unsettled, before);
+                    change.depend_from(change.begun, &mut self.unsettled);
                 }
             }
         }
@@ -502,9 +505,7 @@ impl Files {
             let Some(change) = changes.get_mut(&id).filter(|change| change.first < seq) else {
                 continue;
             };
-            let before = std::mem::replace(&mut change.first, seq);
-            *self.unsettled.entry(seq).or_default() += 1;
-            settle(&mut self.unsettled, before);
+            change.depend_from(seq, &mut self.unsettled);
         }
         self.covered.push(id);
     }

@@ -23,12 +23,7 @@ pub(super) struct Entry {
 impl Entry {
     /// That of `caller`, whose request this is.
     pub(super) fn of<B>(http: &Http<B>, caller: Caller, request: &Request) -> Self {
-        Self {
-            sent: Sent::from(request, &caller),
-            caller,
-            by: http.door.clone(),
-            doors: http.doors.clone(),
-        }
+        Self::new(http, Sent::from(request, &caller), caller)
     }
 
     /// That of the request with this head; none where nobody is asked, as at a login.
@@ -38,19 +33,26 @@ impl Entry {
             return None;
         }
         let caller = caller.unwrap_or_default();
-        Some(Self {
-            sent: Sent::of_head(head, &caller),
+        Some(Self::new(http, Sent::of_head(head, &caller), caller))
+    }
+
+    fn new<B>(http: &Http<B>, sent: Sent, caller: Caller) -> Self {
+        Self {
+            sent,
             caller,
             by: http.door.clone(),
             doors: http.doors.clone(),
-        })
+        }
     }
 
     /// Refuses who would not be let in now.
     pub(super) fn check(&self) -> Result<(), Problem> {
         match &self.doors {
             Some(doors) if !self.caller.comes_in_again(&self.by, &doors.borrow()) => {
-                Err(self.refused())
+                self.sent.tell_lapsed();
+                Err(problem::UNAUTHORIZED.problem(
+                    "the credential that the request came with was revoked or changed meanwhile",
+                ))
             }
             _ => Ok(()),
         }
@@ -61,19 +63,10 @@ impl Entry {
         while let Some(doors) = &mut self.doors
             && doors.changed().await.is_ok()
         {
-            if !self
-                .caller
-                .comes_in_again(&self.by, &doors.borrow_and_update())
-            {
-                return self.refused();
+            if let Err(problem) = self.check() {
+                return problem;
             }
         }
         std::future::pending().await
-    }
-
-    fn refused(&self) -> Problem {
-        self.sent.tell_lapsed();
-        problem::UNAUTHORIZED
-            .problem("the credential that the request came with was revoked or changed meanwhile")
     }
 }

@@ -144,13 +144,12 @@ struct Names {
     /// Checkpoints, the newest first.
     checkpoints: Vec<Seq>,
     temporary: Vec<PathBuf>,
-    /// What has the name of one of them, and is no file.
-    other: Option<(PathBuf, &'static str)>,
 }
 
 impl Names {
     fn list(disk: &impl Disk) -> Result<Self, RecoverError> {
         let mut names = Self::default();
+        let mut other = None;
         let listed = disk.list(Path::new(DIR), &mut |name, kind| {
             let Some(text) = name.to_str() else { return };
             let (number, cut) = (segment_number(text), checkpoint::checkpoint_cut(text));
@@ -164,14 +163,14 @@ impl Names {
                 }
                 (_, None, None) => {}
                 // Passed over, it would be as if its frames had never been.
-                (kind, ..) => names.other = Some((Path::new(DIR).join(text), kind.what())),
+                (kind, ..) => other = Some((Path::new(DIR).join(text), kind.what())),
             }
         });
         match listed {
             Err(error) if !error.is_missing() => return Err(error.into()),
             _ => {}
         }
-        if let Some((file, what)) = names.other {
+        if let Some((file, what)) = other {
             return Err(RecoverError::NoFile { file, what });
         }
         names.segments.sort_unstable();

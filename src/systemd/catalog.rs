@@ -329,8 +329,8 @@ pub const ADMIN_ACTION: Entry = Entry {
     id: "e4c6fa855d54aa8c687395d3d1977a99",
     line: "an admin's request was answered",
     fields: &["BY", "PEER", "METHOD", "PATH", "ASKED", "STATUS"],
-    help: "@BY@ (@PEER@) sent @METHOD@ @PATH@, and was answered @STATUS@. ASKED is the beginning of what the request had for a body. BY is the name of a token or of a user, or \"anybody\" where no\n\
-            tokens are configured.",
+    help: "@BY@ (@PEER@) sent @METHOD@ @PATH@, and was answered @STATUS@. ASKED is the beginning of\n\
+            what the request had for a body. BY is the name of a token or of a user, or \"anybody\" where no tokens are configured.",
 };
 
 /// A credential was refused.

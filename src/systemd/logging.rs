@@ -105,6 +105,14 @@ pub enum LogError {
     Gone,
 }
 
+impl LogError {
+    /// Whether the system refused something that another start may get, and no setting is wrong.
+    #[must_use]
+    pub const fn is_of_the_system(&self) -> bool {
+        matches!(self, Self::Output(_))
+    }
+}
+
 /// Changes what is logged while the program runs.
 #[derive(Clone)]
 pub struct LogHandle {

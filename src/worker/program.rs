@@ -16,11 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Args, Config, Counts, WorkerError};
 use crate::{
     runtime,
-    systemd::{
-        catalog,
-        logging::{self, LogError},
-        notify,
-    },
+    systemd::{catalog, logging, notify},
 };
 
 /// Exit codes of sysexits.h.
@@ -63,9 +59,10 @@ fn start(args: &Args) -> Result<(), (u8, String)> {
         return Ok(());
     }
     logging::init(&config.log_level, config.log_format).map_err(|error| {
-        let code = match error {
-            LogError::Output(_) => EX_OSERR,
-            LogError::Level { .. } | LogError::Twice | LogError::Gone => EX_CONFIG,
+        let code = if error.is_of_the_system() {
+            EX_OSERR
+        } else {
+            EX_CONFIG
         };
         (code, error.to_string())
     })?;
