@@ -7,6 +7,9 @@
 
 use std::{ffi::OsStr, path::PathBuf};
 
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
+
 use super::{
     Engine,
     behind::{Behind, is_older},
@@ -16,7 +19,9 @@ use super::{
 };
 use crate::{
     store::shown,
-    task::{DirMark, FileName, Left, Location, Now, Record, Source, TaskId, Tick, WallMillis},
+    task::{
+        Area, DirMark, FileName, Left, Location, Now, Record, Source, TaskId, Tick, WallMillis,
+    },
 };
 
 /// How many files may wait for a change of their task's file. More stay in the directory, and are found by the next look
@@ -32,6 +37,8 @@ pub(super) struct Astray {
     missed: Lately<TaskId, (Option<FileName>, WallMillis)>,
     /// Tasks whose files went with their directory.
     pub(super) behind: Behind,
+    /// Those whose files have come back, done as they were, and are being removed.
+    returned: HashSet<TaskId, FixedState>,
     /// When it was last found that another directory is where files were.
     moved_at: Option<Tick>,
     /// Which task directory that is, of those queues that have been seen in it; until all tasks have been compared with it.
@@ -87,6 +94,13 @@ impl Astray {
         self.moved_at.is_some_and(|at| now < at.plus(KNOWN))
     }
 
+    /// All files of a task are as they should be: what came back of it is no more, and if it comes once more, that is meant.
+    pub(super) fn settled(&mut self, id: TaskId) {
+        if !self.returned.is_empty() && self.returned.remove(&id) {
+            self.behind.removed(id);
+        }
+    }
+
     /// Has a file looked at again when its task's file has been changed. `false`: too many wait.
     pub(super) fn wait(&mut self, id: TaskId, path: PathBuf) -> bool {
         let has_room = self.waiting.len() < MOST_WAITING;
@@ -119,8 +133,9 @@ impl Engine {
         let is_there = self.queue.get(id).is_some();
         let name = source.path.file_name().and_then(OsStr::to_str);
         if let Some(name) = name.and_then(FileName::parse).filter(|_| !is_there) {
-            if self.astray.behind.came_back(id, source) {
+            if self.astray.behind.is_back(id, source) {
                 tracing::info!(task_id = %id, file = %shown(&source.path), "the file of a task that has ended came back: it is removed");
+                self.astray.returned.insert(id);
                 self.remove_too(now, id, dropped.source);
                 return None;
             }
@@ -142,6 +157,32 @@ impl Engine {
             out.push(Output::Forget(dropped.source));
         }
         None
+    }
+
+    /// A file under the name of a task that waits for its directory is the task's own, as it was called once: the directory came
+    /// back after the task had got another name. Gives whether it is that.
+    pub(super) fn take_own(&mut self, now: Now, dropped: &Dropped, out: &mut Vec<Output>) -> bool {
+        let Dropped { source, task, .. } = dropped;
+        let name = source.path.file_name().and_then(OsStr::to_str);
+        let name = name.and_then(FileName::parse);
+        let Some((id, name)) = task.id.zip(name).filter(|(id, name)| *id == name.id) else {
+            return false;
+        };
+        let place = Location {
+            area: Area::Tasks,
+            queue: task.queue.clone(),
+            name,
+        };
+        let waits = self.lacks_payload(id) && self.astray.behind.is_lost(id);
+        if !waits || place.path() != source.path {
+            return false;
+        }
+        tracing::info!(task_id = %id, file = %shown(&source.path), "the file of a task that waited for its directory came back");
+        let seq = self.ledger.synced_seq();
+        self.files.found(id, place, seq, now.tick);
+        self.astray.behind.seen(id);
+        self.load(now, [id], out);
+        true
     }
 
     /// A dropped file has the id of a task that is there. Gives it back when the watcher has looked whether the task's own
@@ -183,6 +224,7 @@ impl Engine {
 
     /// A file of the task was not there to be removed.
     pub(super) fn went_astray(&mut self, now: Now, id: TaskId, out: &mut Vec<Output>) {
+        self.astray.returned.remove(&id);
         // What a former life wanted removed, it may have removed itself; and yet its file may be elsewhere.
         let has_ended = self.queue.get(id).is_none();
         if has_ended && let Some(place) = self.files.place_of(id) {
@@ -211,3 +253,7 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "astray_tests.rs"]
+mod tests;

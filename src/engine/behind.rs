@@ -7,20 +7,23 @@
 use std::collections::BTreeMap;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::task::{DirMark, Left, QueueName, Record, Source, TaskId, WallMillis};
 
-/// How many tasks are remembered: some 30 MiB.
-const MOST: usize = 1 << 20;
+/// How many tasks are remembered that wait for the directory that their payloads are in: some 30 MiB.
+const MOST_LOST: usize = 1 << 20;
+/// How many others are noted until those that were noted before as many are forgotten: twice as many take some 10 MiB.
+const MOST_COPIES: usize = 1 << 17;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Behind {
-    tasks: HashMap<TaskId, Left, FixedState>,
-    /// How many of them have their payload there alone.
-    lost: usize,
-    /// When the last of them was noted.
+    /// Tasks whose payloads are there alone.
+    lost: HashSet<TaskId, FixedState>,
+    /// Those of which only a file is there, and those that were noted before them.
+    copies: [HashMap<TaskId, Left, FixedState>; 2],
+    /// When the last of all was noted.
     at: WallMillis,
     /// More were only in a former directory than are remembered: then no task is taken for cancelled because its file is missing.
     too_many: bool,
@@ -44,28 +47,37 @@ impl Behind {
             queue: queue.clone(),
             mark: *mark,
         });
-        let tasks = self.tasks.iter().map(|(id, left)| Record::LeftBehind {
-            id: *id,
+        // Those that were noted first come first: they are the first to be forgotten then, too.
+        let copies = self.copies.iter().rev().flatten();
+        let copies = copies.map(|(id, left)| (*id, *left));
+        let lost = self.lost.iter().map(|id| (*id, Left::Only));
+        let tasks = copies.chain(lost).map(|(id, left)| Record::LeftBehind {
+            id,
             at: self.at,
-            left: *left,
+            left,
         });
         homes.chain(tasks)
     }
 
+    fn get(&self, id: TaskId) -> Option<Left> {
+        if self.lost.contains(&id) {
+            return Some(Left::Only);
+        }
+        self.copies
+            .iter()
+            .find_map(|copies| copies.get(&id).copied())
+    }
+
     /// A file of the task was left behind.
     pub(super) fn note(&mut self, id: TaskId, left: Left, at: WallMillis) {
-        if self.tasks.len() < MOST || self.tasks.contains_key(&id) {
-            self.set(id, Some(left));
-            // A clock may have been set back.
-            self.at = self.at.max(at);
-        } else if left == Left::Only {
-            self.too_many = true;
-        }
+        self.set(id, Some(left));
+        // A clock may have been set back.
+        self.at = self.at.max(at);
     }
 
     /// A task was submitted, perhaps one with the id of one that had ended, or by the file that was left behind.
     pub(super) fn submitted(&mut self, id: TaskId) {
-        match self.tasks.get(&id) {
+        match self.get(id) {
             Some(Left::Only) => self.set(id, None),
             Some(_) => self.set(id, Some(Left::Copy)),
             None => {}
@@ -74,7 +86,7 @@ impl Behind {
 
     /// A task has ended.
     pub(super) fn ended(&mut self, id: TaskId) {
-        if self.tasks.contains_key(&id) {
+        if self.get(id).is_some() {
             self.set(id, Some(Left::Ended));
         }
     }
@@ -82,47 +94,54 @@ impl Behind {
     /// The task's file is in its place.
     pub(super) fn seen(&mut self, id: TaskId) {
         // It came back: there is no other.
-        if self.tasks.get(&id) == Some(&Left::Only) {
+        if self.get(id) == Some(Left::Only) {
             self.set(id, None);
         }
     }
 
-    /// Somebody has removed the task's file: if it comes back, that is meant.
+    /// The file that was left behind is no more, or somebody has removed the one that is here: if it comes back, that is meant.
     pub(super) fn removed(&mut self, id: TaskId) {
         self.set(id, None);
     }
 
     fn set(&mut self, id: TaskId, left: Option<Left>) {
-        let before = match left {
-            Some(left) => self.tasks.insert(id, left),
-            None => self.tasks.remove(&id),
-        };
-        self.lost -= usize::from(before == Some(Left::Only));
-        self.lost += usize::from(left == Some(Left::Only));
+        self.lost.remove(&id);
+        for copies in &mut self.copies {
+            copies.remove(&id);
+        }
+        match left {
+            Some(Left::Only) if self.lost.len() < MOST_LOST => drop(self.lost.insert(id)),
+            Some(Left::Only) => self.too_many = true,
+            Some(left) => {
+                let [latest, former] = &mut self.copies;
+                if latest.len() == MOST_COPIES {
+                    *former = std::mem::take(latest);
+                }
+                latest.insert(id, left);
+            }
+            None => {}
+        }
     }
 
     /// How many tasks wait for the directory that their payloads are in.
-    pub(super) const fn lost(&self) -> usize {
-        self.lost
+    pub(super) fn lost(&self) -> usize {
+        self.lost.len()
     }
 
     /// Whether the task's file is not gone, but in a directory that is not there.
     pub(super) fn is_lost(&self, id: TaskId) -> bool {
-        self.too_many || self.tasks.get(&id) == Some(&Left::Only)
+        self.too_many || self.lost.contains(&id)
     }
 
     /// Whether a file of a task that has ended was left behind.
     pub(super) fn has_ended(&self, id: TaskId) -> bool {
-        self.tasks.get(&id) == Some(&Left::Ended)
+        self.get(id) == Some(Left::Ended)
     }
 
-    /// Whether this is the file of a task that has ended, come back with its directory: then it is known no longer.
-    pub(super) fn came_back(&mut self, id: TaskId, source: &Source) -> bool {
-        let is_it = self.has_ended(id) && is_older(source, self.at);
-        if is_it {
-            self.set(id, None);
-        }
-        is_it
+    /// Whether this is the file of a task that has ended, come back with its directory. It is known until it is
+    /// [removed](Self::removed).
+    pub(super) fn is_back(&self, id: TaskId, source: &Source) -> bool {
+        self.has_ended(id) && is_older(source, self.at)
     }
 
     /// Where a queue's files are, after all its tasks were compared with them; `None`: where the default queue's are, and of
@@ -165,16 +184,18 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_a_task_that_ended_is_known_once_when_it_comes_back() {
+    fn the_file_of_a_task_that_ended_is_known_until_it_is_removed() {
         let mut behind = Behind::default();
         behind.note(id(1), Left::Copy, WallMillis(10));
-        assert!(!behind.came_back(id(1), &file(5)), "it is not done");
+        assert!(!behind.is_back(id(1), &file(5)), "it is not done");
         behind.ended(id(1));
         behind.ended(id(2));
-        assert!(!behind.came_back(id(1), &file(11)), "written since");
-        assert!(behind.came_back(id(1), &file(10)));
-        assert!(!behind.came_back(id(1), &file(10)));
-        assert!(!behind.came_back(id(2), &file(5)), "never left behind");
+        assert!(!behind.is_back(id(1), &file(11)), "written since");
+        assert!(behind.is_back(id(1), &file(10)));
+        assert!(behind.is_back(id(1), &file(10)));
+        behind.removed(id(1));
+        assert!(!behind.is_back(id(1), &file(10)));
+        assert!(!behind.is_back(id(2), &file(5)), "never left behind");
     }
 
     #[test]
@@ -190,8 +211,8 @@ mod tests {
         for number in [1, 2] {
             behind.ended(id(number));
         }
-        assert!(!behind.came_back(id(1), &file(5)));
-        assert!(behind.came_back(id(2), &file(5)));
+        assert!(!behind.is_back(id(1), &file(5)));
+        assert!(behind.is_back(id(2), &file(5)));
     }
 
     #[test]
@@ -199,9 +220,9 @@ mod tests {
         let mut behind = Behind::default();
         behind.note(id(1), Left::Ended, WallMillis(10));
         behind.submitted(id(1));
-        assert!(!behind.came_back(id(1), &file(5)));
+        assert!(!behind.is_back(id(1), &file(5)));
         behind.ended(id(1));
-        assert!(behind.came_back(id(1), &file(5)));
+        assert!(behind.is_back(id(1), &file(5)));
     }
 
     #[test]
@@ -220,7 +241,7 @@ mod tests {
         assert_eq!(again.homes(), behind.homes());
         assert!(again.is_lost(id(2)));
         assert_eq!(again.lost(), 1);
-        assert!(again.came_back(id(1), &file(20)));
+        assert!(again.is_back(id(1), &file(20)));
         assert!(!again.housed(QueueName::default(), None), "it is somewhere");
         let mounted = QueueName::parse("mounted").unwrap();
         assert!(again.housed(mounted.clone(), home));
@@ -229,15 +250,29 @@ mod tests {
     }
 
     #[test]
-    fn of_very_many_some_are_not_remembered() {
+    fn of_very_many_the_first_are_forgotten_and_no_task_is_taken_for_cancelled() {
         let mut behind = Behind::default();
-        for number in 0..MOST as u128 + 10 {
-            behind.note(id(number), Left::Copy, WallMillis(10));
+        let most = 2 * MOST_COPIES as u128;
+        behind.note(id(most + 20), Left::Only, WallMillis(10));
+        for number in 0..most + 10 {
+            behind.note(id(number), Left::Ended, WallMillis(10));
         }
-        assert_eq!(behind.records().count(), MOST);
-        let last = id(MOST as u128 + 20);
-        assert!(!behind.is_lost(last));
-        behind.note(last, Left::Only, WallMillis(10));
-        assert!(behind.is_lost(last), "none is taken for cancelled");
+        let known = behind.records().count();
+        assert!(
+            known > MOST_COPIES && known <= 2 * MOST_COPIES + 1,
+            "{known}"
+        );
+        let mut again = Behind::default();
+        for record in behind.records() {
+            again.recall(&record);
+        }
+        for behind in [&behind, &again] {
+            assert!(behind.is_lost(id(most + 20)));
+            assert!(behind.has_ended(id(most + 9)) && !behind.has_ended(id(0)));
+        }
+        for number in 0..MOST_LOST as u128 {
+            behind.note(id(number), Left::Only, WallMillis(10));
+        }
+        assert!(behind.is_lost(id(most + 21)));
     }
 }

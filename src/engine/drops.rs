@@ -144,6 +144,9 @@ impl Engine {
         if !self.files.knows(place) {
             return false;
         }
+        if self.files.place_of(id) == Some(place) {
+            self.astray.behind.seen(id);
+        }
         // It is being removed, or it is another one that has come to its place since: that is known when the removal is made.
         if self.files.is_in_flight(id) && self.queue.get(id).is_none() {
             self.astray.wait(id, place.path());
@@ -168,6 +171,9 @@ impl Engine {
         let Some(dropped) = self.take_astray(now, dropped, out) else {
             return;
         };
+        if self.take_own(now, &dropped, out) {
+            return;
+        }
         // The same id, or a held key: the payloads are compared, so that of the first must be here.
         let rival = dropped
             .task
@@ -362,7 +368,7 @@ impl Engine {
     /// Tasks whose files went with their directory (moved away, or a mount that is no more) were not cancelled by anybody.
     /// Their files are written into the one that is there now, as far as the payloads are in memory; the others come back
     /// with the directory.
-    fn write_again(&mut self, now: Now, places: &[Location]) {
+    fn write_again(&mut self, now: Now, places: &[Location], out: &mut Vec<Output>) {
         let mut lost = 0;
         for place in places {
             let id = place.name.id;
@@ -385,6 +391,10 @@ impl Engine {
                 lost,
                 "another directory is where tasks had their files: they are written again, but for those that are only in the former one"
             );
+        }
+        if lost > 0 {
+            // One of them may be such a task's own, under a former name.
+            self.take_rivals(now, out);
         }
     }
 
@@ -440,7 +450,7 @@ impl Engine {
             }
         }
         if anew {
-            return self.write_again(now, &places);
+            return self.write_again(now, &places, out);
         }
         self.missed.extend(places.iter().map(|place| place.name.id));
         if !places.is_empty() {

@@ -237,6 +237,30 @@ impl Files {
         }
     }
 
+    /// The task's file was found at `place`, where it should not be, and nowhere else so far.
+    pub(super) fn found(&mut self, id: TaskId, place: Location, seq: Seq, now: Tick) {
+        let change = self.note(id, Some(place.clone()), seq, now);
+        change.strays.retain(|stray| *stray != place);
+        let before = change.old.replace(place);
+        change
+            .strays
+            .extend(before.filter(|before| Some(before) != change.old.as_ref()));
+    }
+
+    /// There is no file where that of a task was before its change: it may be where it goes (a former life was interrupted
+    /// behind that, and this one has not seen it), or at another of its places.
+    pub(super) fn look_elsewhere(&mut self, id: TaskId, goal: Location) {
+        if let Some(change) = self.waiting.get_mut(&id)
+            && let Some(old) = change.old.take()
+        {
+            if old != goal && !change.strays.contains(&goal) {
+                change.strays.push(goal);
+            }
+            change.strays.push(old);
+            change.old = Some(change.strays.remove(0));
+        }
+    }
+
     /// Bytes of payloads that are in no file yet.
     pub(super) const fn bytes(&self) -> u64 {
         self.bytes

@@ -220,9 +220,14 @@ impl Engine {
         let leased = state == State::Leased;
         match error {
             LoadError::Missing if leased || !self.files.is_settled(id) => {
-                tracing::warn!(task_id = %id, "the file of a task is gone; its payload is lost when its worker gives up");
+                if !self.bodies.is_troubled(id) {
+                    tracing::warn!(task_id = %id, "the file of a task is not where it was; if it does not come back, its payload is lost");
+                }
                 // Not at once again, whoever asks.
                 self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));
+                if let Some(goal) = self.queue.location(id) {
+                    self.files.look_elsewhere(id, goal);
+                }
             }
             LoadError::Missing if state != State::Dead => {
                 // Removed, or out of sight with its directory: the watcher can tell.

@@ -63,6 +63,8 @@ impl Findings {
 #[derive(Default)]
 struct Book {
     tasks: HashMap<u128, Entry>,
+    /// As which task each payload became known.
+    by_serial: HashMap<u64, u128>,
     /// Those that are not completed.
     open: HashSet<u128>,
     /// How many of them are for the worker, whose ends are known at the next check only.
@@ -322,6 +324,11 @@ impl Book {
         };
         let serial = payload["serial"].as_u64().unwrap_or_default();
         self.dropped.remove(&serial);
+        let twin = *self.by_serial.entry(serial).or_insert(id);
+        if twin != id && !self.tasks.contains_key(&id) {
+            let text = format!("one payload, and two tasks: {twin:032x} and {task}");
+            self.findings.note(text, |all| &mut all.twice);
+        }
         let known = self.tasks.entry(id).or_insert_with(|| {
             self.open.insert(id);
             self.open_for_worker += usize::from(is_for_worker);
@@ -391,6 +398,10 @@ fn the_ledger_finds_what_is_lost_and_what_is_completed_twice() {
     let mut other = task(5);
     other["payload"] = payload(7, 3, "work");
     ledger.claimed(&other, None);
+    // A payload that became a second task.
+    let mut twin = task(6);
+    twin["payload"] = payload(3, 3, "work");
+    ledger.claimed(&twin, None);
     let findings = ledger.findings();
     assert_eq!(
         (
@@ -398,7 +409,7 @@ fn the_ledger_finds_what_is_lost_and_what_is_completed_twice() {
             findings.twice.len(),
             findings.wrong.len()
         ),
-        (2, 4, 1),
+        (2, 5, 1),
         "{findings:#?}"
     );
 }

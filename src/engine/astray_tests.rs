@@ -1,0 +1,268 @@
+//! Files that come back with their directory, step by step: the test is the disk and the watcher.
+
+use super::{super::*, *};
+use crate::{
+    store::{Digest, FileOp, Found, JournalStart, LoadError, Ran, Sighting},
+    task::{ExecTime, FileName, Left, NewTask, Options, Priority, Restored, State, decode_records},
+};
+
+const WALL: WallMillis = WallMillis(1_700_000_000_000);
+
+fn id(number: u128) -> TaskId {
+    TaskId::from_bytes(number.to_be_bytes())
+}
+
+/// A place of a task's file, of which it has one for each priority.
+fn place(number: u128, priority: i32) -> Location {
+    Location {
+        area: Area::Tasks,
+        queue: QueueName::default(),
+        name: FileName {
+            exectime: ExecTime::ASAP,
+            priority: Priority::new(priority),
+            id: id(number),
+        },
+    }
+}
+
+fn source(place: &Location) -> Source {
+    Source {
+        path: place.path(),
+        inode: 1,
+        modified: 7,
+        size: 3,
+    }
+}
+
+/// A task that only a checkpoint knows.
+fn restored(place: &Location) -> Found {
+    let restored = Restored {
+        id: place.name.id,
+        queue: place.queue.clone(),
+        priority: place.name.priority,
+        exectime: place.name.exectime,
+        options: Options::default(),
+        attempts: 0,
+        state: State::Ready,
+        lease: None,
+        last_error: None,
+    };
+    Found::Checkpoint(Record::Restored(Box::new(restored)))
+}
+
+fn left(number: u128, left: Left) -> Found {
+    Found::Checkpoint(Record::LeftBehind {
+        id: id(number),
+        at: WALL,
+        left,
+    })
+}
+
+struct Bench {
+    engine: Engine,
+    now: Now,
+    /// Changes of files that the test has not made yet.
+    changes: Vec<FileWork>,
+    /// Files that it has not read yet.
+    loads: Vec<(TaskId, Location)>,
+    checkpoints: Vec<Vec<Record>>,
+}
+
+impl Bench {
+    fn new(found: impl IntoIterator<Item = Found>) -> Self {
+        let settings = Settings {
+            spool_delay: Millis(0),
+            ..Settings::default()
+        };
+        let now = Now {
+            wall: WALL,
+            tick: Tick(50_000_000_000),
+        };
+        let start = JournalStart {
+            next: Seq(2),
+            next_segment: 1,
+            ..JournalStart::default()
+        };
+        let mut loader = Loader::new(settings, Box::new(|| 1), now);
+        for found in found {
+            loader.take(found);
+        }
+        let mut bench = Self {
+            engine: loader.finish(&start).0,
+            now,
+            changes: Vec::new(),
+            loads: Vec::new(),
+            checkpoints: Vec::new(),
+        };
+        bench.step(Input::Flush);
+        bench
+    }
+
+    /// One step, and all that the journal's writer has to do for it.
+    fn step(&mut self, input: Input) {
+        let mut inbox = VecDeque::from([input, Input::Flush]);
+        while let Some(input) = inbox.pop_front() {
+            let mut out = Vec::new();
+            self.engine.step(self.now, input, &mut out);
+            for output in out {
+                match output {
+                    Output::Load(loads) => self.loads.extend(loads),
+                    Output::Files(work) => self.changes.extend(work),
+                    Output::Checkpoint(checkpoint) => {
+                        self.checkpoints
+                            .push(decode_records(&checkpoint.records).unwrap());
+                        inbox.push_back(Input::CheckpointDone(Ok(())));
+                    }
+                    Output::Write(group) => inbox.push_back(Input::Written(group.seq)),
+                    Output::MakeSegment(new) => {
+                        inbox.push_back(Input::SegmentMade(new.number, new.bytes));
+                    }
+                    _ => {}
+                }
+            }
+            if inbox.is_empty() && self.engine.ledger.pending_seq().is_some() {
+                inbox.push_back(Input::Flush);
+            }
+        }
+    }
+
+    fn ask(&mut self, request: Request) {
+        self.step(Input::Request(Ticket(1), request));
+    }
+
+    /// The next of what time brings.
+    fn wait(&mut self) {
+        let wake = self.engine.next_wake(self.now).unwrap();
+        self.now.tick = wake.max(self.now.tick);
+        self.step(Input::Flush);
+    }
+
+    fn submit(&mut self) {
+        let task = NewTask::of(Payload::from_text("another"));
+        self.ask(Request::Submit(vec![task]));
+    }
+
+    /// The watcher sees a file with a task's id.
+    fn drop_file(&mut self, place: &Location) {
+        self.step(Input::Sighting(Sighting::Drop {
+            source: source(place),
+            born: Some(5),
+            content: Digest::of(b"own"),
+            task: task_in(place),
+            own: None,
+        }));
+    }
+
+    /// Reads the one file that is there; gives how many were looked for.
+    fn read_all(&mut self, there: &Location) -> usize {
+        let loads = std::mem::take(&mut self.loads);
+        let count = loads.len();
+        let read = loads.into_iter().map(|(id, place)| {
+            let read = Some(task_in(&place)).filter(|_| place == *there);
+            (id, read.ok_or(LoadError::Missing))
+        });
+        let read = Input::Loaded(read.collect());
+        self.step(read);
+        count
+    }
+
+    /// Makes all changes; gives what they were.
+    fn change_all(&mut self) -> Vec<FileOp> {
+        let changes = std::mem::take(&mut self.changes);
+        let made = changes.iter().map(|work| (work.id, Ok(Ran::Whole)));
+        self.step(Input::FilesDone(made.collect()));
+        changes.into_iter().flat_map(|work| work.ops).collect()
+    }
+}
+
+fn task_in(place: &Location) -> NewTask {
+    NewTask {
+        id: Some(place.name.id),
+        priority: place.name.priority,
+        ..NewTask::of(Payload::from_text("own"))
+    }
+}
+
+#[test]
+fn a_checkpoint_tells_of_a_file_that_came_back_until_it_is_removed() {
+    let mut bench = Bench::new([left(1, Left::Ended)]);
+    let tells = |records: &Vec<Record>| {
+        let of_it =
+            |record: &Record| matches!(record, Record::LeftBehind { id, .. } if *id == self::id(1));
+        records.iter().any(of_it)
+    };
+    bench.submit();
+    // It waits for the file of that task, and not for what comes now.
+    bench.ask(Request::Checkpoint);
+    bench.submit();
+    bench.drop_file(&place(1, 3));
+    let removal = bench.changes.extract_if(.., |work| work.id == id(1));
+    let removal = removal.last().expect("it is removed");
+    assert_eq!(removal.ops, [FileOp::RemoveSource(source(&place(1, 3)))]);
+    assert!(bench.checkpoints.is_empty());
+    assert_eq!(bench.change_all().len(), 2);
+    let checkpoint = bench.checkpoints.pop().expect("a checkpoint");
+    assert!(tells(&checkpoint), "{checkpoint:?}");
+    bench.step(Input::FilesDone(vec![(id(1), Ok(Ran::Whole))]));
+    bench.ask(Request::Checkpoint);
+    let checkpoint = bench.checkpoints.pop().expect("a checkpoint");
+    assert!(!tells(&checkpoint), "{checkpoint:?}");
+}
+
+#[test]
+fn a_file_that_came_back_and_went_again_is_known_still() {
+    let mut bench = Bench::new([left(1, Left::Ended)]);
+    bench.drop_file(&place(1, 3));
+    bench.changes.clear();
+    bench.step(Input::FilesDone(vec![(id(1), Ok(Ran::Astray))]));
+    bench.drop_file(&place(1, 3));
+    assert_eq!(
+        bench.change_all(),
+        [FileOp::RemoveSource(source(&place(1, 3)))]
+    );
+    assert!(bench.engine.queue.get(id(1)).is_none());
+}
+
+#[test]
+fn the_file_of_a_task_that_waits_for_its_directory_is_known_by_its_former_name() {
+    let (former, place) = (place(1, 3), place(1, 4));
+    let mut bench = Bench::new([restored(&place), left(1, Left::Only)]);
+    bench.ask(Request::Task(id(1)));
+    assert_eq!(bench.read_all(&former), 1);
+    bench.drop_file(&former);
+    while bench.changes.is_empty() {
+        if bench.read_all(&former) == 0 {
+            bench.wait();
+        }
+    }
+    match &*bench.change_all() {
+        [FileOp::Put { old, at, .. }] => assert_eq!((old, at), (&Some(former), &place)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(bench.engine.astray.behind.lost(), 0);
+}
+
+#[test]
+fn a_file_that_a_former_life_moved_unseen_is_found_where_it_went() {
+    let (former, place) = (place(1, 3), place(1, 4));
+    let moved = Record::Rescheduled {
+        id: id(1),
+        priority: place.name.priority,
+        exectime: place.name.exectime,
+    };
+    let mut bench = Bench::new([
+        restored(&former),
+        left(1, Left::Only),
+        Found::Tail(Seq(1), moved),
+    ]);
+    let mut looks = 0;
+    while bench.engine.files.len() > 0 {
+        looks += bench.read_all(&place);
+        bench.change_all();
+        assert!(looks <= 4, "{looks}");
+        if bench.engine.files.len() > 0 {
+            bench.wait();
+        }
+    }
+    assert!(bench.engine.bodies.get(id(1)).is_some());
+}
