@@ -27,7 +27,7 @@ use super::{
     disk::{Disk, DiskFile as _, DiskResult, Read, names},
     journal::{Boot, DIR, LAST_NUMBER, Seq, VERSION, array_at, u32_at, u64_at},
 };
-use crate::task::{Record, TaskId, Tick, decode_records};
+use crate::task::{Record, TaskId, Tick, read_records};
 
 const MAGIC: [u8; 8] = *b"wqchckpt";
 const HEADER: usize = 80;
@@ -52,7 +52,15 @@ pub(super) struct Found {
     pub cut: Seq,
     pub boot: Boot,
     pub last_id: Option<TaskId>,
-    pub records: Vec<Record>,
+    /// All of it: a record takes several times the memory that its bytes do.
+    bytes: Vec<u8>,
+}
+
+impl Found {
+    /// Its records, each of which was read once to see that it is one.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record> {
+        read_records(&self.bytes[HEADER..]).map_while(Result::ok)
+    }
 }
 
 /// Why a checkpoint could not be read.
@@ -94,7 +102,7 @@ fn encode(boot: &Boot, cp: &Checkpoint) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8], cut: Seq) -> Result<Found, Unread> {
+fn decode(bytes: Vec<u8>, cut: Seq) -> Result<Found, Unread> {
     let damaged = |at: usize, reason: &str| Err(Unread::Damaged(at as u64, reason.to_owned()));
     if bytes.len() < HEADER {
         return damaged(bytes.len(), "its header is cut off");
@@ -102,39 +110,40 @@ fn decode(bytes: &[u8], cut: Seq) -> Result<Found, Unread> {
     if bytes[..8] != MAGIC {
         return damaged(0, "it has no header of a checkpoint");
     }
-    match u32_at(bytes, 8) {
+    match u32_at(&bytes, 8) {
         VERSION => {}
         other => return Err(Unread::Version(other)),
     }
-    if u32_at(bytes, 12) != crc32c::crc32c(&bytes[16..]) {
+    if u32_at(&bytes, 12) != crc32c::crc32c(&bytes[16..]) {
         return damaged(12, "its checksum is wrong");
     }
-    if u64_at(bytes, 72) != (bytes.len() - HEADER) as u64 {
+    if u64_at(&bytes, 72) != (bytes.len() - HEADER) as u64 {
         return damaged(72, "it has another length than it says");
     }
-    if u64_at(bytes, 16) != cut.0 {
+    if u64_at(&bytes, 16) != cut.0 {
         return damaged(16, "its cut is not that of its name");
     }
     if cut.0 > LAST_NUMBER {
         return damaged(16, "its cut is above any that is reached");
     }
-    let records = decode_records(&bytes[HEADER..])
+    read_records(&bytes[HEADER..])
+        .try_for_each(|record| record.map(drop))
         .map_err(|error| Unread::Damaged(HEADER as u64, error.to_string()))?;
     Ok(Found {
         cut,
         boot: Boot {
-            id: array_at(bytes, 24),
-            tick: Tick(u64_at(bytes, 40)),
+            id: array_at(&bytes, 24),
+            tick: Tick(u64_at(&bytes, 40)),
         },
-        last_id: (bytes[48] != 0).then(|| TaskId::from_bytes(array_at(bytes, 56))),
-        records,
+        last_id: (bytes[48] != 0).then(|| TaskId::from_bytes(array_at(&bytes, 56))),
+        bytes,
     })
 }
 
 /// Reads the checkpoint of `cut`.
 pub(super) fn read(disk: &impl Disk, cut: Seq) -> DiskResult<Result<Found, Unread>> {
     Ok(match disk.read_own(&checkpoint_path(cut), u64::MAX)? {
-        Read::Whole(_, bytes) => decode(&bytes, cut),
+        Read::Whole(_, bytes) => decode(bytes, cut),
         Read::Irregular(kind) => Err(Unread::Damaged(
             0,
             format!("it is no file of its own ({kind:?})"),
@@ -208,12 +217,13 @@ mod tests {
     #[test]
     fn a_checkpoint_comes_back_as_it_was() {
         let (boot, cp) = checkpoint();
-        let found = decode(&encode(&boot, &cp), Seq(9)).unwrap();
+        let found = decode(encode(&boot, &cp), Seq(9)).unwrap();
         assert_eq!(
             (found.cut, found.boot, found.last_id),
             (cp.cut, boot, cp.last_id)
         );
-        assert_eq!(found.records, [Record::Rebooted { tick: Tick(5) }]);
+        let records: Vec<Record> = found.records().collect();
+        assert_eq!(records, [Record::Rebooted { tick: Tick(5) }]);
     }
 
     #[test]
@@ -223,16 +233,16 @@ mod tests {
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 4;
-            let read = decode(&changed, Seq(9));
+            let read = decode(changed, Seq(9));
             assert!(read.is_err(), "byte {at}");
             assert_eq!(
                 (8..12).contains(&at),
                 matches!(read, Err(Unread::Version(_))),
                 "byte {at}"
             );
-            assert!(decode(&bytes[..at], Seq(9)).is_err(), "cut at {at}");
+            assert!(decode(bytes[..at].to_vec(), Seq(9)).is_err(), "cut at {at}");
         }
-        assert!(decode(&bytes, Seq(10)).is_err(), "under another name");
+        assert!(decode(bytes, Seq(10)).is_err(), "under another name");
     }
 
     #[test]

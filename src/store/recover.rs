@@ -257,11 +257,7 @@ pub fn recover<D: Disk>(
             .into_iter()
             .map(Found::LastId)
             .for_each(&mut *sink);
-        found
-            .records
-            .into_iter()
-            .map(Found::Checkpoint)
-            .for_each(&mut *sink);
+        found.records().map(Found::Checkpoint).for_each(&mut *sink);
     }
     find_files(disk, sink)?;
 

@@ -171,12 +171,19 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
 
 /// Reads all the records that `bytes` holds, in order.
 pub fn decode_records(bytes: &[u8]) -> Result<Vec<Record>> {
+    read_records(bytes).collect()
+}
+
+/// Like [`decode_records`], one after the other. Behind an error comes nothing.
+pub fn read_records(bytes: &[u8]) -> impl Iterator<Item = Result<Record>> {
     let mut r = Reader(bytes);
-    let mut records = Vec::new();
-    while !r.0.is_empty() {
-        records.push(r.record()?);
-    }
-    Ok(records)
+    std::iter::from_fn(move || {
+        let record = (!r.0.is_empty()).then(|| r.record())?;
+        if record.is_err() {
+            r.0 = &[];
+        }
+        Some(record)
+    })
 }
 
 struct Writer<'a>(&'a mut Vec<u8>);

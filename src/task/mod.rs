@@ -27,7 +27,7 @@ mod view;
 mod whole;
 mod worker_name;
 
-pub use codec::{CodecError, decode_records, encode_record};
+pub use codec::{CodecError, decode_records, encode_record, read_records};
 pub use exectime::ExecTime;
 pub use file::{TaskFile, read_dropped, read_dropped_text};
 pub use happening::{Happening, TaskHistory};
