@@ -243,26 +243,40 @@ fn the_file_of_a_task_that_waits_for_its_directory_is_known_by_its_former_name()
 }
 
 #[test]
-fn a_file_that_a_former_life_moved_unseen_is_found_where_it_went() {
+fn a_file_that_a_former_life_may_have_moved_unseen_is_found_where_it_is() {
     let (former, place) = (place(1, 3), place(1, 4));
-    let moved = Record::Rescheduled {
-        id: id(1),
-        priority: place.name.priority,
-        exectime: place.name.exectime,
-    };
-    let mut bench = Bench::new([
-        restored(&former),
-        left(1, Left::Only),
-        Found::Tail(Seq(1), moved),
-    ]);
-    let mut looks = 0;
-    while bench.engine.files.len() > 0 {
-        looks += bench.read_all(&place);
-        bench.change_all();
-        assert!(looks <= 4, "{looks}");
-        if bench.engine.files.len() > 0 {
+    for there in [&place, &former] {
+        let moved = Record::Rescheduled {
+            id: id(1),
+            priority: place.name.priority,
+            exectime: place.name.exectime,
+        };
+        let mut bench = Bench::new([
+            restored(&former),
+            left(1, Left::Only),
+            Found::Tail(Seq(1), moved),
+        ]);
+        // While the directory is away, nothing is given up.
+        let nowhere = self::place(2, 0);
+        let mut looks = 0;
+        while looks < 5 {
+            looks += bench.read_all(&nowhere);
+            assert_eq!(bench.change_all(), []);
             bench.wait();
         }
+        while bench.changes.is_empty() {
+            looks += bench.read_all(there);
+            assert!(looks < 10);
+            bench.wait();
+        }
+        match &*bench.change_all() {
+            [FileOp::Remove { at: other }] => assert_eq!((there, other), (&place, &former)),
+            [FileOp::Put { old, at, .. }] => {
+                assert_eq!((there, old.as_ref(), at), (&former, Some(there), &place));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(bench.engine.files.len(), 0);
+        assert!(bench.engine.bodies.get(id(1)).is_some());
     }
-    assert!(bench.engine.bodies.get(id(1)).is_some());
 }

@@ -36,6 +36,8 @@ pub(super) struct FileChange {
     pub(super) strays: Vec<Location>,
     /// The file is written also where it is in its place: nobody can say whether it is whole.
     pub(super) rewrite: bool,
+    /// The file was not where it was taken to be: until it has been read, none of its places is given up.
+    pub(super) sought: bool,
     /// What is to stand in `done/`, for a task that was completed where that is kept.
     pub(super) done: Option<Box<DoneTask>>,
     /// Bytes of the payload that is only in memory and in the journal until then.
@@ -58,6 +60,7 @@ impl FileChange {
             && self.strays.is_empty()
             && self.done.is_none()
             && !self.rewrite
+            && !self.sought
     }
 
     /// Counts it among those that depend on frames from `seq` on.
@@ -169,6 +172,7 @@ impl Files {
                 sources: Vec::new(),
                 strays: Vec::new(),
                 rewrite: false,
+                sought: false,
                 done: None,
                 bytes: 0,
                 first: seq,
@@ -240,6 +244,7 @@ impl Files {
     /// The task's file was found at `place`, where it should not be, and nowhere else so far.
     pub(super) fn found(&mut self, id: TaskId, place: Location, seq: Seq, now: Tick) {
         let change = self.note(id, Some(place.clone()), seq, now);
+        change.sought = true;
         change.strays.retain(|stray| *stray != place);
         let before = change.old.replace(place);
         change
@@ -258,6 +263,7 @@ impl Files {
             }
             change.strays.push(old);
             change.old = Some(change.strays.remove(0));
+            change.sought = true;
         }
     }
 
@@ -555,6 +561,7 @@ impl Files {
             change.done = newer.done.or(change.done);
             change.sources.extend(newer.sources);
             change.rewrite |= newer.rewrite;
+            change.sought |= newer.sought;
             change.strays.extend(newer.strays);
         }
         self.waiting.insert(id, change);

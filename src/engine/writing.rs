@@ -99,6 +99,7 @@ impl Engine {
     fn ops(&self, id: TaskId, change: &FileChange) -> Option<Vec<FileOp>> {
         let mut ops = Vec::new();
         match self.queue.location(id) {
+            Some(_) if change.sought && self.bodies.get(id).is_none() => return None,
             Some(at) if change.rewrite || change.old.as_ref() != Some(&at) => {
                 let entry = self.queue.get(id)?;
                 let dead = entry.state == State::Dead;
