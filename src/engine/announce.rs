@@ -304,6 +304,7 @@ fn kind_of(record: &Record) -> Option<EventKind> {
         | Record::Rebooted { .. }
         | Record::Restored(_)
         | Record::Housed { .. }
-        | Record::LeftBehind { .. } => return None,
+        | Record::LeftBehind { .. }
+        | Record::DropBehind { .. } => return None,
     })
 }

@@ -214,6 +214,7 @@ impl Engine {
     /// Another directory is where files were. By all signs, those that were missed lately were in the former one.
     pub(super) fn moved(&mut self, now: Now) {
         self.astray.moved_at = Some(now.tick);
+        self.taken.moved(now.tick);
         self.astray.arriving = None;
         for (id, _) in self.astray.missed.iter(now.tick) {
             let ended = self.queue.get(id).is_none();
@@ -231,15 +232,21 @@ impl Engine {
             self.astray.missed(place, now);
         }
         // The change was begun before anybody knew of another directory.
-        if self.astray.has_just_moved(now.tick) {
+        let moved = self.astray.has_just_moved(now.tick);
+        if moved {
             let left = if has_ended { Left::Ended } else { Left::Copy };
             self.astray.behind.note(id, left, now.wall);
         }
         // One that was away for a moment would not be told of again.
-        let paths: Vec<PathBuf> = self.files.sources_in_flight(id).collect();
-        if !paths.is_empty() {
-            out.push(Output::Again(paths));
+        let sources = self.files.sources_in_flight(id);
+        if sources.is_empty() {
+            return;
         }
+        for source in sources {
+            self.taken.went_astray(source, id, moved, now.tick);
+        }
+        let paths = sources.iter().map(|source| source.path.clone());
+        out.push(Output::Again(paths.collect()));
     }
 
     /// Has files looked at again that waited for a change of their task's file.

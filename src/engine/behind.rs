@@ -7,28 +7,41 @@
 use std::collections::BTreeMap;
 
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
+use super::latest::Latest;
 use crate::task::{DirMark, Left, QueueName, Record, Source, TaskId, WallMillis};
 
 /// How many tasks are remembered that wait for the directory that their payloads are in: some 30 MiB.
 const MOST_LOST: usize = 1 << 20;
-/// How many others are noted until those that were noted before as many are forgotten: twice as many take some 10 MiB.
-const MOST_COPIES: usize = 1 << 17;
+/// How many others are remembered at least: twice as many take some 10 MiB.
+const COPIES: usize = 1 << 17;
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Behind {
     /// Tasks whose payloads are there alone.
     lost: HashSet<TaskId, FixedState>,
-    /// Those of which only a file is there, and those that were noted before them.
-    copies: [HashMap<TaskId, Left, FixedState>; 2],
+    /// Those of which only a file is there.
+    copies: Latest<TaskId, Left>,
     /// When the last of all was noted.
     at: WallMillis,
     /// More were only in a former directory than are remembered: then no task is taken for cancelled because its file is missing.
     too_many: bool,
     /// Where the files of queues are, as of the last whole comparison of tasks and files.
     homes: BTreeMap<QueueName, DirMark>,
+}
+
+impl Default for Behind {
+    fn default() -> Self {
+        Self {
+            lost: HashSet::default(),
+            copies: Latest::of(COPIES),
+            at: WallMillis::default(),
+            too_many: false,
+            homes: BTreeMap::new(),
+        }
+    }
 }
 
 impl Behind {
@@ -47,15 +60,16 @@ impl Behind {
             queue: queue.clone(),
             mark: *mark,
         });
-        // Those that were noted first come first: they are the first to be forgotten then, too.
-        let copies = self.copies.iter().rev().flatten();
-        let copies = copies.map(|(id, left)| (*id, *left));
         let lost = self.lost.iter().map(|id| (*id, Left::Only));
-        let tasks = copies.chain(lost).map(|(id, left)| Record::LeftBehind {
-            id,
-            at: self.at,
-            left,
-        });
+        let tasks = self
+            .copies
+            .iter()
+            .chain(lost)
+            .map(|(id, left)| Record::LeftBehind {
+                id,
+                at: self.at,
+                left,
+            });
         homes.chain(tasks)
     }
 
@@ -63,9 +77,7 @@ impl Behind {
         if self.lost.contains(&id) {
             return Some(Left::Only);
         }
-        self.copies
-            .iter()
-            .find_map(|copies| copies.get(&id).copied())
+        self.copies.get(&id)
     }
 
     /// A file of the task was left behind.
@@ -106,19 +118,11 @@ impl Behind {
 
     fn set(&mut self, id: TaskId, left: Option<Left>) {
         self.lost.remove(&id);
-        for copies in &mut self.copies {
-            copies.remove(&id);
-        }
+        self.copies.forget(&id);
         match left {
             Some(Left::Only) if self.lost.len() < MOST_LOST => drop(self.lost.insert(id)),
             Some(Left::Only) => self.too_many = true,
-            Some(left) => {
-                let [latest, former] = &mut self.copies;
-                if latest.len() == MOST_COPIES {
-                    *former = std::mem::take(latest);
-                }
-                latest.insert(id, left);
-            }
+            Some(left) => self.copies.note(id, left),
             None => {}
         }
     }
@@ -252,16 +256,13 @@ mod tests {
     #[test]
     fn of_very_many_the_first_are_forgotten_and_no_task_is_taken_for_cancelled() {
         let mut behind = Behind::default();
-        let most = 2 * MOST_COPIES as u128;
+        let most = 2 * COPIES as u128;
         behind.note(id(most + 20), Left::Only, WallMillis(10));
         for number in 0..most + 10 {
             behind.note(id(number), Left::Ended, WallMillis(10));
         }
         let known = behind.records().count();
-        assert!(
-            known > MOST_COPIES && known <= 2 * MOST_COPIES + 1,
-            "{known}"
-        );
+        assert!(known > COPIES && known <= 2 * COPIES + 1, "{known}");
         let mut again = Behind::default();
         for record in behind.records() {
             again.recall(&record);

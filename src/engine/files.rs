@@ -308,9 +308,9 @@ impl Files {
     }
 
     /// The dropped files that a change that is being made removes.
-    pub(super) fn sources_in_flight(&self, id: TaskId) -> impl Iterator<Item = PathBuf> {
-        let change = self.in_flight.get(&id).into_iter();
-        change.flat_map(|change| change.sources.iter().map(|source| source.path.clone()))
+    pub(super) fn sources_in_flight(&self, id: TaskId) -> &[Source] {
+        let change = self.in_flight.get(&id);
+        change.map_or(&[], |change| &change.sources)
     }
 
     /// Whether the task's file is being changed.

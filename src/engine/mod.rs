@@ -29,6 +29,7 @@ mod hands;
 mod io;
 mod kept;
 mod lately;
+mod latest;
 mod line;
 mod listing;
 mod mailbox;

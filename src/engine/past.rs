@@ -152,7 +152,8 @@ impl Engine {
             | Record::Rebooted { .. }
             | Record::Restored(_)
             | Record::Housed { .. }
-            | Record::LeftBehind { .. } => {}
+            | Record::LeftBehind { .. }
+            | Record::DropBehind { .. } => {}
         }
     }
 

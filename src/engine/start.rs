@@ -172,6 +172,7 @@ impl Loader {
             Record::Housed { .. } | Record::LeftBehind { .. } => {
                 self.engine.astray.recall(record, self.now);
             }
+            Record::DropBehind { .. } => self.engine.taken.recall_missed(record, self.now.tick),
             _ => self.engine.queue.apply(record),
         }
     }

@@ -8,14 +8,16 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::{drops::Dropped, lately::Lately};
+use super::{drops::Dropped, lately::Lately, latest::Latest};
 use crate::{
     store::Digest,
-    task::{Source, TaskId, Tick},
+    task::{Record, Source, TaskId, Tick},
 };
 
 /// How many are pending before those whose files have been removed are looked for.
 const LEAST_PENDING: usize = 1024;
+/// How many files in directories that are not there any more are remembered at least: twice as many take some 10 MiB.
+const BEHIND: usize = 1 << 15;
 
 /// A file that was dropped, whatever its name.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +89,17 @@ enum Moment {
     Written(i128),
 }
 
+impl Body {
+    /// What the journal knows of a file.
+    const fn of(source: &Source) -> Self {
+        Self {
+            inode: source.inode,
+            size: source.size,
+            moment: Moment::Written(source.modified),
+        }
+    }
+}
+
 /// What is known of a file that was taken.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
@@ -107,7 +120,7 @@ impl Mark {
 /// See the [module](self). A file is removed within `spool_delay`, or a few seconds where much is to be written; whoever takes
 /// it out of the directory meanwhile, and puts it back a minute after, means it as a new one. One that can't be removed stays
 /// what it is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Taken {
     tasks: Lately<Body, Mark>,
     /// Those that were to be removed when they were taken. Some have been since: whoever asks says whether that is so.
@@ -116,6 +129,23 @@ pub(super) struct Taken {
     most_pending: usize,
     /// Tasks that were cancelled by the removal of their files: if one of those comes back, that is meant.
     cancelled: Lately<TaskId, ()>,
+    /// Those that were not there to be removed.
+    missed: Lately<Body, TaskId>,
+    /// Those that are in a directory that is not there any more.
+    behind: Latest<Body, TaskId>,
+}
+
+impl Default for Taken {
+    fn default() -> Self {
+        Self {
+            tasks: Lately::default(),
+            pending: HashMap::default(),
+            most_pending: 0,
+            cancelled: Lately::default(),
+            missed: Lately::default(),
+            behind: Latest::of(BEHIND),
+        }
+    }
 }
 
 impl Taken {
@@ -148,11 +178,7 @@ impl Taken {
         now: Tick,
         is_there: impl Fn(TaskId) -> bool,
     ) {
-        let body = Body {
-            inode: source.inode,
-            size: source.size,
-            moment: Moment::Written(source.modified),
-        };
+        let body = Body::of(source);
         let mark = Mark { id, content: None };
         // The removal may come before the look through the directory that finds it by another name.
         self.tasks.note(body, mark, now);
@@ -167,6 +193,64 @@ impl Taken {
         }
         if is_there(mark.id) {
             self.pending.insert(body, mark);
+        }
+    }
+
+    /// The file was not there to be removed. `moved`: by all signs, because another directory is.
+    pub(super) fn went_astray(&mut self, source: &Source, id: TaskId, moved: bool, now: Tick) {
+        self.missed_file(Body::of(source), id, moved, now);
+    }
+
+    fn missed_file(&mut self, body: Body, id: TaskId, moved: bool, now: Tick) {
+        if moved {
+            self.behind.note(body, id);
+        } else {
+            self.missed.note(body, id, now);
+        }
+    }
+
+    /// Another directory is where files were: those that were missed lately were in the former one.
+    pub(super) fn moved(&mut self, now: Tick) {
+        for (body, id) in self.missed.iter(now) {
+            self.behind.note(body, id);
+        }
+    }
+
+    /// For a checkpoint.
+    pub(super) fn records(&self, now: Tick) -> impl Iterator<Item = Record> {
+        let missed = self.missed.iter(now).map(|(body, id)| (body, id, false));
+        let behind = self.behind.iter().map(|(body, id)| (body, id, true));
+        behind.chain(missed).filter_map(|(body, id, moved)| {
+            let Moment::Written(modified) = body.moment else {
+                return None;
+            };
+            Some(Record::DropBehind {
+                id,
+                inode: body.inode,
+                modified,
+                size: body.size,
+                moved,
+            })
+        })
+    }
+
+    /// A checkpoint tells of it.
+    pub(super) fn recall_missed(&mut self, record: &Record, now: Tick) {
+        if let Record::DropBehind {
+            id,
+            inode,
+            modified,
+            size,
+            moved,
+        } = *record
+        {
+            let moment = Moment::Written(modified);
+            let body = Body {
+                inode,
+                size,
+                moment,
+            };
+            self.missed_file(body, id, moved, now);
         }
     }
 
@@ -186,6 +270,11 @@ impl Taken {
             let pending = self.pending.get(&body).copied();
             let pending = pending.filter(|mark| is_there(mark.id));
             let mark = pending.or_else(|| self.tasks.get(&body, now));
+            let mark = mark.or_else(|| {
+                let missed = self.missed.get(&body, now);
+                let id = missed.or_else(|| self.behind.get(&body))?;
+                Some(Mark { id, content: None })
+            });
             mark.filter(|mark| mark.is_of(file))
         });
         let id = known?.id;
@@ -196,7 +285,7 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::WallMillis;
+    use crate::task::{IdSource, WallMillis};
 
     fn file(inode: u64, born: Option<i128>) -> DropFile {
         DropFile {
@@ -277,7 +366,7 @@ mod tests {
     #[test]
     fn what_a_former_life_took_is_known_by_its_time_unless_it_was_made_after_its_task() {
         let mut taken = Taken::default();
-        let id = crate::task::IdSource::default().make(WallMillis(1000), 1);
+        let id = IdSource::default().make(WallMillis(1000), 1);
         taken.recall(&source(1), id, at(10), |_| true);
         let found = |taken: &mut Taken, file| taken.task_of(file, at(10_000), |_| true);
         for born in [None, Some(1_000_999_999), Some(5)] {
@@ -288,5 +377,41 @@ mod tests {
         let mut later = file(1, None);
         later.modified = 8;
         assert_eq!(found(&mut taken, later), None);
+    }
+
+    #[test]
+    fn a_file_that_went_with_its_directory_is_known_when_that_comes_back_also_after_a_restart() {
+        let id = IdSource::default().make(WallMillis(1000), 1);
+        let mut taken = Taken::default();
+        for (inode, moved) in [(1, true), (2, false)] {
+            taken.went_astray(&source(inode), id, moved, at(10));
+        }
+        let mut again = Taken::default();
+        for record in taken.records(at(10)) {
+            again.recall_missed(&record, at(20));
+        }
+        let found =
+            |taken: &mut Taken, inode, at| taken.task_of(file(inode, Some(5)), at, |_| false);
+        for taken in [&mut taken, &mut again] {
+            assert_eq!(found(taken, 2, at(69)), Some(id));
+            assert_eq!(found(taken, 1, at(10_000)), Some(id));
+            assert_eq!(found(taken, 2, at(10_000)), None);
+            assert_eq!(found(taken, 3, at(10_000)), None);
+            let copy = file(1, Some(1_001_000_000));
+            assert_eq!(
+                taken.task_of(copy, at(10_000), |_| false),
+                None,
+                "made since"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_missed_before_another_directory_was_found_is_in_the_former_one() {
+        let mut taken = Taken::default();
+        taken.went_astray(&source(1), ID, false, at(10));
+        taken.moved(at(20));
+        let found = taken.task_of(file(1, None), at(10_000), |_| false);
+        assert_eq!(found, Some(ID));
     }
 }

@@ -339,10 +339,9 @@ impl Engine {
         let mut records = std::mem::take(&mut checkpointing.hindered);
         records.append(&mut checkpointing.records);
         // Only now: files of tasks that had ended may have been missed since.
-        for record in self
-            .astray
-            .records(now.tick, |id| self.queue.get(id).is_none())
-        {
+        let ended = |id| self.queue.get(id).is_none();
+        let missed = self.astray.records(now.tick, ended);
+        for record in missed.chain(self.taken.records(now.tick)) {
             encode_record(&record, &mut records);
         }
         let last_id = checkpointing.last_id;

@@ -98,7 +98,7 @@ impl Queues {
             Record::Rebooted { tick } => self.rebooted(*tick),
             Record::Restored(task) => self.restored(task),
             // Of files, which this floor does not know.
-            Record::Housed { .. } | Record::LeftBehind { .. } => {}
+            Record::Housed { .. } | Record::LeftBehind { .. } | Record::DropBehind { .. } => {}
         }
     }
 

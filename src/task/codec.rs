@@ -25,6 +25,7 @@
 //! | 17 | housed | queue, mark (16) |
 //! | 18 | left behind | id, at, left (0 only, 1 copy, 2 ended, 3 missed) |
 //! | 19 | cancelled, its file gone | id |
+//! | 20 | drop behind | id, inode (8), modified (16), size (8), moved (0/1) |
 //!
 //! `options`: unique key?, max attempts? (varint), lease? (8), one byte of which bit 0 says that a backoff follows (base 8, max 8)
 //! and bit 1 that a trace does (trace id 16, parent id 8, flags 1, state?). `then`: 0 and exectime, or 1 for
@@ -72,24 +73,7 @@ type Result<T> = std::result::Result<T, CodecError>;
 pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
     let mut w = Writer(out);
     match record {
-        Record::Submitted(task) => {
-            w.tag(1)
-                .id(task.id)
-                .byte(match &task.past {
-                    None => u8::from(task.made_here),
-                    Some(_) => IMPORTED,
-                })
-                .text(task.queue.as_str());
-            w.place(task.priority, task.exectime)
-                .options(&task.options)
-                .text(task.payload.as_json());
-            w.optional(task.source.as_ref(), |w, source| w.source(source));
-            if let Some(past) = &task.past {
-                w.varint(past.attempts.into())
-                    .byte(u8::from(past.dead))
-                    .optional(past.last_error.as_deref(), Writer::text);
-            }
-        }
+        Record::Submitted(task) => w.submitted(task),
         Record::Claimed(claimed) => {
             w.tag(2)
                 .id(claimed.id)
@@ -159,12 +143,19 @@ pub fn encode_record(record: &Record, out: &mut Vec<u8>) {
             w.tag(17).text(queue.as_str()).raw(&mark.0);
         }
         Record::LeftBehind { id, at, left } => {
-            w.tag(18).id(*id).signed(at.0).byte(match left {
-                Left::Only => 0,
-                Left::Copy => 1,
-                Left::Ended => 2,
-                Left::Missed => 3,
-            });
+            w.tag(18).id(*id).signed(at.0).left(*left);
+        }
+        Record::DropBehind {
+            id,
+            inode,
+            modified,
+            size,
+            moved,
+        } => {
+            w.tag(20)
+                .id(*id)
+                .file(*inode, *modified, *size)
+                .byte(u8::from(*moved));
         }
     }
 }
@@ -282,16 +273,49 @@ impl Writer<'_> {
     }
 
     fn source(&mut self, source: &Source) -> &mut Self {
-        self.bytes(source.path.as_os_str().as_bytes())
-            .fixed(source.inode)
-            .raw(&source.modified.to_le_bytes())
-            .fixed(source.size)
+        self.bytes(source.path.as_os_str().as_bytes()).file(
+            source.inode,
+            source.modified,
+            source.size,
+        )
+    }
+
+    fn file(&mut self, inode: u64, modified: i128, size: u64) -> &mut Self {
+        self.fixed(inode).raw(&modified.to_le_bytes()).fixed(size)
+    }
+
+    fn left(&mut self, left: Left) -> &mut Self {
+        self.byte(match left {
+            Left::Only => 0,
+            Left::Copy => 1,
+            Left::Ended => 2,
+            Left::Missed => 3,
+        })
     }
 
     fn switch(&mut self, tag: u8, queue: Option<&QueueName>, on: bool) {
         self.tag(tag)
             .optional(queue, |w, queue| w.text(queue.as_str()))
             .byte(u8::from(on));
+    }
+
+    fn submitted(&mut self, task: &Submitted) {
+        self.tag(1)
+            .id(task.id)
+            .byte(match &task.past {
+                None => u8::from(task.made_here),
+                Some(_) => IMPORTED,
+            })
+            .text(task.queue.as_str())
+            .place(task.priority, task.exectime)
+            .options(&task.options)
+            .text(task.payload.as_json())
+            .optional(task.source.as_ref(), Writer::source);
+        if let Some(past) = &task.past {
+            self.varint(past.attempts.into())
+                .byte(u8::from(past.dead))
+                .optional(past.last_error.as_deref(), Writer::text);
+        }
     }
 
     fn restored(&mut self, task: &Restored) {
@@ -665,6 +689,13 @@ impl<'a> Reader<'a> {
                 id: self.id()?,
                 at: self.wall()?,
                 left: self.left()?,
+            },
+            20 => Record::DropBehind {
+                id: self.id()?,
+                inode: self.fixed()?,
+                modified: i128::from_le_bytes(self.array()?),
+                size: self.fixed()?,
+                moved: self.flag("place of a dropped file")?,
             },
             value => {
                 return Err(CodecError::Unknown {

@@ -133,6 +133,19 @@ pub enum Record {
         /// What is known of the task.
         left: Left,
     },
+    /// A dropped file that was taken was not there to be removed, and may come back. Only checkpoints tell of it.
+    DropBehind {
+        /// The task that it was taken as.
+        id: TaskId,
+        /// Its inode.
+        inode: u64,
+        /// When it was last written, in nanoseconds since 1970.
+        modified: i128,
+        /// Its length in bytes.
+        size: u64,
+        /// Whether it is known where: in a directory that is not there any more.
+        moved: bool,
+    },
 }
 
 /// By what a directory is known again over a restart: 8 bytes of its inode, then 8 of the time when it was made, in
@@ -299,7 +312,8 @@ impl Record {
             | Self::Opened { .. }
             | Self::Rebooted { .. }
             | Self::Housed { .. }
-            | Self::LeftBehind { .. } => None,
+            | Self::LeftBehind { .. }
+            | Self::DropBehind { .. } => None,
         }
     }
 }

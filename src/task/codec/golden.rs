@@ -244,6 +244,16 @@ fn switches_reboots_queues_and_restored_tasks_are_written_as_the_docs_say() {
             &format!("12 ID 0500000000000000 0{byte}"),
         );
     }
+    is(
+        &Record::DropBehind {
+            id: id(),
+            inode: 5,
+            modified: -2,
+            size: 7,
+            moved: true,
+        },
+        "14 ID 0500000000000000 feffffffffffffffffffffffffffffff 0700000000000000 01",
+    );
     let mut task = Restored {
         id: id(),
         queue: queue(),
@@ -278,7 +288,7 @@ fn switches_reboots_queues_and_restored_tasks_are_written_as_the_docs_say() {
 
 #[test]
 fn a_tag_or_a_kind_of_another_version_is_refused() {
-    for tag in (20..=255).chain([0]) {
+    for tag in (21..=255).chain([0]) {
         let mut record = bytes(ID);
         record.insert(0, tag);
         let error = decode_records(&record).unwrap_err();

@@ -246,6 +246,15 @@ fn record() -> impl Strategy<Value = Record> {
             at: WallMillis(at),
             left
         }),
+        (id(), any::<(u64, i128, u64, bool)>()).prop_map(|(id, (inode, modified, size, moved))| {
+            Record::DropBehind {
+                id,
+                inode,
+                modified,
+                size,
+                moved,
+            }
+        }),
     ]
 }
 

@@ -3,8 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
+
+use serde_json::json;
 
 use super::{
     aside, complete, files_in, looked_through, ready, rejected, serves_on, task, work_off,
@@ -15,6 +18,7 @@ use crate::common::{
     mount::{Mount, may_mount, skip},
     until,
 };
+use crate::soak::exchange;
 
 pub(super) fn settings(scratch: &tempfile::TempDir, text: &str) -> Vec<String> {
     let file = scratch.path().join("settings.toml");
@@ -146,6 +150,70 @@ fn tasks_that_were_completed_do_not_come_back_with_a_directory_that_was_away() {
     });
     looked_through(&daemon);
     assert!(all(&daemon).is_empty());
+    serves_on(&daemon);
+}
+
+/// The directory that was away is there again, with the files that were made meanwhile in the other one.
+fn put_back(daemon: &Daemon, away: &Path) {
+    exchange(&daemon.tasks(), away);
+    for file in files_in(away) {
+        let name = file.file_name().expect("a name");
+        fs::rename(&file, daemon.tasks().join(name)).expect("kept");
+    }
+    fs::remove_dir_all(away).expect("removed");
+}
+
+#[test]
+fn a_file_that_was_taken_before_its_directory_went_is_no_second_task_when_that_comes_back() {
+    let mut daemon = under(&[], "spool_delay = \"60s\"\n");
+    put(&daemon, "first.json", &task("first"));
+    until("it is taken", || (all(&daemon).len() == 1).then_some(()));
+    let away = daemon.scratch.path().join("away");
+    fs::rename(daemon.tasks(), &away).expect("moved away");
+    fs::create_dir(daemon.tasks()).expect("another one");
+    settings(&daemon.scratch, "spool_delay = \"0s\"\n");
+    daemon.crash_and_restart();
+    daemon.until_files_are_written();
+    daemon.checkpoint();
+    daemon.crash_and_restart();
+    put_back(&daemon, &away);
+    looked_through(&daemon);
+    until("what was taken is removed", || {
+        (!daemon.tasks().join("first.json").exists()).then_some(())
+    });
+    assert_eq!(all(&daemon).len(), 1);
+    assert_eq!(work_off(&daemon, "default", 1)["first"], 1);
+    serves_on(&daemon);
+}
+
+/// It had another name by then: the daemon was killed before that was in a checkpoint, and starts without the directory.
+#[test]
+fn a_task_whose_file_was_moved_before_its_directory_went_is_found_when_that_comes_back() {
+    let mut daemon = under(&[], "spool_delay = \"0s\"\n");
+    // That it was tried is in no file's name: checkpoints tell of it.
+    let id = daemon.submit(r#"{"payload": "first", "backoff": {"base": 3600, "max": 3600}}"#);
+    let failed = daemon.claim("default", 1).remove(0);
+    let body = json!({"token": failed["token"], "error": "not yet"}).to_string();
+    let (status, answer) = daemon.post(&format!("/api/v1/tasks/{id}/fail"), &body);
+    assert!(status < 300, "{answer}");
+    daemon.until_files_are_written();
+    looked_through(&daemon);
+    daemon.checkpoint();
+    let path = format!("/api/v1/tasks/{id}");
+    let (status, answer) = daemon.send("PATCH", &path, r#"{"priority": 5, "delay": 0}"#);
+    assert_eq!(status, 200, "{answer}");
+    daemon.until_files_are_written();
+    daemon.kill();
+    let away = daemon.scratch.path().join("away");
+    fs::rename(daemon.tasks(), &away).expect("moved away");
+    fs::create_dir(daemon.tasks()).expect("another one");
+    daemon.restart();
+    looked_through(&daemon);
+    let (_, view) = daemon.admin("GET", "/status", "");
+    assert_eq!(view["left_behind"], 1, "{view}");
+    put_back(&daemon, &away);
+    looked_through(&daemon);
+    assert_eq!(work_off(&daemon, "default", 1)["first"], 1);
     serves_on(&daemon);
 }
 

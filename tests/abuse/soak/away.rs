@@ -79,7 +79,7 @@ impl Soak<'_> {
 }
 
 /// At once: the daemon would make a folder of its own where there is none.
-fn exchange(one: &Path, other: &Path) {
+pub(crate) fn exchange(one: &Path, other: &Path) {
     let flags = RenameFlags::EXCHANGE;
     renameat_with(CWD, one, CWD, other, flags).expect("directories that change places");
 }

@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::hands::signal;
+pub(crate) use self::{away::exchange, hands::signal};
 use serde_json::Value;
 
 use self::{clients::Client, hands::Hands, ledger::Ledger, measure::Measure, rough::Rough};
