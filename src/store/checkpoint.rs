@@ -84,8 +84,9 @@ pub(super) fn checkpoint_cut(name: &str) -> Option<Seq> {
     digits.parse().ok().filter(|_| canonical).map(Seq)
 }
 
-fn encode(boot: &Boot, cp: &Checkpoint) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER];
+/// What stands before the records of a checkpoint.
+fn header(boot: &Boot, cp: &Checkpoint) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
     bytes[16..24].copy_from_slice(&cp.cut.0.to_le_bytes());
@@ -96,8 +97,7 @@ fn encode(boot: &Boot, cp: &Checkpoint) -> Vec<u8> {
         bytes[56..72].copy_from_slice(id.as_bytes());
     }
     bytes[72..80].copy_from_slice(&(cp.records.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&cp.records);
-    let crc = crc32c::crc32c(&bytes[16..]);
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[16..]), &cp.records);
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
@@ -160,9 +160,12 @@ pub(super) fn write(disk: &impl Disk, boot: &Boot, cp: &Checkpoint) -> DiskResul
     let temporary = path.with_extension("checkpoint.tmp");
     // One that a full disk, or a crash, left behind.
     remove(disk, &temporary)?;
-    let bytes = encode(boot, cp);
-    let mut file = disk.create(&temporary, bytes.len() as u64)?;
-    if let Err(error) = file.write_at(&bytes, 0) {
+    let header = header(boot, cp);
+    let mut file = disk.create(&temporary, (HEADER + cp.records.len()) as u64)?;
+    let written = file
+        .write_at(&header, 0)
+        .and_then(|()| file.write_at(&cp.records, HEADER as u64));
+    if let Err(error) = written {
         remove(disk, &temporary)?;
         return Err(error);
     }
@@ -212,6 +215,10 @@ mod tests {
             delete: Vec::new(),
         };
         (boot, cp)
+    }
+
+    fn encode(boot: &Boot, cp: &Checkpoint) -> Vec<u8> {
+        [&header(boot, cp)[..], &cp.records].concat()
     }
 
     #[test]
