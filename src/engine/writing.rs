@@ -35,6 +35,10 @@ const LEAST_PENDING_BYTES: u64 = 16 << 20;
 const QUIET: Millis = Millis::from_secs(5);
 const QUIET_PART: u64 = 16;
 
+/// Bytes that a checkpoint has of a task, or of a dropped file, that was left behind.
+const LEFT_BYTES: usize = 26;
+const DROP_BYTES: usize = 50;
+
 /// A checkpoint on its way.
 #[derive(Debug)]
 pub(super) struct Checkpointing {
@@ -341,6 +345,8 @@ impl Engine {
         // Only now: files of tasks that had ended may have been missed since.
         let ended = |id| self.queue.get(id).is_none();
         let missed = self.astray.records(now.tick, ended);
+        // There may be very many, and making room step by step would take several times theirs.
+        records.reserve(self.astray.len() * LEFT_BYTES + self.taken.len() * DROP_BYTES);
         for record in missed.chain(self.taken.records(now.tick)) {
             encode_record(&record, &mut records);
         }
@@ -531,5 +537,33 @@ impl Engine {
             })),
         };
         out.push(Output::Reply(ticket, result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{Left, WallMillis};
+
+    #[test]
+    fn what_was_left_behind_takes_as_many_bytes_as_room_is_made_for() {
+        let id = TaskId::from_bytes([1; 16]);
+        let left = Record::LeftBehind {
+            id,
+            at: WallMillis(i64::MAX),
+            left: Left::Ended,
+        };
+        let drop = Record::DropBehind {
+            id,
+            inode: u64::MAX,
+            modified: i128::MAX,
+            size: u64::MAX,
+            moved: true,
+        };
+        for (record, expected) in [(left, LEFT_BYTES), (drop, DROP_BYTES)] {
+            let mut bytes = Vec::new();
+            encode_record(&record, &mut bytes);
+            assert_eq!(bytes.len(), expected, "{record:?}");
+        }
     }
 }
