@@ -7,15 +7,13 @@
 
 use std::{ffi::OsStr, path::PathBuf};
 
-use foldhash::fast::FixedState;
-use hashbrown::HashSet;
-
 use super::{
     Engine,
     behind::{Behind, is_older},
     drops::{Dropped, reject},
     io::Output,
     lately::{KNOWN, Lately},
+    unseen::Unseen,
 };
 use crate::{
     store::shown,
@@ -31,18 +29,18 @@ const MOST_WAITING: usize = 1000;
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Astray {
-    /// Tasks whose files were not there to be removed when they had ended, or while a worker held them: what the files were
-    /// called, and when that was found.
+    /// Tasks whose files were not where they were: to be removed when they had ended, to be moved, or while a worker held them:
+    /// what the files were called, and when that was found.
     /// Of a former life, the name is not known.
     missed: Lately<TaskId, (Option<FileName>, WallMillis)>,
     /// Tasks whose files went with their directory.
     pub(super) behind: Behind,
-    /// Those whose files have come back, done as they were, and are being removed.
-    returned: HashSet<TaskId, FixedState>,
     /// When it was last found that another directory is where files were.
     moved_at: Option<Tick>,
     /// Which task directory that is, of those queues that have been seen in it; until all tasks have been compared with it.
     pub(super) arriving: Option<DirMark>,
+    /// What the journal told of tasks whose files were not seen at a start, as they are with their directory.
+    pub(super) unseen: Unseen,
     /// Files that have the id of a task whose own file is just being changed: looked at again after that, as they may be
     /// elsewhere by then.
     waiting: Vec<(TaskId, PathBuf)>,
@@ -74,7 +72,7 @@ impl Astray {
 
     /// How many tasks a checkpoint tells of at most.
     pub(super) fn len(&self) -> usize {
-        self.missed.len() + self.behind.len()
+        self.missed.len() + self.behind.len() + self.unseen.len()
     }
 
     /// For a checkpoint: that another directory is there may be found only after a crash, so those that were missed lately are
@@ -91,19 +89,13 @@ impl Astray {
             at,
             left: Left::Missed,
         });
-        missed.chain(self.behind.records())
+        let unseen = self.unseen.records().cloned();
+        missed.chain(self.behind.records()).chain(unseen)
     }
 
     /// Whether it was found within the last minute that another directory is where files were.
     fn has_just_moved(&self, now: Tick) -> bool {
         self.moved_at.is_some_and(|at| now < at.plus(KNOWN))
-    }
-
-    /// All files of a task are as they should be: what came back of it is no more, and if it comes once more, that is meant.
-    pub(super) fn settled(&mut self, id: TaskId) {
-        if !self.returned.is_empty() && self.returned.remove(&id) {
-            self.behind.removed(id);
-        }
     }
 
     /// Has a file looked at again when its task's file has been changed. `false`: too many wait.
@@ -140,7 +132,6 @@ impl Engine {
         if let Some(name) = name.and_then(FileName::parse).filter(|_| !is_there) {
             if self.astray.behind.is_back(id, source) {
                 tracing::info!(task_id = %id, file = %shown(&source.path), "the file of a task that has ended came back: it is removed");
-                self.astray.returned.insert(id);
                 self.remove_too(now, id, dropped.source);
                 return None;
             }
@@ -185,9 +176,18 @@ impl Engine {
         tracing::info!(task_id = %id, file = %shown(&source.path), "the file of a task that waited for its directory came back");
         let seq = self.ledger.synced_seq();
         self.files.found(id, place, seq, now.tick);
-        self.astray.behind.seen(id);
+        self.here_again(id);
         self.load(now, [id], out);
         true
+    }
+
+    /// A file of the task is here: if it was waited for, a claim may have the task now.
+    pub(super) fn here_again(&mut self, id: TaskId) {
+        if self.astray.behind.seen(id)
+            && let Some(entry) = self.queue.get(id)
+        {
+            self.stirred.insert(self.queue.queue_of(entry).clone());
+        }
     }
 
     /// A dropped file has the id of a task that is there. Gives it back when the watcher has looked whether the task's own
@@ -230,10 +230,9 @@ impl Engine {
 
     /// A file of the task was not there to be removed.
     pub(super) fn went_astray(&mut self, now: Now, id: TaskId, out: &mut Vec<Output>) {
-        self.astray.returned.remove(&id);
         // What a former life wanted removed, it may have removed itself; and yet its file may be elsewhere.
         let has_ended = self.queue.get(id).is_none();
-        if has_ended && let Some(place) = self.files.place_of(id) {
+        if let Some(place) = self.files.place_of(id) {
             self.astray.missed(place, now);
         }
         // The change was begun before anybody knew of another directory.

@@ -94,10 +94,8 @@ impl Behind {
 
     /// A task was submitted, perhaps one with the id of one that had ended, or by the file that was left behind.
     pub(super) fn submitted(&mut self, id: TaskId) {
-        match self.get(id) {
-            Some(Left::Only) => self.set(id, None),
-            Some(_) => self.set(id, Some(Left::Copy)),
-            None => {}
+        if self.get(id).is_some() {
+            self.set(id, Some(Left::Copy));
         }
     }
 
@@ -108,15 +106,17 @@ impl Behind {
         }
     }
 
-    /// The task's file is in its place.
-    pub(super) fn seen(&mut self, id: TaskId) {
-        // It came back: there is no other.
-        if self.get(id) == Some(Left::Only) {
-            self.set(id, None);
+    /// A file of the task is here. Gives whether it was waited for.
+    pub(super) fn seen(&mut self, id: TaskId) -> bool {
+        // There may be others in other directories, of other times.
+        let was_lost = self.lost.contains(&id);
+        if was_lost {
+            self.set(id, Some(Left::Copy));
         }
+        was_lost
     }
 
-    /// The file that was left behind is no more, or somebody has removed the one that is here: if it comes back, that is meant.
+    /// Somebody has removed the task's file: if it comes back, that is meant.
     pub(super) fn removed(&mut self, id: TaskId) {
         self.set(id, None);
     }
@@ -139,7 +139,12 @@ impl Behind {
 
     /// Whether the task's file is not gone, but in a directory that is not there.
     pub(super) fn is_lost(&self, id: TaskId) -> bool {
-        self.too_many || self.lost.contains(&id)
+        self.too_many || self.waits(id)
+    }
+
+    /// Whether it is known of this task that its payload comes back with a directory.
+    pub(super) fn waits(&self, id: TaskId) -> bool {
+        self.lost.contains(&id)
     }
 
     /// Whether a file of a task that has ended was left behind.
@@ -147,8 +152,7 @@ impl Behind {
         self.get(id) == Some(Left::Ended)
     }
 
-    /// Whether this is the file of a task that has ended, come back with its directory. It is known until it is
-    /// [removed](Self::removed).
+    /// Whether this is the file of a task that has ended, come back with its directory. It stays known: there may be others.
     pub(super) fn is_back(&self, id: TaskId, source: &Source) -> bool {
         self.has_ended(id) && is_older(source, self.at)
     }
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_a_task_that_ended_is_known_until_it_is_removed() {
+    fn the_files_of_a_task_that_ended_are_known_whenever_they_come_back() {
         let mut behind = Behind::default();
         behind.note(id(1), Left::Copy, WallMillis(10));
         assert!(!behind.is_back(id(1), &file(5)), "it is not done");
@@ -201,7 +205,7 @@ mod tests {
         behind.ended(id(2));
         assert!(!behind.is_back(id(1), &file(11)), "written since");
         assert!(behind.is_back(id(1), &file(10)));
-        assert!(behind.is_back(id(1), &file(10)));
+        assert!(behind.is_back(id(1), &file(9)));
         behind.removed(id(1));
         assert!(!behind.is_back(id(1), &file(10)));
         assert!(!behind.is_back(id(2), &file(5)), "never left behind");
@@ -214,14 +218,12 @@ mod tests {
         behind.note(id(2), Left::Copy, WallMillis(10));
         assert!(behind.is_lost(id(1)) && !behind.is_lost(id(2)));
         assert_eq!(behind.lost(), 1);
-        behind.seen(id(1));
+        assert!(behind.seen(id(1)) && !behind.seen(id(1)) && !behind.seen(id(2)));
         assert_eq!(behind.lost(), 0);
-        behind.seen(id(2));
         for number in [1, 2] {
             behind.ended(id(number));
+            assert!(behind.is_back(id(number), &file(5)), "one of several");
         }
-        assert!(!behind.is_back(id(1), &file(5)));
-        assert!(behind.is_back(id(2), &file(5)));
     }
 
     #[test]

@@ -138,14 +138,17 @@ impl Engine {
     fn is_ours(&mut self, place: &Location) -> bool {
         let id = place.name.id;
         if self.queue.location(id).as_ref() == Some(place) {
-            self.astray.behind.seen(id);
+            self.here_again(id);
             return true;
         }
         if !self.files.knows(place) {
+            if self.queue.get(id).is_some() {
+                self.misnamed.insert(id);
+            }
             return false;
         }
         if self.files.place_of(id) == Some(place) {
-            self.astray.behind.seen(id);
+            self.here_again(id);
         }
         // It is being removed, or it is another one that has come to its place since: that is known when the removal is made.
         if self.files.is_in_flight(id) && self.queue.get(id).is_none() {
@@ -204,6 +207,11 @@ impl Engine {
                             let files = &self.files;
                             let is_there = |id| files.source_of(id).is_some();
                             self.taken.note(file, task.id, now.tick, is_there);
+                            let records = self.astray.unseen.take(task.id, now.tick);
+                            if !records.is_empty() {
+                                tracing::info!(task_id = %task.id, changes = records.len(), "a task's file came back: what had been done to it is true again");
+                                self.commit(now, &records);
+                            }
                         }
                         Verdict::Existing(id) => {
                             self.dropped_again(now, id, source.clone(), own, out);
@@ -288,6 +296,10 @@ impl Engine {
         if self.queue.location(id).as_ref() != Some(place) || self.astray.behind.is_lost(id) {
             return true;
         }
+        // Nobody has removed it: that is found when all have been compared with the directory that is there now.
+        if self.looks.iter().any(|look| look.anew) {
+            return true;
+        }
         if !self.files.is_settled(id) {
             // It may be there and gone again before its making was told: then it is looked for.
             if self.files.is_in_flight(id) {
@@ -337,6 +349,7 @@ impl Engine {
         self.files.looked_through(&Area::Tasks.folder(&queue));
         if anew {
             self.moved(now);
+            self.arrived(now, &queue, mark);
         }
         // With the default queue's directory go the others: that it is another one counts when all have been compared.
         let mark = mark.filter(|_| !(anew && queue.is_default()));
@@ -348,6 +361,31 @@ impl Engine {
             anew,
             mark,
         });
+    }
+
+    /// A queue's files are in another folder from now on. Should the daemon end before a checkpoint tells of that, and find the
+    /// former folder in its place, it is to know that there was another.
+    fn arrived(&mut self, now: Now, queue: &QueueName, mark: Option<DirMark>) {
+        if let Some(mark) = mark {
+            let queue = queue.clone();
+            self.commit(now, &[Record::Housed { queue, mark }]);
+        }
+        // Of a task that is dead by now, or in another queue, only the file was here.
+        let were_here: Vec<(TaskId, Location)> = self
+            .files
+            .were_in(queue)
+            .filter(|(id, _)| {
+                self.queue
+                    .location(*id)
+                    .is_some_and(|at| at.folder() != Area::Tasks.folder(queue))
+            })
+            .map(|(id, place)| (id, place.clone()))
+            .collect();
+        for (id, _) in were_here {
+            let here = self.bodies.get(id).is_some();
+            let left = if here { Left::Copy } else { Left::Only };
+            self.astray.behind.note(id, left, now.wall);
+        }
     }
 
     /// Another task directory is where theirs was: queues that have no folder in it have no files either.
@@ -407,6 +445,9 @@ impl Engine {
         // What a start finds is held against that, and what was left behind is kept by it.
         self.checkpoint_wanted |= is_news || look.anew;
         self.arrive();
+        if self.looks.is_empty() {
+            self.misnamed = HashSet::default();
+        }
     }
 
     /// Another task directory is where the files are, once all tasks have been compared with what is in it. What a start finds
@@ -435,9 +476,13 @@ impl Engine {
         };
         // A queue that is not known has no task whose file could be missing.
         let (ids, next) = self.queue.page(&query).unwrap_or_default();
-        let missing = ids
-            .into_iter()
-            .filter(|id| !look.there.contains(id) && (look.anew || self.files.is_settled(*id)));
+        let missing = ids.into_iter().filter(|id| {
+            if look.anew {
+                !look.there.contains(id) || self.misnamed.contains(id)
+            } else {
+                !look.there.contains(id) && self.files.is_settled(*id)
+            }
+        });
         let places: Vec<Location> = missing.filter_map(|id| self.queue.location(id)).collect();
         let anew = look.anew;
         look.after = next;

@@ -20,8 +20,8 @@ use super::{
 use crate::{
     store::Seq,
     task::{
-        ExecTime, Location, Millis, Options, Payload, Priority, Record, Source, Submitted, TaskId,
-        Tick, WallMillis,
+        Area, ExecTime, Location, Millis, Options, Payload, Priority, QueueName, Record, Source,
+        Submitted, TaskId, Tick, WallMillis,
     },
 };
 
@@ -322,6 +322,15 @@ impl Files {
     pub(super) fn place_of(&self, id: TaskId) -> Option<&Location> {
         let change = self.waiting.get(&id).or_else(|| self.in_flight.get(&id));
         change.and_then(|change| change.old.as_ref())
+    }
+
+    /// Tasks whose files were in this queue's folder before changes that are not made.
+    pub(super) fn were_in(&self, queue: &QueueName) -> impl Iterator<Item = (TaskId, &Location)> {
+        let changes = self.waiting.iter().chain(self.in_flight.iter());
+        changes.filter_map(move |(id, change)| {
+            let old = change.old.as_ref()?;
+            (old.area == Area::Tasks && old.queue == *queue).then_some((*id, old))
+        })
     }
 
     /// Whether `place` is a file of ours that is about to change.

@@ -229,7 +229,7 @@ impl Engine {
                     self.files.look_elsewhere(id, goal);
                 }
             }
-            LoadError::Missing if state != State::Dead => {
+            LoadError::Missing if state != State::Dead || self.astray.behind.is_lost(id) => {
                 // Removed, or out of sight with its directory: the watcher can tell.
                 if !self.bodies.trouble(id, now.tick.plus(LOAD_RETRY)) {
                     // No more of itself: only when somebody asks.

@@ -12,7 +12,7 @@ use hashbrown::{HashMap, HashSet};
 use super::{
     Engine, Entropy, Settings, astray::Astray, bodies::Bodies, claims::Waiting, files::Files,
     full::Full, kept::Kept, pace::Pace, past::Past, sizes::Sizes, taken::Taken, unmoved::Unmoved,
-    workers::Workers,
+    unseen::Unseen, workers::Workers,
 };
 use crate::{
     defect::{Defect, planted},
@@ -50,6 +50,14 @@ pub struct Loader {
     gone: HashSet<TaskId, FixedState>,
     /// How many files of tasks are here that ended, by the tail.
     survived: u64,
+    /// Whether tasks may have their files in a directory that is not there.
+    elsewhere: bool,
+    /// Whether more was told of them than is kept.
+    forgotten: bool,
+    /// In which other folders files have been since the checkpoint.
+    visited: Vec<(QueueName, DirMark)>,
+    /// In which they are now, and were not by the checkpoint.
+    arrived: Vec<Record>,
     files: u64,
     sorted: bool,
 }
@@ -92,6 +100,7 @@ impl Loader {
             deaf: None,
             irregular: BTreeMap::new(),
             missed: HashSet::default(),
+            misnamed: HashSet::default(),
             vanished: HashSet::default(),
             stirred: BTreeSet::new(),
             prefetch_in: HashMap::default(),
@@ -132,6 +141,10 @@ impl Loader {
             ended: Vec::new(),
             gone: HashSet::default(),
             survived: 0,
+            elsewhere: false,
+            forgotten: false,
+            visited: Vec::new(),
+            arrived: Vec::new(),
             files: 0,
             sorted: false,
         }
@@ -150,6 +163,9 @@ impl Loader {
                     // A task that is submitted in the tail has its payload there.
                     if matches!(record, Record::Submitted(_)) || !alive {
                         self.unseen.remove(&id);
+                    }
+                    if !alive {
+                        self.forgotten |= !self.engine.astray.unseen.note(&record);
                     }
                 }
                 self.changed(seq, &record);
@@ -173,14 +189,28 @@ impl Loader {
                 self.engine.astray.recall(record, self.now);
             }
             Record::DropBehind { .. } => self.engine.taken.recall_missed(record, self.now.tick),
+            _ if record.id().is_some() => {
+                self.elsewhere = true;
+                self.forgotten |= !self.engine.astray.unseen.note(record);
+            }
             _ => self.engine.queue.apply(record),
         }
     }
 
     /// All files were told of: what follows is about tasks in their order.
     fn sort_files(&mut self) {
-        if !std::mem::replace(&mut self.sorted, true) {
-            self.engine.queue.found_all();
+        if std::mem::replace(&mut self.sorted, true) {
+            return;
+        }
+        self.engine.queue.found_all();
+        let unseen = &self.engine.astray.unseen;
+        let found = unseen
+            .ids()
+            .filter(|id| self.engine.queue.get(*id).is_some());
+        for id in found.collect::<Vec<_>>() {
+            for record in self.engine.astray.unseen.take(id, self.now.tick) {
+                self.changed(Seq(0), &record);
+            }
         }
     }
 
@@ -199,6 +229,7 @@ impl Loader {
             Record::Submitted(task) => {
                 self.gone.remove(&task.id);
             }
+            Record::Housed { queue, mark } => self.visited.push((queue.clone(), *mark)),
             _ => {}
         }
         if matches!(record, Record::Completed { .. }) && planted(Defect::BelieveSurvivingFile) {
@@ -266,6 +297,7 @@ impl Loader {
             return;
         }
         let at = self.now.wall;
+        self.elsewhere = true;
         self.engine.moved(self.now);
         for id in std::mem::take(&mut self.ended) {
             if self.engine.queue.get(id).is_none() {
@@ -285,13 +317,16 @@ impl Loader {
                     continue;
                 };
                 each();
-                if !is_missing(disk, &place) {
-                    continue;
-                }
+                let missing = is_missing(disk, &place);
                 let here = self.engine.bodies.get(id).is_some();
-                let left = if here { Left::Copy } else { Left::Only };
-                lost += u64::from(!here);
-                copies += u64::from(here);
+                // One that has a file here may have another in the former directory.
+                let left = if missing && !here {
+                    Left::Only
+                } else {
+                    Left::Copy
+                };
+                lost += u64::from(left == Left::Only);
+                copies += u64::from(missing && here);
                 self.engine.astray.behind.note(id, left, at);
             }
         }
@@ -327,6 +362,11 @@ impl Loader {
             // What no checkpoint tells of can't be another one.
             return Vec::new();
         };
+        let visited = &self.visited;
+        let was_elsewhere = |queue: &QueueName, now: Option<DirMark>| {
+            let marks = visited.iter().filter(|(visited, _)| visited == queue);
+            marks.into_iter().any(|(_, mark)| Some(*mark) != now)
+        };
         let has_moved = *root != read.mark();
         let names = engine.queue.queue_names().chain(homes.keys());
         let names: BTreeSet<QueueName> = names.cloned().collect();
@@ -335,7 +375,12 @@ impl Loader {
             match mark_of(&queue) {
                 Ok(now) => {
                     let news = engine.astray.behind.housed(queue.clone(), now);
-                    if news || (has_moved && queue.is_default()) {
+                    let arrived = news || (has_moved && queue.is_default());
+                    if arrived && let Some(mark) = now {
+                        let queue = queue.clone();
+                        self.arrived.push(Record::Housed { queue, mark });
+                    }
+                    if arrived || was_elsewhere(&queue, now) {
                         others.push(queue);
                     }
                 }
@@ -397,6 +442,16 @@ impl Loader {
         engine.queue.forget_counts();
         engine.workers = Workers::new(engine.settings.max_workers);
         engine.past.forget_times();
+        if !self.elsewhere {
+            engine.astray.unseen = Unseen::default();
+        } else if self.forgotten {
+            tracing::warn!(
+                "of tasks whose files are in a directory that is not there, more has happened than is kept: some of it is forgotten"
+            );
+        }
+        if !self.arrived.is_empty() {
+            engine.commit(self.now, &self.arrived);
+        }
         // A task that only the checkpoint knows had its file on the disk; somebody removed it while no daemon ran.
         for id in std::mem::take(&mut self.unseen) {
             let leased = engine

@@ -292,9 +292,6 @@ impl Engine {
             tracing::info!(task_id = %id, "a task's file that could not be changed is as it should be");
         }
         self.has_room(id);
-        if self.files.is_settled(id) {
-            self.astray.settled(id);
-        }
         let leased = self
             .queue
             .get(id)
