@@ -2,6 +2,7 @@
 //! `rejected/` with its reason, or is left alone and reported; the daemon serves on, and the account is held at the end: none
 //! lost, none handed out twice.
 
+mod away;
 mod changing;
 mod gone;
 mod kinds;
