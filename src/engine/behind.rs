@@ -14,8 +14,8 @@ use crate::task::{DirMark, Left, QueueName, Record, Source, TaskId, WallMillis};
 
 /// How many tasks are remembered that wait for the directory that their payloads are in: some 30 MiB.
 const MOST_LOST: usize = 1 << 20;
-/// How many others are remembered at least: twice as many take some 10 MiB.
-const COPIES: usize = 1 << 17;
+/// How many others are remembered at least: twice as many take some 5 MiB.
+const COPIES: usize = 1 << 16;
 
 /// See the [module](self).
 #[derive(Debug)]

@@ -360,6 +360,10 @@ impl Engine {
         }
         if let Record::Submitted(task) = record {
             self.astray.behind.submitted(id);
+            // Of one that came in a file, it is true still.
+            if task.source.is_none() {
+                self.astray.unseen.take(id, now.tick);
+            }
             if task.made_here {
                 self.ids.advance_past(id);
             }

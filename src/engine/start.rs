@@ -50,9 +50,11 @@ pub struct Loader {
     gone: HashSet<TaskId, FixedState>,
     /// How many files of tasks are here that ended, by the tail.
     survived: u64,
-    /// Whether tasks may have their files in a directory that is not there.
+    /// What the tail tells of tasks that are not known. It means something if their files may be in a directory that is not there.
+    unknown: Unseen,
+    /// Whether that may be.
     elsewhere: bool,
-    /// Whether more was told of them than is kept.
+    /// Whether more was told of such tasks than is kept.
     forgotten: bool,
     /// In which other folders files have been since the checkpoint.
     visited: Vec<(QueueName, DirMark)>,
@@ -141,6 +143,7 @@ impl Loader {
             ended: Vec::new(),
             gone: HashSet::default(),
             survived: 0,
+            unknown: Unseen::default(),
             elsewhere: false,
             forgotten: false,
             visited: Vec::new(),
@@ -165,13 +168,26 @@ impl Loader {
                         self.unseen.remove(&id);
                     }
                     if !alive {
-                        self.forgotten |= !self.engine.astray.unseen.note(&record);
+                        self.note_unseen(id, &record);
                     }
                 }
                 self.changed(seq, &record);
             }
             Found::Temporary(_) | Found::Progress { .. } => {}
         }
+    }
+
+    /// The tail tells of a task that is not known.
+    fn note_unseen(&mut self, id: TaskId, record: &Record) {
+        let known = &mut self.engine.astray.unseen;
+        let unseen = if known.has(id) {
+            known
+        } else {
+            &mut self.unknown
+        };
+        // Only what is kept can be too much.
+        let has_room = unseen.note(record);
+        self.forgotten |= !has_room && self.engine.astray.unseen.has(id);
     }
 
     fn checkpointed(&mut self, record: &Record) {
@@ -190,7 +206,6 @@ impl Loader {
             }
             Record::DropBehind { .. } => self.engine.taken.recall_missed(record, self.now.tick),
             _ if record.id().is_some() => {
-                self.elsewhere = true;
                 self.forgotten |= !self.engine.astray.unseen.note(record);
             }
             _ => self.engine.queue.apply(record),
@@ -442,9 +457,10 @@ impl Loader {
         engine.queue.forget_counts();
         engine.workers = Workers::new(engine.settings.max_workers);
         engine.past.forget_times();
-        if !self.elsewhere {
-            engine.astray.unseen = Unseen::default();
-        } else if self.forgotten {
+        if self.elsewhere {
+            self.forgotten |= !engine.astray.unseen.join(&self.unknown);
+        }
+        if self.forgotten {
             tracing::warn!(
                 "of tasks whose files are in a directory that is not there, more has happened than is kept: some of it is forgotten"
             );

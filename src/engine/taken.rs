@@ -16,8 +16,8 @@ use crate::{
 
 /// How many are pending before those whose files have been removed are looked for.
 const LEAST_PENDING: usize = 1024;
-/// How many files in directories that are not there any more are remembered at least: twice as many take some 10 MiB.
-const BEHIND: usize = 1 << 15;
+/// How many files in directories that are not there any more are remembered at least: twice as many take some 5 MiB.
+const BEHIND: usize = 1 << 14;
 
 /// A file that was dropped, whatever its name.
 #[derive(Debug, Clone, Copy)]

@@ -53,6 +53,18 @@ impl Unseen {
         records
     }
 
+    /// Whether something is kept of a task.
+    pub(super) fn has(&self, id: TaskId) -> bool {
+        self.tasks.contains_key(&id)
+    }
+
+    /// Keeps what another one does, too. Gives `false` if there is no room for all of it.
+    pub(super) fn join(&mut self, other: &Self) -> bool {
+        other
+            .records()
+            .fold(true, |all, record| all & self.note(record))
+    }
+
     /// Of which tasks something is kept.
     pub(super) fn ids(&self) -> impl Iterator<Item = TaskId> {
         self.tasks.keys().copied()
@@ -120,6 +132,10 @@ mod tests {
         assert!(unseen.note(&Record::Rebooted { tick: Tick(1) }));
         assert_eq!((unseen.len(), unseen.ids().count()), (3, 2));
         assert_eq!(unseen.records().count(), 3);
+        assert!(unseen.has(id(1)) && !unseen.has(id(3)));
+        let mut both = Unseen::default();
+        assert!(both.note(&moved(3, 1)) && both.join(&unseen));
+        assert_eq!(both.len(), 4);
         assert_eq!(unseen.take(id(1), Tick(0)), [moved(1, 1), moved(1, 3)]);
         assert_eq!(unseen.take(id(1), Tick(0)), []);
         assert!(unseen.note(&Record::Cancelled {
