@@ -58,6 +58,14 @@ fn left(number: u128, left: Left) -> Found {
     })
 }
 
+fn moved_to(place: &Location) -> Record {
+    Record::Rescheduled {
+        id: place.name.id,
+        priority: place.name.priority,
+        exectime: place.name.exectime,
+    }
+}
+
 struct Bench {
     engine: Engine,
     now: Now,
@@ -246,15 +254,10 @@ fn the_file_of_a_task_that_waits_for_its_directory_is_known_by_its_former_name()
 fn a_file_that_a_former_life_may_have_moved_unseen_is_found_where_it_is() {
     let (former, place) = (place(1, 3), place(1, 4));
     for there in [&place, &former] {
-        let moved = Record::Rescheduled {
-            id: id(1),
-            priority: place.name.priority,
-            exectime: place.name.exectime,
-        };
         let mut bench = Bench::new([
             restored(&former),
             left(1, Left::Only),
-            Found::Tail(Seq(1), moved),
+            Found::Tail(Seq(1), moved_to(&place)),
         ]);
         // While the directory is away, nothing is given up.
         let nowhere = self::place(2, 0);
@@ -279,4 +282,41 @@ fn a_file_that_a_former_life_may_have_moved_unseen_is_found_where_it_is() {
         assert_eq!(bench.engine.files.len(), 0);
         assert!(bench.engine.bodies.get(id(1)).is_some());
     }
+}
+
+#[test]
+fn what_was_done_to_a_task_is_true_again_with_its_file_and_not_of_one_that_is_submitted_anew() {
+    let (former, place) = (place(1, 3), place(1, 4));
+    for comes_back in [true, false] {
+        let mut bench = Bench::new([Found::Checkpoint(moved_to(&place))]);
+        bench.submit();
+        bench.ask(Request::Checkpoint);
+        bench.change_all();
+        let kept = bench.checkpoints.pop().expect("a checkpoint");
+        assert!(kept.contains(&moved_to(&place)), "{kept:?}");
+        if comes_back {
+            bench.drop_file(&former);
+        } else {
+            let task = NewTask {
+                id: Some(id(1)),
+                ..task_in(&former)
+            };
+            bench.ask(Request::Submit(vec![task]));
+        }
+        let expected = if comes_back { &place } else { &former };
+        assert_eq!(bench.engine.queue.location(id(1)).as_ref(), Some(expected));
+        bench.change_all();
+        bench.ask(Request::Checkpoint);
+        bench.change_all();
+        let kept = bench.checkpoints.pop().expect("a checkpoint");
+        assert!(!kept.contains(&moved_to(&place)), "{kept:?}");
+    }
+}
+
+#[test]
+fn the_tail_tells_of_unknown_tasks_in_vain_where_the_directory_is_the_one_that_it_was() {
+    let mut bench = Bench::new([Found::Tail(Seq(1), moved_to(&place(1, 4)))]);
+    bench.drop_file(&place(1, 3));
+    let at = bench.engine.queue.location(id(1));
+    assert_eq!(at, Some(place(1, 3)), "it is another one, put there since");
 }
