@@ -5,7 +5,10 @@
 //! or if it was left behind in a directory that comes back. It makes no task. And a file with the id of a task that is there
 //! is not the file of another one before the watcher has looked whether the task's own is still in its place.
 
-use std::{ffi::OsStr, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Engine,
@@ -16,10 +19,8 @@ use super::{
     unseen::Unseen,
 };
 use crate::{
-    store::shown,
-    task::{
-        Area, DirMark, FileName, Left, Location, Now, Record, Source, TaskId, Tick, WallMillis,
-    },
+    store::{location, shown},
+    task::{DirMark, FileName, Left, Location, Now, Record, Source, TaskId, Tick, WallMillis},
 };
 
 /// How many files may wait for a change of their task's file. More stay in the directory, and are found by the next look
@@ -94,7 +95,7 @@ impl Astray {
     }
 
     /// Whether it was found within the last minute that another directory is where files were.
-    fn has_just_moved(&self, now: Tick) -> bool {
+    pub(super) fn has_just_moved(&self, now: Tick) -> bool {
         self.moved_at.is_some_and(|at| now < at.plus(KNOWN))
     }
 
@@ -158,27 +159,26 @@ impl Engine {
     /// A file under the name of a task that waits for its directory is the task's own, as it was called once: the directory came
     /// back after the task had got another name. Gives whether it is that.
     pub(super) fn take_own(&mut self, now: Now, dropped: &Dropped, out: &mut Vec<Output>) -> bool {
-        let Dropped { source, task, .. } = dropped;
-        let name = source.path.file_name().and_then(OsStr::to_str);
-        let name = name.and_then(FileName::parse);
-        let Some((id, name)) = task.id.zip(name).filter(|(id, name)| *id == name.id) else {
+        let waits = |id: &TaskId| self.lacks_payload(*id) && self.astray.behind.is_lost(*id);
+        let Some(id) = dropped.task.id.filter(waits) else {
             return false;
         };
-        let place = Location {
-            area: Area::Tasks,
-            queue: task.queue.clone(),
-            name,
-        };
-        let waits = self.lacks_payload(id) && self.astray.behind.is_lost(id);
-        if !waits || place.path() != source.path {
+        let Some(place) = own_place(id, &dropped.source.path) else {
             return false;
-        }
-        tracing::info!(task_id = %id, file = %shown(&source.path), "the file of a task that waited for its directory came back");
+        };
+        self.adopt(now, id, place, out);
+        true
+    }
+
+    /// The task's own file is at `place`, as it was called once, and not where it should be.
+    pub(super) fn adopt(&mut self, now: Now, id: TaskId, place: Location, out: &mut Vec<Output>) {
+        tracing::info!(task_id = %id, file = %place, "the file of a task came back under a former name");
         let seq = self.ledger.synced_seq();
         self.files.found(id, place, seq, now.tick);
         self.here_again(id);
+        // What it was called until now may be in the directory that went.
+        self.astray.behind.note(id, Left::Copy, now.wall);
         self.load(now, [id], out);
-        true
     }
 
     /// A file of the task is here: if it was waited for, a claim may have the task now.
@@ -263,6 +263,11 @@ impl Engine {
             out.push(Output::Again(paths));
         }
     }
+}
+
+/// Where a file is, if it has a canonical name of this task.
+pub(super) fn own_place(id: TaskId, path: &Path) -> Option<Location> {
+    location(path).filter(|place| place.name.id == id)
 }
 
 #[cfg(test)]

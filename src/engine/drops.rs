@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use super::{
     Engine,
+    astray::own_place,
     io::{BadFile, Output},
     requests::bytes_of,
     taken::DropFile,
 };
 use foldhash::fast::FixedState;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 use crate::{
     queue::Verdict,
@@ -102,7 +103,7 @@ impl Engine {
             Sighting::Gone(places) => {
                 let unsure: Vec<Location> = places
                     .into_iter()
-                    .filter(|place| !self.gone(now, place))
+                    .filter(|place| !self.gone(now, place, out))
                     .collect();
                 if !unsure.is_empty() {
                     out.push(Output::Confirm(unsure));
@@ -143,7 +144,7 @@ impl Engine {
         }
         if !self.files.knows(place) {
             if self.queue.get(id).is_some() {
-                self.misnamed.insert(id);
+                self.misnamed.insert(id, place.clone());
             }
             return false;
         }
@@ -248,6 +249,11 @@ impl Engine {
         if own {
             return;
         }
+        // The task's own file is not in its place, and it was not cancelled for that.
+        let former = own_place(id, &source.path).filter(|_| own_there == Some(false));
+        if let Some(place) = former {
+            return self.adopt(now, id, place, out);
+        }
         if let Some(source) = self.doubt(source, id, own_there, out) {
             tracing::info!(task_id = %id, file = %shown(&source.path), "a dropped file holds a task that is here already");
             self.remove_too(now, id, source);
@@ -288,7 +294,7 @@ impl Engine {
 
     /// A task's file was removed by somebody else: that cancels the task, unless a worker holds it. Gives `false` when the
     /// watcher is to look again first: the file may have moved away and back since it looked.
-    fn gone(&mut self, now: Now, place: &Location) -> bool {
+    fn gone(&mut self, now: Now, place: &Location, out: &mut Vec<Output>) -> bool {
         let id = place.name.id;
         let Some(entry) = self.queue.get(id) else {
             return true;
@@ -311,7 +317,14 @@ impl Engine {
             self.missed.insert(id);
             return false;
         }
-        if entry.state == State::Leased {
+        let state = entry.state;
+        if self.astray.has_just_moved(now.tick)
+            && let Some(former) = self.misnamed.remove(&id)
+        {
+            self.adopt(now, id, former, out);
+            return true;
+        }
+        if state == State::Leased {
             // Its worker holds it: the file comes back, so that the directory tells the truth.
             self.astray.missed(place, now);
             if self.bodies.get(id).is_some() {
@@ -437,7 +450,7 @@ impl Engine {
     }
 
     /// All tasks of a queue have been compared with its files.
-    fn looked(&mut self) {
+    fn looked(&mut self, now: Now) {
         let Some(look) = self.looks.pop_front() else {
             return;
         };
@@ -445,8 +458,8 @@ impl Engine {
         // What a start finds is held against that, and what was left behind is kept by it.
         self.checkpoint_wanted |= is_news || look.anew;
         self.arrive();
-        if self.looks.is_empty() {
-            self.misnamed = HashSet::default();
+        if self.looks.is_empty() && !self.astray.has_just_moved(now.tick) {
+            self.misnamed = HashMap::default();
         }
     }
 
@@ -476,13 +489,9 @@ impl Engine {
         };
         // A queue that is not known has no task whose file could be missing.
         let (ids, next) = self.queue.page(&query).unwrap_or_default();
-        let missing = ids.into_iter().filter(|id| {
-            if look.anew {
-                !look.there.contains(id) || self.misnamed.contains(id)
-            } else {
-                !look.there.contains(id) && self.files.is_settled(*id)
-            }
-        });
+        let missing = ids
+            .into_iter()
+            .filter(|id| !look.there.contains(id) && (look.anew || self.files.is_settled(*id)));
         let places: Vec<Location> = missing.filter_map(|id| self.queue.location(id)).collect();
         let anew = look.anew;
         look.after = next;
@@ -491,7 +500,7 @@ impl Engine {
                 State::Ready => look.state = State::Scheduled,
                 // One that is removed while a worker holds its task comes back by itself. This one was not.
                 State::Scheduled if anew => look.state = State::Leased,
-                _ => self.looked(),
+                _ => self.looked(now),
             }
         }
         if anew {

@@ -144,8 +144,9 @@ pub struct Engine {
     irregular: BTreeMap<PathBuf, String>,
     /// Tasks whose files were not there when the watcher looked, and have not changed since: it was asked to look again.
     missed: HashSet<TaskId, FixedState>,
-    /// Tasks that are there, and of which files with other names were seen, until all were compared with their files.
-    misnamed: HashSet<TaskId, FixedState>,
+    /// Tasks that are there, and of which files with other names were seen; until all were compared with their files, or a minute
+    /// after another directory came.
+    misnamed: HashMap<TaskId, Location, FixedState>,
     /// Tasks whose files were not there while they were being made: looked for when they have been.
     vanished: HashSet<TaskId, FixedState>,
     /// Queues whose waiting claims are to be looked at.

@@ -102,7 +102,7 @@ impl Loader {
             deaf: None,
             irregular: BTreeMap::new(),
             missed: HashSet::default(),
-            misnamed: HashSet::default(),
+            misnamed: HashMap::default(),
             vanished: HashSet::default(),
             stirred: BTreeSet::new(),
             prefetch_in: HashMap::default(),

@@ -103,22 +103,28 @@ fn of_a_task_that_was_done_no_file_in_any_directory_makes_one() {
 
 #[test]
 fn a_directory_that_comes_back_before_the_other_is_merged_undoes_nothing() {
-    let daemon = start("spool_delay = \"0s\"\n");
-    let id = daemon.submit(r#"{"payload": "first"}"#);
-    daemon.until_files_are_written();
-    let other = another(&daemon, "other");
-    swap(&daemon, &other);
-    fail(&daemon, &claim(&daemon, 60));
-    daemon.until_files_are_written();
-    // The file that is here now has the former name.
-    swap(&daemon, &other);
-    is(&daemon, &id, "scheduled", 1);
-    let path = format!("/api/v1/tasks/{id}");
-    assert_eq!(daemon.send("PATCH", &path, r#"{"delay": 0}"#).0, 200);
-    complete(&daemon, &claim(&daemon, 60));
-    merge(&daemon, &other);
-    assert_eq!(seen(&daemon, &id), None);
-    serves_on(&daemon);
+    // With its payload in memory, and without.
+    for text in [
+        "spool_delay = \"0s\"\n",
+        "spool_delay = \"0s\"\npayload_cache = \"0B\"\n",
+    ] {
+        let daemon = start(text);
+        let id = daemon.submit(r#"{"payload": "first"}"#);
+        daemon.until_files_are_written();
+        let other = another(&daemon, "other");
+        swap(&daemon, &other);
+        fail(&daemon, &claim(&daemon, 60));
+        daemon.until_files_are_written();
+        // The file that is here now has the former name.
+        swap(&daemon, &other);
+        is(&daemon, &id, "scheduled", 1);
+        let path = format!("/api/v1/tasks/{id}");
+        assert_eq!(daemon.send("PATCH", &path, r#"{"delay": 0}"#).0, 200);
+        complete(&daemon, &claim(&daemon, 60));
+        merge(&daemon, &other);
+        assert_eq!(seen(&daemon, &id), None);
+        serves_on(&daemon);
+    }
 }
 
 #[test]
