@@ -54,6 +54,7 @@ pub(super) fn queue_of(folder: &OsStr) -> Option<QueueName> {
 
 /// The location, if `path` is a canonical name in its canonical folder. `tasks/default/` is not one: the default queue's
 /// files lie right in the task directory.
+#[must_use]
 pub fn location(path: &Path) -> Option<Location> {
     let (queue, name) = match place(path) {
         Place::Entry(name) => (QueueName::default(), name),
