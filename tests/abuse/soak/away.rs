@@ -99,5 +99,9 @@ fn merge(from: &Path, to: &Path) -> io::Result<()> {
             }
         }
     }
-    fs::remove_dir(from)
+    match fs::remove_dir(from) {
+        // What the daemon was about to write when the directories changed places came just now.
+        Err(cause) if cause.kind() == io::ErrorKind::DirectoryNotEmpty => merge(from, to),
+        removed => removed,
+    }
 }
