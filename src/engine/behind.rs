@@ -1,7 +1,7 @@
 //! [`Behind`]: tasks whose files are in a directory that is not there any more (moved away, or its mount is gone), and may come
 //! back with it, also after a restart.
 //!
-//! Only checkpoints keep it, no record of the journal does. Where a restart finds another directory than the checkpoint tells
+//! Only checkpoints keep it; of the journal's records, one tells that files are in another directory from then on. Where a restart finds another directory than the checkpoint tells
 //! of, all that ended since that checkpoint may have left a file behind; and the tasks that have no file here have.
 
 use std::collections::BTreeMap;

@@ -169,8 +169,7 @@ impl Engine {
                 break;
             };
             let Some(payload) = self.bodies.get(id) else {
-                self.load(now, [id], out);
-                self.load_heads(now, &queue, out);
+                self.load_from(now, id, &queue, out);
                 if tasks.is_empty() {
                     return Found::OnItsWay;
                 }

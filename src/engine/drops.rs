@@ -384,21 +384,23 @@ impl Engine {
             self.commit(now, &[Record::Housed { queue, mark }]);
         }
         // Of a task that is dead by now, or in another queue, only the file was here.
-        let were_here: Vec<(TaskId, Location)> = self
-            .files
-            .were_in(queue)
-            .filter(|(id, _)| {
-                self.queue
-                    .location(*id)
-                    .is_some_and(|at| at.folder() != Area::Tasks.folder(queue))
-            })
-            .map(|(id, place)| (id, place.clone()))
-            .collect();
-        for (id, _) in were_here {
-            let here = self.bodies.get(id).is_some();
-            let left = if here { Left::Copy } else { Left::Only };
-            self.astray.behind.note(id, left, now.wall);
+        let folder = Area::Tasks.folder(queue);
+        let elsewhere = |id: &TaskId| {
+            let at = self.queue.location(*id);
+            at.is_some_and(|at| at.folder() != folder)
+        };
+        let were_here: Vec<TaskId> = self.files.were_in(queue).filter(elsewhere).collect();
+        for id in were_here {
+            self.leave_behind(now, id);
         }
+    }
+
+    /// The file of a task went with its directory. Gives whether its payload is here.
+    fn leave_behind(&mut self, now: Now, id: TaskId) -> bool {
+        let here = self.bodies.get(id).is_some();
+        let left = if here { Left::Copy } else { Left::Only };
+        self.astray.behind.note(id, left, now.wall);
+        here
     }
 
     /// Another task directory is where theirs was: queues that have no folder in it have no files either.
@@ -423,10 +425,7 @@ impl Engine {
         let mut lost = 0;
         for place in places {
             let id = place.name.id;
-            let here = self.bodies.get(id).is_some();
-            let left = if here { Left::Copy } else { Left::Only };
-            self.astray.behind.note(id, left, now.wall);
-            if here {
+            if self.leave_behind(now, id) {
                 let seq = self.ledger.synced_seq();
                 // Also one whose file is just being written: nobody can say into which directory.
                 // Should the task end before that, what is there by then goes.

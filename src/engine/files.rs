@@ -325,12 +325,13 @@ impl Files {
     }
 
     /// Tasks whose files were in this queue's folder before changes that are not made.
-    pub(super) fn were_in(&self, queue: &QueueName) -> impl Iterator<Item = (TaskId, &Location)> {
+    pub(super) fn were_in(&self, queue: &QueueName) -> impl Iterator<Item = TaskId> {
         let changes = self.waiting.iter().chain(self.in_flight.iter());
-        changes.filter_map(move |(id, change)| {
-            let old = change.old.as_ref()?;
-            (old.area == Area::Tasks && old.queue == *queue).then_some((*id, old))
-        })
+        let were = changes.filter(move |(_, change)| {
+            let old = change.old.as_ref();
+            old.is_some_and(|old| old.area == Area::Tasks && old.queue == *queue)
+        });
+        were.map(|(id, _)| *id)
     }
 
     /// Whether `place` is a file of ours that is about to change.

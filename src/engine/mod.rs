@@ -363,7 +363,7 @@ impl Engine {
             self.astray.behind.submitted(id);
             // Of one that came in a file, it is true still.
             if task.source.is_none() {
-                self.astray.unseen.take(id, now.tick);
+                self.astray.unseen.forget(id);
             }
             if task.made_here {
                 self.ids.advance_past(id);

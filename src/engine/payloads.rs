@@ -72,6 +72,19 @@ impl Engine {
         self.load(now, heads, out);
     }
 
+    /// Has the payload of the next task of a queue read, and those at the queue's head.
+    pub(super) fn load_from(
+        &mut self,
+        now: Now,
+        next: TaskId,
+        queue: &QueueName,
+        out: &mut Vec<Output>,
+    ) {
+        let heads = self.queue.ready_heads(queue, AHEAD);
+        let wanted: Vec<TaskId> = [next].into_iter().chain(heads).collect();
+        self.load(now, wanted, out);
+    }
+
     /// After a claim: when half of what was read ahead is used up, the next are read.
     pub(super) fn prefetch(&mut self, now: Now, queue: &QueueName, out: &mut Vec<Output>) {
         if self.bodies.len() >= self.queue.len() {

@@ -54,8 +54,6 @@ pub struct Loader {
     unknown: Unseen,
     /// Whether that may be.
     elsewhere: bool,
-    /// Whether more was told of such tasks than is kept.
-    forgotten: bool,
     /// In which other folders files have been since the checkpoint.
     visited: Vec<(QueueName, DirMark)>,
     /// In which they are now, and were not by the checkpoint.
@@ -145,7 +143,6 @@ impl Loader {
             survived: 0,
             unknown: Unseen::default(),
             elsewhere: false,
-            forgotten: false,
             visited: Vec::new(),
             arrived: Vec::new(),
             files: 0,
@@ -185,9 +182,7 @@ impl Loader {
         } else {
             &mut self.unknown
         };
-        // Only what is kept can be too much.
-        let has_room = unseen.note(record);
-        self.forgotten |= !has_room && self.engine.astray.unseen.has(id);
+        unseen.note(record);
     }
 
     fn checkpointed(&mut self, record: &Record) {
@@ -205,9 +200,7 @@ impl Loader {
                 self.engine.astray.recall(record, self.now);
             }
             Record::DropBehind { .. } => self.engine.taken.recall_missed(record, self.now.tick),
-            _ if record.id().is_some() => {
-                self.forgotten |= !self.engine.astray.unseen.note(record);
-            }
+            _ if record.id().is_some() => self.engine.astray.unseen.note(record),
             _ => self.engine.queue.apply(record),
         }
     }
@@ -458,9 +451,9 @@ impl Loader {
         engine.workers = Workers::new(engine.settings.max_workers);
         engine.past.forget_times();
         if self.elsewhere {
-            self.forgotten |= !engine.astray.unseen.join(&self.unknown);
+            engine.astray.unseen.join(&self.unknown);
         }
-        if self.forgotten {
+        if engine.astray.unseen.has_forgotten() {
             tracing::warn!(
                 "of tasks whose files are in a directory that is not there, more has happened than is kept: some of it is forgotten"
             );

@@ -16,30 +16,36 @@ const MOST: usize = 1 << 16;
 pub(super) struct Unseen {
     tasks: HashMap<TaskId, Vec<Record>, FixedState>,
     records: usize,
+    /// More was told than is kept.
+    too_many: bool,
 }
 
 impl Unseen {
-    /// A task that is not known has changed, or ended. Gives `false` if there is no room for it.
-    pub(super) fn note(&mut self, record: &Record) -> bool {
+    /// A task that is not known has changed, or ended.
+    pub(super) fn note(&mut self, record: &Record) {
         let (Some(id), Some(changes)) = (record.id(), changes(record)) else {
-            return true;
+            return;
         };
         if !changes {
-            self.take(id, Tick(0));
-            return true;
-        }
-        let has_room = self.records < MOST;
-        if has_room {
+            self.forget(id);
+        } else if self.records < MOST {
             self.tasks.entry(id).or_default().push(record.clone());
             self.records += 1;
+        } else {
+            self.too_many = true;
         }
-        has_room
+    }
+
+    /// What was told of a task means nothing any more. Gives it.
+    pub(super) fn forget(&mut self, id: TaskId) -> Vec<Record> {
+        let records = self.tasks.remove(&id).unwrap_or_default();
+        self.records -= records.len();
+        records
     }
 
     /// The task is there: what is to be made true of it, in order.
     pub(super) fn take(&mut self, id: TaskId, now: Tick) -> Vec<Record> {
-        let mut records = self.tasks.remove(&id).unwrap_or_default();
-        self.records -= records.len();
+        let mut records = self.forget(id);
         for record in &mut records {
             // The boot clock may have begun anew since: no lease is longer than it was given.
             match record {
@@ -58,11 +64,15 @@ impl Unseen {
         self.tasks.contains_key(&id)
     }
 
-    /// Keeps what another one does, too. Gives `false` if there is no room for all of it.
-    pub(super) fn join(&mut self, other: &Self) -> bool {
-        other
-            .records()
-            .fold(true, |all, record| all & self.note(record))
+    /// Keeps what another one does, too.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.too_many |= other.too_many;
+        other.records().for_each(|record| self.note(record));
+    }
+
+    /// Whether more was told than is kept.
+    pub(super) const fn has_forgotten(&self) -> bool {
+        self.too_many
     }
 
     /// Of which tasks something is kept.
@@ -127,22 +137,23 @@ mod tests {
     fn what_was_told_of_a_task_is_kept_in_order_until_it_is_there_or_ends() {
         let mut unseen = Unseen::default();
         for record in [moved(1, 1), moved(2, 2), moved(1, 3)] {
-            assert!(unseen.note(&record));
+            unseen.note(&record);
         }
-        assert!(unseen.note(&Record::Rebooted { tick: Tick(1) }));
+        unseen.note(&Record::Rebooted { tick: Tick(1) });
         assert_eq!((unseen.len(), unseen.ids().count()), (3, 2));
         assert_eq!(unseen.records().count(), 3);
         assert!(unseen.has(id(1)) && !unseen.has(id(3)));
         let mut both = Unseen::default();
-        assert!(both.note(&moved(3, 1)) && both.join(&unseen));
-        assert_eq!(both.len(), 4);
+        both.note(&moved(3, 1));
+        both.join(&unseen);
+        assert_eq!((both.len(), both.has_forgotten()), (4, false));
         assert_eq!(unseen.take(id(1), Tick(0)), [moved(1, 1), moved(1, 3)]);
         assert_eq!(unseen.take(id(1), Tick(0)), []);
-        assert!(unseen.note(&Record::Cancelled {
+        unseen.note(&Record::Cancelled {
             id: id(2),
-            gone: false
-        }));
-        assert_eq!(unseen.len(), 0);
+            gone: false,
+        });
+        assert_eq!((unseen.len(), unseen.has_forgotten()), (0, false));
     }
 
     #[test]
@@ -163,9 +174,15 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_there_is_room_for() {
         let mut unseen = Unseen::default();
-        assert!((0..MOST).all(|number| unseen.note(&moved(number, 1))));
-        assert!(!unseen.note(&moved(1, 2)));
+        (0..MOST).for_each(|number| unseen.note(&moved(number, 1)));
+        assert_eq!((unseen.len(), unseen.has_forgotten()), (MOST, false));
+        unseen.note(&moved(1, 2));
+        assert_eq!((unseen.len(), unseen.has_forgotten()), (MOST, true));
         unseen.take(id(7), Tick(0));
-        assert!(unseen.note(&moved(1, 2)));
+        unseen.note(&moved(1, 2));
+        assert_eq!(unseen.len(), MOST);
+        let mut other = Unseen::default();
+        other.join(&unseen);
+        assert!(other.has_forgotten());
     }
 }

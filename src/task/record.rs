@@ -116,8 +116,8 @@ pub enum Record {
     },
     /// A task known from the checkpoint or from a file's name at start.
     Restored(Box<Restored>),
-    /// Where a queue's files are. Only checkpoints tell of it: of the default queue, whose directory is that of the others
-    /// too, and of those on a mount of their own.
+    /// Where a queue's files are: those of the default queue, whose directory is that of the others too, and of those on a mount
+    /// of their own. Checkpoints tell of it, and the journal where it is another directory from then on.
     Housed {
         /// The queue.
         queue: QueueName,

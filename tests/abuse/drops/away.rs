@@ -8,10 +8,14 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{complete, files_in, gone::settings, looked_through, serves_on, work_off};
+use super::{
+    complete, files_in,
+    gone::{settings, under},
+    looked_through, move_files, serves_on, work_off,
+};
 use crate::{
     common::{
-        Daemon, Way,
+        Daemon,
         account::all,
         mount::{Mount, may_mount, skip},
         until,
@@ -20,12 +24,7 @@ use crate::{
 };
 
 fn start(text: &str) -> Daemon {
-    let scratch = tempfile::tempdir().expect("a scratch directory");
-    let way = Way {
-        extra: settings(&scratch, text),
-        ..Way::default()
-    };
-    Daemon::start_so(scratch, way)
+    under(&[], text)
 }
 
 /// Another, empty directory, where a directory that goes away is put.
@@ -53,10 +52,7 @@ fn swap(daemon: &Daemon, other: &Path) {
 
 /// All files of a directory are moved into the task directory.
 fn merge(daemon: &Daemon, from: &Path) {
-    for file in files_in(from) {
-        let name = file.file_name().expect("a name");
-        fs::rename(&file, daemon.tasks().join(name)).expect("moved");
-    }
+    move_files(from, &daemon.tasks());
     looked_through(daemon);
     daemon.until_files_are_written();
     looked_through(daemon);

@@ -10,7 +10,8 @@ use std::{
 use serde_json::json;
 
 use super::{
-    aside, complete, files_in, looked_through, ready, rejected, serves_on, task, work_off,
+    aside, complete, files_in, looked_through, move_files, ready, rejected, serves_on, task,
+    work_off,
 };
 use crate::common::{
     Daemon, Way,
@@ -30,7 +31,7 @@ pub(super) fn settings(scratch: &tempfile::TempDir, text: &str) -> Vec<String> {
 }
 
 /// A daemon with these settings, started through other programs.
-fn under(programs: &[&str], text: &str) -> Daemon {
+pub(super) fn under(programs: &[&str], text: &str) -> Daemon {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let way = Way {
         extra: settings(&scratch, text),
@@ -156,10 +157,7 @@ fn tasks_that_were_completed_do_not_come_back_with_a_directory_that_was_away() {
 /// The directory that was away is there again, with the files that were made meanwhile in the other one.
 fn put_back(daemon: &Daemon, away: &Path) {
     exchange(&daemon.tasks(), away);
-    for file in files_in(away) {
-        let name = file.file_name().expect("a name");
-        fs::rename(&file, daemon.tasks().join(name)).expect("kept");
-    }
+    move_files(away, &daemon.tasks());
     fs::remove_dir_all(away).expect("removed");
 }
 

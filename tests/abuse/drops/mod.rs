@@ -178,3 +178,11 @@ fn files_in(folder: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+/// Moves what is right in one folder into another.
+fn move_files(from: &Path, to: &Path) {
+    for file in files_in(from) {
+        let name = file.file_name().expect("a name");
+        fs::rename(&file, to.join(name)).expect("moved");
+    }
+}
