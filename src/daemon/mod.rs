@@ -17,7 +17,7 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -148,6 +148,7 @@ fn start(flags: &Flags) -> Result<(), Failure> {
         Failure::new(code, error.to_string())
     })?;
     take_small_pages();
+    outlive_large_files();
     if log.is_for_machines() {
         tracing::info!(
             message_id = catalog::STARTING.id,
@@ -270,6 +271,15 @@ fn live(settings: &Settings) -> engine::Live {
 fn take_small_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "memory comes by huge pages");
+    }
+}
+
+/// Has a write that would make a file larger than `LimitFSIZE=` allows fail, as for want of room, where it would end the program
+/// without a word.
+fn outlive_large_files() {
+    let caught = Arc::new(AtomicBool::new(false));
+    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, caught) {
+        tracing::warn!(%error, "a file that grows beyond its limit ends the daemon");
     }
 }
 

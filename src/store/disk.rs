@@ -41,12 +41,13 @@ impl DiskError {
         }
     }
 
-    /// No space, no inodes or no descriptors left, or a quota reached: a matter of room, not of a broken disk.
+    /// No space, no inodes or no descriptors left, a quota reached, or a file as large as one may be (`LimitFSIZE=`): a matter
+    /// of room, not of a broken disk.
     #[must_use]
     pub fn is_full(&self) -> bool {
         let is_full = matches!(
             self.cause.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         );
         is_full || self.is_for_want_of_descriptors()
     }

@@ -128,7 +128,7 @@ pub enum Refusal {
     Draining(Option<QueueName>),
     /// The disk has no room for a new task. Tasks already taken can still end.
     #[error(
-        "the disk is full, or no more files may be opened: no new task is taken until there is room"
+        "the disk is full, a file may not grow as large, or no more files may be opened: no new task is taken until there is room"
     )]
     NoRoom,
     /// The files of a queue find no room: the disk is full, or the queue's directory is. Its tasks can still end, and

@@ -151,6 +151,54 @@ fn without_descriptors_for_files_submits_are_refused_and_all_goes_on_when_there_
 }
 
 #[test]
+fn where_files_may_not_be_large_small_tasks_are_taken_and_large_ones_when_they_may() {
+    const LIMIT: usize = 200_000;
+    let way = Way {
+        under: vec!["prlimit".into(), format!("--fsize={LIMIT}:")],
+        ..Way::default()
+    };
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let mut daemon = Daemon::start_so(scratch, way);
+    let mut line = Line::open(&daemon.address).expect("a connection");
+    // More than one segment of the journal holds.
+    let mut taken: BTreeSet<String> = (0..600)
+        .map(|_| {
+            let (status, answer) = submit(&mut line, &json!({"payload": "x".repeat(1000)}));
+            assert_eq!(status, 201, "{answer}");
+            id(&answer)
+        })
+        .collect();
+    let large = json!({"payload": "y".repeat(2 * LIMIT)});
+    let (status, answer) = submit(&mut line, &large);
+    assert_eq!(
+        (status, &answer["type"]),
+        (507, &json!("/problems/no-room")),
+        "{answer}"
+    );
+    let held = claim(&mut line);
+    complete(&mut line, &held);
+    assert!(taken.remove(&held.0));
+    assert_eq!(daemon.text("/readyz").0, 200);
+
+    tool(
+        "prlimit",
+        &["--pid", &daemon.pid().to_string(), "--fsize=unlimited:"],
+    );
+    until("a large one to be taken", || {
+        let (status, answer) = submit(&mut line, &large);
+        if status == 201 {
+            taken.insert(id(&answer));
+        }
+        (status == 201).then_some(())
+    });
+    daemon.set_way(Way::default());
+    daemon.crash_and_restart();
+    assert_eq!(all(&daemon).into_keys().collect::<BTreeSet<_>>(), taken);
+    assert_eq!(complete_all(&daemon, "default"), taken);
+    assert!(daemon.stop().success());
+}
+
+#[test]
 fn payloads_that_cannot_be_read_for_want_of_descriptors_come_later_and_no_task_dies_of_it() {
     let daemon = with("spool_delay = \"0s\"\npayload_cache = 0\n");
     let mut line = Line::open(&daemon.address).expect("a connection");
