@@ -404,6 +404,6 @@ fn remove(world: &mut World) {
     };
     if world.disk.remove_by_hand(&at.path()) {
         world.trace.note(|| format!("by hand: {at} is removed"));
-        world.oracle.removed.insert(id);
+        world.oracle.removed_by_hand(id);
     }
 }

@@ -133,8 +133,8 @@ pub(super) struct Oracle {
     offers: BTreeMap<String, Offer>,
     /// Canonical files that were put there by hand, until they are tasks.
     pub(super) placed: BTreeMap<TaskId, NewTask>,
-    /// Tasks whose files were removed by hand.
-    pub(super) removed: BTreeSet<TaskId>,
+    /// Tasks whose files were removed by hand, and their payloads: a power cut may undo the removal.
+    pub(super) removed: BTreeMap<TaskId, Payload>,
     pub(super) frames: BTreeMap<u64, Frame>,
     /// The highest cut that a checkpoint was ordered with.
     pub(super) cut: u64,
@@ -154,6 +154,14 @@ impl Oracle {
             file,
             taken: Vec::new(),
         });
+    }
+
+    /// A task's own file was removed by hand.
+    pub(super) fn removed_by_hand(&mut self, id: TaskId) {
+        let facts = self.latest.get(&id);
+        if let Some(payload) = facts.and_then(|facts| facts.payload.clone()) {
+            self.removed.insert(id, payload);
+        }
     }
 
     /// How tasks stand after the last frame that was handed out.
@@ -220,20 +228,27 @@ impl Oracle {
                 let Some(offer) = self.offers.get_mut(text) else {
                     return Err("a task that nobody submitted".to_owned());
                 };
-                let asked = &offer.task;
+                // The removal of its own file by hand may be undone by a power cut: then that has come back, and is meant to, as
+                // it was when it was written, and no attempt is known any more.
+                let is_back = self.removed.contains_key(&task.id);
+                let mut asked = offer.task.clone();
+                if is_back {
+                    asked.queue.clone_from(&task.queue);
+                    asked.options.clone_from(&task.options);
+                    (asked.priority, asked.exectime, asked.past) =
+                        (task.priority, task.exectime, None);
+                }
                 if (&task.queue, task.priority, task.exectime, &task.options)
                     != (&asked.queue, asked.priority, asked.exectime, &asked.options)
                     || asked.id.is_some_and(|id| id != task.id)
                 {
                     return Err(format!("a task that is not what was asked for: {asked:?}"));
                 }
-                // The removal of its own file by hand may be undone by a power cut: then that has come back, and is meant to.
-                let is_back = self.removed.contains(&task.id);
                 if offer.file && !offer.taken.is_empty() && !is_back {
                     return Err("a dropped file is taken a second time".to_owned());
                 }
                 offer.taken.push(seq);
-                let facts = Facts::new(asked);
+                let facts = Facts::new(&asked);
                 if task.made_here {
                     if self.made.last().is_some_and(|last| last.1 >= task.id) {
                         return Err("an id that does not rise".to_owned());
@@ -279,7 +294,8 @@ impl Oracle {
         let id = record.id().ok_or("a record without a task")?;
         let Some(mut facts) = self.latest.get(&id).cloned() else {
             // A start cancels a task whose file was removed, and writes that down later.
-            let removed = self.removed.contains(&id) && matches!(record, Record::Cancelled { .. });
+            let removed =
+                self.removed.contains_key(&id) && matches!(record, Record::Cancelled { .. });
             return if removed {
                 Ok(None)
             } else {
@@ -461,7 +477,7 @@ impl Oracle {
         let boot = self.boot;
         for (id, facts) in &expected {
             match found.get(id) {
-                None if self.removed.contains(id) => {}
+                None if self.removed.contains_key(id) => {}
                 None => return Err(format!("task {id} is lost: {facts:?}")),
                 Some(there) => same(facts, there, boot, starts)
                     .map_err(|what| format!("task {id}: {what}:\nwas {facts:?}\nis  {there:?}"))?,
@@ -500,8 +516,12 @@ impl Oracle {
 }
 
 impl Oracle {
-    /// A task that a start made of its file: it was put there by hand, and was no task yet. Gives its payload.
+    /// A task that a start made of its file: it was put there by hand, and was no task yet, or it was removed by hand, and a power
+    /// cut brought it back. Gives its payload.
     fn taken_from_file(&mut self, id: TaskId, facts: &Facts) -> Held<Payload> {
+        if let Some(payload) = self.removed.get(&id) {
+            return Ok(payload.clone());
+        }
         let offer = self
             .placed
             .get(&id)

@@ -317,7 +317,7 @@ fn a_file_that_was_removed_by_hand_cancels_its_task() {
     world.settle().unwrap();
     let path = world.disk.files("tasks").into_keys().next().unwrap();
     assert!(world.disk.remove_by_hand(&path));
-    world.oracle.removed.insert(id);
+    world.oracle.removed_by_hand(id);
     world.settle().unwrap();
     assert!(world.oracle.latest().is_empty());
 }
