@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use hdrhistogram::Histogram;
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     account::Account,
     ceiling::{CONNECTIONS, load},
     http::{Cycle, Submit},
+    machine::{Pauses, Watch},
     measure::Pair,
     report::{Report, Target, micros, show},
     server::{Daemon, Scratch},
@@ -61,6 +63,19 @@ impl Bare {
 
 /// The bench.
 pub fn run(context: &Context, report: &mut Report) -> anyhow::Result<()> {
+    let pauses = Pauses::measure(context.time(10.0, 1.0))?;
+    let detail = format!(
+        "{:.2} % of the time in pauses of 1 ms and more",
+        pauses.share * 100.0
+    );
+    let worst = micros(pauses.worst);
+    report.row(
+        "the machine by itself, longest pause",
+        worst,
+        "us",
+        Target::None,
+        &detail,
+    );
     let daemon = Daemon::start("latency", "")?;
     one_connection(context, report, &daemon)?;
     half_load(context, report, &daemon)
@@ -158,15 +173,25 @@ fn worst_second(
     time: Duration,
 ) -> anyhow::Result<()> {
     let before = daemon.metric("workqueue_journal_bytes")?;
+    let watch = Watch::start(daemon.process.pid())?;
     let run = paced(daemon, rate, time)?;
+    let processors = watch.stop()?;
     // The first and the last second are not whole.
     let whole = run.seconds.len().saturating_sub(1);
     let seconds = run.seconds.get(1..whole).unwrap_or_default();
-    let fewest = seconds.iter().map(|second| second.count).min().unwrap_or(0);
-    let worst = seconds.iter().map(|second| second.worst_ns).max();
+    let worst = (1..whole).min_by_key(|second| run.seconds[*second].count);
+    let fewest = worst.map_or(0, |second| run.seconds[second].count);
+    let had = worst
+        .and_then(|second| processors.get(second))
+        .context("no look at the processors in the worst second")?;
+    let longest = seconds.iter().map(|second| second.worst_ns).max();
     let detail = format!(
-        "longest reply {}; p99.9 {}; {} tasks; journal {} to {}",
-        show(worst.unwrap_or(0) as f64 / 1e3, "us"),
+        "in it {:.0} % idle, {:.0} % other programs', {:.0} % taken by the host, speed {:.2}x; longest reply {}; p99.9 {}; {} tasks; journal {} to {}",
+        had.idle * 100.0,
+        had.others * 100.0,
+        had.stolen * 100.0,
+        had.speed,
+        show(longest.unwrap_or(0) as f64 / 1e3, "us"),
         show(micros(run.quantile(0.999)), "us"),
         show(run.count as f64, ""),
         show(before, "MiB"),

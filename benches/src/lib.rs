@@ -11,6 +11,7 @@ pub mod depth;
 pub mod drops;
 pub mod http;
 pub mod latency;
+pub mod machine;
 pub mod many;
 pub mod measure;
 pub mod null;

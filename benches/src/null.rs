@@ -218,7 +218,7 @@ impl Backend for Null {
     fn export_end(&self, _: u64) {}
 }
 
-/// Serves it on a free port, which is printed, until the process is ended. The runtime is the daemon's.
+/// Serves it on a free port, which is printed, until the process is ended. It has all processors: there is no engine beside it.
 pub fn serve() -> anyhow::Result<()> {
     let mut text = Vec::new();
     write_payload(0, &mut text);
