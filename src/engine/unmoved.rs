@@ -8,7 +8,7 @@ use super::{
     io::{BadFile, Failed, Output},
 };
 use crate::{
-    store::shown,
+    store::{queue_at, shown},
     systemd::catalog,
     task::{EventKind, Millis, Now, RejectedView, Source, Tick, WallMillis},
 };
@@ -121,7 +121,15 @@ impl Engine {
         tracing::warn!(message_id = catalog::FILE_REJECTED.id, file = %path, reason, "{}", catalog::FILE_REJECTED.line);
         self.rejected += 1;
         let text = format!("{path}: {reason}");
-        self.tell(now, EventKind::Rejected, None, None, Some(text.into()), out);
+        let queue = queue_at(&file.path);
+        self.tell(
+            now,
+            EventKind::Rejected,
+            None,
+            queue,
+            Some(text.into()),
+            out,
+        );
     }
 
     fn not_moved(&mut self, now: Now, file: BadFile, failed: Failed, out: &mut Vec<Output>) {

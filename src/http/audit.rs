@@ -18,10 +18,16 @@ use super::{
     problem::{NotAllowed, Problem},
     rules::Need,
 };
-use crate::{access::Scope, systemd::catalog, task::shown_text};
+use crate::{
+    access::Scope,
+    systemd::{catalog, logging::REFUSED},
+    task::shown_text,
+};
 
 /// Who is meant where nobody is asked.
 const ANYBODY: &str = "anybody";
+/// The longest path of a refused request that is told, in bytes.
+const MOST_OF_PATH: usize = 512;
 /// Who is meant where the credential is not known.
 const UNKNOWN: &str = "unknown";
 
@@ -74,7 +80,9 @@ impl Sent {
 
     /// Tells that its credential was revoked while it was read.
     pub(super) fn tell_lapsed(&self) {
-        self.tell_refusal("it was revoked or changed while its request was read");
+        self.tell_refusal(
+            "it ended, was revoked or changed while its request was read or answered",
+        );
     }
 }
 
@@ -155,7 +163,9 @@ pub(super) fn refused(request: &Request, by: Option<&str>, problem: &Problem) {
 }
 
 fn tell_refusal(by: &str, peer: &Peer, method: &Method, path: &str, reason: &str) {
+    let path = &path[..path.floor_char_boundary(MOST_OF_PATH)];
     tracing::warn!(
+        target: REFUSED,
         message_id = catalog::CREDENTIAL_REFUSED.id,
         by,
         %peer,
@@ -187,6 +197,7 @@ pub(super) fn login_refused(peer: &Peer) {
 /// Tells of a certificate that no authority stands for which is trusted here.
 pub(super) fn certificate_refused(peer: &Peer, error: &io::Error) {
     tracing::warn!(
+        target: REFUSED,
         message_id = catalog::CREDENTIAL_REFUSED.id,
         by = UNKNOWN,
         %peer,
@@ -201,6 +212,7 @@ pub(super) fn certificate_refused(peer: &Peer, error: &io::Error) {
 /// Tells of a user of this machine who may not use the admin socket.
 pub(super) fn peer_refused(uid: u32, gid: u32) {
     tracing::warn!(
+        target: REFUSED,
         message_id = catalog::CREDENTIAL_REFUSED.id,
         by = UNKNOWN,
         peer = format!("uid {uid}"),

@@ -1,12 +1,12 @@
 //! Who asks: [`Peer`], what is known of the other end of a connection, [`Door`], what is asked of one there, and [`Caller`],
 //! what a handler is told of it.
 //!
-//! A connection may last for days, and what its user or its certificate is good for may change meanwhile: [`Standing`] and
-//! [`Validity`] are asked for each request.
+//! A connection may last for days, and an answer as long, and what its user, its certificate or its session is good for may change
+//! meanwhile: [`Standing`] and [`Validity`] are asked for each request, and again while it is answered.
 //!
 //! Knows grants, not where tokens are kept or what a request wants.
 
-use std::{convert::Infallible, fmt, net::IpAddr, sync::Arc};
+use std::{convert::Infallible, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     access::{Grant, Scope, Tokens},
-    backend::Backend,
-    task::{QueueName, TaskId},
+    backend::{Backend, Error},
+    task::{QueueName, Refusal, TaskId},
 };
 
 /// The other end of a connection, among the extensions of its requests.
@@ -57,11 +57,15 @@ pub struct Certificate {
     pub validity: Arc<dyn Validity>,
 }
 
-/// Whether a certificate is still good, which other authorities in the settings change under open connections.
+/// Whether what was shown is still good: a certificate, until it runs out or other authorities are in the settings; a session,
+/// until it ends.
 pub trait Validity: fmt::Debug + Send + Sync {
     /// As of now. Asked for each request, so cheap where nothing has changed.
     fn holds(&self) -> bool;
 }
+
+/// How often what may run out by itself is looked at while a request is answered that came by it.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// What a user of this machine is told who may do nothing.
 pub(super) fn no_admin(uid: u32) -> Problem {
@@ -118,8 +122,8 @@ pub(super) enum Shown {
     /// By what its request brought: a token, a session's cookie, nothing.
     #[default]
     InRequest,
-    /// By the certificate of its connection.
-    Certificate(Arc<dyn Validity>),
+    /// By the certificate of its connection, or by a session.
+    Passing(Arc<dyn Validity>),
     /// By the user whose process it is.
     User(Arc<dyn Standing>),
 }
@@ -182,21 +186,32 @@ impl Caller {
         let Some(grant) = self.limited() else {
             return Ok(());
         };
-        let task = backend.task(id).await?;
-        if grant.reaches(task.queue.as_str()) {
-            return Ok(());
+        not_another(grant, &backend.task(id).await?.queue)
+    }
+
+    /// The same of a task that its worker holds by a lease's token. One that is not there is not refused here: it may have ended by
+    /// the same words, said before.
+    pub(crate) async fn reach_held<B: Backend>(
+        &self,
+        backend: &B,
+        id: TaskId,
+    ) -> Result<(), Problem> {
+        match self.limited() {
+            None => Ok(()),
+            Some(grant) => match backend.task(id).await {
+                Ok(task) => not_another(grant, &task.queue),
+                Err(Error::Refused(Refusal::NoSuchTask(_))) => Ok(()),
+                Err(error) => Err(error.into()),
+            },
         }
-        // Which queue it is is not this caller's business.
-        Err(problem::FORBIDDEN
-            .problem(format!("{} may not use the queue of this task", grant.name)))
     }
 
     /// Whether one who came in by `before` comes in by `now` as well, by the same credential.
     pub(super) fn comes_in_again(&self, before: &Door, now: &Door) -> bool {
         match &self.by {
             Shown::User(standing) => return standing.grant() == self.grant,
-            Shown::Certificate(validity) if !validity.holds() => return false,
-            Shown::Certificate(_) | Shown::InRequest => {}
+            Shown::Passing(validity) if !validity.holds() => return false,
+            Shown::Passing(_) | Shown::InRequest => {}
         }
         match (before, now) {
             (_, Door::Open) | (Door::Users, _) => true,
@@ -204,6 +219,24 @@ impl Caller {
                 .name()
                 .is_some_and(|name| now.tokens.keeps(&before.tokens, name)),
             (Door::Open | Door::Tokens(_), _) => false,
+        }
+    }
+
+    /// Ready when it may have ended by itself by what this caller came in: never, for most.
+    pub(super) async fn may_have_ended(&self) {
+        match &self.by {
+            Shown::Passing(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            Shown::InRequest | Shown::User(_) => std::future::pending().await,
+        }
+    }
+
+    /// Ready when it has ended by itself by what this caller came in.
+    pub(crate) async fn ended(&self) {
+        loop {
+            self.may_have_ended().await;
+            if matches!(&self.by, Shown::Passing(validity) if !validity.holds()) {
+                return;
+            }
         }
     }
 
@@ -221,6 +254,14 @@ impl Caller {
     fn limited(&self) -> Option<&Grant> {
         self.grant().filter(|grant| grant.queues.is_some())
     }
+}
+
+/// Refuses what is about a task of this queue, if it is another's. Which queue it is is not the caller's business.
+fn not_another(grant: &Grant, queue: &QueueName) -> Result<(), Problem> {
+    if grant.reaches(queue.as_str()) {
+        return Ok(());
+    }
+    Err(problem::FORBIDDEN.problem(format!("{} may not use the queue of this task", grant.name)))
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {

@@ -51,7 +51,10 @@ pub(crate) async fn claim<B: Backend>(
     let claim: api::Claim = body::json(request, &http).await?;
     let request = parse(claim, &http.limits)?;
     caller.reach_all(&request.queues)?;
-    let answer = while_let_in(&http, request).await?;
+    for one in &request.complete {
+        caller.reach_held(&*http.backend, one.id).await?;
+    }
+    let answer = while_let_in(&http, &caller, request).await?;
     let (answer, _share) = while_there_is_room(&http, answer).await?;
     Ok(answer::json(StatusCode::OK, render(answer)?))
 }
@@ -90,6 +93,7 @@ pub(super) async fn while_there_is_room<B: Backend>(
 /// What became of its completions is told in any case, so they are not part of what waits.
 async fn while_let_in<B: Backend>(
     http: &Http<B>,
+    caller: &Caller,
     mut request: ClaimRequest,
 ) -> Result<ClaimAnswer, Error> {
     if request.wait == Millis(0) {
@@ -111,6 +115,7 @@ async fn while_let_in<B: Backend>(
         biased;
         waited = http.backend.claim(request) => waited,
         () = http.stop.cancelled() => Ok(ClaimAnswer::default()),
+        () = caller.ended() => Ok(ClaimAnswer::default()),
     };
     match waited {
         // It is told when the client comes again.

@@ -51,7 +51,7 @@ impl Entry {
             Some(doors) if !self.caller.comes_in_again(&self.by, &doors.borrow()) => {
                 self.sent.tell_lapsed();
                 Err(problem::UNAUTHORIZED.problem(
-                    "the credential that the request came with was revoked or changed meanwhile",
+                    "the credential that the request came with has ended, was revoked or changed meanwhile",
                 ))
             }
             _ => Ok(()),
@@ -60,9 +60,13 @@ impl Entry {
 
     /// Ready when its credential is not good any more.
     pub(super) async fn lapsed(&mut self) -> Problem {
-        while let Some(doors) = &mut self.doors
-            && doors.changed().await.is_ok()
-        {
+        while let Some(doors) = &mut self.doors {
+            tokio::select! {
+                changed = doors.changed() => if changed.is_err() {
+                    break;
+                },
+                () = self.caller.may_have_ended() => {}
+            }
             if let Err(problem) = self.check() {
                 return problem;
             }

@@ -14,7 +14,7 @@ use futures_util::stream;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Pairs, Problem, Shared, answer, view};
+use super::{Answer, Pairs, Problem, Shared, answer, caller::Caller, view};
 use crate::{
     api::{self, schemas},
     backend::{Backend, Event, EventId, EventKind, EventStream, Lost, TooSlow},
@@ -45,7 +45,7 @@ const LOOKS: u32 = 256;
     get, path = "/api/v1/events", tag = "queues", operation_id = "events",
     params(
         ("queue" = Option<Vec<schemas::QueueName>>, Query, explode = true,
-            description = "Only events of these queues, and what is done to all queues; may be repeated, up to 100 times"),
+            description = "Only events of these queues, and what is of no queue; may be repeated, up to 100 times"),
         ("kind" = Option<Vec<schemas::EventKind>>, Query, explode = true,
             description = "Only events of these kinds; may be repeated"),
         ("state" = Option<Vec<schemas::TaskState>>, Query, explode = true,
@@ -64,7 +64,11 @@ const LOOKS: u32 = 256;
         (status = 503, description = "stopping"),
     )
 )]
-pub(crate) async fn events<B: Backend>(State(http): Shared<B>, request: Request) -> Answer {
+pub(crate) async fn events<B: Backend>(
+    State(http): Shared<B>,
+    caller: Caller,
+    request: Request,
+) -> Answer {
     let wanted = Wanted::parse(request.uri().query(), request.headers())?;
     // A stream that begins now would end at once, and whoever comes back to it would think that it listens.
     if wanted.follow && http.stop.is_cancelled() {
@@ -83,6 +87,7 @@ pub(crate) async fn events<B: Backend>(State(http): Shared<B>, request: Request)
     let listener = Listener {
         greeting: Some(greeting(&events, wanted.is_odd)?),
         filter: wanted.filter,
+        caller,
         follow: wanted.follow,
         events,
         stop: http.stop.clone(),
@@ -221,6 +226,7 @@ fn write_event<T: serde::Serialize>(
 struct Listener {
     greeting: Option<Bytes>,
     filter: Filter,
+    caller: Caller,
     follow: bool,
     events: EventStream,
     stop: CancellationToken,
@@ -274,6 +280,7 @@ impl Listener {
             tokio::select! {
                 () = self.events.news() => {}
                 () = self.stop.cancelled() => return None,
+                () = self.caller.ended() => return None,
                 () = sleep_until(heartbeat) => return Some(self.place().into()),
             }
         }
@@ -289,13 +296,23 @@ impl Listener {
                     Look::Piece(out)
                 });
             };
-            if !self.filter.takes(&event) {
+            if !self.filter.takes(&event) || !self.may_hear(&event) {
                 self.unwanted += 1;
                 continue;
             }
             self.unwanted = 0;
             let id = self.events.position();
-            let data = view::event(id.number, &event);
+            let mut data = view::event(id.number, &event);
+            // That a task came or left is this caller's business, but not from where or to where.
+            let sees = |queue: &Option<QueueName>| {
+                queue.as_ref().is_none_or(|queue| self.caller.sees(queue))
+            };
+            if !sees(&event.queue) {
+                data.queue = None;
+            }
+            if !sees(&event.moved_from) {
+                data.moved_from = None;
+            }
             if let Err(error) = write_event(&mut out, &id, event.kind.as_str(), &data) {
                 // Strings and numbers always have a JSON form.
                 tracing::error!(%error, "an event has no JSON form");
@@ -312,6 +329,12 @@ impl Listener {
         } else {
             Look::Unwanted
         })
+    }
+
+    /// Whether the caller reaches what an event is about. What is done to all queues is everybody's to hear; a rejected file that
+    /// is of no queue is not.
+    fn may_hear(&self, event: &Event) -> bool {
+        event.queue.is_some() || event.kind != EventKind::Rejected || !self.caller.is_limited()
     }
 
     /// A comment, and the place after all that has passed: no event for the listener, but where it comes back to.

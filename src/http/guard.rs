@@ -23,7 +23,7 @@ use super::{
     problem::{self, Problem},
     refused,
     rules::{self, Need, Reach},
-    sessions::Sessions,
+    sessions::{OnSession, Sessions},
     timing::{self, NO_ROUTE, Times},
 };
 use crate::{
@@ -277,14 +277,16 @@ impl Guard {
             let token = self.sessions.find(cookie, now);
             if let Some(grant) = token.and_then(|token| keys.tokens.find(&token)) {
                 admit_own_page(request)?;
-                return Ok((Arc::clone(grant), Shown::InRequest));
+                let clock = Arc::clone(&self.clock);
+                let session = OnSession::new(Arc::clone(&self.sessions), cookie, clock);
+                return Ok((Arc::clone(grant), Shown::Passing(Arc::new(session))));
             }
         }
         if let Some(certificate) = peer(request).and_then(|peer| peer.certificate.as_ref()) {
             let grant = keys.tokens.named(&certificate.name);
             return match grant.filter(|_| certificate.validity.holds()) {
                 Some(grant) => {
-                    let by = Shown::Certificate(Arc::clone(&certificate.validity));
+                    let by = Shown::Passing(Arc::clone(&certificate.validity));
                     Ok((Arc::clone(grant), by))
                 }
                 None => Err(unknown(request).into()),

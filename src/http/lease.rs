@@ -4,7 +4,7 @@
 
 use axum::extract::{Request, State};
 
-use super::{Answer, HttpLimits, Shared, answer, body, path::Path, task};
+use super::{Answer, HttpLimits, Shared, answer, body, caller::Caller, path::Path, task};
 use crate::{
     api::{self, schemas},
     backend::{Backend, Failure},
@@ -31,9 +31,11 @@ const NO_REASON: &str = "failed without a reason given";
 pub(crate) async fn complete<B: Backend>(
     State(http): Shared<B>,
     Path(id): Path<String>,
+    caller: Caller,
     request: Request,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
+    caller.reach_held(&*http.backend, id).await?;
     let complete: api::Complete = body::json(request, &http).await?;
     let token = Token::parse(&complete.token)?;
     check_result(complete.result.as_ref(), &http.limits)?;
@@ -59,9 +61,11 @@ pub(crate) async fn complete<B: Backend>(
 pub(crate) async fn fail<B: Backend>(
     State(http): Shared<B>,
     Path(id): Path<String>,
+    caller: Caller,
     request: Request,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
+    caller.reach_held(&*http.backend, id).await?;
     let fail: api::Fail = body::json(request, &http).await?;
     let token = Token::parse(&fail.token)?;
     let failure = Failure {
@@ -95,9 +99,11 @@ pub(crate) async fn fail<B: Backend>(
 pub(crate) async fn release<B: Backend>(
     State(http): Shared<B>,
     Path(id): Path<String>,
+    caller: Caller,
     request: Request,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
+    caller.reach_held(&*http.backend, id).await?;
     let release: api::Release = body::json(request, &http).await?;
     http.backend
         .release(id, Token::parse(&release.token)?)
@@ -121,9 +127,11 @@ pub(crate) async fn release<B: Backend>(
 pub(crate) async fn extend<B: Backend>(
     State(http): Shared<B>,
     Path(id): Path<String>,
+    caller: Caller,
     request: Request,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
+    caller.reach_held(&*http.backend, id).await?;
     let extend: api::Extend = body::json(request, &http).await?;
     let token = Token::parse(&extend.token)?;
     let length = lease_length(extend.lease)?;

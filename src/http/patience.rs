@@ -119,10 +119,10 @@ impl Silence {
     }
 
     /// Ready when the client has been waited for long enough. The timer also runs while a request is being answered: hyper
-    /// does not read again when that has ended, so this is what notices the end, at the latest one `idle` after it.
+    /// does not read again when that has ended, so this is what notices the end, at the latest a quarter of `idle` after it.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.notice_ends();
-        let next_look = |until: Instant| until.min(Instant::now() + self.idle);
+        let next_look = |until: Instant| until.min(Instant::now() + self.idle / 4);
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(next_look(self.until))));

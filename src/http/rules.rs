@@ -54,7 +54,6 @@ impl Need {
             ("/api/v1/claim" | "/api/next" | "/api/complete", _) => {
                 Self::of(Scope::Work, Reach::Inside)
             }
-            // Who has a lease's token got it by a claim.
             (
                 "/api/v1/tasks/{id}/complete"
                 | "/api/v1/tasks/{id}/fail"

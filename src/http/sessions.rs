@@ -5,8 +5,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
 };
+
+use super::{Clock, caller::Validity};
 
 use crate::{
     access::{Fingerprint, Secret},
@@ -66,6 +69,12 @@ impl Sessions {
             .map(|one| one.token)
     }
 
+    fn has(&self, print: &Fingerprint, now: Tick) -> bool {
+        self.lock()
+            .iter()
+            .any(|one| one.print == *print && is_on(one, now))
+    }
+
     /// Ends the session with this cookie.
     pub(super) fn end(&self, cookie: &str) {
         let print = Fingerprint::of(cookie);
@@ -74,6 +83,35 @@ impl Sessions {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Session>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that came by a session.
+pub(super) struct OnSession {
+    sessions: Arc<Sessions>,
+    print: Fingerprint,
+    clock: Clock,
+}
+
+impl OnSession {
+    pub(super) fn new(sessions: Arc<Sessions>, cookie: &str, clock: Clock) -> Self {
+        Self {
+            sessions,
+            print: Fingerprint::of(cookie),
+            clock,
+        }
+    }
+}
+
+impl fmt::Debug for OnSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnSession").finish_non_exhaustive()
+    }
+}
+
+impl Validity for OnSession {
+    fn holds(&self) -> bool {
+        self.sessions.has(&self.print, (self.clock)().tick)
     }
 }
 

@@ -40,7 +40,10 @@ pub(crate) async fn show<B: Backend>(
 ) -> Answer {
     let id = TaskId::parse(&id)?;
     caller.reach_task(&*http.backend, id).await?;
-    let (task, _share) = http.one(id).await?;
+    let (mut task, _share) = http.one(id).await?;
+    for one in task.history.iter_mut().flat_map(|all| &mut all.happenings) {
+        one.queue = one.queue.take().filter(|queue| caller.sees(queue));
+    }
     respond(&task)
 }
 

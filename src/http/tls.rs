@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
+use tokio::time::{Duration, Instant};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -92,6 +93,7 @@ impl Tls {
                 shown: chain.to_vec(),
                 judged: Mutex::new(Judged {
                     edition: then.edition,
+                    at: Instant::now(),
                     is_good: true,
                 }),
             }),
@@ -128,16 +130,20 @@ impl Present {
     }
 }
 
-/// What a client showed in its handshake, judged again when the authorities are others.
+/// How long what was found is taken for true: a certificate that runs out is noticed that much later at most.
+const TAKEN_FOR: Duration = Duration::from_secs(5);
+
+/// What a client showed in its handshake, judged again when the authorities are others, and now and then, as it may run out.
 struct Chain {
     tls: Arc<Tls>,
     shown: Vec<CertificateDer<'static>>,
     judged: Mutex<Judged>,
 }
 
-/// What was found, and by which authorities.
+/// What was found, by which authorities, and when.
 struct Judged {
     edition: u64,
+    at: Instant,
     is_good: bool,
 }
 
@@ -151,9 +157,10 @@ impl Validity for Chain {
     fn holds(&self) -> bool {
         let present = self.tls.present();
         let mut judged = self.judged.lock().unwrap_or_else(PoisonError::into_inner);
-        if judged.edition != present.edition {
+        if judged.edition != present.edition || judged.at.elapsed() >= TAKEN_FOR {
             *judged = Judged {
                 edition: present.edition,
+                at: Instant::now(),
                 is_good: present.trusts(&self.shown),
             };
         }

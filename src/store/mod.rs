@@ -46,4 +46,4 @@ pub use rejected::{RejectedFile, discard, reject, rejected, take_back};
 pub use repair::{SetAside, inspect, set_aside};
 pub use shown::shown;
 pub use spool::{DropLimits, FileOp, LiveDropLimits, LoadError, Ran, Spool};
-pub use watch::{Digest, Sighting, WatchError, WatchSettings, Watcher, location};
+pub use watch::{Digest, Sighting, WatchError, WatchSettings, Watcher, location, queue_at};

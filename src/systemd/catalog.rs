@@ -239,13 +239,13 @@ pub const LINES_DROPPED: Entry = Entry {
     help: "The log could not be written as fast as it came, and work does not wait for it: @COUNT@ lines are missing before this one.",
 };
 
-/// Task events were passed over.
+/// Events were passed over.
 pub const LINES_PASSED_OVER: Entry = Entry {
     id: "66d9c415c648a35653db2cfa650b2157",
-    line: "task events were passed over",
+    line: "events were passed over",
     fields: &["COUNT"],
-    help: "More tasks were submitted, claimed and completed in a second than are logged one by one: @COUNT@ such events are missing\n\
-            before this one. Failures are always logged; /metrics has all the counts.",
+    help: "More tasks were submitted, claimed and completed, or more credentials refused, in a second than are logged one by one:\n\
+            @COUNT@ such events are missing before this one. Failures are always logged; /metrics has all the counts.",
 };
 
 /// Workqueue-worker starts.

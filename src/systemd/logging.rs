@@ -2,8 +2,9 @@
 //!
 //! Nobody who logs waits for whoever reads: an event becomes a line where it happens, and a thread of its own writes lines.
 //! When that one is behind by `QUEUE` lines, further ones are dropped and counted. Events of each task's ordinary life
-//! (target [`LIFE`]) are logged up to `LIFE_A_SECOND`; the rest of a second is counted and passed over, so a busy queue
-//! neither floods the journal nor pushes what matters out of it.
+//! (target [`LIFE`]) are logged up to `LIFE_A_SECOND`, refusals of a credential ([`REFUSED`]) up to `REFUSED_A_SECOND`; the rest of a
+//! second is counted and passed over, so neither a busy queue nor somebody who guesses floods the journal or pushes what matters
+//! out of it.
 
 mod line;
 mod writer;
@@ -31,11 +32,15 @@ use self::writer::Post;
 
 /// The target of events of a task's ordinary life: submitted, claimed, completed. `workqueue::life=off` silences them.
 pub const LIFE: &str = "workqueue::life";
+/// The target of refusals of a credential.
+pub const REFUSED: &str = "workqueue::refused";
 /// How many lines may wait to be written: some megabytes.
 const QUEUE: usize = 8192;
 /// How many events of tasks' ordinary lives are logged in a second: below the 10 000 in 30 s that journald takes of one
 /// service by default, so that it never drops what matters for what does not.
 const LIFE_A_SECOND: u64 = 200;
+/// How many refusals: both together stay below that.
+const REFUSED_A_SECOND: u64 = 100;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -150,7 +155,7 @@ pub fn check(level: &str) -> Result<(), LogError> {
 pub struct Missing {
     /// Lines dropped because the log was not written as fast as they came.
     pub dropped: u64,
-    /// Events of tasks' ordinary lives passed over because there were too many in a second.
+    /// Events of tasks' ordinary lives, and refusals, passed over because there were too many in a second.
     pub passed_over: u64,
 }
 
@@ -178,8 +183,8 @@ pub fn init(level: &str, format: Format) -> Result<LogHandle, LogError> {
         format,
         colour,
         waiting: lines.clone(),
-        second: AtomicI64::new(0),
-        in_second: AtomicU64::new(0),
+        life: Second::default(),
+        refused: Second::default(),
     };
     tracing_subscriber::registry()
         .with(filter)
@@ -209,25 +214,42 @@ struct Lines {
     format: Format,
     colour: bool,
     waiting: Sender<Post>,
-    second: AtomicI64,
-    in_second: AtomicU64,
+    life: Second,
+    refused: Second,
 }
 
 impl Lines {
-    /// Whether one more event of a task's ordinary life has room in this second. Two threads at the turn of a second may
-    /// let a few more through.
-    fn has_room(&self) -> bool {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse).tv_sec;
-        if self.second.swap(now, Ordering::Relaxed) != now {
-            self.in_second.store(0, Ordering::Relaxed);
+    /// Whether one more event of this target is logged in this second.
+    fn has_room(&self, target: &str) -> bool {
+        match target {
+            LIFE => self.life.has_room(LIFE_A_SECOND),
+            REFUSED => self.refused.has_room(REFUSED_A_SECOND),
+            _ => true,
         }
-        self.in_second.fetch_add(1, Ordering::Relaxed) < LIFE_A_SECOND
+    }
+}
+
+/// How many events of a kind came in the second of now.
+#[derive(Debug, Default)]
+struct Second {
+    number: AtomicI64,
+    count: AtomicU64,
+}
+
+impl Second {
+    /// Whether one more is within `most`. Two threads at the turn of a second may let a few more through.
+    fn has_room(&self, most: u64) -> bool {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse).tv_sec;
+        if self.number.swap(now, Ordering::Relaxed) != now {
+            self.count.store(0, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed) < most
     }
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target() == LIFE && !self.has_room() {
+        if !self.has_room(event.metadata().target()) {
             PASSED_OVER.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -327,8 +349,8 @@ mod tests {
             format: Format::Json,
             colour: false,
             waiting: lines,
-            second: AtomicI64::new(0),
-            in_second: AtomicU64::new(0),
+            life: Second::default(),
+            refused: Second::default(),
         };
         let before = missing();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {

@@ -229,6 +229,120 @@ fn a_stream_of_events_ends_when_its_token_is_revoked() {
     assert!(lines.any(|line| line.expect("a line") == "0"));
 }
 
+#[test]
+fn a_stream_of_events_ends_with_the_session_it_was_opened_by() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let (site, ops) = Site::start(&[]);
+    let (_, head, _) = site.daemon.form("/login", &format!("token={ops}"));
+    let cookie = head
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: ")?.split(';').next())
+        .expect("a cookie");
+    let shown = format!("Host: localhost\r\nCookie: {cookie}\r\nSec-Fetch-Site: same-origin\r\n");
+    let mut stream = std::net::TcpStream::connect(&site.daemon.address).expect("connect");
+    write!(stream, "GET /api/v1/events HTTP/1.1\r\n{shown}\r\n").expect("send");
+    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    let mut lines = BufReader::new(stream).lines();
+    assert!(lines.any(|line| line.expect("a line").contains("listening")));
+    let (status, ..) = site.daemon.raw(&format!(
+        "POST /logout HTTP/1.1\r\n{shown}Connection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 0\r\n\r\n"
+    ));
+    assert_eq!(status, 303);
+    assert!(lines.any(|line| line.expect("a line") == "0"));
+}
+
+/// Neither the names nor the words of files in other folders, nor which queue a task went to or came from.
+#[test]
+fn a_listener_of_some_queues_hears_nothing_of_others() {
+    let (site, ops) = Site::start(&[]);
+    let reader = site.token("reader", &["--scope", "read", "--queue", "mail-*"]);
+    let submit = |queue: &str| {
+        let body = format!(r#"{{"payload":1,"queue":"{queue}"}}"#);
+        let (status, text) = site.ask("POST", "/api/v1/tasks", &ops, &body);
+        assert_eq!(status, 201, "{text}");
+        let task: Value = serde_json::from_str(&text).expect("JSON");
+        format!("/api/v1/tasks/{}", task["id"].as_str().expect("an id"))
+    };
+    let hear = |token: &str, after: &str| {
+        let path = format!("/api/v1/events?queue=mail-a&follow=false{after}");
+        let (status, text) = site.ask("GET", &path, token, "");
+        assert_eq!(status, 200, "{text}");
+        text
+    };
+    // Events are kept from the first listener on.
+    let began = hear(&reader, "");
+    let place = began.lines().find_map(|line| line.strip_prefix("id: "));
+    let after = format!("&last_event_id={}", place.expect("a place"));
+    let task = submit("mail-a");
+    for queue in ["secret", "mail-a"] {
+        let (status, text) = site.ask("PATCH", &task, &ops, &format!(r#"{{"queue":"{queue}"}}"#));
+        assert_eq!(status, 200, "{text}");
+    }
+    submit("secret");
+    let folders = [
+        site.daemon.tasks(),
+        site.daemon.tasks().join("secret"),
+        site.daemon.tasks().join("mail-a"),
+    ];
+    for (number, folder) in folders.iter().enumerate() {
+        fs::create_dir_all(folder).expect("a folder");
+        let text = format!(r#"{{"payload":1,"priority":"words-{number}"}}"#);
+        let unfinished = folder.join(format!(".{number}"));
+        fs::write(&unfinished, text).expect("a file");
+        fs::rename(&unfinished, folder.join(format!("name-{number}.json"))).expect("rename");
+    }
+    site.daemon.until_rejected(folders.len());
+    let heard = hear(&reader, &after);
+    assert!(
+        heard.contains("name-2") && heard.contains("words-2"),
+        "{heard}"
+    );
+    assert_eq!(heard.matches("event: moved").count(), 2, "{heard}");
+    for foreign in ["secret", "name-0", "name-1", "words-0", "words-1"] {
+        assert!(!heard.contains(foreign), "{foreign}: {heard}");
+    }
+    let all = hear(&ops, &after);
+    assert!(all.contains(r#""moved_from":"secret""#), "{all}");
+    let (_, shown) = site.ask("GET", &task, &reader, "");
+    assert!(
+        shown.contains(r#""kind":"moved""#) && !shown.contains("secret"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn who_guesses_does_not_fill_the_log() {
+    use std::io::{Read as _, Write as _};
+    const GUESSES: usize = 2000;
+    let (mut site, _) = Site::start(&[]);
+    let long = "x".repeat(4000);
+    let guess =
+        format!("GET /{long} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n");
+    let mut stream = std::net::TcpStream::connect(&site.daemon.address).expect("connect");
+    let mut read = stream.try_clone().expect("its other half");
+    read.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        read.read_to_end(&mut all).expect("the answers");
+        all
+    });
+    for _ in 1..GUESSES {
+        write!(stream, "{guess}\r\n").expect("send");
+    }
+    write!(stream, "{guess}Connection: close\r\n\r\n").expect("send");
+    let answers = String::from_utf8(reader.join().expect("a reader")).expect("text");
+    assert_eq!(answers.matches("HTTP/1.1 401").count(), GUESSES);
+    assert!(site.daemon.stop().success());
+    let log = site.daemon.logged();
+    let told = log
+        .lines()
+        .filter(|line| line.contains("a credential was refused"));
+    assert!(told.count() < GUESSES / 2, "{} bytes", log.len());
+    assert!(log.contains("events were passed over"), "{log}");
+    assert!(log.lines().all(|line| line.len() < 1500), "a long line");
+}
+
 /// What is sent for hours goes on over changes of other tokens, and ends when its own is revoked.
 #[test]
 fn an_upload_goes_on_when_others_are_let_in_and_ends_when_its_own_token_is_revoked() {

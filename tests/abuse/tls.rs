@@ -2,10 +2,11 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Lines, Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -299,6 +300,79 @@ fn handshakes_that_never_end_are_ended() {
     );
 }
 
+/// A connection that shows the certificate `client.pem`, and is kept.
+struct Held {
+    client: Child,
+    to: ChildStdin,
+    from: Lines<BufReader<ChildStdout>>,
+}
+
+impl Held {
+    fn new(site: &Site) -> Self {
+        let mut client = Command::new("openssl")
+            .args(["s_client", "-quiet", "-no_ign_eof", "-connect"])
+            .arg(site.secure())
+            .arg("-cert")
+            .arg(site.file("client.pem"))
+            .arg("-key")
+            .arg(site.file("client.pem"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl runs");
+        Self {
+            to: client.stdin.take().expect("its input"),
+            from: BufReader::new(client.stdout.take().expect("its output")).lines(),
+            client,
+        }
+    }
+
+    /// The status of an answer.
+    fn ask(&mut self, more: &str) -> String {
+        let request = format!("GET /api/v1/queues HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
+        self.to.write_all(request.as_bytes()).expect("send");
+        let status = self.from.find_map(|line| {
+            let line = line.expect("a line");
+            // A body ends without the end of a line, and the next answer follows.
+            line.split_once("HTTP/1.1 ")
+                .map(|(_, rest)| rest[..3].to_owned())
+        });
+        status.expect("a status")
+    }
+
+    /// Until its connection is closed by the daemon.
+    fn wait(mut self) {
+        self.client.wait().expect("it ends with its connection");
+    }
+}
+
+#[test]
+fn a_certificate_that_runs_out_is_good_for_nothing_more_on_a_connection_that_is_kept() {
+    let tokens = tempfile::tempdir().expect("a directory");
+    let file = tokens.path().join("tokens.toml").display().to_string();
+    let of_token = ["token", "new", "reader", "--scope", "read", "--file", &file];
+    assert!(ctl(&of_token).status.success());
+    let site = Site::start(&[("TOKENS", &file)]);
+    let mut params = CertificateParams::new(vec!["reader".to_owned()]).expect("parameters");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("now");
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + Duration::from_secs(6);
+    let key = KeyPair::generate().expect("a key");
+    let certificate = params.signed_by(&key, &site.authority).expect("signed");
+    fs::write(
+        site.file("client.pem"),
+        certificate.pem() + &key.serialize_pem(),
+    )
+    .expect("write");
+    let mut client = Held::new(&site);
+    assert_eq!(client.ask(""), "200");
+    until("the certificate to run out", || {
+        (client.ask("") == "401").then_some(())
+    });
+    assert_eq!(client.ask("Connection: close\r\n"), "401");
+    client.wait();
+}
+
 #[test]
 fn a_reload_with_another_authority_ends_what_certificates_of_before_were_good_for() {
     let tokens = tempfile::tempdir().expect("a directory");
@@ -309,49 +383,17 @@ fn a_reload_with_another_authority_ends_what_certificates_of_before_were_good_fo
     let (certificate, key) = issue(&site.authority, &["reader"], false);
     fs::write(site.file("client.pem"), certificate + &key).expect("write");
     let ca = fs::read_to_string(site.file("ca.pem")).expect("read");
-    fs::write(site.file("daemon-ca.pem"), &ca).expect("write");
-    let mut client = Command::new("openssl")
-        .args([
-            "s_client",
-            "-quiet",
-            "-no_ign_eof",
-            "-connect",
-            site.secure(),
-        ])
-        .arg("-CAfile")
-        .arg(site.file("daemon-ca.pem"))
-        .arg("-cert")
-        .arg(site.file("client.pem"))
-        .arg("-key")
-        .arg(site.file("client.pem"))
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("openssl runs");
-    let mut to = client.stdin.take().expect("its input");
-    let mut from = BufReader::new(client.stdout.take().expect("its output")).lines();
-    let mut ask = |more: &str| {
-        let request = format!("GET /api/v1/queues HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
-        to.write_all(request.as_bytes()).expect("send");
-        let status = from.find_map(|line| {
-            let line = line.expect("a line");
-            // A body ends without the end of a line, and the next answer follows.
-            line.split_once("HTTP/1.1 ")
-                .map(|(_, rest)| rest[..3].to_owned())
-        });
-        status.expect("a status")
-    };
-    assert_eq!(ask(""), "200");
+    let mut client = Held::new(&site);
+    assert_eq!(client.ask(""), "200");
     // Others beside the one that it was good for change nothing, nor does a reload that changes nothing.
     let other = authority("another");
     fs::write(site.file("ca.pem"), ca + &other.pem()).expect("write");
     assert!(site.daemon.admin("POST", "/reload", "").0 < 300);
-    assert_eq!(ask(""), "200");
+    assert_eq!(client.ask(""), "200");
     fs::write(site.file("ca.pem"), other.pem()).expect("write");
     assert!(site.daemon.admin("POST", "/reload", "").0 < 300);
-    assert_eq!(ask("Connection: close\r\n"), "401");
-    client.wait().expect("it ends with its connection");
+    assert_eq!(client.ask("Connection: close\r\n"), "401");
+    client.wait();
     assert!(site.daemon.stop().success());
     let log = site.daemon.logged();
     assert!(log.contains("a credential was refused"), "{log}");

@@ -247,6 +247,29 @@ async fn a_token_of_some_queues_reaches_no_other() {
         let got = ask(&site, method, &path, "some", json).await;
         assert_eq!(got.status, status, "{method} {path}: {got:?}");
     }
+    // A lease's token opens no other queue either: who holds it may have been let into fewer since.
+    let held = ask(&site, "POST", "/api/v1/claim", "admin", "{}")
+        .await
+        .json();
+    let (id, token) = (&held["tasks"][0]["id"], &held["tasks"][0]["token"]);
+    assert_eq!(id, &*other);
+    for (what, more) in [
+        ("extend", r#","lease":5"#),
+        ("fail", ""),
+        ("release", ""),
+        ("complete", ""),
+    ] {
+        let path = format!("{}/{what}", of(&other));
+        let json = format!(r#"{{"token":{token}{more}}}"#);
+        let got = ask(&site, "POST", &path, "some", &json).await;
+        assert_eq!(got.problem(), (403, "forbidden".to_owned()), "{what}");
+        let gone = of("00000000-0000-4000-8000-000000000000");
+        let got = ask(&site, "POST", &format!("{gone}/{what}"), "some", &json).await;
+        assert_eq!(got.status, 404, "{what}");
+    }
+    let json = format!(r#"{{"queues":["mail-eu"],"complete":[{{"id":{id},"token":{token}}}]}}"#);
+    let got = ask(&site, "POST", "/api/v1/claim", "some", &json).await;
+    assert_eq!(got.problem(), (403, "forbidden".to_owned()));
     // The backend here knows the queue `default` only.
     for (token, count) in [("some", 0), ("admin", 1)] {
         let queues = ask(&site, "GET", "/api/v1/queues", token, "").await.json();

@@ -42,7 +42,7 @@ use hashbrown::HashSet;
 use crate::task::{DirMark, Location, NewTask, QueueName, Source, TaskId, WallMillis};
 
 use super::{DirId, Disk, LiveDropLimits, OwnSteps, shown};
-pub use place::location;
+pub use place::{location, queue_at};
 use watching::{Command, Setup};
 
 /// What the watcher saw. Paths are relative to the data directory.

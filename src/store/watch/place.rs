@@ -70,6 +70,16 @@ pub fn location(path: &Path) -> Option<Location> {
     })
 }
 
+/// The queue whose files lie where `path` does, whatever its own name.
+#[must_use]
+pub fn queue_at(path: &Path) -> Option<QueueName> {
+    match place(path) {
+        Place::Entry(_) => Some(QueueName::default()),
+        Place::Inside { folder, .. } => queue_of(folder),
+        Place::Root | Place::Elsewhere => None,
+    }
+}
+
 /// Whether a name asks to be left alone, be it a file's or a folder's.
 pub(super) fn is_hidden(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
