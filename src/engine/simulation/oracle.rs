@@ -230,7 +230,7 @@ impl Oracle {
                 };
                 // The removal of its own file by hand may be undone by a power cut: then that has come back, and is meant to, as
                 // it was when it was written, and no attempt is known any more.
-                let is_back = self.removed.contains_key(&task.id);
+                let is_back = task.source.is_some() && self.removed.contains_key(&task.id);
                 let mut asked = offer.task.clone();
                 if is_back {
                     asked.queue.clone_from(&task.queue);
