@@ -387,7 +387,7 @@ fn under_another_supervisor_lines_are_json_and_a_flood_is_counted_not_waited_for
     assert!(
         entries
             .iter()
-            .any(|entry| entry["message"] == "task events were passed over"),
+            .any(|entry| entry["message"] == "events were passed over"),
         "{log}"
     );
     assert!(
