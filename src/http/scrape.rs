@@ -453,7 +453,7 @@ fn of_log(out: &mut Exposition) {
     out.plain(dropped, missing.dropped);
     let passed_over = Family::counter(
         "workqueue_log_events_passed_over",
-        "Events of tasks that were not logged because there were too many in a second.",
+        "Events of tasks, and refusals of credentials, that were not logged because there were too many in a second.",
     );
     out.plain(passed_over, missing.passed_over);
 }
