@@ -222,21 +222,14 @@ impl Caller {
         }
     }
 
-    /// Ready when it may have ended by itself by what this caller came in: never, for most.
-    pub(super) async fn may_have_ended(&self) {
-        match &self.by {
-            Shown::Passing(_) => tokio::time::sleep(LOOK_AGAIN).await,
-            Shown::InRequest | Shown::User(_) => std::future::pending().await,
-        }
-    }
-
-    /// Ready when it has ended by itself by what this caller came in.
+    /// Ready when it has ended by itself by what this caller came in: never, for most. Looks at once, so that one who is asked for
+    /// this again and again is told, too.
     pub(crate) async fn ended(&self) {
-        loop {
-            self.may_have_ended().await;
-            if matches!(&self.by, Shown::Passing(validity) if !validity.holds()) {
-                return;
-            }
+        let Shown::Passing(validity) = &self.by else {
+            return std::future::pending().await;
+        };
+        while validity.holds() {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 

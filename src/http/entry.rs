@@ -65,7 +65,7 @@ impl Entry {
                 changed = doors.changed() => if changed.is_err() {
                     break;
                 },
-                () = self.caller.may_have_ended() => {}
+                () = self.caller.ended() => {}
             }
             if let Err(problem) = self.check() {
                 return problem;

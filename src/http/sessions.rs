@@ -62,17 +62,14 @@ impl Sessions {
 
     /// The hash of the token that the session with this cookie stands for.
     pub(super) fn find(&self, cookie: &str, now: Tick) -> Option<Fingerprint> {
-        let print = Fingerprint::of(cookie);
-        self.lock()
-            .iter()
-            .find(|one| one.print == print && is_on(one, now))
-            .map(|one| one.token)
+        self.token_of(&Fingerprint::of(cookie), now)
     }
 
-    fn has(&self, print: &Fingerprint, now: Tick) -> bool {
+    fn token_of(&self, print: &Fingerprint, now: Tick) -> Option<Fingerprint> {
         self.lock()
             .iter()
-            .any(|one| one.print == *print && is_on(one, now))
+            .find(|one| one.print == *print && is_on(one, now))
+            .map(|one| one.token)
     }
 
     /// Ends the session with this cookie.
@@ -111,7 +108,9 @@ impl fmt::Debug for OnSession {
 
 impl Validity for OnSession {
     fn holds(&self) -> bool {
-        self.sessions.has(&self.print, (self.clock)().tick)
+        self.sessions
+            .token_of(&self.print, (self.clock)().tick)
+            .is_some()
     }
 }
 
