@@ -128,10 +128,14 @@ impl Engine {
     }
 
     fn open(&mut self, queue: QueueName) {
-        if self.queue.queue_count() < self.settings.limits.max_queues {
+        // A folder alone takes nobody's place: with a file it will.
+        let limit = self.settings.limits.max_queues;
+        if self.queue.queue_count() < limit {
             self.queue.apply(&Record::Opened { queue });
+        } else if self.queue.may_open(&queue) {
+            tracing::info!(queue = %queue, limit, "as many queues as may be: this folder is one when it has a file");
         } else {
-            tracing::warn!(queue = %queue, limit = self.settings.limits.max_queues, "no more queues: files in this folder wait until max_queues is higher");
+            tracing::warn!(queue = %queue, limit, "as many queues as may be have tasks: files in this folder wait until one has none, or max_queues is higher");
         }
     }
 

@@ -164,7 +164,7 @@ impl Engine {
             // Told already.
         } else if !self.queue.may_open(queue) {
             let limit = self.settings.limits.max_queues;
-            tracing::warn!(queue = %queue, limit, "no more queues: dropped files wait where they are until max_queues is higher");
+            tracing::warn!(queue = %queue, limit, "as many queues as may be have tasks: dropped files wait where they are until one has none, or max_queues is higher");
         } else if self.queue.is_at_limit(queue) {
             tracing::warn!(queue = %queue, "as many tasks as may be: dropped files wait where they are until some have ended");
         }

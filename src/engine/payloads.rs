@@ -90,6 +90,10 @@ impl Engine {
         if self.bodies.len() >= self.queue.len() {
             return;
         }
+        if self.prefetch_in.len() > 2 * self.queue.queue_count() {
+            let known = &self.queue;
+            self.prefetch_in.retain(|name, _| known.is_known(name));
+        }
         let left = self.prefetch_in.entry_ref(queue).or_insert(0);
         if *left > 0 {
             *left -= 1;

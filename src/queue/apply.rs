@@ -88,8 +88,9 @@ impl Queues {
             Record::Draining { queue, on } => match queue {
                 None => self.draining = *on,
                 Some(name) => {
-                    let shelf = self.open(name) as usize;
-                    self.shelves[shelf].draining = *on;
+                    let shelf = self.open(name);
+                    self.shelves[shelf as usize].draining = *on;
+                    self.note_idle(shelf);
                 }
             },
             Record::Opened { queue } => {
@@ -198,6 +199,7 @@ impl Queues {
             Some(name) => {
                 let shelf = self.open(name);
                 self.shelves[shelf as usize].paused = on;
+                self.note_idle(shelf);
                 if !on {
                     self.woken.insert(shelf);
                 }
@@ -266,6 +268,7 @@ impl Queues {
         let key = entry.key(place.name.id);
         self.tasks.insert(place.name.id, entry);
         self.shelves[number as usize].insert_unsorted(state, key);
+        self.note_idle(number);
     }
 
     /// All files were told of.
@@ -287,10 +290,17 @@ impl Queues {
             return;
         };
         self.unlink(id, place);
+        let mut moved = None;
         if let Some(entry) = self.tasks.at_mut(place) {
+            let from = entry.shelf;
             change(entry);
+            moved = (entry.shelf != from).then_some((from, entry.shelf));
         }
         self.link(id, place);
+        if let Some((from, to)) = moved {
+            self.note_idle(from);
+            self.note_idle(to);
+        }
     }
 
     /// Moves a task between ready and scheduled, which follows from time alone.
@@ -312,14 +322,18 @@ impl Queues {
     }
 
     fn insert(&mut self, id: TaskId, entry: Entry) {
+        let number = entry.shelf;
         let place = self.tasks.insert(id, entry);
         self.link(id, place);
+        self.note_idle(number);
     }
 
     fn remove(&mut self, id: TaskId) -> Option<Entry> {
         let place = self.tasks.place(id)?;
         self.unlink(id, place);
-        self.tasks.remove(id, place)
+        let entry = self.tasks.remove(id, place)?;
+        self.note_idle(entry.shelf);
+        Some(entry)
     }
 
     /// Puts a task into all the orders that it belongs to.

@@ -1,6 +1,6 @@
 //! What a request would do now, or why it may not. Nothing here changes anything.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -69,10 +69,9 @@ impl Queues {
                 if batch.keys.len() > keys {
                     self.may_hold(batch.keys.len())?;
                 }
-                // More queues than the limit may be there already: folders, or a limit that was lowered.
-                let opens = !batch.queues.is_empty();
-                if opens && self.names.len() + batch.queues.len() > self.limits.max_queues {
-                    return Err(self.too_many_queues());
+                // More queues than the limit may be there already, where it was lowered: they go on.
+                if batch.opens {
+                    self.may_be_busy(batch.queues.len())?;
                 }
             }
             verdicts.push(verdict);
@@ -333,11 +332,7 @@ impl Queues {
     /// That a queue takes a task that was in another one: as it would a new one. One that is dead holds no key.
     fn may_come(&self, entry: &Entry, queue: &QueueName) -> Result<(), Refusal> {
         let Some(shelf) = self.names.get(queue).copied() else {
-            return if self.names.len() >= self.limits.max_queues {
-                Err(self.too_many_queues())
-            } else {
-                Ok(())
-            };
+            return self.may_be_busy(1);
         };
         if self.shelves[shelf as usize].draining {
             return Err(Refusal::Draining(Some(queue.clone())));
@@ -459,7 +454,10 @@ impl Queues {
 struct Batch {
     ids: HashMap<TaskId, Arc<Submitted>, FixedState>,
     keys: HashMap<(QueueName, Box<str>), TaskId, FixedState>,
-    queues: std::collections::BTreeSet<QueueName>,
+    /// Queues that have something now and had nothing before.
+    queues: BTreeSet<QueueName>,
+    /// Whether one of them was not there.
+    opens: bool,
 }
 
 impl Batch {
@@ -473,9 +471,11 @@ impl Batch {
         {
             self.keys.insert((new.queue.clone(), key.clone()), new.id);
         }
-        if !queues.names.contains_key(&new.queue) {
+        let there = queues.names.get(&new.queue);
+        if there.is_none_or(|number| queues.is_idle(*number)) {
             self.queues.insert(new.queue.clone());
         }
+        self.opens |= there.is_none();
     }
 }
 

@@ -88,10 +88,10 @@ impl Queues {
         self.length_of(queue) >= self.limits.max_queue_tasks
     }
 
-    /// How many more queues there may be.
+    /// How many more queues may have something; one that has nothing gives its place away.
     #[must_use]
     pub fn room_for_queues(&self) -> usize {
-        self.limits.max_queues.saturating_sub(self.names.len())
+        self.limits.max_queues.saturating_sub(self.busy_count())
     }
 
     /// Whether there is this queue.
@@ -106,7 +106,15 @@ impl Queues {
         self.room_for_queues() > 0 || self.is_known(queue)
     }
 
-    pub(super) const fn too_many_queues(&self) -> Refusal {
+    /// That as many more queues may have something.
+    pub(super) fn may_be_busy(&self, more: usize) -> Result<(), Refusal> {
+        if more <= self.room_for_queues() {
+            return Ok(());
+        }
+        Err(self.too_many_queues())
+    }
+
+    const fn too_many_queues(&self) -> Refusal {
         Refusal::TooMany {
             what: "queues",
             setting: "max_queues",

@@ -12,6 +12,7 @@ mod apply;
 mod decide;
 mod entry;
 mod history;
+mod idle;
 mod limit;
 mod list;
 #[cfg(test)]
@@ -37,8 +38,8 @@ use self::{
     tasks::Tasks,
 };
 use crate::task::{
-    Area, Backoff, Distribution, ExecTime, FileName, Location, Millis, Now, Options, QueueName,
-    State, TaskId, Tick,
+    Area, Backoff, Counters, Distribution, ExecTime, FileName, Location, Millis, Now, Options,
+    QueueName, State, TaskId, Tick,
 };
 
 /// What the queue holds itself to; the numbers come from `config`.
@@ -74,7 +75,7 @@ impl Default for Limits {
     }
 }
 
-/// A number that stands for a queue in here: queues are never forgotten while the daemon runs.
+/// A number that stands for a queue in here, until the queue is forgotten: see [`idle`].
 type ShelfNo = u32;
 
 /// All queues and their unfinished and dead tasks.
@@ -84,6 +85,10 @@ pub struct Queues {
     tasks: Tasks,
     shelves: Vec<Shelf>,
     names: BTreeMap<QueueName, ShelfNo>,
+    /// Those that have nothing, by since when.
+    idle: BTreeSet<(Tick, ShelfNo)>,
+    /// What happened in queues that are forgotten.
+    forgotten: Counters,
     // Fixed seed: the order of a map never shows, and a run must repeat exactly from its seed.
     keys: HashMap<(ShelfNo, Box<str>), TaskId, FixedState>,
     /// The first scheduled task of each queue that has one: with `leases`, the timer table.
@@ -115,6 +120,8 @@ impl Queues {
             tasks: Tasks::default(),
             shelves: Vec::new(),
             names: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            forgotten: Counters::default(),
             keys: HashMap::default(),
             heads: BTreeSet::new(),
             leases: BTreeSet::new(),
@@ -305,14 +312,20 @@ impl Queues {
         shelf.minutes.get_or_insert_default().note(tick, happened);
     }
 
-    /// The number of a queue, which is made where it is new.
+    /// The number of a queue, which is made where it is new. If there are as many as may be, it has the place of one that is
+    /// idle; where none is, there is one more, which the limit's keepers have allowed.
     fn open(&mut self, name: &QueueName) -> ShelfNo {
         if let Some(shelf) = self.names.get(name) {
             return *shelf;
         }
-        let shelf = self.shelves.len() as ShelfNo;
-        self.shelves.push(Shelf::new(name.clone(), self.now.tick));
+        let is_full = self.names.len() >= self.limits.max_queues;
+        let forgotten = is_full.then(|| self.forget_one_for(name)).flatten();
+        let shelf = forgotten.unwrap_or_else(|| {
+            self.shelves.push(Shelf::new(name.clone(), self.now.tick));
+            (self.shelves.len() - 1) as ShelfNo
+        });
         self.names.insert(name.clone(), shelf);
+        self.note_idle(shelf);
         shelf
     }
 }

@@ -108,6 +108,7 @@ impl Model {
 
     fn step(&mut self) {
         let crowded = self.reference.tasks.len() > 150;
+        let forgets = self.reference.forgets;
         match self.chance.below(200) {
             0..46 if !crowded => self.submit(1),
             0..58 if !crowded => {
@@ -132,6 +133,9 @@ impl Model {
             _ => self.wake(),
         }
         compare::same_totals(&self.live, &self.reference);
+        if self.reference.forgets > forgets {
+            self.note("forget", "ok");
+        }
     }
 
     fn note(&mut self, what: &str, how: &str) {

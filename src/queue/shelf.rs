@@ -21,6 +21,8 @@ pub(super) struct Shelf {
     pub(super) minutes: Option<Minutes>,
     /// When somebody last asked for its tasks; the start where nobody has.
     pub(super) asked: Tick,
+    /// Since when it has nothing, as `Queues::idle` has it.
+    pub(super) idle_since: Option<Tick>,
     sets: [BTreeSet<Key>; 4],
     /// Keys that are still to be put into their sets.
     unsorted: [Vec<Key>; 4],
@@ -46,9 +48,16 @@ impl Shelf {
             completed_rate: Rate::default(),
             minutes: None,
             asked: now,
+            idle_since: None,
             sets: Default::default(),
             unsorted: Default::default(),
         }
+    }
+
+    /// Whether it has no task, and no switch is set.
+    pub(super) fn has_nothing(&self) -> bool {
+        let is_empty = self.sets.iter().all(BTreeSet::is_empty);
+        is_empty && self.unsorted.iter().all(Vec::is_empty) && !self.paused && !self.draining
     }
 
     pub(super) fn forget_counts(&mut self, now: Tick) {

@@ -84,21 +84,12 @@ impl Queues {
     #[must_use]
     pub fn totals(&self) -> ([u64; 4], Counters) {
         let mut counts = [0; 4];
-        let mut sum = Counters::default();
+        let mut sum = self.forgotten;
         for shelf in &self.shelves {
             for (count, state) in counts.iter_mut().zip(State::ALL) {
                 *count += shelf.len(state) as u64;
             }
-            let one = shelf.counters;
-            sum.submitted += one.submitted;
-            sum.claimed += one.claimed;
-            sum.completed += one.completed;
-            sum.failed += one.failed;
-            sum.released += one.released;
-            sum.expired += one.expired;
-            sum.cancelled += one.cancelled;
-            sum.died += one.died;
-            sum.retried += one.retried;
+            sum.add(&shelf.counters);
         }
         (counts, sum)
     }
@@ -108,6 +99,7 @@ impl Queues {
         for shelf in &mut self.shelves {
             shelf.forget_counts(self.now.tick);
         }
+        self.forgotten = Counters::default();
         self.history = History::default();
         self.wait = Distribution::new(Distribution::LONG);
         self.run = Distribution::new(Distribution::LONG);

@@ -215,6 +215,21 @@ pub struct Counters {
     pub retried: u64,
 }
 
+impl Counters {
+    /// Adds what happened elsewhere.
+    pub const fn add(&mut self, other: &Self) {
+        self.submitted += other.submitted;
+        self.claimed += other.claimed;
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.released += other.released;
+        self.expired += other.expired;
+        self.cancelled += other.cancelled;
+        self.died += other.died;
+        self.retried += other.retried;
+    }
+}
+
 /// A queue in numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueueView {

@@ -104,6 +104,50 @@ fn tasks_beyond_those_of_a_queue_and_of_all_are_refused_and_taken_when_others_en
     assert_eq!(all(&daemon).len(), 2);
 }
 
+/// Queues come and go: with one that has ended its tasks there is room for another, by a request and by a file.
+#[test]
+fn queues_beyond_the_limit_are_refused_until_another_has_nothing() {
+    let daemon = with("max_queues = 3\nspool_delay = \"0s\"\n");
+    let names = || -> Vec<String> {
+        let queues = daemon.get("/api/v1/queues").1;
+        let queues = queues["queues"].as_array().expect("queues").clone();
+        let name = |queue: &Value| queue["queue"].as_str().expect("a name").to_owned();
+        queues.iter().map(name).collect()
+    };
+    let mut taken = BTreeSet::new();
+    for queue in ["a", "b"] {
+        let (status, task) = submit(&daemon, queue);
+        assert_eq!(status, 201);
+        taken.insert(task["id"].as_str().expect("an id").to_owned());
+    }
+    let (status, problem) = submit(&daemon, "c");
+    assert_eq!(status, 507);
+    let detail = problem["detail"].as_str().expect("a detail");
+    assert!(detail.contains("the limit of 3 (max_queues)"), "{detail}");
+    assert_eq!(refusals(&daemon, "max_queues"), 1);
+    fs::create_dir(daemon.tasks().join("d")).expect("a folder");
+    fs::write(daemon.tasks().join("d/.file"), "text").expect("a file");
+    let file = daemon.tasks().join("d/file.txt");
+    fs::rename(daemon.tasks().join("d/.file"), &file).expect("to move it in");
+    let mut done = complete_all(&daemon, "a");
+    until("the file to be taken", || (!file.exists()).then_some(()));
+    assert_eq!(names(), ["b", "d", "default"]);
+    assert_eq!(submit(&daemon, "a").0, 507);
+    for queue in ["b", "d"] {
+        done.extend(complete_all(&daemon, queue));
+    }
+    assert_eq!(done.len(), 3);
+    assert!(taken.is_subset(&done));
+    // As many as one likes, one after the other.
+    for number in 0..20 {
+        let queue = format!("q{number}");
+        assert_eq!(submit(&daemon, &queue).0, 201);
+        assert_eq!(complete_all(&daemon, &queue).len(), 1);
+    }
+    assert_eq!(names(), ["default", "q18", "q19"]);
+    assert_eq!(all(&daemon).len(), 0);
+}
+
 #[test]
 fn dropped_files_above_the_limit_wait_where_they_are_and_are_all_taken_once() {
     let daemon = with("max_tasks = 5\nspool_delay = \"0s\"\n");

@@ -99,6 +99,11 @@ fn same_queues(live: &Queues, reference: &Reference, chance: &mut Chance) {
     let names: BTreeSet<_> = reference.queues.iter().map(|known| &known.name).collect();
     assert!(views.iter().map(|view| &view.name).eq(names));
     assert_eq!(live.queue_count(), reference.queues.len());
+    let mut sum = reference.forgotten;
+    for known in &reference.queues {
+        sum.add(&known.counters);
+    }
+    assert_eq!(live.totals().1, sum, "counters of all");
     for known in &reference.queues {
         let view = live.queue_view(&known.name, now).unwrap();
         for state in State::ALL {
@@ -221,7 +226,12 @@ fn page_of_a_prefix(live: &Queues, reference: &Reference, chance: &mut Chance) {
 /// That every index says what the tasks say.
 pub(super) fn indexes_agree(queues: &Queues) {
     let mut heads = BTreeSet::new();
+    let mut idle = BTreeSet::new();
     for (number, shelf) in queues.shelves.iter().enumerate() {
+        assert_eq!(queues.names.get(&shelf.name), Some(&(number as u32)));
+        let is_idle = number != 0 && shelf.has_nothing();
+        assert_eq!(shelf.idle_since.is_some(), is_idle, "{}", shelf.name);
+        idle.extend(shelf.idle_since.map(|since| (since, number as u32)));
         for state in State::ALL {
             let there = |entry: &super::super::Entry| {
                 entry.shelf as usize == number && entry.state == state
@@ -240,6 +250,7 @@ pub(super) fn indexes_agree(queues: &Queues) {
         }
     }
     assert_eq!(queues.heads, heads, "heads");
+    assert_eq!(queues.idle, idle, "idle queues");
     let mut leases = BTreeSet::new();
     let mut keys = BTreeMap::new();
     let mut special = BTreeSet::new();
@@ -294,9 +305,11 @@ fn lasting(queues: &Queues, now: Now) -> BTreeMap<TaskId, Lasting> {
     queues.tasks.iter().map(one).collect()
 }
 
+/// The switches of queues that have something. Of those that have nothing a restart may know others.
 fn flags(queues: &Queues) -> BTreeMap<&QueueName, (bool, bool)> {
     let shelves = queues.shelves.iter();
     shelves
+        .filter(|shelf| shelf.idle_since.is_none())
         .map(|shelf| (&shelf.name, (shelf.paused, shelf.draining)))
         .collect()
 }

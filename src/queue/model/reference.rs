@@ -58,6 +58,9 @@ pub(super) struct Known {
     pub(super) paused: bool,
     pub(super) draining: bool,
     pub(super) counters: Counters,
+    /// Since when it has nothing, and when it was last asked.
+    idle: Option<Tick>,
+    asked: Tick,
 }
 
 /// What became of one submitted task: whether it is new, and which it is.
@@ -67,13 +70,16 @@ pub(super) type Taken = (bool, TaskId);
 pub(super) struct Reference {
     limits: Limits,
     pub(super) tasks: Vec<Kept>,
-    /// In the order in which they were opened.
+    /// In the order in which they were opened; one that is opened in the place of another has that.
     pub(super) queues: Vec<Known>,
     pub(super) paused: bool,
     pub(super) draining: bool,
     pub(super) now: Now,
     /// Queues that a waiting claim must hear of.
     pub(super) woken: BTreeSet<QueueName>,
+    /// How many queues are not there any more, and what happened in them.
+    pub(super) forgets: u64,
+    pub(super) forgotten: Counters,
 }
 
 impl Reference {
@@ -86,20 +92,74 @@ impl Reference {
             draining: false,
             now: Now::default(),
             woken: BTreeSet::new(),
+            forgets: 0,
+            forgotten: Counters::default(),
         };
         new.open(&QueueName::default());
         new
     }
 
     pub(super) fn open(&mut self, name: &QueueName) {
-        if self.known(name).is_none() {
-            self.queues.push(Known {
-                name: name.clone(),
-                paused: false,
-                draining: false,
-                counters: Counters::default(),
-            });
+        if self.known(name).is_some() {
+            return;
         }
+        let new = Known {
+            name: name.clone(),
+            paused: false,
+            draining: false,
+            counters: Counters::default(),
+            idle: None,
+            asked: self.now.tick,
+        };
+        let idle = (0..self.queues.len()).filter_map(|at| {
+            let known = &self.queues[at];
+            Some((known.idle?.max(known.asked), at))
+        });
+        let full = self.queues.len() >= self.limits.max_queues;
+        match idle.min().filter(|_| full) {
+            Some((_, at)) => {
+                let old = std::mem::replace(&mut self.queues[at], new);
+                self.woken.remove(&old.name);
+                self.forgets += 1;
+                self.forgotten.add(&old.counters);
+            }
+            None => self.queues.push(new),
+        }
+        self.note_idle();
+    }
+
+    fn has_something(&self, known: &Known) -> bool {
+        let is_there = |task: &Kept| task.queue == known.name;
+        known.name == QueueName::default()
+            || known.paused
+            || known.draining
+            || self.tasks.iter().any(is_there)
+    }
+
+    /// To be called after everything that may have made a queue idle, or otherwise.
+    fn note_idle(&mut self) {
+        for at in 0..self.queues.len() {
+            let is_idle = !self.has_something(&self.queues[at]);
+            let known = &mut self.queues[at];
+            known.idle = is_idle.then(|| known.idle.unwrap_or(self.now.tick));
+        }
+    }
+
+    /// That these queues may have something, one of which is not there.
+    fn may_be_busy(&self, more: &BTreeSet<QueueName>) -> Result<(), Refusal> {
+        let busy = self.queues.iter().filter(|known| self.has_something(known));
+        let mut busy: BTreeSet<&QueueName> = busy.map(|known| &known.name).collect();
+        busy.extend(more);
+        if busy.len() <= self.limits.max_queues
+            || more.iter().all(|name| self.known(name).is_some())
+        {
+            return Ok(());
+        }
+        Err(Refusal::TooMany {
+            what: "queues",
+            setting: "max_queues",
+            limit: self.limits.max_queues as u64,
+        })
     }
 
     pub(super) fn known(&self, name: &QueueName) -> Option<usize> {
@@ -148,23 +208,28 @@ impl Reference {
         tasks: &[NewTask],
         made: &[TaskId],
     ) -> Result<Vec<Taken>, Refusal> {
-        let before = (self.tasks.len(), self.queues.clone(), self.woken.clone());
+        let before = self.tasks.len();
         let mut made = made.iter().copied();
+        let mut queues = BTreeSet::new();
         let taken: Result<Vec<Taken>, Refusal> = tasks
             .iter()
-            .map(|task| self.submit_one(task, &mut made))
+            .map(|task| self.look_at_one(task, &mut made, &mut queues))
             .collect();
-        if taken.is_err() {
-            self.tasks.truncate(before.0);
-            (self.queues, self.woken) = (before.1, before.2);
+        let new = self.tasks.split_off(before);
+        if taken.is_ok() {
+            for task in new {
+                self.take_in(task);
+            }
         }
         taken
     }
 
-    fn submit_one(
+    /// Whether this task may come behind those before it, among which it is then; nobody has been told of it yet.
+    fn look_at_one(
         &mut self,
         task: &NewTask,
         made: &mut dyn Iterator<Item = TaskId>,
+        queues: &mut BTreeSet<QueueName>,
     ) -> Result<Taken, Refusal> {
         if let Some(there) = task.id.and_then(|id| self.get(id)) {
             let same = there.queue == task.queue
@@ -195,16 +260,8 @@ impl Reference {
         if key.is_some() {
             self.may_hold_another()?;
         }
-        match known {
-            None if self.queues.len() >= self.limits.max_queues => {
-                return Err(Refusal::TooMany {
-                    what: "queues",
-                    setting: "max_queues",
-                    limit: self.limits.max_queues as u64,
-                });
-            }
-            _ => self.open(&task.queue),
-        }
+        queues.insert(task.queue.clone());
+        self.may_be_busy(queues)?;
         let id = task.id.or_else(|| made.next()).unwrap();
         self.tasks.push(Kept {
             id,
@@ -222,11 +279,19 @@ impl Reference {
             lease: None,
             error: task.past.as_ref().and_then(|past| past.last_error.clone()),
         });
-        self.counters(&task.queue).submitted += 1;
-        if !task.is_dead() {
+        Ok((true, id))
+    }
+
+    fn take_in(&mut self, task: Kept) {
+        let queue = task.queue.clone();
+        let is_dead = task.state == State::Dead;
+        self.open(&queue);
+        self.tasks.push(task);
+        self.counters(&queue).submitted += 1;
+        if !is_dead {
             self.wait(self.tasks.len() - 1);
         }
-        Ok((true, id))
+        self.note_idle();
     }
 
     fn may_hold_another(&self) -> Result<(), Refusal> {
@@ -271,11 +336,17 @@ impl Reference {
     pub(super) fn next_ready(&mut self, queues: &[QueueName]) -> Option<TaskId> {
         let mut best: Option<(Place, TaskId)> = None;
         for name in queues {
-            let known = self.known(name).map(|at| &self.queues[at]);
-            if self.paused || known.is_none_or(|known| known.paused) {
+            let (at, now) = (self.known(name), self.now);
+            let Some(known) = at.map(|at| &mut self.queues[at]) else {
+                continue;
+            };
+            if self.paused {
                 continue;
             }
-            let now = self.now;
+            known.asked = now.tick;
+            if known.paused {
+                continue;
+            }
             let first = loop {
                 let ready = |task: &&mut Kept| task.queue == *name && task.state == State::Ready;
                 let tasks = self.tasks.iter_mut().filter(ready);
@@ -334,6 +405,7 @@ impl Reference {
         }
         let task = self.tasks.remove(at);
         self.counters(&task.queue).completed += 1;
+        self.note_idle();
         Ok(())
     }
 
@@ -344,6 +416,7 @@ impl Reference {
         }
         let task = self.tasks.remove(at);
         self.counters(&task.queue).cancelled += 1;
+        self.note_idle();
         Ok(())
     }
 
@@ -460,14 +533,7 @@ impl Reference {
                 Some(there) if self.queues[there].draining => {
                     return Err(Refusal::Draining(Some(queue)));
                 }
-                None if self.queues.len() >= self.limits.max_queues => {
-                    return Err(Refusal::TooMany {
-                        what: "queues",
-                        setting: "max_queues",
-                        limit: self.limits.max_queues as u64,
-                    });
-                }
-                _ => {}
+                _ => self.may_be_busy(&BTreeSet::from([queue.clone()]))?,
             }
             let key = task.options.unique_key.as_deref().filter(|_| !dead);
             if let Some(holder) = self.key_holder(&queue, key) {
@@ -475,6 +541,7 @@ impl Reference {
             }
             self.open(&queue);
             self.tasks[at].queue = queue;
+            self.note_idle();
         }
         if dead {
             return Ok(());
@@ -529,6 +596,7 @@ impl Reference {
         } else {
             self.queues[at].draining = on;
         }
+        self.note_idle();
         if paused && !on {
             self.woken.insert(name.clone());
         }

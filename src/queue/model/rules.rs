@@ -298,6 +298,59 @@ fn no_queue_is_made_beyond_the_limit() {
 }
 
 #[test]
+fn a_queue_that_has_nothing_gives_its_place_to_another() {
+    let mut bench = Bench::with(Limits {
+        max_queues: 4,
+        ..Limits::default()
+    });
+    let names = |bench: &Bench| -> Vec<String> {
+        let names = bench.queues.queue_names();
+        names.map(ToString::to_string).collect()
+    };
+    for (number, queue) in [(1, "a"), (2, "b"), (3, "c")] {
+        bench.submit(vec![named(number, queue)]).unwrap();
+    }
+    assert!(bench.submit(vec![named(4, "d")]).is_err());
+    for number in [1, 2] {
+        bench.time(at(WALL, 100 + u64::from(number)));
+        bench.claim(id(number), 1).unwrap();
+        bench.complete(id(number), 1).unwrap();
+    }
+    // Somebody asks for tasks of the one that has been empty longest.
+    bench.time(at(WALL, 110));
+    let a = QueueName::parse("a").unwrap();
+    assert_eq!(bench.queues.next_ready(&[a], bench.now), None);
+    bench.submit(vec![named(4, "d")]).unwrap();
+    assert_eq!(names(&bench), ["a", "c", "d", "default"]);
+    let both = vec![named(5, "e"), named(6, "f")];
+    assert!(bench.submit(both).is_err(), "only one has nothing");
+    bench.submit(vec![named(5, "e"), named(6, "e")]).unwrap();
+    assert_eq!(names(&bench), ["c", "d", "default", "e"]);
+    let counts = bench.queues.totals().1;
+    assert_eq!((counts.submitted, counts.completed), (6, 2));
+}
+
+#[test]
+fn a_queue_with_a_dead_task_or_a_switch_keeps_its_place() {
+    let mut bench = Bench::with(Limits {
+        max_queues: 3,
+        ..Limits::default()
+    });
+    bench.submit(vec![named(1, "a"), named(2, "b")]).unwrap();
+    bench.kill(id(1));
+    let b = QueueName::parse("b").unwrap();
+    let paused = bench.queues.decide_switch(Some(b.clone()), true, true);
+    bench.queues.apply(&paused.unwrap());
+    let cancelled = bench.queues.decide_cancel(id(2)).unwrap();
+    bench.queues.apply(&cancelled);
+    assert!(bench.submit(vec![named(3, "c")]).is_err());
+    let resumed = bench.queues.decide_switch(Some(b), true, false);
+    bench.queues.apply(&resumed.unwrap());
+    bench.submit(vec![named(3, "c")]).unwrap();
+    bench.submit(vec![named(4, "a")]).unwrap();
+}
+
+#[test]
 fn no_task_is_taken_beyond_the_limits_of_all_and_of_a_queue() {
     let mut bench = Bench::with(Limits {
         max_tasks: 4,

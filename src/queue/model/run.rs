@@ -31,7 +31,7 @@ pub(super) fn everything_came_to_pass(seen: &BTreeMap<String, u64>) {
         claim: ok WrongState NoSuchTask; complete: ok StaleToken Leased WrongState NoSuchTask; \
         fail: ok StaleToken Invalid NoSuchTask; release: ok StaleToken; extend: ok StaleToken; cancel: ok Leased; \
         reschedule: ok Leased WrongState NoSuchTask UniqueKeyInUse Draining TooMany; move: ok; retry: ok WrongState UniqueKeyInUse TooMany; switch: ok NoSuchQueue; \
-        more: yes no; expire: ok; reboot: ok; open: ok";
+        more: yes no; expire: ok; reboot: ok; open: ok; forget: ok";
     for (what, hows) in all.split(';').filter_map(|part| part.split_once(':')) {
         for how in hows.split_whitespace() {
             let name = format!("{} {how}", what.trim());
