@@ -7,6 +7,7 @@ use std::{
     os::unix::{fs::PermissionsExt as _, net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use serde_json::{Value, json};
@@ -206,7 +207,6 @@ fn a_file_of_tokens_that_is_wrong_changes_nothing() {
 
 #[test]
 fn a_stream_of_events_ends_when_its_token_is_revoked() {
-    use std::io::{BufRead as _, BufReader, Write as _};
     let (site, _) = Site::start(&[]);
     let reader = site.token("reader", &["--scope", "read"]);
     let mut stream = std::net::TcpStream::connect(&site.daemon.address).expect("connect");
@@ -231,7 +231,16 @@ fn a_stream_of_events_ends_when_its_token_is_revoked() {
 
 #[test]
 fn a_stream_of_events_ends_with_the_session_it_was_opened_by() {
-    use std::io::{BufRead as _, BufReader, Write as _};
+    a_stream_ends_with_its_session(false);
+}
+
+#[test]
+fn a_stream_that_always_has_events_ends_with_its_session_too() {
+    a_stream_ends_with_its_session(true);
+}
+
+/// `busy`: tasks are submitted without a pause all the while.
+fn a_stream_ends_with_its_session(busy: bool) {
     let (site, ops) = Site::start(&[]);
     let (_, head, _) = site.daemon.form("/login", &format!("token={ops}"));
     let cookie = head
@@ -249,7 +258,28 @@ fn a_stream_of_events_ends_with_the_session_it_was_opened_by() {
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 0\r\n\r\n"
     ));
     assert_eq!(status, 303);
-    assert!(lines.any(|line| line.expect("a line") == "0"));
+    let has_ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            let mut count = 0;
+            while busy && !has_ended.load(Ordering::Relaxed) {
+                let (status, _) = site.ask("POST", "/api/v1/tasks", &ops, r#"{"payload":1}"#);
+                assert_eq!(status, 201);
+                count += 1;
+            }
+            count
+        });
+        let mut heard = 0;
+        let ended = lines.any(|line| {
+            let line = line.expect("a line");
+            heard += u64::from(line.contains("event: submitted"));
+            line == "0"
+        });
+        has_ended.store(true, Ordering::Relaxed);
+        assert!(ended);
+        let told = others.join().expect("the submits");
+        assert_eq!(heard > 0, busy, "{heard} of {told}");
+    });
 }
 
 /// Neither the names nor the words of files in other folders, nor which queue a task went to or came from.
