@@ -11,7 +11,7 @@ use super::{
     world::{LIMITS, World},
 };
 use crate::{
-    engine::{Request, Response},
+    engine::{Engine, Request, Response},
     task::{
         Area, ClaimRequest, FileName, LeaseKind, Location, Millis, PageQuery, TaskId, TaskView,
     },
@@ -193,11 +193,13 @@ impl World {
         }
     }
 
-    /// Whether a dropped file may still wait: its queue takes nothing new, or payloads may not have so many more bytes.
+    /// Whether a dropped file may still wait: its queue takes nothing new, there are as many queues with something as may be, or
+    /// payloads may not have so many more bytes.
     fn is_waiting_outside(&self) -> bool {
+        let waits =
+            |engine: &Engine| engine.drops_wait_for_bytes() || engine.queue.room_for_queues() == 0;
         let life = self.life.as_ref();
-        !self.oracle.switches().draining.is_empty()
-            || life.is_some_and(|life| life.engine.drops_wait_for_bytes())
+        !self.oracle.switches().draining.is_empty() || life.is_some_and(|life| waits(&life.engine))
     }
 
     /// Undoes the switches and works all tasks off that are due: each can be handed out and ended.

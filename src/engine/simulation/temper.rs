@@ -90,6 +90,10 @@ impl Temper {
             turns: 40 + chance.below(160),
             lives: 2 + chance.below(4),
         };
+        if temper.turns.is_multiple_of(4) {
+            // Fewer than there are names: queues give their places to one another.
+            temper.settings.limits.max_queues = 2;
+        }
         if temper.largest == 2000 {
             temper.settings.max_spool = Some(MAX_SPOOL);
         }
