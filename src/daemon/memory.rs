@@ -58,7 +58,12 @@ impl Shares {
 
     /// Submits that wait for a slow disk.
     pub(super) fn submitting(self, configured: u64) -> u64 {
-        configured.min(self.0 / 8)
+        configured.min(self.0 / 16)
+    }
+
+    /// Claims that wait, whose number alone does not say what they take.
+    pub(super) const fn waiting(self) -> u64 {
+        self.0 / 16
     }
 
     /// Requests that come slowly and answers that are read slowly; while an answer is made, it is there twice.
@@ -134,7 +139,10 @@ mod tests {
                 shares.connections(u64::MAX, 64 << 10) * ((64 << 10) + CONNECTION_BYTES);
             let in_flight = shares.in_flight(u64::MAX);
             // On TCP and on the admin socket.
-            let held = shares.payload_cache(u64::MAX) + shares.submitting(u64::MAX) + 2 * in_flight;
+            let held = shares.payload_cache(u64::MAX)
+                + shares.submitting(u64::MAX)
+                + shares.waiting()
+                + 2 * in_flight;
             assert!(held + connections + BASE <= limit, "{limit}");
             assert!(connections > 15 << 20 && in_flight >= 6 << 20, "{limit}");
         }

@@ -221,6 +221,7 @@ fn opening(settings: &Settings) -> Opening {
             max_pending_files: crate::config::limits::MAX_PENDING_FILES,
             retain_done: live.retain_done,
             max_waiting: live.max_waiting,
+            max_waiting_bytes: live.max_waiting_bytes,
             max_workers: live.max_workers,
             max_spool: (bounds.max_spool > 0).then_some(bounds.max_spool),
             limits: live.limits,
@@ -244,6 +245,7 @@ fn live(settings: &Settings) -> engine::Live {
         checkpoint_bytes: settings.checkpoint_bytes,
         retain_done: settings.retention_done,
         max_waiting: count(bounds.max_waiting),
+        max_waiting_bytes: shares.waiting(),
         max_workers: count(bounds.max_workers),
         max_memory: memory::limit(bounds.max_memory),
         max_submitting: shares

@@ -71,11 +71,6 @@ impl Astray {
         self.behind.has_ended(id) || self.missed.get(&id, now).is_some()
     }
 
-    /// How many tasks a checkpoint tells of at most.
-    pub(super) fn len(&self) -> usize {
-        self.missed.len() + self.behind.len() + self.unseen.len()
-    }
-
     /// For a checkpoint: that another directory is there may be found only after a crash, so those that were missed lately are
     /// among them.
     pub(super) fn records(

@@ -118,7 +118,7 @@ impl Bench {
                     Output::Files(work) => self.changes.extend(work),
                     Output::Checkpoint(checkpoint) => {
                         self.checkpoints
-                            .push(decode_records(&checkpoint.records).unwrap());
+                            .push(decode_records(&checkpoint.records.concat()).unwrap());
                         inbox.push_back(Input::CheckpointDone(Ok(())));
                     }
                     Output::Write(group) => inbox.push_back(Input::Written(group.seq)),

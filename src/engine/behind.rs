@@ -73,11 +73,6 @@ impl Behind {
         homes.chain(tasks)
     }
 
-    /// How many tasks are remembered.
-    pub(super) fn len(&self) -> usize {
-        self.lost.len() + self.copies.len()
-    }
-
     fn get(&self, id: TaskId) -> Option<Left> {
         if self.lost.contains(&id) {
             return Some(Left::Only);

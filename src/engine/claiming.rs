@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Engine,
-    claims::Waiter,
+    Engine, Settings,
+    claims::{Waiter, weight},
     io::{Output, Response, Ticket},
     payloads::ANSWER_BYTES,
     workers::Deed,
@@ -83,16 +83,13 @@ impl Engine {
             ),
         };
         // With as many in wait as may, what came with the claim is answered, and a claim alone is told to come again.
-        let crowd = self.waiting.len() >= self.settings.max_waiting;
-        if crowd && deadline.is_some() && completed.is_empty() {
-            let refusal = Refusal::TooManyAtOnce {
-                what: "waiting claims",
-                setting: "max_waiting",
-                limit: self.settings.max_waiting as u64,
-            };
-            return self.refuse(ticket, refusal, out);
+        let crowd = deadline.and_then(|_| self.crowd(&request));
+        if let Some(refusal) = &crowd
+            && completed.is_empty()
+        {
+            return self.refuse(ticket, refusal.clone(), out);
         }
-        let deadline = deadline.filter(|_| !crowd);
+        let deadline = deadline.filter(|_| crowd.is_none());
         match deadline {
             None => self.reply(
                 ticket,
@@ -108,6 +105,27 @@ impl Engine {
                 only_for_payloads,
             }),
         }
+    }
+
+    /// Why this claim may not wait, too.
+    fn crowd(&self, request: &ClaimRequest) -> Option<Refusal> {
+        let Settings {
+            max_waiting,
+            max_waiting_bytes,
+            ..
+        } = self.settings;
+        let (what, setting, limit) = if self.waiting.len() >= max_waiting {
+            ("waiting claims", "max_waiting", max_waiting as u64)
+        } else if self.waiting.bytes() + weight(request) > max_waiting_bytes {
+            ("bytes of waiting claims", "max_memory", max_waiting_bytes)
+        } else {
+            return None;
+        };
+        Some(Refusal::TooManyAtOnce {
+            what,
+            setting,
+            limit,
+        })
     }
 
     fn complete_one(&mut self, now: Now, one: Completion) -> Result<(), Refusal> {

@@ -8,6 +8,13 @@ use hashbrown::HashMap;
 use super::io::Ticket;
 use crate::task::{ClaimRequest, QueueName, Refusal, TaskId, Tick};
 
+/// Bytes that a claim takes while it waits, with its request and a stream of HTTP/2, and that each of its queues adds: measured,
+/// and some more.
+const CLAIM_BYTES: u64 = 8 << 10;
+const NAME_BYTES: u64 = 512;
+/// From so many places on is looked whether a table of names is far too large for what is in it.
+const ROOMY: usize = 1024;
+
 /// A claim that waits.
 #[derive(Debug)]
 pub(super) struct Waiter {
@@ -31,11 +38,22 @@ pub(super) struct Waiting {
     by_ticket: HashMap<Ticket, u64, FixedState>,
     deadlines: BTreeSet<(Tick, u64)>,
     arrivals: u64,
+    bytes: u64,
+}
+
+/// About how many bytes a claim takes while it waits.
+pub(super) const fn weight(request: &ClaimRequest) -> u64 {
+    CLAIM_BYTES + request.queues.len() as u64 * NAME_BYTES
 }
 
 impl Waiting {
     pub(super) fn len(&self) -> usize {
         self.waiters.len()
+    }
+
+    /// About how many bytes all of them take.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) fn add(&mut self, waiter: Waiter) {
@@ -49,6 +67,7 @@ impl Waiting {
         for queue in &waiter.request.queues {
             self.by_queue.entry_ref(queue).or_default().insert(number);
         }
+        self.bytes += weight(&waiter.request);
         self.by_ticket.insert(waiter.ticket, number);
         self.deadlines.insert((waiter.deadline, number));
         self.waiters.insert(number, waiter);
@@ -98,6 +117,12 @@ impl Waiting {
                 }
             }
         }
+        // The names are the callers' own, and may have been very many.
+        let (len, places) = (self.by_queue.len(), self.by_queue.capacity());
+        if places > ROOMY && len < places / 8 {
+            self.by_queue.shrink_to(2 * len);
+        }
+        self.bytes -= weight(&waiter.request);
         self.by_ticket.remove(&waiter.ticket);
         self.deadlines.remove(&(waiter.deadline, number));
         Some(waiter)

@@ -197,7 +197,7 @@ impl Engine {
     /// Begins an export of what is true now.
     pub(super) fn begin_export(&mut self, now: Now) -> Result<Response, Refusal> {
         if self.export.as_ref().is_some_and(|export| !export.given_up) {
-            return Err(Refusal::Busy);
+            return Err(Refusal::ExportRuns);
         }
         let number = self.random();
         self.export = Some(Export {

@@ -221,7 +221,7 @@ async fn scenario<B: Backend>(backend: &B, seed: u64) -> Seen {
     }
     assert_eq!(wanted.len() as u64, head.tasks);
     let second = backend.export().await;
-    assert_eq!(second.unwrap_err(), Error::Refused(Refusal::Busy));
+    assert_eq!(second.unwrap_err(), Error::Refused(Refusal::ExportRuns));
     let mut got = Seen::new();
     loop {
         for _ in 0..world.chance.below(8) {

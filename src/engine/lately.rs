@@ -48,11 +48,6 @@ impl<K: Copy + Eq + Hash, V: Copy> Lately<K, V> {
         self.values.remove(key).map(|(value, _)| value)
     }
 
-    /// How much is known at most.
-    pub(super) fn len(&self) -> usize {
-        self.values.len()
-    }
-
     /// What is known, in no order.
     pub(super) fn iter(&self, now: Tick) -> impl Iterator<Item = (K, V)> {
         let known = self.values.iter();

@@ -46,6 +46,8 @@ pub struct Settings {
     pub retain_done: Millis,
     /// How many claims may wait.
     pub max_waiting: usize,
+    /// How many bytes of memory those may take, about.
+    pub max_waiting_bytes: u64,
     /// How many workers are remembered.
     pub max_workers: usize,
     /// Bytes of payloads that all tasks may have; `None`: any number.
@@ -65,6 +67,7 @@ impl Default for Settings {
             max_pending_files: 100_000,
             retain_done: Millis(0),
             max_waiting: 20_000,
+            max_waiting_bytes: u64::MAX,
             max_workers: 10_000,
             max_spool: None,
             limits: Limits::default(),
@@ -85,6 +88,8 @@ pub struct Live {
     pub retain_done: Millis,
     /// For claims from now on.
     pub max_waiting: usize,
+    /// See [`Settings`].
+    pub max_waiting_bytes: u64,
     /// For workers that are new from now on.
     pub max_workers: usize,
     /// Bytes of memory above which no new task is taken; `None`: no limit.
@@ -104,6 +109,7 @@ impl Engine {
         self.settings.checkpoint_bytes = live.checkpoint_bytes;
         self.settings.retain_done = live.retain_done;
         self.settings.max_waiting = live.max_waiting;
+        self.settings.max_waiting_bytes = live.max_waiting_bytes;
         self.settings.max_workers = live.max_workers;
         self.workers.set_most(live.max_workers);
         self.settings.limits = live.limits.clone();

@@ -216,11 +216,6 @@ impl Taken {
         }
     }
 
-    /// Of how many files a checkpoint tells at most.
-    pub(super) fn len(&self) -> usize {
-        self.missed.len() + self.behind.len()
-    }
-
     /// For a checkpoint.
     pub(super) fn records(&self, now: Tick) -> impl Iterator<Item = Record> {
         let missed = self.missed.iter(now).map(|(body, id)| (body, id, false));

@@ -80,11 +80,6 @@ impl Unseen {
         self.tasks.keys().copied()
     }
 
-    /// How many records are kept.
-    pub(super) const fn len(&self) -> usize {
-        self.records
-    }
-
     /// For a checkpoint.
     pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
         self.tasks.values().flatten()
@@ -140,20 +135,20 @@ mod tests {
             unseen.note(&record);
         }
         unseen.note(&Record::Rebooted { tick: Tick(1) });
-        assert_eq!((unseen.len(), unseen.ids().count()), (3, 2));
+        assert_eq!((unseen.records, unseen.ids().count()), (3, 2));
         assert_eq!(unseen.records().count(), 3);
         assert!(unseen.has(id(1)) && !unseen.has(id(3)));
         let mut both = Unseen::default();
         both.note(&moved(3, 1));
         both.join(&unseen);
-        assert_eq!((both.len(), both.has_forgotten()), (4, false));
+        assert_eq!((both.records, both.has_forgotten()), (4, false));
         assert_eq!(unseen.take(id(1), Tick(0)), [moved(1, 1), moved(1, 3)]);
         assert_eq!(unseen.take(id(1), Tick(0)), []);
         unseen.note(&Record::Cancelled {
             id: id(2),
             gone: false,
         });
-        assert_eq!((unseen.len(), unseen.has_forgotten()), (0, false));
+        assert_eq!((unseen.records, unseen.has_forgotten()), (0, false));
     }
 
     #[test]
@@ -175,12 +170,12 @@ mod tests {
     fn no_more_is_kept_than_there_is_room_for() {
         let mut unseen = Unseen::default();
         (0..MOST).for_each(|number| unseen.note(&moved(number, 1)));
-        assert_eq!((unseen.len(), unseen.has_forgotten()), (MOST, false));
+        assert_eq!((unseen.records, unseen.has_forgotten()), (MOST, false));
         unseen.note(&moved(1, 2));
-        assert_eq!((unseen.len(), unseen.has_forgotten()), (MOST, true));
+        assert_eq!((unseen.records, unseen.has_forgotten()), (MOST, true));
         unseen.take(id(7), Tick(0));
         unseen.note(&moved(1, 2));
-        assert_eq!(unseen.len(), MOST);
+        assert_eq!(unseen.records, MOST);
         let mut other = Unseen::default();
         other.join(&unseen);
         assert!(other.has_forgotten());

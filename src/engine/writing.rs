@@ -11,10 +11,10 @@ use super::{
 use crate::{
     backend::Error,
     defect::{Defect, planted},
-    store::{Checkpoint, Cut, FileOp, Ran},
+    store::{Checkpoint, Cut, FileOp, Pieces, Ran},
     task::{
         Area, Location, Millis, NewTask, Now, QueueName, Record, Refusal, Restored, State,
-        Submitted, TaskFile, TaskId, Tick, encode_record,
+        Submitted, TaskFile, TaskId, Tick,
     },
 };
 
@@ -35,17 +35,13 @@ const LEAST_PENDING_BYTES: u64 = 16 << 20;
 const QUIET: Millis = Millis::from_secs(5);
 const QUIET_PART: u64 = 16;
 
-/// Bytes that a checkpoint has of a task, or of a dropped file, that was left behind.
-const LEFT_BYTES: usize = 26;
-const DROP_BYTES: usize = 50;
-
 /// A checkpoint on its way.
 #[derive(Debug)]
 pub(super) struct Checkpointing {
     cut: Cut,
     /// What stands for files that can't be changed: goes before the rest.
-    hindered: Vec<u8>,
-    records: Vec<u8>,
+    hindered: Pieces,
+    records: Pieces,
     last_id: Option<TaskId>,
     sent: bool,
     /// Who asked before its cut: it stands for what they had seen.
@@ -342,10 +338,8 @@ impl Engine {
         // Only now: files of tasks that had ended may have been missed since.
         let ended = |id| self.queue.get(id).is_none();
         let missed = self.astray.records(now.tick, ended);
-        // There may be very many, and making room step by step would take several times theirs.
-        records.reserve(self.astray.len() * LEFT_BYTES + self.taken.len() * DROP_BYTES);
         for record in missed.chain(self.taken.records(now.tick)) {
-            encode_record(&record, &mut records);
+            records.push(&record);
         }
         let last_id = checkpointing.last_id;
         let delete = self.ledger.checkpointed(cut);
@@ -377,14 +371,14 @@ impl Engine {
         if cut.seq > self.last_sealed {
             return;
         }
-        let mut records = Vec::new();
+        let mut records = Pieces::default();
         for record in self.queue.snapshot() {
-            encode_record(&record, &mut records);
+            records.push(&record);
         }
         self.checkpoint_wanted = false;
         self.checkpointing = Some(Checkpointing {
             cut,
-            hindered: Vec::new(),
+            hindered: Pieces::default(),
             records,
             last_id: self.ids.last(),
             sent: false,
@@ -404,7 +398,7 @@ impl Engine {
             return;
         };
         let cut = cut.seq;
-        let mut bytes = Vec::new();
+        let mut covering = Pieces::default();
         for id in ids {
             let Some(change) = self.files.change_until(id, cut) else {
                 continue;
@@ -422,13 +416,13 @@ impl Engine {
                 },
                 None => change.ended_records(id),
             };
-            for record in records {
-                encode_record(&record, &mut bytes);
+            for record in &records {
+                covering.push(record);
             }
             self.files.covered(id, cut.next());
         }
         if let Some(checkpointing) = &mut self.checkpointing {
-            checkpointing.hindered.append(&mut bytes);
+            checkpointing.hindered.append(&mut covering);
         }
     }
 
@@ -534,33 +528,5 @@ impl Engine {
             })),
         };
         out.push(Output::Reply(ticket, result));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::task::{Left, WallMillis};
-
-    #[test]
-    fn what_was_left_behind_takes_as_many_bytes_as_room_is_made_for() {
-        let id = TaskId::from_bytes([1; 16]);
-        let left = Record::LeftBehind {
-            id,
-            at: WallMillis(i64::MAX),
-            left: Left::Ended,
-        };
-        let drop = Record::DropBehind {
-            id,
-            inode: u64::MAX,
-            modified: i128::MAX,
-            size: u64::MAX,
-            moved: true,
-        };
-        for (record, expected) in [(left, LEFT_BYTES), (drop, DROP_BYTES)] {
-            let mut bytes = Vec::new();
-            encode_record(&record, &mut bytes);
-            assert_eq!(bytes.len(), expected, "{record:?}");
-        }
     }
 }

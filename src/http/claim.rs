@@ -27,6 +27,8 @@ const MAX_TASKS: u32 = 1000;
 const MAX_QUEUES: usize = 100;
 /// The most tasks that one claim completes.
 const MAX_COMPLETIONS: usize = 1000;
+/// With more completions than these a claim does not wait: what became of them would be kept in memory as long.
+const MAX_KEPT: usize = 100;
 
 /// Complete what was done, then take up to `max` due tasks, waiting up to `wait` seconds for the first.
 ///
@@ -107,7 +109,7 @@ async fn while_let_in<B: Backend>(
             ..request.clone()
         };
         answer = http.backend.claim(at_once).await?;
-        if !answer.tasks.is_empty() {
+        if !answer.tasks.is_empty() || answer.completed.len() > MAX_KEPT {
             return Ok(answer);
         }
     }

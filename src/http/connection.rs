@@ -13,7 +13,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header},
+    http::{HeaderName, HeaderValue, Request, Version, header},
     response::{IntoResponse as _, Response},
 };
 use hyper::{
@@ -331,19 +331,23 @@ fn check(
             close: true,
         }
     };
-    // Of HTTP/1 hyper has counted them.
-    if request.version() == Version::HTTP_2 && is_too_large(request.headers(), target, bounds) {
+    if is_too_large(request, target, bounds) {
         let kind = &problem::HEAD_TOO_LARGE;
         return Err(refuse(kind.problem(kind.about)));
     }
     framing::check(request.version(), request.headers()).map_err(refuse)
 }
 
-/// Whether the head of a request of HTTP/2 is larger than one may be, counted as there (RFC 9113, 6.5.2).
-fn is_too_large(headers: &HeaderMap, target: usize, bounds: Bounds) -> bool {
-    const FIELD: usize = 32;
+/// Whether the head of a request is larger than one may be: over HTTP/2 counted as there (RFC 9113, 6.5.2), over HTTP/1 about as it
+/// came. Of that hyper bounds only the buffer that it reads into.
+fn is_too_large<B>(request: &Request<B>, target: usize, bounds: Bounds) -> bool {
+    let field = match request.version() {
+        Version::HTTP_2 => 32,
+        _ => ": \r\n".len(),
+    };
+    let headers = request.headers();
     let size =
-        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + FIELD;
+        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + field;
     headers.len() > bounds.max_headers
         || target + headers.iter().map(size).sum::<usize>() > bounds.max_head
 }

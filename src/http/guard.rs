@@ -36,6 +36,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
 
 /// The cookie of a session.
 pub(super) const COOKIE: &str = "workqueue_session";
+/// How many cookies of this name are looked at.
+const MOST_COOKIES: usize = 8;
 
 /// The headers of every answer that has none of its own.
 pub(super) const HEADERS: [(HeaderName, &str); 4] = [
@@ -272,8 +274,7 @@ impl Guard {
                 None => Err(unknown(request).into()),
             };
         }
-        let cookie = session_cookie(headers);
-        if let Some(cookie) = cookie {
+        for cookie in session_cookies(headers) {
             let token = self.sessions.find(cookie, now);
             if let Some(grant) = token.and_then(|token| keys.tokens.find(&token)) {
                 admit_own_page(request)?;
@@ -293,7 +294,7 @@ impl Guard {
             };
         }
         // Whose session has ended is not told more than that a login is wanted; the log hears of it, as it may be a guess.
-        let problem = match cookie {
+        let problem = match session_cookies(headers).next() {
             Some(_) => unknown(request),
             None => problem::UNAUTHORIZED.problem("no token came with the request"),
         };
@@ -400,14 +401,16 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
         .then_some(token.trim())
 }
 
-/// What the cookie of a session holds, if one came.
-pub(super) fn session_cookie(headers: &HeaderMap) -> Option<&str> {
+/// What the cookies of a session hold. There may be several: other servers of the same name, on other ports, set theirs beside
+/// ours, and cookies know no ports.
+pub(super) fn session_cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(';'))
-        .find_map(|one| one.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+        .filter_map(|one| one.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+        .take(MOST_COOKIES)
 }
 
 /// Which server was meant: in the address where that says it (HTTP/2, and what is sent to a proxy), in `Host` otherwise.
@@ -431,7 +434,7 @@ fn without_port(host: &str) -> &str {
 /// A browser says whose page a request comes from; what changes something is only taken from our own. Programs don't send
 /// these headers and are not asked. `GET /api/next` changes something too: it gives a lease.
 fn admit_site(request: &Request) -> Result<(), Problem> {
-    if reads(request) || is_ours(request).unwrap_or(true) {
+    if reads(request) || is_ours(request).unwrap_or_else(|| !is_silent_browser(request)) {
         Ok(())
     } else {
         Err(problem::CROSS_SITE.problem("the request comes from a page of another site"))
@@ -446,6 +449,14 @@ fn admit_own_page(request: &Request) -> Result<(), Problem> {
         let detail = "a change by cookie must say that it comes from a page of this server (Sec-Fetch-Site or Origin); programs send a token";
         Err(problem::CROSS_SITE.problem(detail))
     }
+}
+
+/// Whether a browser got an address for a page and does not say which: over http, from a server that is not on its machine. All
+/// browsers have this at the beginning of what they call themselves, and a page can't change it where it need not ask first.
+fn is_silent_browser(request: &Request) -> bool {
+    let agent = request.headers().get(header::USER_AGENT);
+    *request.method() == Method::GET
+        && agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"))
 }
 
 fn reads(request: &Request) -> bool {

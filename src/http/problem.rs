@@ -313,7 +313,7 @@ impl From<Refusal> for Problem {
             Refusal::NoMemory { .. } => &NO_MEMORY,
             Refusal::Draining(_) => &DRAINING,
             Refusal::NoRoom | Refusal::QueueFull(_) => &NO_ROOM,
-            Refusal::Busy | Refusal::TooManyAtOnce { .. } => &BUSY,
+            Refusal::Busy | Refusal::ExportRuns | Refusal::TooManyAtOnce { .. } => &BUSY,
             Refusal::Stopping => &STOPPING,
         };
         let mut problem = kind.problem(detail);
@@ -323,11 +323,6 @@ impl From<Refusal> for Problem {
             | Refusal::TooDeep { field, .. } => {
                 problem.document.field = Some(shown_text(&field));
             }
-            // Queues stay, whatever ends.
-            Refusal::TooMany {
-                setting: "max_queues",
-                ..
-            } => {}
             Refusal::TooMany { .. } | Refusal::QueueTooLong { .. } => {
                 problem.retry_after = Some(30);
             }

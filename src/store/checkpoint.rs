@@ -27,7 +27,7 @@ use super::{
     disk::{Disk, DiskFile as _, DiskResult, Read, names},
     journal::{Boot, DIR, LAST_NUMBER, Seq, VERSION, array_at, u32_at, u64_at},
 };
-use crate::task::{Record, TaskId, Tick, read_records};
+use crate::task::{Record, TaskId, Tick, encode_record, read_records};
 
 const MAGIC: [u8; 8] = *b"wqchckpt";
 const HEADER: usize = 80;
@@ -40,10 +40,73 @@ pub struct Checkpoint {
     pub cut: Seq,
     /// The last id made here: the source goes on from it.
     pub last_id: Option<TaskId>,
-    /// The records that make the state, one after the other as [`encode_record`](crate::task::encode_record) writes them.
-    pub records: Vec<u8>,
+    /// The records that make the state.
+    pub records: Pieces,
     /// Segments to remove once the checkpoint is durable.
     pub delete: Vec<u64>,
+}
+
+/// Records one after the other as [`encode_record`] writes them, in pieces: one buffer that grows is there twice each time, and
+/// there may be very many.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pieces(Vec<Vec<u8>>);
+
+/// The length of a piece in bytes, unless a record is longer.
+const PIECE: usize = 256 << 10;
+/// No more than so many bytes of a piece stay free: nearly all records are shorter.
+const SPARE: usize = 4 << 10;
+
+impl Pieces {
+    /// Adds a record.
+    pub fn push(&mut self, record: &Record) {
+        match self.0.last_mut() {
+            Some(last) if last.len() + SPARE <= PIECE => encode_record(record, last),
+            _ => {
+                let mut piece = Vec::with_capacity(PIECE);
+                encode_record(record, &mut piece);
+                self.0.push(piece);
+            }
+        }
+    }
+
+    /// Adds all of `others`, which is empty then.
+    pub fn append(&mut self, others: &mut Self) {
+        self.0.append(&mut others.0);
+    }
+
+    /// How many bytes they are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    /// Whether there is no record.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The bytes, a piece at a time.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(Vec::as_slice)
+    }
+
+    /// All bytes in one.
+    #[cfg(test)]
+    #[must_use]
+    pub fn concat(&self) -> Vec<u8> {
+        self.0.concat()
+    }
+}
+
+impl<'a> FromIterator<&'a Record> for Pieces {
+    fn from_iter<I: IntoIterator<Item = &'a Record>>(records: I) -> Self {
+        let mut pieces = Self::default();
+        for record in records {
+            pieces.push(record);
+        }
+        pieces
+    }
 }
 
 /// A checkpoint read back.
@@ -97,7 +160,10 @@ fn header(boot: &Boot, cp: &Checkpoint) -> [u8; HEADER] {
         bytes[56..72].copy_from_slice(id.as_bytes());
     }
     bytes[72..80].copy_from_slice(&(cp.records.len() as u64).to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[16..]), &cp.records);
+    let crc = cp
+        .records
+        .iter()
+        .fold(crc32c::crc32c(&bytes[16..]), crc32c::crc32c_append);
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
@@ -162,9 +228,13 @@ pub(super) fn write(disk: &impl Disk, boot: &Boot, cp: &Checkpoint) -> DiskResul
     remove(disk, &temporary)?;
     let header = header(boot, cp);
     let mut file = disk.create(&temporary, (HEADER + cp.records.len()) as u64)?;
-    let written = file
-        .write_at(&header, 0)
-        .and_then(|()| file.write_at(&cp.records, HEADER as u64));
+    let mut at = 0;
+    let mut parts = std::iter::once(&header[..]).chain(cp.records.iter());
+    let written = parts.try_for_each(|part| {
+        let here = at;
+        at += part.len() as u64;
+        file.write_at(part, here)
+    });
     if let Err(error) = written {
         remove(disk, &temporary)?;
         return Err(error);
@@ -199,15 +269,13 @@ pub(super) fn remove(disk: &impl Disk, path: &Path) -> DiskResult<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::encode_record;
 
     fn checkpoint() -> (Boot, Checkpoint) {
         let boot = Boot {
             id: [3; 16],
             tick: Tick(77),
         };
-        let mut records = Vec::new();
-        encode_record(&Record::Rebooted { tick: Tick(5) }, &mut records);
+        let records = Pieces::from_iter([&Record::Rebooted { tick: Tick(5) }]);
         let cp = Checkpoint {
             cut: Seq(9),
             last_id: Some(TaskId::from_bytes([8; 16])),
@@ -218,7 +286,7 @@ mod tests {
     }
 
     fn encode(boot: &Boot, cp: &Checkpoint) -> Vec<u8> {
-        [&header(boot, cp)[..], &cp.records].concat()
+        [&header(boot, cp)[..], &cp.records.concat()].concat()
     }
 
     #[test]

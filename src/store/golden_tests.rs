@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use super::*;
-use crate::task::{Record, TaskId, Tick, encode_record};
+use crate::task::{Record, TaskId, Tick};
 
 /// CRC32C bit by bit: polynomial 0x1EDC6F41, reflected.
 fn crc(bytes: &[u8]) -> [u8; 4] {
@@ -113,8 +113,7 @@ fn a_checkpoint_is_written_and_read_as_the_docs_say() {
         queue: None,
         on: true,
     };
-    let mut records = Vec::new();
-    encode_record(&paused, &mut records);
+    let records = Pieces::from_iter([&paused]);
     let cp = Checkpoint {
         cut: Seq(4),
         last_id: Some(TaskId::from_bytes([3; 16])),

@@ -27,7 +27,7 @@ mod shown;
 mod spool;
 mod watch;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Pieces};
 pub use data_dir::{DataDirError, prepare};
 pub use dir_id::DirId;
 pub use disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, names};

@@ -8,7 +8,7 @@ use crate::{
         Checkpoint, Group, Journal, Ledger, LedgerSettings, NewSegment, RealDisk,
         checkpoint::checkpoint_path, memory_disk::MemoryDisk,
     },
-    task::{Then, Tick, encode_record},
+    task::{Then, Tick},
 };
 
 #[path = "recover_checkpoint_tests.rs"]
@@ -36,14 +36,6 @@ fn long(number: u64, len: usize) -> Record {
         error: "x".repeat(len).into(),
         then: Then::Dead,
     }
-}
-
-fn encoded(records: &[Record]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for record in records {
-        encode_record(record, &mut bytes);
-    }
-    bytes
 }
 
 /// What a start tells, without the progress.
@@ -137,7 +129,7 @@ impl<D: Disk> Running<D> {
         self.journal.checkpoint(&Checkpoint {
             cut: cut.seq,
             last_id,
-            records: encoded(records),
+            records: records.iter().collect(),
             delete,
         })
     }

@@ -140,6 +140,9 @@ pub enum Refusal {
     /// More requests wait than the daemon is willing to hold.
     #[error("too many requests wait; try again soon")]
     Busy,
+    /// An export runs already: what it has still to tell is in memory.
+    #[error("another export runs; try again when it has ended")]
+    ExportRuns,
     /// The daemon is stopping and takes nothing new.
     #[error("the daemon is stopping")]
     Stopping,

@@ -35,8 +35,8 @@ pub(super) enum Ended {
     Completed(api::Completion),
     /// It failed; nothing is left to do.
     Failed,
-    /// It was given back; nothing is left to do.
-    Released,
+    /// So many tasks were given back; nothing is left to do.
+    Released(u64),
     /// The lease was lost: the task is another's.
     Lost,
 }
@@ -82,21 +82,40 @@ impl Shared {
     pub(super) async fn release(&self, task: api::ClaimedTask) -> Ended {
         tracing::info!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, "task released");
         self.report(&task, None).await;
-        Ended::Released
+        Ended::Released(1)
     }
 
-    /// Extends the lease at each third of its length. Returns when it is lost.
+    /// Gives tasks back, one after the other, until the daemon can't be told in time.
+    pub(super) async fn release_all(&self, tasks: Vec<api::ClaimedTask>) -> Ended {
+        let mut count = 0;
+        for task in tasks {
+            if !self.report(&task, None).await {
+                break;
+            }
+            count += 1;
+        }
+        Ended::Released(count)
+    }
+
+    /// Extends the lease at each third of its length, which is also how long an answer may take. Returns when it is lost.
     async fn hold(&self, task: &api::ClaimedTask) {
         let third = self.lease.as_duration() / 3;
         loop {
             tokio::time::sleep(third).await;
             let mut backoff = Backoff::default();
-            while let Err(error) = self.extend(task).await {
-                if is_stale(&error) {
-                    return;
+            loop {
+                // One that hangs is tried again, over another connection, while there is time.
+                match tokio::time::timeout(third, self.extend(task)).await {
+                    Ok(Ok(())) => break,
+                    Ok(Err(error)) if is_stale(&error) => return,
+                    Ok(Err(error)) => {
+                        tracing::debug!(task_id = %task.task.id, %error, "the lease is not extended; trying again");
+                        tokio::time::sleep(backoff.next().min(third)).await;
+                    }
+                    Err(_) => {
+                        tracing::debug!(task_id = %task.task.id, "no answer to the lease's extension; trying again");
+                    }
                 }
-                tracing::debug!(task_id = %task.task.id, %error, "the lease is not extended; trying again");
-                tokio::time::sleep(backoff.next().min(third)).await;
             }
         }
     }
@@ -109,8 +128,9 @@ impl Shared {
             .map(drop)
     }
 
-    /// Tells of a failure, or (`None`) gives the task back: until the daemon has taken it, or says that it will not.
-    async fn report(&self, task: &api::ClaimedTask, failure: Option<Failure>) {
+    /// Tells of a failure, or (`None`) gives the task back: until the daemon has taken it, or says that it will not. `false`: it
+    /// could not be told in time.
+    async fn report(&self, task: &api::ClaimedTask, failure: Option<Failure>) -> bool {
         let failure = failure.map(|failure| api::Fail {
             token: task.token.clone(),
             error: failure.error,
@@ -146,8 +166,11 @@ impl Shared {
         };
         // A killed handler ends long after the stop; its report gets its own time.
         tokio::select! {
-            () = delivered => {}
-            () = given_up => tracing::error!(task_id = %id, "the report was not delivered; the lease will expire"),
+            () = delivered => true,
+            () = given_up => {
+                tracing::error!(task_id = %id, "the report was not delivered; the lease will expire");
+                false
+            }
         }
     }
 }

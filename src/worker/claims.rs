@@ -28,6 +28,8 @@ const LONG_POLL: Duration = Duration::from_secs(1);
 const BATCH_BYTES: usize = 4 << 20;
 /// The most completions in one request.
 const BATCH_COUNT: usize = 1000;
+/// With so many completions that the daemon does not take, nothing more is claimed.
+const MOST_KEPT: usize = 10 * BATCH_COUNT;
 /// The least time between two observations.
 const OBSERVE_PACE: Duration = Duration::from_secs(1);
 
@@ -68,10 +70,15 @@ enum Said {
 
 type Answer = Result<api::ClaimAnswer, ClientError>;
 
+/// An attempt: a task's id and how often it was tried.
+type Attempt = (String, u32);
+
 /// A request under way and the completions in it.
 struct Flight {
     answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
     carried: Vec<Kept>,
+    /// How many tasks were asked for.
+    asked: usize,
     since: Instant,
 }
 
@@ -88,8 +95,8 @@ pub(super) struct Claims<O> {
     observe: O,
     observed: Option<Instant>,
     counts: Counts,
-    /// One entry for each used slot.
-    running: JoinSet<Ended>,
+    /// One entry for each used slot; with `until_empty`, also which attempt it is.
+    running: JoinSet<(Option<Attempt>, Ended)>,
     kept: Vec<Kept>,
     claim: Option<Flight>,
     /// Completions that go beside a claim that waits.
@@ -104,8 +111,8 @@ pub(super) struct Claims<O> {
     /// The last claim found nothing, and nothing has ended since.
     is_empty: bool,
     was_reached: bool,
-    /// With `until_empty`: the attempts begun here, and whether one of them came again after it was given back.
-    met: HashSet<(String, u32)>,
+    /// With `until_empty`: the attempts that run or were given back, and whether one of them came again.
+    met: HashSet<Attempt>,
     met_again: bool,
     /// Whether a task has ended since the claim in flight was sent: what that end brought, its answer may not know.
     ended_since: bool,
@@ -187,6 +194,9 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
 
     /// Free slots: kept completions use theirs until they are delivered.
     fn free(&self) -> usize {
+        if self.kept.len() >= MOST_KEPT {
+            return 0;
+        }
         let carried = |flight: &Option<Flight>| flight.as_ref().map_or(0, |f| f.carried.len());
         (self.config.concurrency as usize)
             .saturating_sub(self.running.len())
@@ -243,6 +253,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         Flight {
             answer: Box::pin(async move { shared.client.claim(&claim).await }),
             carried,
+            asked: max,
             since: Instant::now(),
         }
     }
@@ -263,6 +274,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         Flight {
             answer: Box::pin(answer),
             carried,
+            asked: 0,
             since: Instant::now(),
         }
     }
@@ -308,8 +320,20 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         if self.is_empty && was_quick && !self.config.until_empty {
             self.hold_claims(flight.since + IDLE_PACE);
         }
-        for task in answer.tasks {
+        let mut tasks = answer.tasks;
+        let surplus = tasks.split_off(flight.asked.min(tasks.len()));
+        for task in tasks {
             self.begin(task);
+        }
+        if !surplus.is_empty() {
+            tracing::warn!(
+                asked = flight.asked,
+                surplus = surplus.len(),
+                "the daemon gave more tasks than it was asked for; they are given back"
+            );
+            let shared = Arc::clone(&self.shared);
+            self.running
+                .spawn(async move { (None, shared.release_all(surplus).await) });
         }
         Ok(())
     }
@@ -326,16 +350,21 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         let shared = Arc::clone(&self.shared);
         let has_room = self.running.len() < self.config.concurrency as usize;
         // With `until_empty`, a task that comes again as the same attempt was given back before: it wants another time.
-        let again =
-            self.config.until_empty && !self.met.insert((task.task.id.clone(), task.attempt));
+        let attempt = self
+            .config
+            .until_empty
+            .then(|| (task.task.id.clone(), task.attempt));
+        let again = attempt
+            .as_ref()
+            .is_some_and(|attempt| !self.met.insert(attempt.clone()));
         self.met_again |= again;
         if self.is_stopping || !has_room || again {
             self.running
-                .spawn(async move { shared.release(task).await });
+                .spawn(async move { (attempt, shared.release(task).await) });
         } else {
             tracing::debug!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, attempt = task.attempt, "task claimed");
             self.running
-                .spawn(async move { shared.attempt(task).await });
+                .spawn(async move { (attempt, shared.attempt(task).await) });
         }
     }
 
@@ -350,10 +379,12 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         }
         self.backoff.reset();
         self.was_reached = true;
-        for kept in carried {
-            let problem = outcomes
-                .iter()
-                .find(|outcome| outcome.id == kept.completion.id)
+        for (at, kept) in carried.into_iter().enumerate() {
+            // They come in the order of the completions, of which two may be of one task that was claimed twice.
+            let is_its = |outcome: &&api::CompletionOutcome| outcome.id == kept.completion.id;
+            let outcome = outcomes.get(at).filter(is_its);
+            let problem = outcome
+                .or_else(|| outcomes.iter().find(is_its))
                 .and_then(|outcome| outcome.problem.clone());
             match problem {
                 None => self.counts.completed += 1,
@@ -423,9 +454,16 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         self.claim_at = self.claim_at.max(Some(until));
     }
 
-    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(Option<Attempt>, Ended), tokio::task::JoinError>) {
         self.is_empty = false;
         self.ended_since = true;
+        let ended = ended.map(|(attempt, ended)| {
+            // Only what was given back can come again as the same attempt.
+            if let Some(attempt) = attempt.filter(|_| !matches!(ended, Ended::Released(_))) {
+                self.met.remove(&attempt);
+            }
+            ended
+        });
         match ended {
             Ok(Ended::Completed(completion)) => self.kept.push(Kept {
                 completion,
@@ -433,8 +471,8 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
                 is_alone: false,
             }),
             Ok(Ended::Failed) => self.counts.failed += 1,
-            Ok(Ended::Released) => {
-                self.counts.released += 1;
+            Ok(Ended::Released(count)) => {
+                self.counts.released += count;
                 // What was just given back is due again at once: without a pause the two would race in a circle.
                 self.hold_claims(Instant::now() + IDLE_PACE);
             }

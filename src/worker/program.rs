@@ -68,7 +68,10 @@ fn start(args: &Args) -> Result<(), (u8, String)> {
     })?;
     let runtime =
         runtime::of_one().map_err(|error| (EX_OSERR, format!("cannot start: {error}")))?;
-    runtime.block_on(work(config))
+    let ended = runtime.block_on(work(config));
+    // What still blocks ends with the process.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn work(config: Config) -> Result<(), (u8, String)> {

@@ -65,6 +65,7 @@ impl Temper {
             max_pending_files: chance.pick(&[3, 20, 100_000, 100_000]),
             retain_done: Millis(chance.pick(&[0, 0, 0, 60_000])),
             max_waiting: 20_000,
+            max_waiting_bytes: u64::MAX,
             max_workers: 10_000,
             max_spool: None,
             limits: Limits {

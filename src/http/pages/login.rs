@@ -31,8 +31,8 @@ pub(super) async fn show<B: Backend>(State(http): Shared<B>, request: Request) -
     let page = || {
         let pairs = Pairs::of_query(request.uri().query(), &["next"])?;
         let next = pairs.get("next").map_or("/", local);
-        let token = guard::session_cookie(request.headers())
-            .and_then(|cookie| http.sessions.find(cookie, (http.clock)().tick));
+        let token = guard::session_cookies(request.headers())
+            .find_map(|cookie| http.sessions.find(cookie, (http.clock)().tick));
         Ok(match (&http.door, token) {
             (Door::Tokens(keys), Some(token)) => match keys.tokens.find(&token) {
                 Some(grant) => Body::still("Logged in", Place::Other, logged_in(&grant.name)),
@@ -146,7 +146,7 @@ fn cookie(session: &str, more: &str) -> HeaderValue {
 
 /// Ends the session.
 pub(super) async fn logout<B: Backend>(State(http): Shared<B>, request: Request) -> Response {
-    if let Some(cookie) = guard::session_cookie(request.headers()) {
+    for cookie in guard::session_cookies(request.headers()) {
         http.sessions.end(cookie);
     }
     let mut response = frame::see_other("/login");

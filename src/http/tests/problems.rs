@@ -74,6 +74,7 @@ async fn every_refusal_has_its_status_and_name() {
         (Refusal::NoRoom, 507, "no-room"),
         (Refusal::QueueFull(QueueName::default()), 507, "no-room"),
         (Refusal::Busy, 503, "busy"),
+        (Refusal::ExportRuns, 503, "busy"),
         (Refusal::Stopping, 503, "stopping"),
     ];
     for (refusal, status, name) in table {

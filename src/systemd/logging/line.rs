@@ -118,8 +118,7 @@ fn sentence(fields: &Fields) -> String {
             continue;
         }
         let text = value.as_str();
-        let plain = matches!(value, Value::Plain(_)) || !text.contains([' ', '"', '\n', '=']);
-        let written = if plain {
+        let written = if matches!(value, Value::Plain(_)) || is_plain(text) {
             write!(line, " {name}={text}")
         } else {
             write!(line, " {name}={text:?}")
@@ -128,6 +127,17 @@ fn sentence(fields: &Fields) -> String {
         debug_assert!(written.is_ok());
     }
     line
+}
+
+/// Whether a value can stand in a line as it is: none of it ends the value or the line, or does anything to a terminal.
+fn is_plain(text: &str) -> bool {
+    let is_harmless = |letter: char| match letter {
+        ' ' | '"' | '=' => false,
+        '\'' | '\\' => true,
+        // What is not to be seen is written out by it: controls, marks of direction, separators of lines.
+        _ => letter.is_ascii_graphic() || letter.escape_debug().len() == 1,
+    };
+    text.chars().all(is_harmless)
 }
 
 fn text(now: &str, level: Level, fields: &Fields, colour: bool) -> Vec<u8> {

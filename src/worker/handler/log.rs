@@ -67,7 +67,13 @@ impl Log {
             let write = tokio::task::spawn_blocking(move || sink.write(&line));
             async { write.await.map_err(io::Error::other).flatten() }
         });
-        match written.await {
+        // A write that blocks (a pipe that nobody reads) ends with the process at the latest; its line may be there twice then.
+        let written = tokio::select! {
+            biased;
+            written = written => written,
+            () = stop.cancelled() => Err(Untried::Stopped),
+        };
+        match written {
             Ok(()) => Outcome::Completed(None),
             Err(Untried::Stopped) => Outcome::Stopped,
             Err(Untried::Failed(error)) => {

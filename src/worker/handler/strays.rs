@@ -16,23 +16,31 @@ use tokio::time::Instant;
 pub(super) const MARK: &str = "WORKQUEUE_RUN";
 
 /// How often is looked again for what was started meanwhile.
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 50;
+/// And how often in a row where none was found, but some other process ended while it was looked at: perhaps one of them.
+const EMPTY_LOOKS: usize = 20;
 /// How long those that were killed may take to end.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Kills all processes with this mark, and those that they start meanwhile. Blocks until they have ended.
 pub(super) fn kill(mark: &str) {
     let sought = format!("{MARK}={mark}");
+    let mut empty = 0;
     for _ in 0..ROUNDS {
-        let found = match find(sought.as_bytes()) {
+        let (found, has_missed) = match find(sought.as_bytes()) {
             Ok(found) => found,
             Err(error) => {
                 return tracing::error!(%error, "what a program left behind can't be looked for");
             }
         };
         if found.is_empty() {
+            empty += 1;
+            if has_missed && empty < EMPTY_LOOKS {
+                continue;
+            }
             return;
         }
+        empty = 0;
         for process in &found {
             match pidfd_send_signal(process, Signal::KILL) {
                 // No such process: it has ended.
@@ -45,21 +53,28 @@ pub(super) fn kill(mark: &str) {
     tracing::error!("a program has left processes behind that can't be killed");
 }
 
-/// Processes are held by descriptors from before the look, so that no other one can take over a number.
-fn find(sought: &[u8]) -> io::Result<Vec<OwnedFd>> {
-    let mut found = Vec::new();
+/// Processes are held by descriptors from before the look, so that no other one can take over a number. Also whether one ended
+/// while it was looked at: it may have been of those that leave a child and go, and the child have come behind the look.
+fn find(sought: &[u8]) -> io::Result<(Vec<OwnedFd>, bool)> {
+    let (mut found, mut has_missed) = (Vec::new(), false);
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.parse().ok());
         let Some(pid) = number.and_then(Pid::from_raw) else {
             continue;
         };
-        // It has ended, or it is another user's and none of ours.
         let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+            has_missed = true;
             continue;
         };
-        let Ok(environment) = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())) else {
-            continue;
+        let environment = match fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())) {
+            Ok(environment) => environment,
+            // It is another user's and none of ours.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+            Err(_) => {
+                has_missed = true;
+                continue;
+            }
         };
         if environment
             .split(|byte| *byte == 0)
@@ -68,7 +83,7 @@ fn find(sought: &[u8]) -> io::Result<Vec<OwnedFd>> {
             found.push(process);
         }
     }
-    Ok(found)
+    Ok((found, has_missed))
 }
 
 fn await_end(processes: &[OwnedFd]) {
