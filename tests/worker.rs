@@ -37,6 +37,11 @@ fn worker(flags: &[&str]) -> Command {
 
 /// A daemon that has one task, and tells what it is asked.
 async fn daemon() -> (String, mpsc::UnboundedReceiver<(String, Value)>) {
+    daemon_with("hello".to_owned()).await
+}
+
+/// The same, with this payload.
+async fn daemon_with(payload: String) -> (String, mpsc::UnboundedReceiver<(String, Value)>) {
     let (seen, calls) = mpsc::unbounded_channel();
     let has_given = std::sync::atomic::AtomicBool::new(false);
     let has_given = std::sync::Arc::new(has_given);
@@ -55,7 +60,7 @@ async fn daemon() -> (String, mpsc::UnboundedReceiver<(String, Value)>) {
             return Json(json!({"tasks": [], "completed": []}));
         }
         Json(json!({"tasks": [{
-            "id": "t", "queue": "default", "state": "leased", "payload": "hello", "priority": 100, "exectime": 0,
+            "id": "t", "queue": "default", "state": "leased", "payload": payload, "priority": 100, "exectime": 0,
             "attempts": 1, "max_attempts": 5, "attempt": 1, "token": "k",
         }], "completed": []}))
     });
@@ -149,6 +154,29 @@ async fn a_second_signal_stops_the_program_and_gives_its_task_back() {
         ("/api/v1/tasks/t/release", json!({"token": "k"}))
     );
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+/// A pipe that nobody reads holds a write for ever.
+#[tokio::test]
+async fn a_line_that_can_not_be_written_does_not_keep_the_worker_from_stopping() {
+    let (url, mut calls) = daemon_with("x".repeat(1 << 20)).await;
+    let mut child = worker(&["-u", &url])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdout.take().unwrap();
+    assert_eq!(calls.recv().await.unwrap().0, "/api/v1/claim");
+    let mut begins = [0];
+    tokio::io::AsyncReadExt::read_exact(&mut pipe, &mut begins)
+        .await
+        .unwrap();
+    terminate(&child);
+    said(&mut child, "stopping").await;
+    terminate(&child);
+    let (path, _) = calls.recv().await.unwrap();
+    assert_eq!(path, "/api/v1/tasks/t/release");
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    drop(pipe);
 }
 
 /// Of these the worker would die by itself, and its handler run on with nobody who holds its lease.

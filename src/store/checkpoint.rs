@@ -269,6 +269,7 @@ pub(super) fn remove(disk: &impl Disk, path: &Path) -> DiskResult<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{store::memory_disk::MemoryDisk, task::QueueName};
 
     fn checkpoint() -> (Boot, Checkpoint) {
         let boot = Boot {
@@ -287,6 +288,24 @@ mod tests {
 
     fn encode(boot: &Boot, cp: &Checkpoint) -> Vec<u8> {
         [&header(boot, cp)[..], &cp.records.concat()].concat()
+    }
+
+    #[test]
+    fn many_records_are_written_a_piece_at_a_time_and_read_in_their_order() {
+        let (boot, mut cp) = checkpoint();
+        let paused = |number: u32| Record::Paused {
+            queue: Some(QueueName::parse(&format!("queue-{number}")).unwrap()),
+            on: true,
+        };
+        let all: Vec<Record> = (0..40_000).map(paused).collect();
+        cp.records = all.iter().collect();
+        assert!(cp.records.len() > 2 * PIECE);
+        assert!(cp.records.iter().all(|piece| piece.len() <= PIECE));
+        let disk = MemoryDisk::new();
+        disk.make_dir(Path::new(DIR)).unwrap();
+        write(&disk, &boot, &cp).unwrap();
+        let found = read(&disk, cp.cut).unwrap().unwrap();
+        assert!(found.records().eq(all));
     }
 
     #[test]

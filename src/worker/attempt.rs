@@ -18,6 +18,9 @@ use crate::{
 /// How long reports are tried after a stop, when the daemon can't be reached.
 pub(super) const REPORT_GRACE: Duration = Duration::from_secs(5);
 
+/// How long an answer to an extension is waited for at least, however short the lease is.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What all attempts of a worker share.
 pub(super) struct Shared {
     pub(super) client: Client,
@@ -97,7 +100,7 @@ impl Shared {
         Ended::Released(count)
     }
 
-    /// Extends the lease at each third of its length, which is also how long an answer may take. Returns when it is lost.
+    /// Extends the lease at each third of its length, which is also about how long an answer may take. Returns when it is lost.
     async fn hold(&self, task: &api::ClaimedTask) {
         let third = self.lease.as_duration() / 3;
         loop {
@@ -105,7 +108,8 @@ impl Shared {
             let mut backoff = Backoff::default();
             loop {
                 // One that hangs is tried again, over another connection, while there is time.
-                match tokio::time::timeout(third, self.extend(task)).await {
+                let patience = third.max(LEAST_PATIENCE);
+                match tokio::time::timeout(patience, self.extend(task)).await {
                     Ok(Ok(())) => break,
                     Ok(Err(error)) if is_stale(&error) => return,
                     Ok(Err(error)) => {

@@ -290,6 +290,71 @@ async fn the_lease_of_a_slow_task_is_extended_until_it_is_lost() {
 }
 
 #[tokio::test]
+async fn an_extension_that_gets_no_answer_is_asked_for_again_while_the_lease_lasts() {
+    let mut stage = Stage::with(|config| config.lease = Millis::from_secs(3));
+    stage.daemon.claim().await.give(&["a"]);
+    let handler = stage.begun("a").await;
+    let mut silent = stage.daemon.next().await;
+    assert_eq!(silent.path, "/api/v1/tasks/a/extend");
+    let again = stage.daemon.next().await;
+    assert_eq!(again.path, "/api/v1/tasks/a/extend");
+    silent.reply.closed().await;
+    again.answer(200, &json!({"id": "a", "lease_expires": 1.0}));
+    handler.answer(200, &json!(null));
+    let report = stage.daemon.claim().await;
+    assert_eq!(report.completes(), ["a"]);
+}
+
+#[tokio::test]
+async fn tasks_that_nobody_asked_for_are_given_back_one_after_the_other() {
+    let mut stage = Stage::with(|_| {});
+    let claim = stage.daemon.claim().await;
+    assert_eq!(claim.body["max"], 1);
+    claim.give(&["a", "b", "c"]);
+    let handler = stage.begun("a").await;
+    for path in ["b", "c"].map(|id| format!("/api/v1/tasks/{id}/release")) {
+        let call = stage.daemon.next().await;
+        assert_eq!(call.path, path);
+        let more = stage.daemon.calls.try_recv();
+        assert!(more.is_err(), "the other waits for its turn");
+        call.answer(200, &json!({"status": "ok"}));
+    }
+    stage.stop.cancel();
+    handler.answer(200, &json!(null));
+    stage.daemon.claim().await.give(&[]);
+    let counts = stage.counts().await;
+    assert_eq!((counts.completed, counts.released), (1, 2));
+}
+
+/// A task that was claimed twice, once after its lease was lost: what became of the one is not what became of the other.
+#[tokio::test]
+async fn two_completions_of_one_task_have_each_its_own_outcome() {
+    let mut stage = Stage::with(|config| config.concurrency = 2);
+    stage.daemon.claim().await.give(&["a", "a"]);
+    let (one, two) = (stage.begun("a").await, stage.begun("a").await);
+    stage.stop.cancel();
+    one.answer(200, &json!(null));
+    two.answer(200, &json!(null));
+    let mut problems = [problem(409), Value::Null].into_iter();
+    let mut count = 0;
+    while count < 2 {
+        let report = stage.daemon.claim().await;
+        let completed: Vec<Value> = report
+            .completes()
+            .iter()
+            .map(|id| match problems.next().unwrap() {
+                Value::Null => json!({"id": id}),
+                problem => json!({"id": id, "problem": problem}),
+            })
+            .collect();
+        count += completed.len();
+        report.answer(200, &json!({"tasks": [], "completed": completed}));
+    }
+    let counts = stage.counts().await;
+    assert_eq!((counts.completed, counts.lost), (1, 1));
+}
+
+#[tokio::test]
 async fn results_outlive_a_daemon_that_goes_and_comes_back() {
     let mut stage = Stage::with(|_| {});
     stage.daemon.claim().await.give(&["a"]);

@@ -179,6 +179,14 @@ fn floods_of_headers_and_long_addresses_are_told_their_limit() {
         assert!(got.starts_with("HTTP/1.1 431"), "{got}");
         assert!(got.contains("/problems/head-too-large"), "{got}");
     }
+    // The setting means what it says, however large the buffer is that a head is read into.
+    for (length, status) in [(60 << 10, 200), (66_000, 431), (100_000, 431)] {
+        let fields = format!("X-Long: {}\r\nConnection: close\r\n", "x".repeat(length));
+        let head = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+        let got = exchange(&daemon, head.as_bytes());
+        let begins = format!("HTTP/1.1 {status}");
+        assert!(got.starts_with(&begins), "{length}: {got}");
+    }
     for length in [9 << 10, 60 << 10, 1 << 20] {
         let target = format!("/api/v1/tasks?limit={}", "1".repeat(length));
         let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");

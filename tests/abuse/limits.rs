@@ -174,6 +174,55 @@ fn dropped_files_above_the_limit_wait_where_they_are_and_are_all_taken_once() {
     assert_eq!(all(&daemon).len(), 0);
 }
 
+/// What a claim asks for is kept while it waits. A sixteenth of what there is above the daemon's own is for all of them.
+#[test]
+fn claims_that_wait_take_no_more_memory_than_there_is_for_them() {
+    let daemon = with("max_memory = \"64MiB\"\n");
+    let queues: Vec<String> = (0..100).map(|at| format!("{at:064}")).collect();
+    let claim = json!({"queues": queues, "wait": 60}).to_string();
+    let refused = std::thread::scope(|scope| {
+        let (answered, answers) = std::sync::mpsc::channel();
+        for _ in 0..30 {
+            let answered = answered.clone();
+            let (daemon, claim) = (&daemon, &claim);
+            scope.spawn(move || {
+                let mut line = Line::open(&daemon.address).expect("a connection");
+                let answer = line.ask("POST", "/api/v1/claim", claim).expect("an answer");
+                answered.send(answer).expect("the test listens");
+            });
+        }
+        let waiting = until("all to wait or to be refused", || {
+            let waiting = metric(&daemon, "workqueue_waiting_claims");
+            (waiting + refusals(&daemon, "max_memory") == 30).then_some(waiting)
+        });
+        let refused: Vec<_> = (waiting..30)
+            .map(|_| answers.recv().expect("one"))
+            .collect();
+        // One with few queues may still wait, and is answered when there is a task.
+        let small = scope.spawn(|| {
+            let mut line = Line::open(&daemon.address).expect("a connection");
+            line.ask("POST", "/api/v1/claim", r#"{"wait": 60}"#)
+        });
+        until("it to wait", || {
+            (metric(&daemon, "workqueue_waiting_claims") == waiting + 1).then_some(())
+        });
+        daemon.submit(r#"{"payload": 1}"#);
+        assert_eq!(small.join().expect("an answer").expect("whole").0, 200);
+        assert!((10..25).contains(&waiting), "{waiting} wait");
+        for _ in 0..waiting {
+            submit(&daemon, &queues[7]);
+            assert_eq!(answers.recv().expect("one").0, 200);
+        }
+        refused
+    });
+    for (status, problem) in refused {
+        assert_eq!(status, 503, "{problem}");
+        let detail = problem["detail"].as_str().expect("a detail");
+        assert!(detail.contains("bytes of waiting claims"), "{detail}");
+        assert!(detail.contains("(max_memory)"), "{detail}");
+    }
+}
+
 #[test]
 fn claims_beyond_those_that_may_wait_are_told_to_come_again() {
     let daemon = with("max_waiting = 1\n");

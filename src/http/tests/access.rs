@@ -464,6 +464,10 @@ async fn a_login_gives_a_cookie_that_is_no_token_and_ends_with_a_logout() {
             .body
             .contains("<b>admin</b>")
     );
+    // Another server of the same name, on another port, has set a cookie of the same name.
+    let both = format!("workqueue_session=theirs; {cookie}");
+    let got = with_cookie(&site, "GET", "/list", &[("cookie", &both)]).await;
+    assert_eq!(got.status, 200);
 
     let ours = [shown[0], ("sec-fetch-site", "same-origin")];
     let got = with_cookie(&site, "POST", "/logout", &ours).await;

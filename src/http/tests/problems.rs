@@ -267,6 +267,25 @@ async fn a_page_of_another_site_changes_nothing_and_reads_are_left_to_the_browse
     assert!(site.backend.payloads().is_empty());
 }
 
+/// Over http, from another machine, browsers say neither the site nor, of an image, the origin.
+#[tokio::test]
+async fn a_browser_that_does_not_say_whose_page_it_shows_gets_no_lease() {
+    let site = Site::new();
+    for (agent, refused) in [
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36", true),
+        ("python-requests/2.31.0", false),
+        ("curl/7.88.1", false),
+    ] {
+        let asked = |path: &str| {
+            let request = Request::get(path).header(header::USER_AGENT, agent);
+            request.body(Body::empty()).unwrap()
+        };
+        let got = site.ask(asked("/api/next")).await;
+        assert_eq!(got.status == 403, refused, "{agent}");
+        assert_eq!(site.ask(asked("/")).await.status, 200, "{agent}");
+    }
+}
+
 #[tokio::test]
 async fn an_unknown_query_parameter_is_named() {
     let site = Site::new();

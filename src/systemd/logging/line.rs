@@ -240,6 +240,29 @@ mod tests {
     }
 
     #[test]
+    fn what_would_do_something_to_a_terminal_is_written_out() {
+        for (value, shown) in [
+            ("it's\\é", "it's\\é"),
+            ("\u{1b}]0;x\u{7}", "\"\\u{1b}]0;x\\u{7}\""),
+            ("a\rb", "\"a\\rb\""),
+            ("/a\u{9b}2J", "\"/a\\u{9b}2J\""),
+            ("a\u{202e}b", "\"a\\u{202e}b\""),
+            ("a\u{2028}b", "\"a\\u{2028}b\""),
+            ("", ""),
+        ] {
+            let mut fields = fields();
+            fields.others = vec![("error", Value::Text(value.to_owned()))];
+            let line = String::from_utf8(text("NOW", Level::WARN, &fields, false)).unwrap();
+            let shown = if shown.is_empty() {
+                String::new()
+            } else {
+                format!(" error={shown}")
+            };
+            assert_eq!(line, format!("NOW  WARN an attempt failed{shown}\n"));
+        }
+    }
+
+    #[test]
     fn json_has_numbers_as_numbers_and_is_one_line() {
         let line = String::from_utf8(json("NOW", Level::INFO, "t", &fields())).unwrap();
         assert_eq!(line.matches('\n').count(), 1);
