@@ -211,6 +211,17 @@ impl Loader {
             return;
         }
         self.engine.queue.found_all();
+        let (queues, limit) = (
+            self.engine.queue.queue_count(),
+            self.engine.settings.limits.max_queues,
+        );
+        if queues > limit {
+            tracing::warn!(
+                queues,
+                limit,
+                "more queues have tasks than max_queues: all go on, and no new one is taken until there are fewer"
+            );
+        }
         let unseen = &self.engine.astray.unseen;
         let found = unseen
             .ids()

@@ -32,7 +32,7 @@ const MAX_KEPT: usize = 100;
 
 /// Complete what was done, then take up to `max` due tasks, waiting up to `wait` seconds for the first.
 ///
-/// The request may be dropped at any time: a claim that waits is withdrawn.
+/// The request may be dropped at any time: a claim that waits is withdrawn. One with more than 100 completions does not wait.
 #[utoipa::path(
     post, path = "/api/v1/claim", tag = "leases", operation_id = "claim",
     request_body = api::Claim,
