@@ -20,7 +20,9 @@ use super::{
 };
 use crate::{
     store::{location, shown},
-    task::{DirMark, FileName, Left, Location, Now, Record, Source, TaskId, Tick, WallMillis},
+    task::{
+        DirMark, FileName, Left, Location, Now, Record, Source, State, TaskId, Tick, WallMillis,
+    },
 };
 
 /// How many files may wait for a change of their task's file. More stay in the directory, and are found by the next look
@@ -32,8 +34,10 @@ const MOST_WAITING: usize = 1000;
 pub(super) struct Astray {
     /// Tasks whose files were not where they were: to be removed when they had ended, to be moved, or while a worker held them:
     /// what the files were called, and when that was found.
-    /// Of a former life, the name is not known.
+    /// Of a former life, or where it may have had several, the name is not known.
     missed: Lately<TaskId, (Option<FileName>, WallMillis)>,
+    /// Tasks whose files somebody moves or renames: there may be more than one of each.
+    restless: Lately<TaskId, ()>,
     /// Tasks whose files went with their directory.
     pub(super) behind: Behind,
     /// When it was last found that another directory is where files were.
@@ -50,8 +54,26 @@ pub(super) struct Astray {
 impl Astray {
     /// The file of a task that was done, or is being done, was not in its place.
     pub(super) fn missed(&mut self, place: &Location, now: Now) {
-        let name = place.name;
-        self.missed.note(name.id, (Some(name), now.wall), now.tick);
+        let id = place.name.id;
+        // Of one that had several names, none is the only one.
+        let several = self.missed.get(&id, now.tick);
+        let several = several.is_some_and(|(name, _)| name.is_none());
+        let name = Some(place.name).filter(|_| !several);
+        self.missed.note(id, (name, now.wall), now.tick);
+    }
+
+    /// Somebody moves the task's file.
+    pub(super) fn stirred(&mut self, id: TaskId, now: Tick) {
+        self.restless.note(id, (), now);
+    }
+
+    /// The task has ended. Of one whose file was moved while the daemon wrote another, there may be a second one, under any name
+    /// that it had.
+    pub(super) fn ended(&mut self, id: TaskId, now: Now) {
+        self.behind.ended(id);
+        if self.restless.take(&id, now.tick).is_some() {
+            self.missed.note(id, (None, now.wall), now.tick);
+        }
     }
 
     /// A checkpoint tells of it.
@@ -209,6 +231,24 @@ impl Engine {
         // Should its own be gone, that is settled by the time this one comes again.
         out.push(Output::TellApart(own, source));
         None
+    }
+
+    /// Whether a dropped file with the id of a task is that task's own, moved here, and the task another one for it: in another
+    /// queue, say. `own_there`: whether the task's own file was seen in its place.
+    pub(super) fn was_moved(
+        &self,
+        id: TaskId,
+        source: &Source,
+        own_there: Option<bool>,
+        now: Tick,
+    ) -> bool {
+        let waits = |state| state != State::Leased;
+        own_there == Some(false)
+            && own_place(id, &source.path).is_some()
+            && self.queue.get(id).is_some_and(|entry| waits(entry.state))
+            && self.files.is_settled(id)
+            && !self.astray.behind.is_lost(id)
+            && !self.astray.has_just_moved(now)
     }
 
     /// Another directory is where files were. By all signs, those that were missed lately were in the former one.

@@ -176,6 +176,12 @@ impl Engine {
             tracing::info!(task_id = %id, file = %shown(&dropped.source.path), "a dropped file that was taken has another name or time: it is removed");
             return self.remove_too(now, id, dropped.source);
         }
+        if let Some(id) = dropped.task.id
+            && self.queue.get(id).is_some()
+            && own_place(id, &dropped.source.path).is_some()
+        {
+            self.astray.stirred(id, now.tick);
+        }
         let Some(dropped) = self.take_astray(now, dropped, out) else {
             return;
         };
@@ -223,6 +229,11 @@ impl Engine {
                         }
                     }
                 }
+            }
+            Err(Refusal::IdInUse(id)) if self.was_moved(id, &source, own, now.tick) => {
+                tracing::info!(task_id = %id, file = %shown(&source.path), "a task's file was moved: the task is what it is there");
+                self.cancel_gone(now, id);
+                out.push(Output::Again(vec![source.path]));
             }
             Err(Refusal::IdInUse(id)) => {
                 if let Some(source) = self.doubt(source, id, own, out) {
@@ -322,6 +333,7 @@ impl Engine {
             return false;
         }
         let state = entry.state;
+        self.astray.stirred(id, now.tick);
         if self.astray.has_just_moved(now.tick)
             && let Some(former) = self.misnamed.remove(&id)
         {

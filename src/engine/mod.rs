@@ -357,7 +357,7 @@ impl Engine {
         if gone {
             self.astray.behind.removed(id);
         } else if let Record::Completed { .. } | Record::Cancelled { .. } = record {
-            self.astray.behind.ended(id);
+            self.astray.ended(id, now);
         }
         if let Record::Submitted(task) = record {
             self.astray.behind.submitted(id);
