@@ -20,9 +20,7 @@ use super::{
 };
 use crate::{
     store::{location, shown},
-    task::{
-        DirMark, FileName, Left, Location, Now, Record, Source, State, TaskId, Tick, WallMillis,
-    },
+    task::{DirMark, FileName, Left, Location, Now, Record, Source, TaskId, Tick, WallMillis},
 };
 
 /// How many files may wait for a change of their task's file. More stay in the directory, and are found by the next look
@@ -36,7 +34,7 @@ pub(super) struct Astray {
     /// what the files were called, and when that was found.
     /// Of a former life, or where it may have had several, the name is not known.
     missed: Lately<TaskId, (Option<FileName>, WallMillis)>,
-    /// Tasks whose files somebody moves or renames: there may be more than one of each.
+    /// Tasks whose files somebody moves while workers hold them: each may have more than one.
     restless: Lately<TaskId, ()>,
     /// Tasks whose files went with their directory.
     pub(super) behind: Behind,
@@ -62,8 +60,8 @@ impl Astray {
         self.missed.note(id, (name, now.wall), now.tick);
     }
 
-    /// Somebody moves the task's file.
-    pub(super) fn stirred(&mut self, id: TaskId, now: Tick) {
+    /// The task may have another file than its own.
+    pub(super) fn note_restless(&mut self, id: TaskId, now: Tick) {
         self.restless.note(id, (), now);
     }
 
@@ -154,7 +152,7 @@ impl Engine {
                 return None;
             }
             if self.astray.is_missed(name, source, now.tick) {
-                let reason = "the task of its id has just ended, and its own file was gone";
+                let reason = "the task of its id has just ended, and its own file was gone or had been moved";
                 reject(dropped.source, reason.to_owned(), out);
                 return None;
             }
@@ -231,24 +229,6 @@ impl Engine {
         // Should its own be gone, that is settled by the time this one comes again.
         out.push(Output::TellApart(own, source));
         None
-    }
-
-    /// Whether a dropped file with the id of a task is that task's own, moved here, and the task another one for it: in another
-    /// queue, say. `own_there`: whether the task's own file was seen in its place.
-    pub(super) fn was_moved(
-        &self,
-        id: TaskId,
-        source: &Source,
-        own_there: Option<bool>,
-        now: Tick,
-    ) -> bool {
-        let waits = |state| state != State::Leased;
-        own_there == Some(false)
-            && own_place(id, &source.path).is_some()
-            && self.queue.get(id).is_some_and(|entry| waits(entry.state))
-            && self.files.is_settled(id)
-            && !self.astray.behind.is_lost(id)
-            && !self.astray.has_just_moved(now)
     }
 
     /// Another directory is where files were. By all signs, those that were missed lately were in the former one.

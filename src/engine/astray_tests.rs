@@ -3,7 +3,10 @@
 use super::{super::*, *};
 use crate::{
     store::{Digest, FileOp, Found, JournalStart, LoadError, Ran, Sighting},
-    task::{ExecTime, FileName, Left, NewTask, Options, Priority, Restored, State, decode_records},
+    task::{
+        ClaimRequest, ExecTime, FileName, LeaseKind, Left, NewTask, Options, Priority, Restored,
+        State, decode_records,
+    },
 };
 
 const WALL: WallMillis = WallMillis(1_700_000_000_000);
@@ -74,6 +77,7 @@ struct Bench {
     /// Files that it has not read yet.
     loads: Vec<(TaskId, Location)>,
     checkpoints: Vec<Vec<Record>>,
+    rejected: Vec<BadFile>,
 }
 
 impl Bench {
@@ -101,6 +105,7 @@ impl Bench {
             changes: Vec::new(),
             loads: Vec::new(),
             checkpoints: Vec::new(),
+            rejected: Vec::new(),
         };
         bench.step(Input::Flush);
         bench
@@ -121,6 +126,7 @@ impl Bench {
                             .push(decode_records(&checkpoint.records.concat()).unwrap());
                         inbox.push_back(Input::CheckpointDone(Ok(())));
                     }
+                    Output::Reject(bad) => self.rejected.push(bad),
                     Output::Write(group) => inbox.push_back(Input::Written(group.seq)),
                     Output::MakeSegment(new) => {
                         inbox.push_back(Input::SegmentMade(new.number, new.bytes));
@@ -172,6 +178,14 @@ impl Bench {
         let read = Input::Loaded(read.collect());
         self.step(read);
         count
+    }
+
+    /// The same, once there are some.
+    fn changed(&mut self) -> Vec<FileOp> {
+        while self.changes.is_empty() {
+            self.wait();
+        }
+        self.change_all()
     }
 
     /// Makes all changes; gives what they were.
@@ -248,6 +262,39 @@ fn the_file_of_a_task_that_waits_for_its_directory_is_known_by_its_former_name()
         other => panic!("{other:?}"),
     }
     assert_eq!(bench.engine.astray.behind.lost(), 0);
+}
+
+/// The daemon writes the file of a task that a worker holds once more; the moved one may turn up under any name that the task had.
+#[test]
+fn a_file_that_was_moved_from_under_a_worker_makes_no_task_when_that_has_done_it() {
+    for is_moved in [true, false] {
+        let mut bench = Bench::new([]);
+        let (own, other) = (place(1, 3), place(1, 4));
+        bench.ask(Request::Submit(vec![task_in(&own)]));
+        assert_eq!(bench.changed().len(), 1);
+        bench.ask(Request::Claim(ClaimRequest {
+            queues: vec![QueueName::default()],
+            max: 1,
+            wait: Millis(0),
+            lease: None,
+            kind: LeaseKind::Legacy,
+            worker: None,
+            complete: Vec::new(),
+        }));
+        if is_moved {
+            for _ in 0..2 {
+                let gone = Sighting::Gone(vec![own.clone()]);
+                bench.step(Input::Sighting(gone));
+            }
+            assert_eq!(bench.changed().len(), 1, "it is written again");
+        }
+        bench.ask(Request::Complete(id(1), None, None));
+        assert!(bench.engine.queue.get(id(1)).is_none());
+        assert_eq!(bench.changed(), [FileOp::Remove { at: own }]);
+        bench.drop_file(&other);
+        assert_eq!(bench.engine.queue.get(id(1)).is_none(), is_moved);
+        assert_eq!(bench.rejected.len(), usize::from(is_moved));
+    }
 }
 
 #[test]

@@ -128,6 +128,9 @@ impl Engine {
     }
 
     fn open(&mut self, queue: QueueName) {
+        if self.queue.is_known(&queue) {
+            return;
+        }
         // A folder alone takes nobody's place: with a file it will.
         let limit = self.settings.limits.max_queues;
         if self.queue.queue_count() < limit {
@@ -180,7 +183,7 @@ impl Engine {
             && self.queue.get(id).is_some()
             && own_place(id, &dropped.source.path).is_some()
         {
-            self.astray.stirred(id, now.tick);
+            self.astray.note_restless(id, now.tick);
         }
         let Some(dropped) = self.take_astray(now, dropped, out) else {
             return;
@@ -229,11 +232,6 @@ impl Engine {
                         }
                     }
                 }
-            }
-            Err(Refusal::IdInUse(id)) if self.was_moved(id, &source, own, now.tick) => {
-                tracing::info!(task_id = %id, file = %shown(&source.path), "a task's file was moved: the task is what it is there");
-                self.cancel_gone(now, id);
-                out.push(Output::Again(vec![source.path]));
             }
             Err(Refusal::IdInUse(id)) => {
                 if let Some(source) = self.doubt(source, id, own, out) {
@@ -333,7 +331,6 @@ impl Engine {
             return false;
         }
         let state = entry.state;
-        self.astray.stirred(id, now.tick);
         if self.astray.has_just_moved(now.tick)
             && let Some(former) = self.misnamed.remove(&id)
         {
@@ -341,7 +338,8 @@ impl Engine {
             return true;
         }
         if state == State::Leased {
-            // Its worker holds it: the file comes back, so that the directory tells the truth.
+            // Its worker holds it: the file comes back, so that the directory tells the truth. The moved one is somewhere.
+            self.astray.note_restless(id, now.tick);
             self.astray.missed(place, now);
             if self.bodies.get(id).is_some() {
                 let seq = self.ledger.synced_seq();

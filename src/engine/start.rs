@@ -219,7 +219,7 @@ impl Loader {
             tracing::warn!(
                 queues,
                 limit,
-                "more queues have tasks than max_queues: all go on, and no new one is taken until there are fewer"
+                "there are more queues than max_queues: all go on, and no new one is taken until fewer have something"
             );
         }
         let unseen = &self.engine.astray.unseen;

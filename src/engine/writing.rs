@@ -392,13 +392,16 @@ impl Engine {
     /// and the journal grow for ever. It holds instead what of them is only in the journal.
     fn cover(&mut self, ids: Vec<TaskId>) {
         let Some(Checkpointing {
-            cut, sent: false, ..
-        }) = &self.checkpointing
+            cut,
+            sent: false,
+            hindered,
+            ..
+        }) = &mut self.checkpointing
         else {
             return;
         };
         let cut = cut.seq;
-        let mut covering = Pieces::default();
+        let mut covering = std::mem::take(hindered);
         for id in ids {
             let Some(change) = self.files.change_until(id, cut) else {
                 continue;
@@ -422,7 +425,7 @@ impl Engine {
             self.files.covered(id, cut.next());
         }
         if let Some(checkpointing) = &mut self.checkpointing {
-            checkpointing.hindered.append(&mut covering);
+            checkpointing.hindered = covering;
         }
     }
 

@@ -434,10 +434,19 @@ fn without_port(host: &str) -> &str {
 /// A browser says whose page a request comes from; what changes something is only taken from our own. Programs don't send
 /// these headers and are not asked. `GET /api/next` changes something too: it gives a lease.
 fn admit_site(request: &Request) -> Result<(), Problem> {
-    if reads(request) || is_ours(request).unwrap_or_else(|| !is_silent_browser(request)) {
-        Ok(())
-    } else {
-        Err(problem::CROSS_SITE.problem("the request comes from a page of another site"))
+    if reads(request) {
+        return Ok(());
+    }
+    match is_ours(request) {
+        Some(true) => Ok(()),
+        None if !is_silent_browser(request) => Ok(()),
+        None => {
+            let detail = "a browser that does not say whose page it shows (Sec-Fetch-Site) gets no lease: it may be another site's; use a program, or https";
+            Err(problem::CROSS_SITE.problem(detail))
+        }
+        Some(false) => {
+            Err(problem::CROSS_SITE.problem("the request comes from a page of another site"))
+        }
     }
 }
 
@@ -452,11 +461,18 @@ fn admit_own_page(request: &Request) -> Result<(), Problem> {
 }
 
 /// Whether a browser got an address for a page and does not say which: over http, from a server that is not on its machine. All
-/// browsers have this at the beginning of what they call themselves, and a page can't change it where it need not ask first.
+/// browsers have this at the beginning of what they call themselves, and a page can't change it, nor add a token, where it need
+/// not ask first. So has PowerShell, which says its own name, too.
 fn is_silent_browser(request: &Request) -> bool {
-    let agent = request.headers().get(header::USER_AGENT);
+    let headers = request.headers();
+    let calls_itself = |agent: &HeaderValue| {
+        let agent = agent.as_bytes();
+        let shell = b"PowerShell/";
+        agent.starts_with(b"Mozilla/") && !agent.windows(shell.len()).any(|part| part == shell)
+    };
     *request.method() == Method::GET
-        && agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"))
+        && !headers.contains_key(header::AUTHORIZATION)
+        && headers.get(header::USER_AGENT).is_some_and(calls_itself)
 }
 
 fn reads(request: &Request) -> bool {

@@ -18,7 +18,8 @@ use crate::{
 /// How long reports are tried after a stop, when the daemon can't be reached.
 pub(super) const REPORT_GRACE: Duration = Duration::from_secs(5);
 
-/// How long an answer to an extension is waited for at least, however short the lease is.
+/// How long an answer to an extension is waited for at least: on a busy machine a shorter silence means nothing, so a lease
+/// below three seconds is not saved from a longer one.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What all attempts of a worker share.
@@ -90,12 +91,17 @@ impl Shared {
 
     /// Gives tasks back, one after the other, until the daemon can't be told in time.
     pub(super) async fn release_all(&self, tasks: Vec<api::ClaimedTask>) -> Ended {
+        let mut left = tasks.len();
         let mut count = 0;
         for task in tasks {
             if !self.report(&task, None).await {
+                tracing::error!(
+                    left,
+                    "the leases of tasks that were not asked for will expire"
+                );
                 break;
             }
-            count += 1;
+            (left, count) = (left - 1, count + 1);
         }
         Ended::Released(count)
     }

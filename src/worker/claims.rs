@@ -314,33 +314,43 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
                 return Ok(());
             }
         };
+        // With very many completions a claim does not wait.
+        let may_wait = flight.carried.is_empty();
         self.answered(flight.carried, &answer.completed);
         self.is_empty = answer.tasks.is_empty() && !self.ended_since;
-        let was_quick = flight.since.elapsed() < IDLE_PACE;
+        let was_quick = may_wait && flight.since.elapsed() < IDLE_PACE;
         if self.is_empty && was_quick && !self.config.until_empty {
             self.hold_claims(flight.since + IDLE_PACE);
         }
-        let mut tasks = answer.tasks;
-        let surplus = tasks.split_off(flight.asked.min(tasks.len()));
+        self.take_in(flight.asked, answer.tasks);
+        Ok(())
+    }
+
+    /// Runs the tasks of an answer; what is more than was asked for is given back.
+    fn take_in(&mut self, asked: usize, mut tasks: Vec<api::ClaimedTask>) {
+        let surplus = tasks.split_off(asked.min(tasks.len()));
         for task in tasks {
             self.begin(task);
         }
-        if !surplus.is_empty() {
-            tracing::warn!(
-                asked = flight.asked,
-                surplus = surplus.len(),
-                "the daemon gave more tasks than it was asked for; they are given back"
-            );
-            let shared = Arc::clone(&self.shared);
-            self.running
-                .spawn(async move { (None, shared.release_all(surplus).await) });
+        if surplus.is_empty() {
+            return;
         }
-        Ok(())
+        tracing::warn!(
+            asked,
+            surplus = surplus.len(),
+            "the daemon gave more tasks than it was asked for; they are given back"
+        );
+        let shared = Arc::clone(&self.shared);
+        self.running
+            .spawn(async move { (None, shared.release_all(surplus).await) });
     }
 
     fn report_answered(&mut self, (flight, answer): (Flight, Answer)) {
         match answer {
-            Ok(answer) => self.answered(flight.carried, &answer.completed),
+            Ok(answer) => {
+                self.answered(flight.carried, &answer.completed);
+                self.take_in(flight.asked, answer.tasks);
+            }
             Err(error) => self.unanswered(flight.carried, &error),
         }
     }
@@ -514,7 +524,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         match flight.answer.as_mut().now_or_never() {
             Some(Ok(answer)) => {
                 self.answered(flight.carried, &answer.completed);
-                answer.tasks.into_iter().for_each(|task| self.begin(task));
+                self.take_in(flight.asked, answer.tasks);
             }
             Some(Err(error)) => self.unanswered(flight.carried, &error),
             None => self

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
 };
 
 use serde_json::{Value, json};
@@ -262,7 +263,9 @@ fn a_stream_ends_with_its_session(busy: bool) {
     std::thread::scope(|scope| {
         let others = scope.spawn(|| {
             let mut count = 0;
-            while busy && !has_ended.load(Ordering::Relaxed) {
+            // Not for ever: then the stream falls silent, and the test with it.
+            let until = Instant::now() + PATIENCE;
+            while busy && !has_ended.load(Ordering::Relaxed) && Instant::now() < until {
                 let (status, _) = site.ask("POST", "/api/v1/tasks", &ops, r#"{"payload":1}"#);
                 assert_eq!(status, 201);
                 count += 1;

@@ -210,7 +210,7 @@ fn claims_that_wait_take_no_more_memory_than_there_is_for_them() {
         assert_eq!(small.join().expect("an answer").expect("whole").0, 200);
         assert!((10..25).contains(&waiting), "{waiting} wait");
         for _ in 0..waiting {
-            submit(&daemon, &queues[7]);
+            assert_eq!(submit(&daemon, &queues[7]).0, 201);
             assert_eq!(answers.recv().expect("one").0, 200);
         }
         refused

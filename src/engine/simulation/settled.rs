@@ -1,7 +1,10 @@
 //! What holds once everything has come to rest: every question is answered, every task is shown whole, and the directory is
 //! the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use super::{
     oracle::{Facts, Stage},
@@ -13,7 +16,8 @@ use super::{
 use crate::{
     engine::{Engine, Request, Response},
     task::{
-        Area, ClaimRequest, FileName, LeaseKind, Location, Millis, PageQuery, TaskId, TaskView,
+        Area, ClaimRequest, FileName, LeaseKind, Location, Millis, PageQuery, QueueName, TaskId,
+        TaskView,
     },
 };
 
@@ -158,13 +162,13 @@ impl World {
                     return Err(format!("at rest, {} is left over", path.display()));
                 }
                 let Some(name) = FileName::parse(name) else {
-                    if self.is_waiting_outside() {
+                    if self.is_waiting_outside(&path) {
                         continue;
                     }
                     return Err(format!("at rest, {} was not taken in", path.display()));
                 };
                 let Some(view) = shown.get(&name.id) else {
-                    let waits = self.oracle.is_outside(name.id) && self.is_waiting_outside();
+                    let waits = self.oracle.is_outside(name.id) && self.is_waiting_outside(&path);
                     if waits || self.oracle.removed.contains_key(&name.id) {
                         continue;
                     }
@@ -193,11 +197,17 @@ impl World {
         }
     }
 
-    /// Whether a dropped file may still wait: its queue takes nothing new, there are as many queues with something as may be, or
-    /// payloads may not have so many more bytes.
-    fn is_waiting_outside(&self) -> bool {
-        let waits =
-            |engine: &Engine| engine.drops_wait_for_bytes() || engine.queue.room_for_queues() == 0;
+    /// Whether this dropped file may still wait: its queue takes nothing new, there are as many queues with something as may be and
+    /// its is not known, or payloads may not have so many more bytes.
+    fn is_waiting_outside(&self, path: &Path) -> bool {
+        let queue = path.parent().and_then(Path::file_name);
+        let queue = queue.and_then(|name| QueueName::parse(name.to_str()?).ok());
+        let waits = |engine: &Engine| {
+            let opens = queue
+                .as_ref()
+                .is_some_and(|queue| !engine.queue.may_open(queue));
+            engine.drops_wait_for_bytes() || opens
+        };
         let life = self.life.as_ref();
         !self.oracle.switches().draining.is_empty() || life.is_some_and(|life| waits(&life.engine))
     }

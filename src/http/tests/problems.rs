@@ -273,6 +273,10 @@ async fn a_browser_that_does_not_say_whose_page_it_shows_gets_no_lease() {
     let site = Site::new();
     for (agent, refused) in [
         ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36", true),
+        (
+            "Mozilla/5.0 (Linux; Debian 12; en-US) PowerShell/7.4.1",
+            false,
+        ),
         ("python-requests/2.31.0", false),
         ("curl/7.88.1", false),
     ] {

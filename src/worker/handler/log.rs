@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(in crate::worker) struct Log {
     sink: Arc<Sink>,
+    /// One write at a time: of those that block none piles up behind another.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,7 @@ impl Log {
         };
         Ok(Self {
             sink: Arc::new(sink),
+            turn: Arc::default(),
         })
     }
 
@@ -63,9 +66,16 @@ impl Log {
         };
         let written = try_for(PATIENCE, stop, may_pass, || {
             let line = line(&now(), &task.task.payload.to_display());
-            let sink = Arc::clone(&self.sink);
-            let write = tokio::task::spawn_blocking(move || sink.write(&line));
-            async { write.await.map_err(io::Error::other).flatten() }
+            let (sink, turn) = (Arc::clone(&self.sink), Arc::clone(&self.turn));
+            async move {
+                let turn = turn.lock_owned().await;
+                let write = tokio::task::spawn_blocking(move || {
+                    let written = sink.write(&line);
+                    drop(turn);
+                    written
+                });
+                write.await.map_err(io::Error::other).flatten()
+            }
         });
         // A write that blocks (a pipe that nobody reads) ends with the process at the latest; its line may be there twice then.
         let written = tokio::select! {

@@ -54,7 +54,8 @@ pub(super) fn kill(mark: &str) {
 }
 
 /// Processes are held by descriptors from before the look, so that no other one can take over a number. Also whether one ended
-/// while it was looked at: it may have been of those that leave a child and go, and the child have come behind the look.
+/// while it was looked at: it may have been of those that leave a child and go, and the child have come behind the look. Those that
+/// had ended before and still have a number (zombies) say nothing.
 fn find(sought: &[u8]) -> io::Result<(Vec<OwnedFd>, bool)> {
     let (mut found, mut has_missed) = (Vec::new(), false);
     for entry in fs::read_dir("/proc")? {
@@ -67,14 +68,13 @@ fn find(sought: &[u8]) -> io::Result<(Vec<OwnedFd>, bool)> {
             has_missed = true;
             continue;
         };
-        let environment = match fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())) {
-            Ok(environment) => environment,
-            // It is another user's and none of ours.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
-            Err(_) => {
-                has_missed = true;
-                continue;
-            }
+        if has_ended(&process) {
+            continue;
+        }
+        // Another user's, and none of ours; or it has ended.
+        let Ok(environment) = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())) else {
+            has_missed |= has_ended(&process);
+            continue;
         };
         if environment
             .split(|byte| *byte == 0)
@@ -84,6 +84,15 @@ fn find(sought: &[u8]) -> io::Result<(Vec<OwnedFd>, bool)> {
         }
     }
     Ok((found, has_missed))
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // One that can't be asked is looked at like one that lives.
+    poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&now)).is_ok_and(|count| count > 0)
 }
 
 fn await_end(processes: &[OwnedFd]) {
