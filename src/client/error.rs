@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt::Write as _, io, time::Duration};
 
-use crate::{api, pem::PemError};
+use crate::{api, pem::PemError, task::shown_text};
 
 /// Why a request has no good answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,9 +81,11 @@ fn problem_text(problem: &api::Problem) -> String {
     } else {
         &problem.detail
     };
+    // Whatever answers there, it is to do nothing to a terminal.
+    let text = shown_text(text);
     match problem.accepted {
         Some(accepted) => format!("{text} ({accepted} tasks before it were taken)"),
-        None => text.clone(),
+        None => text,
     }
 }
 
@@ -112,4 +114,25 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_does_nothing_to_a_terminal() {
+        let problem = api::Problem {
+            kind: "/problems/x".to_owned(),
+            title: "x".to_owned(),
+            status: 400,
+            detail: "no\u{1b}]0;x\u{7}\r\n\u{202e}\u{9b}2J".to_owned(),
+            field: None,
+            line: None,
+            column: None,
+            accepted: None,
+        };
+        let text = ClientError::Problem(Box::new(problem)).to_string();
+        assert_eq!(text, "no\\u{1b}]0;x\\u{7}\\r\\n\\u{202e}\\u{9b}2J");
+    }
 }

@@ -56,6 +56,31 @@ fn source(settings: &Settings, key: &str) -> (String, String) {
     (found.value, found.source)
 }
 
+/// A reload reads the file while requests wait for it.
+#[test]
+fn a_file_that_never_ends_or_never_comes_is_an_error() {
+    let load_from = |path: &Path| {
+        let flags = Flags {
+            config: Some(path.to_owned()),
+            ..Flags::default()
+        };
+        Settings::load(&flags, &surroundings(ORDINARY, &[("HOME", "/home/ada")]))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    for (path, words) in [
+        (&*pipe, "a pipe that nobody writes into"),
+        (Path::new("/dev/zero"), "larger than 1048576 bytes"),
+    ] {
+        let error = load_from(path).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
+    assert!(load_from(Path::new("/dev/null")).is_ok());
+}
+
 #[test]
 fn flags_beat_the_environment_which_beats_the_file_which_beats_the_defaults() {
     let (_dir, path) =

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     api,
     client::{Client, ClientError},
-    task::{Millis, State},
+    task::{Millis, State, shown_text},
 };
 
 /// The answer to an order that leaves no task to be shown.
@@ -46,9 +46,10 @@ pub(super) async fn retry(retry: Retry, session: &mut Session<'_>) -> Result<(),
     let Some(problem) = answer.problem else {
         return Ok(());
     };
+    let detail = shown_text(&problem.detail);
     Err(CtlError::NotWell(match answer.left {
-        0 => format!("not all were looked at: {}", problem.detail),
-        left => format!("{} left: {}", tasks(left, "dead"), problem.detail),
+        0 => format!("not all were looked at: {detail}"),
+        left => format!("{} left: {detail}", tasks(left, "dead")),
     }))
 }
 
