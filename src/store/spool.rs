@@ -296,23 +296,24 @@ impl<D: Disk> Spool<D> {
     }
 
     /// Removes the files of completed tasks that were last written before `before`; gives how many. Files in `done/` that
-    /// have no canonical name are not ours to remove.
+    /// have no canonical name are not ours to remove. One that can't be removed keeps no other; the first such error is told.
     pub fn purge_done(&self, before: WallMillis) -> DiskResult<u64> {
         let before = i128::from(before.0) * 1_000_000;
         let canonical = |name: &OsStr| name.to_str().and_then(FileName::parse).is_some();
-        let mut count = 0;
+        let (mut count, mut failed) = (0, None);
         for path in self.files(Area::Done, canonical)? {
-            match self.disk.look(&path) {
-                Ok(meta) if meta.modified < before => {
-                    self.remove(&path)?;
-                    count += 1;
-                }
-                Ok(_) => {}
-                Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(error),
+            let removed = match self.disk.look(&path) {
+                Ok(meta) if meta.modified < before => self.remove(&path).map(|()| 1),
+                Ok(_) => Ok(0),
+                Err(error) if is_absent(&error) => Ok(0),
+                Err(error) => Err(error),
+            };
+            match removed {
+                Ok(one) => count += one,
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(count)
+        failed.map_or(Ok(count), Err)
     }
 
     /// Removes the temporary files that a former life of the daemon left behind: those that
@@ -378,11 +379,11 @@ pub(super) fn is_forbidden(error: &DiskError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, io};
 
     use super::*;
     use crate::{
-        store::{Boot, Found, RealDisk, recover},
+        store::{Boot, Found, RealDisk, memory_disk::MemoryDisk, recover},
         task::{Options, Payload, PayloadLimits, QueueName},
     };
 
@@ -593,6 +594,26 @@ mod tests {
         assert_eq!(bench.spool.purge_done(WallMillis(1)).unwrap(), 1);
         assert_eq!(bench.names("done"), ["emails", "notes.txt"]);
         assert_eq!(bench.names("done/emails"), [LATER]);
+    }
+
+    #[test]
+    fn a_file_whose_time_is_over_and_that_can_not_be_removed_keeps_no_other() {
+        let disk = Arc::new(MemoryDisk::new());
+        let limits = DropLimits {
+            payloads: PayloadLimits::bytes(100),
+            max_file: 1000,
+        };
+        let spool = Spool::new(Arc::clone(&disk), limits);
+        for name in [NAME, LATER] {
+            spool
+                .run(&put(None, &at(Area::Done, "default", name), "a"))
+                .unwrap();
+        }
+        let left = || spool.files(Area::Done, |_| true).unwrap().len();
+        assert_eq!(left(), 2);
+        disk.fail_next("remove", io::ErrorKind::PermissionDenied);
+        assert!(spool.purge_done(WallMillis(1)).is_err());
+        assert_eq!(left(), 1);
     }
 
     #[test]
