@@ -179,6 +179,7 @@ impl Engine {
             tracing::info!(task_id = %id, file = %shown(&dropped.source.path), "a dropped file that was taken has another name or time: it is removed");
             return self.remove_too(now, id, dropped.source);
         }
+        // A second file of a task that is there: one of them may turn up when that is done.
         if let Some(id) = dropped.task.id
             && self.queue.get(id).is_some()
             && own_place(id, &dropped.source.path).is_some()

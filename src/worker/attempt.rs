@@ -109,12 +109,12 @@ impl Shared {
     /// Extends the lease at each third of its length, which is also about how long an answer may take. Returns when it is lost.
     async fn hold(&self, task: &api::ClaimedTask) {
         let third = self.lease.as_duration() / 3;
+        let patience = third.max(LEAST_PATIENCE);
         loop {
             tokio::time::sleep(third).await;
             let mut backoff = Backoff::default();
             loop {
                 // One that hangs is tried again, over another connection, while there is time.
-                let patience = third.max(LEAST_PATIENCE);
                 match tokio::time::timeout(patience, self.extend(task)).await {
                     Ok(Ok(())) => break,
                     Ok(Err(error)) if is_stale(&error) => return,

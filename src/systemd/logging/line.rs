@@ -133,7 +133,6 @@ fn sentence(fields: &Fields) -> String {
 fn is_plain(text: &str) -> bool {
     let is_harmless = |letter: char| match letter {
         ' ' | '"' | '=' => false,
-        '\'' | '\\' => true,
         // What is not to be seen is written out by it: controls, marks of direction, separators of lines.
         _ => letter.is_ascii_graphic() || letter.escape_debug().len() == 1,
     };

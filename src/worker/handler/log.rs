@@ -6,11 +6,12 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, Untried, try_for};
@@ -27,14 +28,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(in crate::worker) struct Log {
     sink: Arc<Sink>,
     /// One write at a time: of those that block none piles up behind another.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Arc<Mutex<()>>,
 }
 
 #[derive(Debug)]
 enum Sink {
     Stdout,
-    /// One line at a time. The file is opened for each, so that it may be rotated under us.
-    File(Mutex<PathBuf>),
+    /// Opened for each line, so that it may be rotated under us.
+    File(PathBuf),
 }
 
 impl Log {
@@ -46,7 +47,7 @@ impl Log {
                 open(path).map_err(|error| {
                     WorkerError::Handler(format!("cannot write {}: {error}", path.display()))
                 })?;
-                Sink::File(Mutex::new(path.clone()))
+                Sink::File(path.clone())
             }
         };
         Ok(Self {
@@ -102,9 +103,7 @@ impl Sink {
                 stdout.flush()
             }
             Self::File(path) => {
-                // A path is whole, whoever panicked with it.
-                let path = path.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut file = open(&path)?;
+                let mut file = open(path)?;
                 file.write_all(line.as_bytes())?;
                 file.flush()
             }
