@@ -186,6 +186,85 @@ fn a_full_ext4_refuses_submits_and_nothing_else() {
     a_full_disk(scratch, &mount);
 }
 
+/// Claims the next task, which a full disk may refuse for some time, but not for good.
+fn claim_in_the_end(line: &mut Line) -> (String, Value) {
+    let body = json!({"lease": 3600}).to_string();
+    until("a claim is answered", || {
+        let (status, answer) = line.ask("POST", "/api/v1/claim", &body).expect("an answer");
+        if status != 200 {
+            is_full_answer(status, &answer);
+            return None;
+        }
+        let task = &answer["tasks"][0];
+        Some((task["id"].as_str()?.to_owned(), task["token"].clone()))
+    })
+}
+
+/// Fails `count` attempts with an error of `bytes`, one after the other.
+fn fail_many(line: &mut Line, count: usize, bytes: usize) {
+    for _ in 0..count {
+        let (id, token) = claim_in_the_end(line);
+        let body = json!({"token": token, "error": "e".repeat(bytes), "retry_in": 0}).to_string();
+        let (status, answer) = line
+            .ask("POST", &format!("/api/v1/tasks/{id}/fail"), &body)
+            .expect("an answer");
+        assert_eq!(status, 200, "{answer}");
+    }
+}
+
+#[test]
+fn attempts_that_fail_on_a_full_disk_do_not_use_up_the_room_for_claims() {
+    let scratch = scratch("journal_segment = \"256KiB\"\nspool_delay = \"0s\"\n");
+    if !may_mount() {
+        return;
+    }
+    let data = scratch.path().join("data");
+    let Some(mount) = Mount::tmpfs(&data, "16m") else {
+        return;
+    };
+    let mut daemon = start(scratch);
+    let mut line = Line::open(&daemon.address).expect("it serves");
+    let mut there = BTreeSet::new();
+    let (status, answer) = loop {
+        let task = json!({"payload": "x".repeat(30_000), "max_attempts": 1_000_000});
+        let (status, answer) = line
+            .ask("POST", "/api/v1/tasks", &task.to_string())
+            .expect("an answer");
+        if status != 201 {
+            break (status, answer);
+        }
+        there.insert(answer["id"].as_str().expect("an id").to_owned());
+    };
+    is_full_answer(status, &answer);
+    mount.fill();
+    // Long errors, and so many attempts that their records alone are more than is kept.
+    fail_many(&mut line, 300, 3000);
+    // What a checkpoint lets go is gone again at once.
+    mount.fill();
+    fail_many(&mut line, 1500, 10);
+    // What else wants room on a full disk has it, too.
+    for change in ["/pause", "/resume"] {
+        until("the switch is taken", || {
+            let (status, answer) = daemon.admin("POST", change, "");
+            if status != 200 {
+                is_full_answer(status, &answer);
+            }
+            (status == 200).then_some(())
+        });
+    }
+    daemon.crash_and_restart();
+    let mut line = Line::open(&daemon.address).expect("it serves");
+    fail_many(&mut line, 500, 10);
+    let found: BTreeSet<String> = all(&daemon).into_keys().collect();
+    assert_eq!(found, there);
+    for _ in 0..there.len() {
+        let one = claim_in_the_end(&mut line);
+        complete(&mut line, &one);
+    }
+    assert!(all(&daemon).is_empty());
+    assert!(daemon.stop().success());
+}
+
 /// Fills a directory of ext4 with names until its index holds no more: long ones first, which is quick, then such as ours.
 fn fill_directory(dir: &Path) -> Vec<std::path::PathBuf> {
     fs::create_dir_all(dir).expect("a directory");

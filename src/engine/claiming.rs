@@ -145,10 +145,7 @@ impl Engine {
         result: Option<crate::task::Payload>,
     ) -> Option<crate::task::Payload> {
         let result = result.filter(|_| self.settings.retain_done > Millis(0))?;
-        (self
-            .ledger
-            .room_for_claim(result.len() as u64 + CLAIM_BYTES)
-            == Room::Yes)
+        self.has_room_to_spare(result.len() as u64 + CLAIM_BYTES)
             .then_some(result)
     }
 

@@ -23,7 +23,7 @@ use super::{
     Engine, clock,
     driver::{OpenError, thread},
     handle::{Caller, Post, Signs, undelivered},
-    hands::{FilesWork, Hands, LoadWork, SharedJournal, write_group},
+    hands::{CheckpointWork, FilesWork, Hands, LoadWork, SharedJournal, write_group},
     io::{Input, Output, Response, Ticket},
     mailbox::{For, Mailbox},
 };
@@ -290,7 +290,10 @@ impl Driver {
             }
             Output::Write(group) => self.group = Some(group),
             Output::MakeSegment(segment) => self.hands.segment(segment),
-            Output::Checkpoint(checkpoint) => self.hands.checkpoint(checkpoint),
+            Output::Checkpoint(checkpoint) => {
+                self.hands.checkpoint(CheckpointWork::Write(checkpoint));
+            }
+            Output::SetAside => self.hands.checkpoint(CheckpointWork::SetAside),
             Output::Files(work) => self.hands.files(FilesWork::Change(work)),
             Output::Reject(file) => self.hands.files(FilesWork::Reject(file)),
             Output::PurgeDone(before) => self.hands.files(FilesWork::PurgeDone(before)),

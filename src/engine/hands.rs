@@ -28,6 +28,12 @@ use crate::{
 pub(super) type SharedJournal = Arc<Mutex<Journal<Latched<RealDisk>>>>;
 
 #[derive(Debug)]
+pub(super) enum CheckpointWork {
+    Write(Checkpoint),
+    SetAside,
+}
+
+#[derive(Debug)]
 pub(super) enum FilesWork {
     Change(Vec<FileWork>),
     Reject(BadFile),
@@ -46,7 +52,7 @@ pub(super) enum LoadWork {
 pub(super) struct Hands {
     journal: Option<Giver<(Seq, Tick)>>,
     segments: Option<Giver<NewSegment>>,
-    checkpoint: Option<Giver<Checkpoint>>,
+    checkpoint: Option<Giver<CheckpointWork>>,
     files: Option<Giver<FilesWork>>,
     load: Option<Giver<LoadWork>>,
     threads: Vec<JoinHandle<()>>,
@@ -89,16 +95,25 @@ impl Hands {
             .run();
         })?;
 
-        let (checkpoint, orders) = line::<Checkpoint>();
+        let (checkpoint, orders) = line::<CheckpointWork>();
         let mut writer = Journal::new(Arc::clone(latched), boot);
         let (tell, forget) = (Arc::clone(mailbox), Arc::clone(journal));
         let checkpoint_thread = thread("checkpoint", move || {
             for order in orders {
-                let result = writer.checkpoint(&order).map_err(failed);
-                if result.is_ok() {
-                    in_journal(&forget).forget(&order.delete);
-                }
-                post(&tell, Post::Input(Input::CheckpointDone(result)));
+                let input = match order {
+                    CheckpointWork::Write(checkpoint) => {
+                        let result = writer.checkpoint(&checkpoint).map_err(failed);
+                        if result.is_ok() {
+                            in_journal(&forget).forget(&checkpoint.delete);
+                        }
+                        Input::CheckpointDone(result)
+                    }
+                    CheckpointWork::SetAside => match writer.set_aside() {
+                        Ok(()) => continue,
+                        Err(error) => Input::WriteFailed(text(&error)),
+                    },
+                };
+                post(&tell, Post::Input(input));
             }
         })?;
 
@@ -143,7 +158,7 @@ impl Hands {
         order(self.segments.as_ref(), work);
     }
 
-    pub(super) fn checkpoint(&self, work: Checkpoint) {
+    pub(super) fn checkpoint(&self, work: CheckpointWork) {
         order(self.checkpoint.as_ref(), work);
     }
 

@@ -198,6 +198,8 @@ pub enum Output {
     MakeSegment(NewSegment),
     /// Make a checkpoint.
     Checkpoint(Checkpoint),
+    /// Set room aside for the next checkpoint.
+    SetAside,
     /// Change task files.
     Files(Vec<FileWork>),
     /// Read task files.

@@ -158,12 +158,16 @@ pub struct Engine {
     checkpoint_from: u64,
     /// When the last checkpoint was made.
     checkpoint_at: Option<Tick>,
+    /// When the last one was begun for want of room.
+    room_checkpoint_at: Option<Tick>,
     last_sealed: Seq,
     /// When the group was sealed that is being written.
     sealed_at: Tick,
     /// How long groups took to be written.
     writes: Distribution,
     room_refused: Option<Tick>,
+    /// Whether a segment was made and nothing set aside for the next checkpoint since.
+    to_set_aside: bool,
     /// Whether a claim that waits found a task and no room in the journal.
     claims_want_room: bool,
     full: Full,
@@ -219,6 +223,7 @@ impl Engine {
             Input::SegmentMade(number, bytes) => {
                 self.ledger.segment_made(number, bytes);
                 self.room_refused = None;
+                self.to_set_aside = true;
                 self.after_room(now, out);
             }
             Input::SegmentFailed(failed) => self.segment_failed(now, failed, out),
@@ -324,6 +329,9 @@ impl Engine {
         }
         if let Some(segment) = self.ledger.wants_segment() {
             out.push(Output::MakeSegment(segment));
+        } else if self.to_set_aside && self.ledger.has_all_it_wants() {
+            self.to_set_aside = false;
+            out.push(Output::SetAside);
         }
     }
 

@@ -301,11 +301,7 @@ impl Engine {
     }
 
     fn fail(&mut self, now: Now, id: TaskId, token: Token, mut failure: Failure) -> Outcome {
-        if self
-            .ledger
-            .room_for_claim(failure.error.len() as u64 + END_BYTES)
-            != Room::Yes
-        {
+        if !self.has_room_to_spare(failure.error.len() as u64 + END_BYTES) {
             failure.error.clear();
         }
         if let Some(worker) = self.worker_of(id) {

@@ -68,10 +68,22 @@ impl Engine {
     /// Tries a full disk again: there may be room, and nobody else says so.
     pub(super) fn retry_room(&mut self, now: Now, out: &mut Vec<Output>) {
         if self.room_wake().is_some_and(|wake| wake <= now.tick) {
-            self.room_refused = Some(now.tick);
-            self.ledger.retry_segment();
-            self.after_room(now, out);
+            self.try_for_room(now, out);
         }
+    }
+
+    /// Tries the disk once more for room, and looks again at what waits for some.
+    pub(super) fn try_for_room(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.room_refused = Some(now.tick);
+        self.ledger.retry_segment();
+        self.after_room(now, out);
+    }
+
+    /// Whether there is room for `bytes` that may also be left out: an error's text, a result. On a full disk what is kept for claims
+    /// and switches is not for those.
+    pub(super) fn has_room_to_spare(&self, bytes: u64) -> bool {
+        self.ledger.room_for_claim(bytes) == Room::Yes
+            && self.ledger.room_for_new(bytes, 0) != Room::Full
     }
 
     /// Looks again at what waited for room.

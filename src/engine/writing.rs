@@ -35,6 +35,9 @@ const LEAST_PENDING_BYTES: u64 = 16 << 20;
 const QUIET: Millis = Millis::from_secs(5);
 const QUIET_PART: u64 = 16;
 
+/// How far apart checkpoints are begun for want of room: each makes the whole disk durable, and may let little go.
+const FOR_ROOM: Millis = Millis::from_secs(5);
+
 /// A checkpoint on its way.
 #[derive(Debug)]
 pub(super) struct Checkpointing {
@@ -317,8 +320,12 @@ impl Engine {
         let wanted = self.checkpoint_wanted
             || self.journal_is_long(self.settings.checkpoint_bytes)
             || self.quiet_checkpoint().is_some_and(|at| at <= now.tick);
-        if self.checkpointing.is_none() && wanted {
+        let for_room = self.would_make_room(now);
+        if self.checkpointing.is_none() && (wanted || for_room) {
             self.begin_checkpoint();
+            if for_room && self.checkpointing.is_some() {
+                self.room_checkpoint_at = Some(now.tick);
+            }
         }
         let hindered = self.files.hindered();
         self.cover(hindered);
@@ -359,6 +366,20 @@ impl Engine {
             && self.ledger.pending_seq().is_none();
         let worth = self.journal_is_long(self.settings.checkpoint_bytes / QUIET_PART);
         (quiet && worth).then(|| self.sealed_at.plus(QUIET))
+    }
+
+    /// Whether the disk is full and a checkpoint would give back some of what the journal takes. Where the journal itself finds no
+    /// room, any segment counts; where task files find none, it may be their folder that is full, and not the disk.
+    fn would_make_room(&self, now: Now) -> bool {
+        let journal = self.ledger.bytes_since_checkpoint();
+        let worth = self.room_refused.is_some()
+            || self.full.len() > 0 && journal >= self.settings.checkpoint_bytes / QUIET_PART;
+        worth
+            && self.ledger.has_old()
+            && journal > 0
+            && self
+                .room_checkpoint_at
+                .is_none_or(|at| at.plus(FOR_ROOM) <= now.tick)
     }
 
     fn journal_is_long(&self, from: u64) -> bool {
@@ -479,9 +500,14 @@ impl Engine {
                 for ticket in callers {
                     out.push(Output::Reply(ticket, Ok(Response::Done)));
                 }
+                if self.room_refused.is_some() {
+                    self.try_for_room(now, out);
+                }
             }
             Err(failed) if failed.full => {
-                tracing::warn!(error = %failed.text, "no room for a checkpoint; the journal grows on");
+                if self.checkpoint_from == 0 {
+                    tracing::warn!(error = %failed.text, "no room for a checkpoint; the journal grows on");
+                }
                 self.ledger.checkpoint_refused();
                 // Not again before it has grown by a quarter: on a full disk that would be at once, and for ever.
                 self.checkpoint_from =

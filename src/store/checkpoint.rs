@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use super::{
     disk::{Disk, DiskFile as _, DiskResult, Read, names},
     journal::{Boot, DIR, LAST_NUMBER, Seq, VERSION, array_at, u32_at, u64_at},
+    reserve,
 };
 use crate::task::{Record, TaskId, Tick, encode_record, read_records};
 
@@ -219,7 +220,7 @@ pub(super) fn read(disk: &impl Disk, cut: Seq) -> DiskResult<Result<Found, Unrea
     })
 }
 
-/// Makes everything durable that was done before, then the checkpoint.
+/// Makes everything durable that was done before, then the checkpoint: where the disk is full, of the [reserve].
 pub(super) fn write(disk: &impl Disk, boot: &Boot, cp: &Checkpoint) -> DiskResult<()> {
     disk.sync_everything()?;
     let path = checkpoint_path(cp.cut);
@@ -227,7 +228,15 @@ pub(super) fn write(disk: &impl Disk, boot: &Boot, cp: &Checkpoint) -> DiskResul
     // One that a full disk, or a crash, left behind.
     remove(disk, &temporary)?;
     let header = header(boot, cp);
-    let mut file = disk.create(&temporary, (HEADER + cp.records.len()) as u64)?;
+    let bytes = (HEADER + cp.records.len()) as u64;
+    let (mut file, reserved) = match disk.create(&temporary, bytes) {
+        Ok(file) => (file, None),
+        Err(full) if full.is_full() => {
+            let taken = reserve::take(disk, &temporary)?.ok_or(full)?;
+            (taken.file, Some(taken.size))
+        }
+        Err(error) => return Err(error),
+    };
     let mut at = 0;
     let mut parts = std::iter::once(&header[..]).chain(cp.records.iter());
     let written = parts.try_for_each(|part| {
@@ -236,8 +245,15 @@ pub(super) fn write(disk: &impl Disk, boot: &Boot, cp: &Checkpoint) -> DiskResul
         file.write_at(part, here)
     });
     if let Err(error) = written {
-        remove(disk, &temporary)?;
+        match reserved {
+            Some(size) => reserve::give_back(disk, &temporary, size)?,
+            None => remove(disk, &temporary)?,
+        }
         return Err(error);
+    }
+    if reserved.is_some() {
+        // What lies behind it is not its own.
+        disk.truncate(&temporary, bytes)?;
     }
     file.sync()?;
     disk.rename(&temporary, &path)?;

@@ -77,6 +77,21 @@ impl State {
         Ok(())
     }
 
+    fn used(&self) -> usize {
+        let numbers = self.names.values();
+        numbers.map(|number| self.contents[number].now.len()).sum()
+    }
+
+    fn has_room(&self, operation: &'static str, path: &Path, more: usize) -> DiskResult<()> {
+        let full = self
+            .capacity
+            .is_some_and(|capacity| (self.used() + more) as u64 > capacity);
+        if full {
+            return Err(Self::error(operation, path, io::ErrorKind::StorageFull));
+        }
+        Ok(())
+    }
+
     fn number(&self, operation: &'static str, path: &Path) -> DiskResult<u64> {
         let found = self.names.get(path).copied();
         found.ok_or_else(|| Self::error(operation, path, io::ErrorKind::NotFound))
@@ -87,17 +102,7 @@ impl State {
         if self.names.contains_key(path) {
             return Err(Self::error("create", path, io::ErrorKind::AlreadyExists));
         }
-        let used: usize = self
-            .names
-            .values()
-            .map(|number| self.contents[number].now.len())
-            .sum();
-        if self
-            .capacity
-            .is_some_and(|capacity| (used + bytes.len()) as u64 > capacity)
-        {
-            return Err(Self::error("create", path, io::ErrorKind::StorageFull));
-        }
+        self.has_room("create", path, bytes.len())?;
         let number = self.contents.keys().next_back().map_or(1, |last| last + 1);
         self.contents.insert(
             number,
@@ -118,6 +123,11 @@ impl MemoryDisk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that all files together have.
+    pub(crate) fn used(&self) -> u64 {
+        self.state().used() as u64
     }
 
     /// Bytes that all files together may have.
@@ -209,8 +219,12 @@ impl DiskFile for MemoryFile {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> DiskResult<()> {
         let mut state = self.disk.state();
         state.change("write", &self.path)?;
-        let now = &mut state.contents.entry(self.number).or_default().now;
         let end = offset as usize + bytes.len();
+        let before = state.contents.entry(self.number).or_default().now.len();
+        if end > before {
+            state.has_room("write", &self.path, end - before)?;
+        }
+        let now = &mut state.contents.entry(self.number).or_default().now;
         now.resize(now.len().max(end), 0);
         now[offset as usize..end].copy_from_slice(bytes);
         Ok(())

@@ -23,6 +23,7 @@ mod recover;
 mod rejected;
 mod repair;
 mod replay;
+mod reserve;
 mod shown;
 mod spool;
 mod watch;

@@ -20,6 +20,7 @@ use super::{
     disk::{Disk, DiskError, DiskFile as _, DiskResult, Kind},
     journal::{Boot, DIR, LAST_NUMBER, OldSegment, Seq, VERSION, segment_number, segment_path},
     replay::Replay,
+    reserve,
     spool::{is_forbidden, is_temporary},
 };
 use crate::{
@@ -161,7 +162,7 @@ impl Names {
                         names.temporary.push(Path::new(DIR).join(text));
                     }
                 }
-                (_, None, None) => {}
+                (_, None, None) if text != reserve::NAME => {}
                 // Passed over, it would be as if its frames had never been.
                 (kind, ..) => other = Some((Path::new(DIR).join(text), kind.what())),
             }

@@ -68,8 +68,8 @@ fn the_journal_goes_on_after_a_checkpoint_that_left_no_frames() {
     }
     assert_eq!(
         disk.files().len(),
-        2,
-        "a checkpoint, and the segment made last: {:?}",
+        3,
+        "a checkpoint, room for the next one, and the segment made last: {:?}",
         disk.files()
     );
 }
@@ -148,6 +148,27 @@ fn a_checkpoint_for_which_there_is_no_room_changes_nothing() {
     assert_eq!(disk.files(), before);
     running.ledger.checkpoint_refused();
     running.checkpoint(&[record(5)]).unwrap();
+    // From now on there is room set aside.
+    running.write(&[&[record(2)]]).unwrap();
+    disk.set_capacity(100);
+    running.checkpoint(&[record(6)]).unwrap();
+    assert_eq!(read(&*disk, boot(1, 10)).unwrap().0.cut, Seq(2));
+}
+
+#[test]
+fn what_is_set_aside_stays_over_a_start_and_has_to_be_a_file() {
+    let disk = memory();
+    Running::start(&disk, boot(1, 10))
+        .unwrap()
+        .journal
+        .set_aside()
+        .unwrap();
+    Running::start(&disk, boot(1, 20)).unwrap();
+    assert!(disk.files().contains(&reserve::path()));
+    disk.unlink(&reserve::path()).unwrap();
+    disk.make_dir(&reserve::path()).unwrap();
+    let error = read(&*disk, boot(1, 30)).unwrap_err();
+    assert!(matches!(&error, RecoverError::NoFile { file, .. } if *file == reserve::path()));
 }
 
 /// Runs until the disk stops; says how many frames were synced, and how many written at most.
@@ -161,6 +182,10 @@ fn scenario(disk: &Arc<MemoryDisk>, synced: &mut u64) -> Result<(), RecoverError
             *synced = number;
             if round == 25 {
                 let cut = running.ledger.synced_seq().0;
+                if running.start.cut > Seq(0) {
+                    // From the second on the disk is full: they are made of what the one before set aside.
+                    disk.fail_next("create", io::ErrorKind::StorageFull);
+                }
                 running.checkpoint(&[long(cut, 1)])?;
             }
         }

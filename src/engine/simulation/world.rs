@@ -43,6 +43,12 @@ enum JournalOrder {
 }
 
 #[derive(Debug)]
+enum KeeperOrder {
+    Checkpoint(Checkpoint),
+    SetAside,
+}
+
+#[derive(Debug)]
 enum FilesOrder {
     Change(Vec<FileWork>),
     Reject(BadFile),
@@ -59,7 +65,7 @@ pub(super) struct Life {
     /// What the watcher saw and has not told.
     seen: Vec<Sighting>,
     journal_orders: VecDeque<JournalOrder>,
-    checkpoints: VecDeque<Checkpoint>,
+    keeper_orders: VecDeque<KeeperOrder>,
     files_orders: VecDeque<FilesOrder>,
     loads: VecDeque<Vec<(TaskId, Location)>>,
     pub(super) inbox: VecDeque<Input>,
@@ -210,7 +216,7 @@ impl World {
             watch,
             seen: Vec::new(),
             journal_orders: VecDeque::new(),
-            checkpoints: VecDeque::new(),
+            keeper_orders: VecDeque::new(),
             files_orders: VecDeque::new(),
             loads: VecDeque::new(),
             inbox: VecDeque::new(),
@@ -308,7 +314,7 @@ impl World {
                 !life.inbox.is_empty() || wake.is_some_and(|wake| wake <= self.now.tick)
             }
             Who::Journal => !life.journal_orders.is_empty(),
-            Who::Keeper => !life.checkpoints.is_empty(),
+            Who::Keeper => !life.keeper_orders.is_empty(),
             Who::Files => !life.files_orders.is_empty(),
             Who::Loader => !life.loads.is_empty(),
             Who::Watcher => life.watch.has_work() || !life.seen.is_empty(),
@@ -406,8 +412,10 @@ impl World {
             Output::MakeSegment(new) => life.journal_orders.push_back(JournalOrder::Make(new)),
             Output::Checkpoint(checkpoint) => {
                 self.oracle.cut = self.oracle.cut.max(checkpoint.cut.0);
-                life.checkpoints.push_back(checkpoint);
+                life.keeper_orders
+                    .push_back(KeeperOrder::Checkpoint(checkpoint));
             }
+            Output::SetAside => life.keeper_orders.push_back(KeeperOrder::SetAside),
             Output::Files(work) => life.files_orders.push_back(FilesOrder::Change(work)),
             Output::Reject(file) => life.files_orders.push_back(FilesOrder::Reject(file)),
             Output::PurgeDone(before) => {
@@ -500,8 +508,18 @@ impl World {
 
     fn keep(&mut self) {
         let Some(life) = &mut self.life else { return };
-        let Some(order) = life.checkpoints.pop_front() else {
-            return;
+        let order = match life.keeper_orders.pop_front() {
+            None => return,
+            Some(KeeperOrder::Checkpoint(order)) => order,
+            Some(KeeperOrder::SetAside) => {
+                let result = life.keeper.set_aside();
+                self.trace.note(|| format!("set aside: {result:?}"));
+                if let Err(error) = result {
+                    life.inbox
+                        .push_back(Input::WriteFailed(error.to_string().into()));
+                }
+                return;
+            }
         };
         let result = life.keeper.checkpoint(&order);
         self.trace.note(|| {

@@ -312,6 +312,18 @@ impl Ledger {
         self.wish.set(None);
     }
 
+    /// Whether no segment is being made and none was refused: so it is after [`wants_segment`](Self::wants_segment) wanted none.
+    #[must_use]
+    pub const fn has_all_it_wants(&self) -> bool {
+        self.making.is_none() && !self.refused
+    }
+
+    /// Whether a checkpoint may let a segment go.
+    #[must_use]
+    pub const fn has_old(&self) -> bool {
+        !self.old.is_empty()
+    }
+
     /// Whether a unit that was appended waits for a segment and none is being made, since the disk had no room. Ends alone
     /// come to that, and only where somebody else took the room that a start gave back.
     #[must_use]

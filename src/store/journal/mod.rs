@@ -8,6 +8,9 @@
 //!
 //! # Files
 //!
+//! Beside the segments there are checkpoints, whose bytes are told where they are written, and the file `reserve`: room set aside
+//! for the next checkpoint, whose bytes mean nothing.
+//!
 //! `journal/<number, 20 digits>.wal` is a segment. Numbers rise and are never used twice for frames. A segment is made
 //! whole, with its room set aside and reading as zeros; each start makes a new one and never writes into an old one. All
 //! integers are little-endian.

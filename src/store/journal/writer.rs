@@ -8,6 +8,7 @@ use crate::{
     store::{
         checkpoint::{self, Checkpoint},
         disk::{Disk, DiskError, DiskFile, DiskResult},
+        reserve,
     },
 };
 
@@ -18,6 +19,8 @@ pub struct Journal<D: Disk> {
     disk: Arc<D>,
     boot: Boot,
     segments: BTreeMap<u64, Segment<D::File>>,
+    /// How many bytes are to be set aside for the next checkpoint.
+    reserve: u64,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,7 @@ impl<D: Disk> Journal<D> {
             disk,
             boot,
             segments: BTreeMap::new(),
+            reserve: reserve::LEAST,
         }
     }
 
@@ -161,7 +165,15 @@ impl<D: Disk> Journal<D> {
             self.segments.remove(number);
             checkpoint::remove(&*self.disk, &segment_path(*number))?;
         }
-        checkpoint::remove_older(&*self.disk, cp.cut)
+        checkpoint::remove_older(&*self.disk, cp.cut)?;
+        self.reserve = reserve::wanted(cp.records.len() as u64);
+        self.set_aside()
+    }
+
+    /// Sets room aside for the next checkpoint, so far as there is any: for whoever writes checkpoints, when all that the ledger
+    /// wants is there. Not before: a start on a full disk needs for the ends of tasks what the one before gave back.
+    pub fn set_aside(&self) -> DiskResult<()> {
+        reserve::set_aside(&*self.disk, self.reserve)
     }
 }
 

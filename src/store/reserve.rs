@@ -1,0 +1,186 @@
+//! The reserve: room that is set aside for the next checkpoint, so that a full disk has it too.
+//!
+//! A checkpoint is what lets old segments go. On a full disk it would free far more room than it needs, and could not be made for
+//! want of that little: then the journal would keep all it has for good. So a file, `journal/reserve`, holds that room. Where a
+//! checkpoint's file finds none, the reserve becomes that file; once the old segments are gone, a new one is set aside.
+//!
+//! What is in it means nothing: a start passes over it, and a program that does not know it does so too. This module may not know
+//! what a checkpoint holds.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    checkpoint::remove,
+    disk::{Disk, DiskResult},
+    journal::DIR,
+};
+
+/// The least that is set aside in bytes, where the disk has it: the state of some thousand leases and switches.
+pub(super) const LEAST: u64 = 256 << 10;
+/// The most: larger checkpoints come of payloads that found no room for their files, and get smaller as those tasks end.
+const MOST: u64 = 16 << 20;
+/// On a disk that has no room for [`LEAST`], halves are tried down to this.
+const OF_USE: u64 = 16 << 10;
+
+/// The reserve's file, relative to the data directory.
+pub(super) fn path() -> PathBuf {
+    Path::new(DIR).join(NAME)
+}
+
+/// Its name in the journal's directory.
+pub(super) const NAME: &str = "reserve";
+
+/// How much is to be set aside after a checkpoint of `bytes`: a quarter more, since the next one may be longer.
+pub(super) fn wanted(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 4).clamp(LEAST, MOST)
+}
+
+/// Sets `bytes` aside, or what the disk has for it, unless as much is there already. Not synced: what a power cut takes is set
+/// aside anew.
+pub(super) fn set_aside(disk: &impl Disk, bytes: u64) -> DiskResult<()> {
+    let there = match disk.look(&path()) {
+        Ok(meta) => meta.size,
+        Err(error) if error.is_missing() => 0,
+        Err(error) => return Err(error),
+    };
+    let new = path().with_extension("tmp");
+    let mut bytes = bytes;
+    while bytes > there && bytes >= OF_USE {
+        remove(disk, &new)?;
+        let made = disk.create(&new, bytes);
+        match made.and_then(|_| disk.rename(&new, &path())) {
+            Ok(()) => break,
+            Err(error) if error.is_full() => bytes /= 2,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// A file made of the reserve.
+pub(super) struct Taken<F> {
+    /// It, open for writing. What is in it means nothing.
+    pub file: F,
+    /// How many bytes were set aside.
+    pub size: u64,
+}
+
+/// Makes the reserve the file `to`; `None`: there is none.
+pub(super) fn take<D: Disk>(disk: &D, to: &Path) -> DiskResult<Option<Taken<D::File>>> {
+    let size = match disk.look(&path()) {
+        Ok(meta) => meta.size,
+        Err(error) if error.is_missing() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let file = disk.open_to_write(&path())?;
+    disk.rename(&path(), to)?;
+    Ok(Some(Taken { file, size }))
+}
+
+/// Makes the file at `from` the reserve again.
+pub(super) fn give_back(disk: &impl Disk, from: &Path, size: u64) -> DiskResult<()> {
+    disk.truncate(from, size)?;
+    disk.rename(from, &path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            checkpoint::{Checkpoint, Pieces, read, write},
+            journal::{Boot, Seq},
+            memory_disk::MemoryDisk,
+        },
+        *,
+    };
+    use crate::task::{QueueName, Record};
+
+    fn disk() -> MemoryDisk {
+        let disk = MemoryDisk::new();
+        disk.make_dir(Path::new(DIR)).unwrap();
+        disk
+    }
+
+    fn size(disk: &MemoryDisk) -> Option<u64> {
+        disk.look(&path()).ok().map(|meta| meta.size)
+    }
+
+    fn fill(disk: &MemoryDisk) {
+        disk.set_capacity(disk.used());
+    }
+
+    fn checkpoint(cut: u64, records: u32) -> Checkpoint {
+        let paused = |number: u32| Record::Paused {
+            queue: Some(QueueName::parse(&format!("queue-{number}")).unwrap()),
+            on: true,
+        };
+        Checkpoint {
+            cut: Seq(cut),
+            records: Pieces::from_iter(&(0..records).map(paused).collect::<Vec<_>>()),
+            ..Checkpoint::default()
+        }
+    }
+
+    #[test]
+    fn as_much_is_set_aside_as_is_wanted_or_as_there_is() {
+        let disk = disk();
+        set_aside(&disk, LEAST).unwrap();
+        assert_eq!(size(&disk), Some(LEAST));
+        set_aside(&disk, 2 * LEAST).unwrap();
+        assert_eq!(size(&disk), Some(2 * LEAST));
+        set_aside(&disk, LEAST).unwrap();
+        assert_eq!(size(&disk), Some(2 * LEAST), "what is there is enough");
+
+        disk.unlink(&path()).unwrap();
+        disk.set_capacity(LEAST / 3);
+        set_aside(&disk, LEAST).unwrap();
+        assert_eq!(size(&disk), Some(LEAST / 4));
+        disk.unlink(&path()).unwrap();
+        disk.set_capacity(OF_USE - 1);
+        set_aside(&disk, LEAST).unwrap();
+        assert_eq!(size(&disk), None);
+    }
+
+    #[test]
+    fn a_checkpoint_on_a_full_disk_is_made_of_the_reserve_and_has_its_own_length() {
+        let disk = disk();
+        set_aside(&disk, LEAST).unwrap();
+        fill(&disk);
+        let cp = checkpoint(9, 100);
+        write(&disk, &Boot::default(), &cp).unwrap();
+        assert_eq!(size(&disk), None, "it is used");
+        let found = read(&disk, cp.cut).unwrap().unwrap();
+        assert_eq!(found.records().count(), 100);
+        // What was left of it is free again.
+        set_aside(&disk, LEAST).unwrap();
+        assert_eq!(size(&disk), Some(LEAST / 2));
+    }
+
+    #[test]
+    fn a_checkpoint_that_the_reserve_does_not_hold_leaves_it_as_it_was() {
+        let disk = disk();
+        set_aside(&disk, OF_USE).unwrap();
+        fill(&disk);
+        let before = disk.used();
+        let error = write(&disk, &Boot::default(), &checkpoint(9, 10_000)).unwrap_err();
+        assert!(error.is_full(), "{error}");
+        assert_eq!((size(&disk), disk.used()), (Some(OF_USE), before));
+        write(&disk, &Boot::default(), &checkpoint(10, 10)).unwrap();
+        assert!(read(&disk, Seq(10)).unwrap().is_ok());
+    }
+
+    #[test]
+    fn without_a_reserve_a_full_disk_says_so() {
+        let disk = disk();
+        disk.set_capacity(10);
+        let error = write(&disk, &Boot::default(), &checkpoint(9, 10)).unwrap_err();
+        assert!(error.is_full(), "{error}");
+    }
+
+    #[test]
+    fn the_reserve_grows_with_the_checkpoints_within_bounds() {
+        assert_eq!(wanted(0), LEAST);
+        assert_eq!(wanted(1 << 20), (1 << 20) + (1 << 18));
+        assert_eq!(wanted(u64::MAX), MOST);
+    }
+}
