@@ -225,9 +225,10 @@ impl Engine {
             }
             return Some(source);
         }
-        self.missed.insert(id);
         // Should its own be gone, that is settled by the time this one comes again.
-        out.push(Output::TellApart(own, source));
+        let number = self.question();
+        self.missed.insert(id, number);
+        out.push(Output::TellApart(number, own, source));
         None
     }
 

@@ -78,6 +78,8 @@ struct Bench {
     loads: Vec<(TaskId, Location)>,
     checkpoints: Vec<Vec<Record>>,
     rejected: Vec<BadFile>,
+    /// The numbers of questions to the watcher that it has not answered yet.
+    questions: Vec<u64>,
 }
 
 impl Bench {
@@ -106,9 +108,23 @@ impl Bench {
             loads: Vec::new(),
             checkpoints: Vec::new(),
             rejected: Vec::new(),
+            questions: Vec::new(),
         };
         bench.step(Input::Flush);
         bench
+    }
+
+    /// The watcher does not find this file, because it was asked or without that.
+    fn is_gone(&mut self, place: &Location, asked: Option<u64>) {
+        let places = vec![place.clone()];
+        self.step(Input::Sighting(Sighting::Gone { places, asked }));
+    }
+
+    /// It was asked for this file last, and does not find it.
+    fn answer_gone(&mut self, place: &Location) {
+        let asked = self.questions.pop();
+        assert!(asked.is_some(), "it is asked");
+        self.is_gone(place, asked);
     }
 
     /// One step, and all that the journal's writer has to do for it.
@@ -127,6 +143,7 @@ impl Bench {
                         inbox.push_back(Input::CheckpointDone(Ok(())));
                     }
                     Output::Reject(bad) => self.rejected.push(bad),
+                    Output::Confirm(number, _) => self.questions.push(number),
                     Output::Write(group) => inbox.push_back(Input::Written(group.seq)),
                     Output::MakeSegment(new) => {
                         inbox.push_back(Input::SegmentMade(new.number, new.bytes));
@@ -264,6 +281,37 @@ fn the_file_of_a_task_that_waits_for_its_directory_is_known_by_its_former_name()
     assert_eq!(bench.engine.astray.behind.lost(), 0);
 }
 
+/// A look at the disk may be older than a file that was written since, as when the task directory was removed and made again.
+#[test]
+fn a_file_written_since_it_was_looked_for_is_not_gone() {
+    let mut bench = Bench::new([]);
+    let own = place(1, 3);
+    bench.ask(Request::Submit(vec![task_in(&own)]));
+    bench.changed();
+    // The watcher is asked twice, and finds nothing.
+    bench.is_gone(&own, None);
+    bench.is_gone(&own, None);
+    let (first, second) = (bench.questions.remove(0), bench.questions.remove(0));
+    // Before that is told, another directory is found in its place, and the file is written into that.
+    bench.step(Input::Sighting(Sighting::Scanned {
+        queue: QueueName::default(),
+        ids: HashSet::default(),
+        anew: true,
+        mark: None,
+    }));
+    let written = bench.changed();
+    assert!(matches!(&*written, [FileOp::Put { at, .. }] if *at == own));
+    for stale in [first, second] {
+        bench.is_gone(&own, Some(stale));
+        assert!(bench.engine.queue.get(id(1)).is_some());
+    }
+    // It is there: nobody answers. Removed then, it is gone.
+    bench.is_gone(&own, None);
+    assert!(bench.engine.queue.get(id(1)).is_some());
+    bench.answer_gone(&own);
+    assert!(bench.engine.queue.get(id(1)).is_none());
+}
+
 /// The daemon writes the file of a task that a worker holds once more; the moved one may turn up under any name that the task had.
 #[test]
 fn a_file_that_was_moved_from_under_a_worker_makes_no_task_when_that_has_done_it() {
@@ -282,10 +330,8 @@ fn a_file_that_was_moved_from_under_a_worker_makes_no_task_when_that_has_done_it
             complete: Vec::new(),
         }));
         if is_moved {
-            for _ in 0..2 {
-                let gone = Sighting::Gone(vec![own.clone()]);
-                bench.step(Input::Sighting(gone));
-            }
+            bench.is_gone(&own, None);
+            bench.answer_gone(&own);
             assert_eq!(bench.changed().len(), 1, "it is written again");
         }
         bench.ask(Request::Complete(id(1), None, None));

@@ -305,10 +305,12 @@ impl Driver {
                 self.hands.load(LoadWork::SettleRejected(ticket, name, how));
             }
             Output::Inspect(places) => self.watcher.inspect(places),
-            Output::Confirm(places) => self.watcher.confirm(places),
+            Output::Confirm(number, places) => self.watcher.confirm(number, places),
             Output::Rescan => self.watcher.rescan(),
             Output::Again(paths) => self.watcher.again(paths),
-            Output::TellApart(own, source) => self.watcher.tell_apart(own, source),
+            Output::TellApart(number, own, source) => {
+                self.watcher.tell_apart(number, own, source);
+            }
             Output::Forget(source) => self.watcher.forget(source),
             Output::Fault(text) => self.signs.fail(text),
             Output::Closed => {

@@ -100,14 +100,12 @@ impl Engine {
                     out.push(Output::Inspect(strangers));
                 }
             }
-            Sighting::Gone(places) => {
+            Sighting::Gone { places, asked } => {
                 let unsure: Vec<Location> = places
                     .into_iter()
-                    .filter(|place| !self.gone(now, place, out))
+                    .filter(|place| !self.gone(now, place, asked, out))
                     .collect();
-                if !unsure.is_empty() {
-                    out.push(Output::Confirm(unsure));
-                }
+                self.ask_again(unsure, out);
                 // Somebody may wait for the payload of a task that has ended by it.
                 self.resume_ended(now, out);
             }
@@ -306,9 +304,37 @@ impl Engine {
         }
     }
 
+    /// The number of the next question to the watcher.
+    pub(super) const fn question(&mut self) -> u64 {
+        self.questions += 1;
+        self.questions
+    }
+
+    /// Asks the watcher whether files are where they should be.
+    pub(super) fn ask_for(&mut self, places: Vec<Location>, out: &mut Vec<Output>) {
+        if !places.is_empty() {
+            out.push(Output::Confirm(self.question(), places));
+        }
+    }
+
+    /// The same of files that were not there: those that are not there then, either, are gone. An answer to an earlier question
+    /// is none: their files may have been written between the two.
+    fn ask_again(&mut self, places: Vec<Location>, out: &mut Vec<Output>) {
+        let next = self.questions + 1;
+        let ids = places.iter().map(|place| (place.name.id, next));
+        self.missed.extend(ids);
+        self.ask_for(places, out);
+    }
+
     /// A task's file was removed by somebody else: that cancels the task, unless a worker holds it. Gives `false` when the
     /// watcher is to look again first: the file may have moved away and back since it looked.
-    fn gone(&mut self, now: Now, place: &Location, out: &mut Vec<Output>) -> bool {
+    fn gone(
+        &mut self,
+        now: Now,
+        place: &Location,
+        asked: Option<u64>,
+        out: &mut Vec<Output>,
+    ) -> bool {
         let id = place.name.id;
         let Some(entry) = self.queue.get(id) else {
             return true;
@@ -327,9 +353,11 @@ impl Engine {
             }
             return true;
         }
-        if !self.missed.remove(&id) {
-            self.missed.insert(id);
-            return false;
+        match (self.missed.get(&id), asked) {
+            (Some(since), Some(asked)) if asked >= *since => drop(self.missed.remove(&id)),
+            // The answer is on its way.
+            (Some(_), Some(_)) => return true,
+            _ => return false,
         }
         let state = entry.state;
         if self.astray.has_just_moved(now.tick)
@@ -520,10 +548,7 @@ impl Engine {
         if anew {
             return self.write_again(now, &places, out);
         }
-        self.missed.extend(places.iter().map(|place| place.name.id));
-        if !places.is_empty() {
-            out.push(Output::Confirm(places));
-        }
+        self.ask_again(places, out);
     }
 }
 

@@ -207,13 +207,13 @@ pub enum Output {
     /// Read these files as drops.
     Inspect(Vec<Location>),
     /// Look whether these files are gone.
-    Confirm(Vec<Location>),
+    Confirm(u64, Vec<Location>),
     /// Look through the task directory.
     Rescan,
     /// Look at these files anew, whatever was told of them, and say [`Sighting::LookedAgain`].
     Again(Vec<PathBuf>),
     /// Look whether this file is gone, and anew at another one with its id.
-    TellApart(Location, Source),
+    TellApart(u64, Location, Source),
     /// Take this file for one that was not seen yet, when the directory is looked through.
     Forget(Source),
     /// Move a file to `rejected/`, and answer with [`Input::Rejected`].

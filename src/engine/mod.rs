@@ -143,7 +143,9 @@ pub struct Engine {
     deaf: Option<Arc<str>>,
     irregular: BTreeMap<PathBuf, String>,
     /// Tasks whose files were not there when the watcher looked, and have not changed since: it was asked to look again.
-    missed: HashSet<TaskId, FixedState>,
+    missed: HashMap<TaskId, u64, FixedState>,
+    /// How many questions the watcher was asked.
+    questions: u64,
     /// Tasks that are there, and of which files with other names were seen; until all were compared with their files, or a minute
     /// after another directory came.
     misnamed: HashMap<TaskId, Location, FixedState>,

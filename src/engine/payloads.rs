@@ -252,7 +252,9 @@ impl Engine {
                     // No more of itself: only when somebody asks.
                     self.bodies.remove(id);
                 }
-                out.extend(self.queue.location(id).map(|at| Output::Confirm(vec![at])));
+                if let Some(at) = self.queue.location(id) {
+                    self.ask_for(vec![at], out);
+                }
             }
             LoadError::Missing => {
                 tracing::info!(task_id = %id, "the file of a task was removed: it is cancelled");

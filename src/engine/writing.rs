@@ -183,7 +183,7 @@ impl Engine {
                     if self.vanished.remove(&id)
                         && let Some(place) = self.queue.location(id)
                     {
-                        out.push(Output::Confirm(vec![place]));
+                        self.ask_for(vec![place], out);
                     }
                 }
                 Err(failed) if failed.full => {
@@ -291,6 +291,8 @@ impl Engine {
             tracing::info!(task_id = %id, "a task's file that could not be changed is as it should be");
         }
         self.has_room(id);
+        // Who looked for it before that did not see this one.
+        self.missed.remove(&id);
         let leased = self
             .queue
             .get(id)

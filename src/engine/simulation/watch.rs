@@ -20,10 +20,10 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum WatchOrder {
     Inspect(Vec<Location>),
-    Confirm(Vec<Location>),
+    Confirm(u64, Vec<Location>),
     Rescan,
     Again(Vec<PathBuf>),
-    TellApart(Location, Source),
+    TellApart(u64, Location, Source),
     Forget(Source),
 }
 
@@ -85,7 +85,7 @@ impl Watch {
             .flatten();
         match notice {
             Some(Notice::Arrived(path)) => self.arrived(&path, wall),
-            Some(Notice::Left(path)) => self.left(&path),
+            Some(Notice::Left(path)) => self.left(&path, None),
             Some(Notice::Overflow) => self.scan(wall),
             None => match self.orders.pop_front() {
                 Some(WatchOrder::Inspect(places)) => {
@@ -93,20 +93,23 @@ impl Watch {
                         self.consider(&at.path(), &at.queue, wall);
                     }
                 }
-                Some(WatchOrder::Confirm(places)) => {
+                Some(WatchOrder::Confirm(number, places)) => {
                     for at in places {
-                        self.left(&at.path());
+                        self.left(&at.path(), Some(number));
                     }
                 }
                 Some(WatchOrder::Rescan) => self.scan(wall),
                 Some(WatchOrder::Again(paths)) => self.again(&paths, wall),
-                Some(WatchOrder::TellApart(own, source)) => {
+                Some(WatchOrder::TellApart(number, own, source)) => {
                     let there = self.look(&own.path());
                     if there.is_some_and(|meta| meta.inode == source.inode) {
                         self.judged.remove(&source.path);
                     } else {
                         if there.is_none() {
-                            self.said.push(Sighting::Gone(vec![own]));
+                            self.said.push(Sighting::Gone {
+                                places: vec![own],
+                                asked: Some(number),
+                            });
                         }
                         self.own = Some(there.is_some());
                         self.again(&[source.path], wall);
@@ -161,11 +164,14 @@ impl Watch {
         }
     }
 
-    fn left(&mut self, path: &Path) {
+    fn left(&mut self, path: &Path, asked: Option<u64>) {
         let before = self.said.len();
         let gone = self.look(path).is_none() && self.said.len() == before;
         if let Some(at) = location(path).filter(|_| gone) {
-            self.said.push(Sighting::Gone(vec![at]));
+            self.said.push(Sighting::Gone {
+                places: vec![at],
+                asked,
+            });
         }
     }
 

@@ -430,13 +430,16 @@ impl World {
                 life.inbox.push_back(Input::RejectedSettled(ticket, Ok(())));
             }
             Output::Inspect(places) => life.watch.orders.push_back(WatchOrder::Inspect(places)),
-            Output::Confirm(places) => life.watch.orders.push_back(WatchOrder::Confirm(places)),
-            Output::Rescan => life.watch.orders.push_back(WatchOrder::Rescan),
-            Output::Again(paths) => life.watch.orders.push_back(WatchOrder::Again(paths)),
-            Output::TellApart(own, source) => life
+            Output::Confirm(number, places) => life
                 .watch
                 .orders
-                .push_back(WatchOrder::TellApart(own, source)),
+                .push_back(WatchOrder::Confirm(number, places)),
+            Output::Rescan => life.watch.orders.push_back(WatchOrder::Rescan),
+            Output::Again(paths) => life.watch.orders.push_back(WatchOrder::Again(paths)),
+            Output::TellApart(number, own, source) => life
+                .watch
+                .orders
+                .push_back(WatchOrder::TellApart(number, own, source)),
             Output::Forget(source) => life.watch.orders.push_back(WatchOrder::Forget(source)),
             Output::Fault(text) => {
                 self.trace.note(|| format!("writes stop: {text}"));

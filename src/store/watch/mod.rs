@@ -80,8 +80,14 @@ pub enum Sighting {
     Freed(Vec<PathBuf>),
     /// Files with canonical names in their folders, perhaps the daemon's own. At most 1024 at a time.
     Seen(Vec<Location>),
-    /// Files with canonical names that were there and are not any more. At most 1024 at a time.
-    Gone(Vec<Location>),
+    /// Files with canonical names that were there and are not any more.
+    Gone {
+        /// Where they were. At most 1024 at a time.
+        places: Vec<Location>,
+        /// The number of the question that it answers ([`Watcher::confirm`], [`Watcher::tell_apart`]): they were looked for after
+        /// that was asked. `None`: nobody asked.
+        asked: Option<u64>,
+    },
     /// A queue's folder appeared.
     Folder(QueueName),
     /// A scan of a queue's folder has ended, or the folder is gone.
@@ -205,9 +211,9 @@ impl Watcher {
         self.command(Command::Inspect(places));
     }
 
-    /// Looks whether these files are there: those that are not come back in [`Sighting::Gone`].
-    pub fn confirm(&self, places: Vec<Location>) {
-        self.command(Command::Confirm(places));
+    /// Looks whether these files are there: those that are not come back in [`Sighting::Gone`] with this number.
+    pub fn confirm(&self, number: u64, places: Vec<Location>) {
+        self.command(Command::Confirm(number, places));
     }
 
     /// Looks at these files anew, whatever was reported about them: each comes back like one that is inspected, and after the
@@ -218,8 +224,8 @@ impl Watcher {
 
     /// Looks whether the own file of a task is at `own`, like [`Watcher::confirm`], and then, like [`Watcher::again`], at a file
     /// that has that task's id: unless it is the very one that is at `own`. Which of the two it was comes with the drop.
-    pub fn tell_apart(&self, own: Location, source: Source) {
-        self.command(Command::TellApart(Box::new(own), source));
+    pub fn tell_apart(&self, number: u64, own: Location, source: Source) {
+        self.command(Command::TellApart(number, Box::new(own), source));
     }
 
     /// Reports this file again at the next scan, if it is still the same.

@@ -146,7 +146,11 @@ fn short(sighting: &Sighting) -> Vec<String> {
         }
         Sighting::Irregular { path, .. } => vec![format!("irregular {}", shown(path))],
         Sighting::Seen(places) => places.iter().map(|at| format!("seen {at}")).collect(),
-        Sighting::Gone(places) => places.iter().map(|at| format!("gone {at}")).collect(),
+        Sighting::Gone { places, asked } => {
+            let why = asked.map_or_else(String::new, |number| format!(" (question {number})"));
+            let told = places.iter().map(|at| format!("gone {at}{why}"));
+            told.collect()
+        }
         Sighting::Folder(queue) => vec![format!("folder {queue}")],
         Sighting::LookedAgain => vec!["looked again".to_owned()],
         Sighting::Deaf(why) => vec![format!("deaf {why:?}")],
@@ -426,8 +430,12 @@ fn the_daemons_own_writes_do_not_come_back_and_removals_by_others_do() {
     let told = watched.so_far();
     assert_eq!(told, [format!("gone {here}"), format!("gone {there}")]);
     let at = place_of("default", 3);
-    watched.watcher.confirm(vec![at, here.clone()]);
-    assert_eq!(watched.until(&format!("gone {here}")).len(), 1);
+    watched.watcher.confirm(7, vec![at.clone(), here.clone()]);
+    let answer = format!("gone {here} (question 7)");
+    assert_eq!(watched.until(&answer).len(), 1);
+    // What the kernel tells afterwards answers nothing.
+    fs::remove_file(bench.path(at.path())).unwrap();
+    assert_eq!(watched.so_far(), [format!("gone {at}")]);
 }
 
 #[test]

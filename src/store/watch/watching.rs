@@ -54,11 +54,11 @@ pub(super) enum Command {
     /// Read these as drops.
     Inspect(Vec<Location>),
     /// Report those that are gone.
-    Confirm(Vec<Location>),
+    Confirm(u64, Vec<Location>),
     /// Look at these anew.
     Again(Vec<PathBuf>),
     /// Report this one anew, if it is not the one at this place.
-    TellApart(Box<Location>, Source),
+    TellApart(u64, Box<Location>, Source),
     /// Report this one again at the next scan.
     Forget(Source),
 }
@@ -126,6 +126,8 @@ pub(super) struct Watching<D: Disk> {
     told_deaf: Option<String>,
     seen: Vec<Location>,
     gone: Vec<Location>,
+    /// Which question of the engine's is being answered.
+    question: Option<u64>,
     /// A rescan that lost events asked for.
     asked_rescan: Option<Instant>,
     periodic_rescan: Option<Instant>,
@@ -176,6 +178,7 @@ pub(super) fn start<D: Disk>(
         told_deaf: None,
         seen: Vec::new(),
         gone: Vec::new(),
+        question: None,
         asked_rescan: None,
         periodic_rescan: None,
         spaced_until: instant(),
@@ -244,9 +247,13 @@ impl<D: Disk> Watching<D> {
         match command {
             Command::Rescan => self.rescan(),
             Command::Inspect(places) => places.iter().try_for_each(|at| self.inspect(at)),
-            Command::Confirm(places) => places.iter().try_for_each(|at| self.left(&at.path())),
+            Command::Confirm(number, places) => self.asked(number, |this| {
+                places.iter().try_for_each(|at| this.left(&at.path()))
+            }),
             Command::Again(paths) => self.again(&paths),
-            Command::TellApart(own, source) => self.tell_apart(*own, &source),
+            Command::TellApart(number, own, source) => {
+                self.asked(number, |this| this.tell_apart(*own, &source))
+            }
             Command::Forget(source) => {
                 self.memory.forget_file(&source);
                 Ok(())
@@ -481,6 +488,16 @@ impl<D: Disk> Watching<D> {
         Ok(())
     }
 
+    /// Looks because of a question: what is found gone meanwhile is an answer to that.
+    fn asked(&mut self, number: u64, look: impl FnOnce(&mut Self) -> Heard) -> Heard {
+        self.flush_gone()?;
+        self.question = Some(number);
+        look(self)?;
+        self.flush_gone()?;
+        self.question = None;
+        Ok(())
+    }
+
     /// Tells what was gathered.
     fn flush(&mut self) -> Heard {
         self.flush_seen()?;
@@ -499,7 +516,8 @@ impl<D: Disk> Watching<D> {
         if self.gone.is_empty() {
             return Ok(());
         }
-        let gone = std::mem::take(&mut self.gone);
-        self.give(Sighting::Gone(gone))
+        let places = std::mem::take(&mut self.gone);
+        let asked = self.question;
+        self.give(Sighting::Gone { places, asked })
     }
 }
