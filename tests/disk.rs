@@ -11,7 +11,15 @@
 
 mod common;
 
-use std::{collections::BTreeSet, fs, os::unix::net::UnixDatagram, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write as _,
+    os::unix::net::UnixDatagram,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use common::{
     Daemon, PATIENCE, Way,
@@ -214,7 +222,13 @@ fn fail_many(line: &mut Line, count: usize, bytes: usize) {
 
 #[test]
 fn attempts_that_fail_on_a_full_disk_do_not_use_up_the_room_for_claims() {
-    let scratch = scratch("journal_segment = \"256KiB\"\nspool_delay = \"0s\"\n");
+    for payload in [30_000, 2000] {
+        fail_on_a_full_disk(payload);
+    }
+}
+
+fn fail_on_a_full_disk(payload: usize) {
+    let scratch = scratch("journal_segment = \"256KiB\"\n");
     if !may_mount() {
         return;
     }
@@ -226,7 +240,7 @@ fn attempts_that_fail_on_a_full_disk_do_not_use_up_the_room_for_claims() {
     let mut line = Line::open(&daemon.address).expect("it serves");
     let mut there = BTreeSet::new();
     let (status, answer) = loop {
-        let task = json!({"payload": "x".repeat(30_000), "max_attempts": 1_000_000});
+        let task = json!({"payload": "x".repeat(payload), "max_attempts": 1_000_000});
         let (status, answer) = line
             .ask("POST", "/api/v1/tasks", &task.to_string())
             .expect("an answer");
@@ -263,6 +277,112 @@ fn attempts_that_fail_on_a_full_disk_do_not_use_up_the_room_for_claims() {
     }
     assert!(all(&daemon).is_empty());
     assert!(daemon.stop().success());
+}
+
+/// Somebody who takes every byte that a disk has left, until he is told to end.
+fn taking_all<T>(dir: &Path, meanwhile: impl FnOnce() -> T) -> T {
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = fs::File::options()
+                .append(true)
+                .create(true)
+                .open(dir.join("taken"));
+            let mut file = file.expect("a file that takes the room");
+            while !ends.load(Ordering::Relaxed) {
+                if file.write_all(&[1; 1024]).is_err() {
+                    thread::yield_now();
+                }
+            }
+        });
+        let done = meanwhile();
+        ends.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
+/// What a life leaves for the ends of tasks is free while the next one starts: somebody may take it then.
+#[test]
+fn a_start_on_a_disk_that_others_fill_answers_everything() {
+    for has_reserve in [true, false] {
+        let scratch = scratch("journal_segment = \"256KiB\"\nspool_delay = \"0s\"\n");
+        if !may_mount() {
+            return;
+        }
+        let data = scratch.path().join("data");
+        let Some(mount) = Mount::tmpfs(&data, "8m") else {
+            return;
+        };
+        let mut daemon = start(scratch);
+        let mut there = BTreeSet::new();
+        for number in 0..300 {
+            let task = json!({"payload": format!("{number} {}", "x".repeat(1000))});
+            there.insert(daemon.submit(&task.to_string()));
+        }
+        daemon.until_files_are_written();
+        let mut line = Line::open(&daemon.address).expect("it serves");
+        let held = claim(&mut line, "default", 20);
+        until("room is set aside", || {
+            data.join("journal/reserve").exists().then_some(())
+        });
+        daemon.kill();
+        if !has_reserve {
+            fs::remove_file(data.join("journal/reserve")).expect("removed");
+        }
+        mount.fill();
+        taking_all(&data, || {
+            daemon.restart();
+            let mut line = Line::open(&daemon.address).expect("it serves");
+            let (id, token) = &held[0];
+            let path = format!("/api/v1/tasks/{id}/complete");
+            let body = json!({"token": token}).to_string();
+            let (status, answer) = line.ask("POST", &path, &body).expect("an answer");
+            if status == 200 {
+                there.remove(id);
+            } else {
+                assert!(!has_reserve);
+                is_full_answer(status, &answer);
+            }
+            let (status, answer) = line.ask("POST", "/api/v1/claim", "{}").expect("an answer");
+            if status != 200 {
+                assert!(!has_reserve);
+                is_full_answer(status, &answer);
+            }
+            for path in [
+                "/api/v1/tasks?limit=1",
+                "/api/v1/queues",
+                "/api/v1/troubles",
+            ] {
+                assert_eq!(daemon.get(path).0, 200, "{path}");
+            }
+            assert!(daemon.metrics().contains("workqueue_up 1"));
+        });
+        fs::remove_file(data.join("taken")).expect("room");
+        fs::remove_file(data.join("ballast")).expect("room");
+        for one in held.iter().filter(|(id, _)| there.contains(id)) {
+            until("a completion is taken", || {
+                let path = format!("/api/v1/tasks/{}/complete", one.0);
+                let body = json!({"token": one.1}).to_string();
+                let (status, answer) = line_to(&daemon)
+                    .ask("POST", &path, &body)
+                    .expect("an answer");
+                if status != 200 {
+                    is_full_answer(status, &answer);
+                }
+                (status == 200).then_some(())
+            });
+        }
+        let done: BTreeSet<String> = held.into_iter().map(|(id, _)| id).collect();
+        let left: BTreeSet<String> = there.difference(&done).cloned().collect();
+        daemon.crash_and_restart();
+        let found: BTreeSet<String> = all(&daemon).into_keys().collect();
+        assert_eq!(found, left);
+        assert!(daemon.stop().success());
+    }
+}
+
+fn line_to(daemon: &Daemon) -> Line {
+    Line::open(&daemon.address).expect("it serves")
 }
 
 /// Fills a directory of ext4 with names until its index holds no more: long ones first, which is quick, then such as ours.

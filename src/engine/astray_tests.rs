@@ -146,7 +146,7 @@ impl Bench {
                     Output::Confirm(number, _) => self.questions.push(number),
                     Output::Write(group) => inbox.push_back(Input::Written(group.seq)),
                     Output::MakeSegment(new) => {
-                        inbox.push_back(Input::SegmentMade(new.number, new.bytes));
+                        inbox.push_back(Input::SegmentMade(new.number, new.bytes, None));
                     }
                     _ => {}
                 }

@@ -68,6 +68,7 @@ impl Engine {
         } else {
             self.hand_out(now, &request, out)
         };
+        let no_room = matches!(found, Found::NoRoom);
         let (tasks, deadline, only_for_payloads) = match found {
             Found::Tasks(tasks) => (tasks, None, false),
             Found::Nothing if wait == Millis(0) || request.max == 0 => (Vec::new(), None, false),
@@ -103,6 +104,7 @@ impl Engine {
                 deadline,
                 until: now.tick.plus(wait),
                 only_for_payloads,
+                no_room,
             }),
         }
     }
@@ -129,6 +131,7 @@ impl Engine {
     }
 
     fn complete_one(&mut self, now: Now, one: Completion) -> Result<(), Refusal> {
+        self.room_to_end()?;
         let told = one.result.clone().filter(|_| self.listening);
         let result = self.result_if_room(one.result);
         let record = self
@@ -269,13 +272,14 @@ impl Engine {
                     self.waiting.put(number, waiter);
                     from = number + 1;
                 }
-                Found::Nothing => {
-                    // What it waited for was no task after all.
+                found @ (Found::Nothing | Found::NoRoom) => {
+                    // What it waited for was no task after all, or is none that it can have; then none behind it can.
+                    waiter.no_room = matches!(found, Found::NoRoom);
                     waiter.deadline = waiter.until;
                     self.waiting.put(number, waiter);
                     return;
                 }
-                Found::OnItsWay | Found::NoRoom => {
+                Found::OnItsWay => {
                     // What this one can't have, none behind it can.
                     self.waiting.put(number, waiter);
                     return;
@@ -295,7 +299,11 @@ impl Engine {
     /// Answers the claims whose time is over.
     pub(super) fn end_waits(&mut self, now: Now, out: &mut Vec<Output>) {
         while let Some(waiter) = self.waiting.take_late(now.tick) {
-            self.answer_empty(waiter, out);
+            if waiter.no_room && waiter.completed.is_empty() {
+                self.refuse(waiter.ticket, Refusal::NoRoom, out);
+            } else {
+                self.answer_empty(waiter, out);
+            }
         }
     }
 
@@ -305,6 +313,10 @@ impl Engine {
             let Some(record) = self.queue.decide_expired(now) else {
                 return;
             };
+            if self.room_to_end().is_err() {
+                self.expiries_want_room = true;
+                return;
+            }
             self.commit(now, &[record]);
         }
     }
@@ -319,8 +331,10 @@ impl Engine {
             return;
         }
         for (id, token) in tasks {
-            // A lease that has ended meanwhile needs no giving back.
-            if let Ok(record) = self.queue.decide_release(id, token, now) {
+            // A lease that has ended meanwhile needs no giving back. One for which there is no room ends by itself.
+            if let Ok(record) = self.queue.decide_release(id, token, now)
+                && self.room_to_end().is_ok()
+            {
                 debug_assert!(matches!(record, Record::Released { .. }));
                 self.commit(now, &[record]);
             }

@@ -28,6 +28,8 @@ pub(super) struct Waiter {
     pub(super) until: Tick,
     /// It waits only for payloads to be read: when there is no task, it is answered at once.
     pub(super) only_for_payloads: bool,
+    /// When it was last looked at, there was a task, and no room in the journal to hand it out.
+    pub(super) no_room: bool,
 }
 
 /// Claims that wait.

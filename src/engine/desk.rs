@@ -293,7 +293,7 @@ impl Driver {
             Output::Checkpoint(checkpoint) => {
                 self.hands.checkpoint(CheckpointWork::Write(checkpoint));
             }
-            Output::SetAside => self.hands.checkpoint(CheckpointWork::SetAside),
+            Output::SetAside(bytes) => self.hands.checkpoint(CheckpointWork::SetAside(bytes)),
             Output::Files(work) => self.hands.files(FilesWork::Change(work)),
             Output::Reject(file) => self.hands.files(FilesWork::Reject(file)),
             Output::PurgeDone(before) => self.hands.files(FilesWork::PurgeDone(before)),

@@ -376,8 +376,11 @@ impl Engine {
             }
             return true;
         }
-        tracing::info!(task_id = %id, file = %place, "a task's file was removed: it is cancelled");
-        self.cancel_gone(now, id);
+        // Where the journal has no room at all, the next look through the folder finds it missing again.
+        if self.room_to_end().is_ok() {
+            tracing::info!(task_id = %id, file = %place, "a task's file was removed: it is cancelled");
+            self.cancel_gone(now, id);
+        }
         true
     }
 

@@ -30,7 +30,7 @@ pub(super) type SharedJournal = Arc<Mutex<Journal<Latched<RealDisk>>>>;
 #[derive(Debug)]
 pub(super) enum CheckpointWork {
     Write(Checkpoint),
-    SetAside,
+    SetAside(u64),
 }
 
 #[derive(Debug)]
@@ -108,7 +108,7 @@ impl Hands {
                         }
                         Input::CheckpointDone(result)
                     }
-                    CheckpointWork::SetAside => match writer.set_aside() {
+                    CheckpointWork::SetAside(bytes) => match writer.set_aside(bytes) {
                         Ok(()) => continue,
                         Err(error) => Input::WriteFailed(text(&error)),
                     },
@@ -347,7 +347,7 @@ impl SegmentHand {
             Ok(made) => {
                 let bytes = made.bytes;
                 in_journal(&self.adopt).adopt(made);
-                Input::SegmentMade(new.number, bytes)
+                Input::SegmentMade(new.number, bytes, self.maker.free())
             }
             Err(error) => Input::SegmentFailed(failed(error)),
         };

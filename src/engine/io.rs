@@ -138,7 +138,7 @@ pub enum Input {
     /// What was written up to this frame is durable (durability `interval`).
     Durable(Seq),
     /// A segment of this number and size is there.
-    SegmentMade(u64, u64),
+    SegmentMade(u64, u64, Option<u64>),
     /// A segment could not be made.
     SegmentFailed(Failed),
     /// Changes of task files were made, or not.
@@ -198,8 +198,8 @@ pub enum Output {
     MakeSegment(NewSegment),
     /// Make a checkpoint.
     Checkpoint(Checkpoint),
-    /// Set room aside for the next checkpoint.
-    SetAside,
+    /// Set room aside for the next checkpoint, which will have about so many bytes beside what is the same for all.
+    SetAside(u64),
     /// Change task files.
     Files(Vec<FileWork>),
     /// Read task files.

@@ -160,6 +160,8 @@ pub struct Engine {
     checkpoint_from: u64,
     /// When the last checkpoint was made.
     checkpoint_at: Option<Tick>,
+    /// Whether the next one leaves out the texts of errors, because the last one found no room.
+    is_brief: bool,
     /// When the last one was begun for want of room.
     room_checkpoint_at: Option<Tick>,
     last_sealed: Seq,
@@ -172,6 +174,10 @@ pub struct Engine {
     to_set_aside: bool,
     /// Whether a claim that waits found a task and no room in the journal.
     claims_want_room: bool,
+    /// Whether a lease that is over found no room in the journal to say so.
+    expiries_want_room: bool,
+    /// Bytes that the disk had left when a segment was last made; 0 when it had none for one.
+    free: Option<u64>,
     full: Full,
     /// Looks through folders that are still to be compared with the queue.
     looks: VecDeque<Look>,
@@ -222,9 +228,10 @@ impl Engine {
             Input::Written(seq) => self.written(now, seq, out),
             Input::WriteFailed(text) => self.fail_stop(text, out),
             Input::Durable(seq) => self.ledger.durable(seq),
-            Input::SegmentMade(number, bytes) => {
+            Input::SegmentMade(number, bytes, free) => {
                 self.ledger.segment_made(number, bytes);
                 self.room_refused = None;
+                self.free = free;
                 self.to_set_aside = true;
                 self.after_room(now, out);
             }
@@ -268,7 +275,9 @@ impl Engine {
         let durable = self.ledger.synced_seq();
         [
             due,
-            self.queue.next_expiry(),
+            self.queue
+                .next_expiry()
+                .filter(|_| !self.expiries_want_room),
             self.waiting.next_deadline(),
             self.files_wake(durable),
             self.bodies.next_try(now.tick),
@@ -333,7 +342,7 @@ impl Engine {
             out.push(Output::MakeSegment(segment));
         } else if self.to_set_aside && self.ledger.has_all_it_wants() {
             self.to_set_aside = false;
-            out.push(Output::SetAside);
+            out.push(Output::SetAside(self.next_checkpoint_bytes()));
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     backend::{Error, Fault},
     defect::{Defect, planted},
     queue::Verdict,
-    store::Room,
+    store::{Ledger, Room},
     task::{
         Change, Failure, Millis, NewTask, Now, Payload, QueueName, Record, Refusal, RetriedDead,
         State, StatusView, SubmitOutcome, TaskId, Token,
@@ -23,8 +23,8 @@ const SOME: usize = 1000;
 const SOME_READ: usize = 64;
 /// Bytes of a submitted task's record beside its payload, unique key, trace state and queue, at most.
 const RECORD_BYTES: u64 = 256;
-/// Bytes of a failure's record beside its text.
-const END_BYTES: u64 = 128;
+/// Bytes of a failure's record beside its text, or of any other end.
+pub(super) const END_BYTES: u64 = 128;
 
 type Outcome = Result<Response, Refusal>;
 
@@ -58,9 +58,8 @@ impl Engine {
         if shown.iter().any(|id| self.lacks_payload(*id)) {
             return self.park(now, ticket, Asked::Again(request), shown, tries, out);
         }
-        if needs_room(&request) {
-            let room = self.ledger.room_for_claim(END_BYTES);
-            let ask = |ledger: &crate::store::Ledger| ledger.room_for_claim(END_BYTES);
+        if let Some(ask) = room_for(&request) {
+            let room = ask(&self.ledger);
             if room != Room::Yes && self.wait_for_room(now, room, ask) {
                 return self.segment_waiters.push((ticket, request));
             }
@@ -191,6 +190,10 @@ impl Engine {
             return self.refuse(ticket, Refusal::QueueFull(full), out);
         }
         let crowded = self.is_crowded();
+        // Those that wait for their files may have none to come.
+        if crowded && self.full.len() > 0 && self.is_scarce() {
+            return self.refuse(ticket, Refusal::NoRoom, out);
+        }
         let (bytes, count) = (tasks.iter().map(bytes_of).sum(), tasks.len() as u64);
         let room = match self.ledger.room_for_new(bytes, count) {
             _ if planted(Defect::ApplyBeforeRoom) => Room::Yes,
@@ -263,9 +266,10 @@ impl Engine {
         })
     }
 
-    /// Something that ends an attempt or a task: there is always room for it.
+    /// Something that ends an attempt or a task.
     fn end(&mut self, now: Now, decide: impl FnOnce(&Self) -> Result<Record, Refusal>) -> Outcome {
         let record = decide(self)?;
+        self.room_to_end()?;
         self.commit(now, &[record]);
         Ok(Response::Done)
     }
@@ -295,6 +299,7 @@ impl Engine {
         let told = result.clone().filter(|_| self.listening);
         let result = self.result_if_room(result);
         let record = self.queue.decide_complete(id, token, result, now)?;
+        self.room_to_end()?;
         self.told = told;
         self.commit(now, &[record]);
         Ok(Response::Done)
@@ -309,6 +314,7 @@ impl Engine {
         }
         let random = self.random();
         let record = self.queue.decide_fail(id, token, &failure, random, now)?;
+        self.room_to_end()?;
         self.commit(now, &[record]);
         self.shown(now, id)
     }
@@ -377,9 +383,16 @@ impl Engine {
             ));
         }
         let ids = self.queue.some_in(queue, state, 0, self.purged_at_once())?;
-        let count = ids.len() as u64;
+        let mut count = 0;
         for id in ids {
+            match self.room_to_end() {
+                Err(refusal) if count == 0 => return Err(refusal),
+                // Who asks for the next part is told.
+                Err(_) => break,
+                Ok(()) => {}
+            }
             self.commit(now, &[Record::Cancelled { id, gone: false }]);
+            count += 1;
         }
         Ok(Response::Count(count))
     }
@@ -460,16 +473,25 @@ impl Engine {
 }
 
 /// Whether a request writes something that is no end of a task, and is not queued for room elsewhere.
-const fn needs_room(request: &Request) -> bool {
-    matches!(
-        request,
+/// What a request asks the journal for before it is done, so that it waits while a segment is being made. A claim asks for itself.
+fn room_for(request: &Request) -> Option<fn(&Ledger) -> Room> {
+    match request {
         Request::Extend(..)
-            | Request::Reschedule(..)
-            | Request::Retry(_)
-            | Request::RetrySome(..)
-            | Request::Pause(..)
-            | Request::Drain(..)
-    )
+        | Request::Reschedule(..)
+        | Request::Retry(_)
+        | Request::RetrySome(..)
+        | Request::Pause(..)
+        | Request::Drain(..) => Some(|ledger| ledger.room_for_claim(END_BYTES)),
+        Request::Complete(..)
+        | Request::Fail(..)
+        | Request::Release(..)
+        | Request::Cancel(_)
+        | Request::PurgeSome(..) => Some(|ledger| ledger.room_for_end(END_BYTES)),
+        Request::Claim(claim) if !claim.complete.is_empty() => {
+            Some(|ledger| ledger.room_for_end(END_BYTES))
+        }
+        _ => None,
+    }
 }
 
 /// Bytes that the record of a new task takes at most.

@@ -5,11 +5,12 @@
 use super::{
     Engine,
     io::{Failed, Output, Request},
+    requests::END_BYTES,
 };
 use crate::{
     store::{Ledger, Room},
     systemd::catalog,
-    task::{Millis, Now, QueueName, Tick},
+    task::{Millis, Now, QueueName, Refusal, Tick},
 };
 
 /// How often a full disk is tried again for room: not more than once in this time, however many ask.
@@ -48,6 +49,7 @@ impl Engine {
             tracing::warn!(message_id = catalog::NO_ROOM.id, error = %failed.text, "{}", catalog::NO_ROOM.line);
         }
         self.room_refused = Some(now.tick);
+        self.free = Some(0);
         self.ledger.segment_refused();
         self.after_room(now, out);
     }
@@ -56,6 +58,7 @@ impl Engine {
     pub(super) fn room_wake(&self) -> Option<Tick> {
         let waits = self.ledger.is_stuck()
             || self.claims_want_room
+            || self.expiries_want_room
             || !self.roomless.is_empty()
             || !self.segment_waiters.is_empty()
             || !self.rivals.is_empty()
@@ -79,6 +82,16 @@ impl Engine {
         self.after_room(now, out);
     }
 
+    /// Refuses the end of an attempt, or of a task, for which the journal has no room at all. It keeps room for each; but while a
+    /// start makes its first segment, somebody else may take what the life before gave back. An end that was taken without a place
+    /// would hold up every answer after it.
+    pub(super) fn room_to_end(&self) -> Result<(), Refusal> {
+        match self.ledger.room_for_end(END_BYTES) {
+            Room::Yes => Ok(()),
+            Room::Wait | Room::Full => Err(Refusal::NoRoom),
+        }
+    }
+
     /// Whether there is room for `bytes` that may also be left out: an error's text, a result. On a full disk what is kept for claims
     /// and switches is not for those.
     pub(super) fn has_room_to_spare(&self, bytes: u64) -> bool {
@@ -99,6 +112,7 @@ impl Engine {
         self.kept.try_roomless();
         self.unmoved.hurry(now.tick);
         self.claims_want_room = false;
+        self.expiries_want_room = false;
         let queues: Vec<QueueName> = self
             .waiting
             .all()

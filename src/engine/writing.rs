@@ -30,6 +30,18 @@ const HELD_CHECKPOINTS: u64 = 4;
 /// Bytes of payloads that may wait for their files, however small the cache of payloads is.
 const LEAST_PENDING_BYTES: u64 = 16 << 20;
 
+/// What a file takes of the disk beside its payload, at most: a block, on most file systems.
+const FILE_BYTES: u64 = 4096;
+/// The part of the room that the disk has left which files to be written may take. Tasks whose files then find none are whole in
+/// the next checkpoint, which has to find room itself.
+const ROOM_PART: u64 = 4;
+/// So much they may take of a full disk: with their payloads a checkpoint still finds room in what is set aside for it.
+const LEAST_ROOM: u64 = 128 << 10;
+
+/// What a task takes in a checkpoint, whose file's name does not tell all of it: measured without options and an error's text, and
+/// some more.
+const RESTORED_BYTES: u64 = 160;
+
 /// How long nothing was written to the journal when a checkpoint is made although the journal is not long yet, and from which
 /// part of its usual length on: the next start then has little to read, and nobody waits for the disk meanwhile.
 const QUIET: Millis = Millis::from_secs(5);
@@ -249,6 +261,15 @@ impl Engine {
     fn as_many_as_may(&self) -> bool {
         self.files.len().saturating_sub(self.full.len()) >= self.settings.max_pending_files
             || self.files.bytes() >= self.most_pending_bytes()
+            || self.is_scarce()
+    }
+
+    /// Whether the files that wait would take too much of what the disk has left.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.free.is_some_and(|free| {
+            let wanted = self.files.bytes() + self.files.len() as u64 * FILE_BYTES;
+            wanted >= (free / ROOM_PART).max(LEAST_ROOM)
+        })
     }
 
     fn most_pending_bytes(&self) -> u64 {
@@ -269,6 +290,7 @@ impl Engine {
             && journal < most
             && self.files.len() < self.settings.max_pending_files / 2
             && self.files.bytes() < self.most_pending_bytes() / 2
+            && !self.is_scarce()
             && self
                 .files
                 .oldest_waiting()
@@ -388,6 +410,11 @@ impl Engine {
         self.ledger.bytes_since_checkpoint() >= from.max(self.checkpoint_from)
     }
 
+    /// About how long a checkpoint would be now, without the texts of errors.
+    pub(super) fn next_checkpoint_bytes(&self) -> u64 {
+        self.queue.special_count() as u64 * RESTORED_BYTES + LEAST_ROOM
+    }
+
     fn begin_checkpoint(&mut self) {
         // Only between frames: what is appended to an open one later would be cut off with it.
         let cut = self.ledger.cut();
@@ -395,7 +422,12 @@ impl Engine {
             return;
         }
         let mut records = Pieces::default();
-        for record in self.queue.snapshot() {
+        for mut record in self.queue.snapshot() {
+            if let Record::Restored(task) = &mut record
+                && self.is_brief
+            {
+                task.last_error = None;
+            }
             records.push(&record);
         }
         self.checkpoint_wanted = false;
@@ -498,6 +530,7 @@ impl Engine {
         match result {
             Ok(()) => {
                 self.checkpoint_from = 0;
+                self.is_brief = false;
                 self.checkpoint_at = Some(now.tick);
                 for ticket in callers {
                     out.push(Output::Reply(ticket, Ok(Response::Done)));
@@ -507,8 +540,11 @@ impl Engine {
                 }
             }
             Err(failed) if failed.full => {
-                if self.checkpoint_from == 0 {
-                    tracing::warn!(error = %failed.text, "no room for a checkpoint; the journal grows on");
+                if !self.is_brief {
+                    tracing::warn!(error = %failed.text, "no room for a checkpoint; the journal grows on, and the next one leaves out the texts of errors");
+                    // What makes it long may be those: then it is tried at once.
+                    self.is_brief = true;
+                    self.room_checkpoint_at = None;
                 }
                 self.ledger.checkpoint_refused();
                 // Not again before it has grown by a quarter: on a full disk that would be at once, and for ever.

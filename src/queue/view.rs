@@ -190,6 +190,12 @@ impl Queues {
             .chain(special.filter_map(|id| self.restored_record(*id)))
     }
 
+    /// How many tasks are in that.
+    #[must_use]
+    pub fn special_count(&self) -> usize {
+        self.special.len()
+    }
+
     /// What is paused or draining.
     pub fn switched(&self) -> impl Iterator<Item = Record> + '_ {
         let all = [(self.paused, true), (self.draining, false)]

@@ -173,6 +173,9 @@ pub trait Disk: Send + Sync + 'static {
     fn read(&self, path: &Path, limit: u64) -> DiskResult<Read>;
     /// The same of a file that is the daemon's own: also if it has further names, as a backup by links gives it.
     fn read_own(&self, path: &Path, limit: u64) -> DiskResult<Read>;
+    /// Whether a file of the daemon's own, with one name, is at `path` and holds just `bytes`: on the disk, and not only in what the
+    /// kernel remembers of it. `false` also where it can't be read.
+    fn holds(&self, path: &Path, bytes: &[u8]) -> bool;
     /// Looks at what a path names, without following a link.
     fn look(&self, path: &Path) -> DiskResult<Meta>;
     /// Which directory is at a path.

@@ -170,6 +170,10 @@ impl<D: Disk> Disk for Latched<D> {
         self.inner.read_own(path, limit)
     }
 
+    fn holds(&self, path: &Path, bytes: &[u8]) -> bool {
+        self.inner.holds(path, bytes)
+    }
+
     fn look(&self, path: &Path) -> DiskResult<Meta> {
         self.inner.look(path)
     }

@@ -61,12 +61,22 @@ impl Lock {
             }
             Err(errno) => return Err(DiskError::new("lock", path, errno).into()),
         }
-        let pid = format!("{}\n", std::process::id());
-        file.set_len(0)
-            .and_then(|()| file.write_all_at(pid.as_bytes(), 0))
-            .map_err(|cause| DiskError::new("write", path, cause))?;
+        match write_pid(&file).map_err(|cause| DiskError::new("write", path, cause)) {
+            // It is held all the same. Who is kept out is not told by whom.
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "no room to say who holds the data directory");
+            }
+            other => other?,
+        }
         Ok(Self { _file: file })
     }
+}
+
+/// Cuts the file only when the new text is in it: on a full disk what is given away may be gone.
+fn write_pid(file: &File) -> io::Result<()> {
+    let pid = format!("{}\n", std::process::id());
+    file.write_all_at(pid.as_bytes(), 0)?;
+    file.set_len(pid.len() as u64)
 }
 
 /// Of root, who checks another user's directory, the file must not stay: that one's daemon could not open it any more.
@@ -116,6 +126,13 @@ mod tests {
         let _held = Lock::take(scratch.path()).unwrap();
         let text = std::fs::read_to_string(scratch.path().join("lock")).unwrap();
         assert_eq!(text, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn a_lock_for_whose_text_there_is_no_room_is_held_all_the_same() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let error = DiskError::new("write", "lock", write_pid(&full).unwrap_err());
+        assert!(error.is_full(), "{error}");
     }
 
     #[test]

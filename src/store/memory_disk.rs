@@ -300,6 +300,12 @@ impl Disk for MemoryDisk {
         self.read(path, limit)
     }
 
+    fn holds(&self, path: &Path, bytes: &[u8]) -> bool {
+        let state = self.state();
+        let number = state.names.get(path);
+        number.is_some_and(|number| state.contents[number].now == bytes)
+    }
+
     fn look(&self, path: &Path) -> DiskResult<Meta> {
         let state = self.state();
         let inode = state.number("look at", path)?;

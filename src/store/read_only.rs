@@ -78,6 +78,10 @@ impl<D: Disk> Disk for ReadOnly<D> {
         self.0.read_own(path, limit)
     }
 
+    fn holds(&self, path: &Path, bytes: &[u8]) -> bool {
+        self.0.holds(path, bytes)
+    }
+
     fn look(&self, path: &Path) -> DiskResult<Meta> {
         self.0.look(path)
     }

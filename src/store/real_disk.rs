@@ -363,6 +363,28 @@ impl Disk for RealDisk {
         })
     }
 
+    fn holds(&self, path: &Path, bytes: &[u8]) -> bool {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let Ok(fd) = self.at("open", path, flags) else {
+            return false;
+        };
+        let own = rustix::process::geteuid().as_raw();
+        let is_own = fs::fstat(&fd).is_ok_and(|stat| {
+            let found = meta(&stat);
+            found.kind == Kind::File && found.size == bytes.len() as u64 && stat.st_uid == own
+        });
+        // As in `open`: after a failed sync the kernel shows what is not there.
+        if !is_own || retry(|| fs::fadvise(&fd, 0, None, Advice::DontNeed)).is_err() {
+            return false;
+        }
+        let file = RealFile {
+            file: fd.into(),
+            path: path.to_owned(),
+        };
+        file.read_at(0, bytes.len() + 1)
+            .is_ok_and(|found| found == bytes)
+    }
+
     fn look(&self, path: &Path) -> DiskResult<Meta> {
         let stat = self.beside(path, |folder, name| {
             fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)

@@ -523,6 +523,7 @@ fn on_a_full_disk_a_segment_is_halved_down_to_what_is_of_use() {
         bytes: 4 << 20,
         least: SMALL,
         first: Seq(1),
+        last_resort: false,
     };
     assert_eq!(journal.make_segment(&new).unwrap(), 512 << 10);
     assert_eq!(disk.bytes(&segment_path(1)).len(), 512 << 10);

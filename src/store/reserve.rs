@@ -2,7 +2,9 @@
 //!
 //! A checkpoint is what lets old segments go. On a full disk it would free far more room than it needs, and could not be made for
 //! want of that little: then the journal would keep all it has for good. So a file, `journal/reserve`, holds that room. Where a
-//! checkpoint's file finds none, the reserve becomes that file; once the old segments are gone, a new one is set aside.
+//! checkpoint's file finds none, the reserve becomes that file; once the old segments are gone, a new one is set aside. In the same
+//! way it becomes a segment of the journal where that has no room for anything: when somebody took, during a start, what the life
+//! before had left for the ends of tasks.
 //!
 //! What is in it means nothing: a start passes over it, and a program that does not know it does so too. This module may not know
 //! what a checkpoint holds.
@@ -16,7 +18,7 @@ use super::{
 };
 
 /// The least that is set aside in bytes, where the disk has it: the state of some thousand leases and switches.
-pub(super) const LEAST: u64 = 256 << 10;
+const LEAST: u64 = 256 << 10;
 /// The most: larger checkpoints come of payloads that found no room for their files, and get smaller as those tasks end.
 const MOST: u64 = 16 << 20;
 /// On a disk that has no room for [`LEAST`], halves are tried down to this.
@@ -30,7 +32,7 @@ pub(super) fn path() -> PathBuf {
 /// Its name in the journal's directory.
 pub(super) const NAME: &str = "reserve";
 
-/// How much is to be set aside after a checkpoint of `bytes`: a quarter more, since the next one may be longer.
+/// How much is to be set aside where a checkpoint has `bytes`: a quarter more, since the next one may be longer.
 pub(super) fn wanted(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / 4).clamp(LEAST, MOST)
 }
@@ -67,14 +69,24 @@ pub(super) struct Taken<F> {
 
 /// Makes the reserve the file `to`; `None`: there is none.
 pub(super) fn take<D: Disk>(disk: &D, to: &Path) -> DiskResult<Option<Taken<D::File>>> {
-    let size = match disk.look(&path()) {
-        Ok(meta) => meta.size,
+    // Only under its new name is it nobody else's: two may want it.
+    match disk.rename(&path(), to) {
+        Ok(()) => {}
         Err(error) if error.is_missing() => return Ok(None),
         Err(error) => return Err(error),
-    };
-    let file = disk.open_to_write(&path())?;
-    disk.rename(&path(), to)?;
-    Ok(Some(Taken { file, size }))
+    }
+    let taken = disk.look(to).and_then(|meta| {
+        let file = disk.open_to_write(to)?;
+        let size = meta.size;
+        Ok(Taken { file, size })
+    });
+    match taken {
+        Ok(taken) => Ok(Some(taken)),
+        Err(error) => {
+            disk.rename(to, &path())?;
+            Err(error)
+        }
+    }
 }
 
 /// Makes the file at `from` the reserve again.

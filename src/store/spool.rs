@@ -159,6 +159,10 @@ impl<D: Disk> Spool<D> {
                 let path = at.path();
                 let bytes = encoded(&path, file)?;
                 if old == at {
+                    // After a crash nobody knew whether it is whole. On a full disk it could not be written once more.
+                    if self.disk.holds(&path, &bytes) {
+                        return Ok(Ran::Whole);
+                    }
                     return self.put(at, &path, &bytes, false).map(|()| Ran::Whole);
                 }
                 self.put(at, &path, &bytes, true)?;

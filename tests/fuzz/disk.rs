@@ -129,6 +129,10 @@ impl Disk for MapDisk {
         self.read(path, limit)
     }
 
+    fn holds(&self, path: &Path, bytes: &[u8]) -> bool {
+        self.files().get(path).is_some_and(|found| found == bytes)
+    }
+
     fn look(&self, path: &Path) -> DiskResult<Meta> {
         let size = self.files().get(path).map(Vec::len);
         let size =

@@ -557,6 +557,14 @@ impl Disk for SimDisk {
         self.read(path, limit)
     }
 
+    fn holds(&self, path: &Path, bytes: &[u8]) -> bool {
+        let mut state = self.state();
+        let opened = state.operation("open", path, Sort::Reads);
+        let number = opened.and_then(|()| state.number("open", path));
+        let file = number.ok().and_then(|number| state.file(number));
+        file.is_some_and(|file| file.now == bytes && file.on_disk() == bytes)
+    }
+
     fn look(&self, path: &Path) -> DiskResult<Meta> {
         let mut state = self.state();
         state.operation("look at", path, Sort::Reads)?;

@@ -11,7 +11,7 @@
 //! | file | its subject |
 //! |---|---|
 //! | `disk`, `nodes` | the disk, and what it says of itself that a real one may do |
-//! | `world` | the threads of the daemon, one thing at a time |
+//! | `world`, `hands` | the threads of the daemon, one thing at a time |
 //! | `clients` | who asks, and who moves files |
 //! | `watch` | the watcher, as far as the engine can tell |
 //! | `oracle`, `told` | what must be there, and what clients may be told |
@@ -24,6 +24,7 @@
 mod chance;
 mod clients;
 mod disk;
+mod hands;
 mod nodes;
 mod oracle;
 mod scenes;

@@ -79,6 +79,15 @@ impl File {
         }
     }
 
+    /// What is read when the kernel forgets all that it has written, or takes for written.
+    pub(super) fn on_disk(&self) -> Vec<u8> {
+        let mut bytes = self.stable.clone();
+        for write in &self.pending {
+            write.apply(&mut bytes);
+        }
+        bytes
+    }
+
     /// What was to be written is in part on the disk, and the kernel forgets that the rest is not.
     pub(super) fn fail_sync(&mut self, chance: &mut Chance) {
         self.tear(chance);

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     backend::Error,
     engine::{Request, Response, Ticket},
+    store::Disk as _,
     task::{
         Change, ClaimRequest, ExecTime, LeaseKind, Millis, NewTask, Payload, Priority, QueueName,
         Refusal,
@@ -155,6 +156,7 @@ fn a_file_that_came_while_no_daemon_ran_is_as_durable_as_any_once_it_is_a_task()
 fn a_dropped_file_that_found_no_room_is_a_task_as_soon_as_there_is_some() {
     let mut world = world(|_| {});
     world.end(End::Kill);
+    world.disk.unlink(Path::new("journal/reserve")).unwrap();
     world.disk.set_capacity(Some(1000));
     assert_eq!(world.open(), Ok(true));
     let dropped = NewTask::of(Payload::from_text("dropped"));
@@ -260,6 +262,7 @@ fn a_claim_right_after_a_full_disk_has_room_again_gets_its_task() {
     let mut world = world(|_| {});
     submitted(&mut world, "waits");
     world.end(End::Kill);
+    world.disk.unlink(Path::new("journal/reserve")).unwrap();
     world.disk.set_capacity(Some(1000));
     assert_eq!(world.open(), Ok(true));
     world.settle().unwrap();

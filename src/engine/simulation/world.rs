@@ -10,6 +10,7 @@ use super::{
     chance::Chance,
     clients::Clients,
     disk::SimDisk,
+    hands::{FilesOrder, JournalOrder, KeeperOrder},
     oracle::Oracle,
     temper::Temper,
     told::Told,
@@ -18,13 +19,10 @@ use super::{
 };
 use crate::{
     backend::Answer,
-    engine::{
-        BadFile, Durability, Engine, Failed, FileWork, Input, Loader, Output, Request, Response,
-        Ticket,
-    },
+    engine::{Durability, Engine, Input, Loader, Output, Request, Response, Ticket},
     store::{
-        Boot, Checkpoint, Disk as _, DiskError, DropLimits, Group, Journal, JournalStart, Latched,
-        NewSegment, RecoverError, Sighting, Spool, recover, reject,
+        Boot, Disk as _, DropLimits, Journal, JournalStart, Latched, RecoverError, Sighting, Spool,
+        recover,
     },
     task::{ClaimAnswer, Location, Millis, Now, PayloadLimits, TaskId, Tick, WallMillis},
 };
@@ -35,39 +33,19 @@ pub(super) const LIMITS: DropLimits = DropLimits {
     max_file: 40_000,
 };
 
-#[derive(Debug)]
-enum JournalOrder {
-    Write(Group),
-    Make(NewSegment),
-    Forget(Vec<u64>),
-}
-
-#[derive(Debug)]
-enum KeeperOrder {
-    Checkpoint(Checkpoint),
-    SetAside,
-}
-
-#[derive(Debug)]
-enum FilesOrder {
-    Change(Vec<FileWork>),
-    Reject(BadFile),
-    PurgeDone(WallMillis),
-}
-
 /// One life of the daemon.
 pub(super) struct Life {
     pub(super) engine: Engine,
-    journal: Journal<Latched<SimDisk>>,
-    keeper: Journal<Latched<SimDisk>>,
-    spool: Spool<SimDisk>,
+    pub(super) journal: Journal<Latched<SimDisk>>,
+    pub(super) keeper: Journal<Latched<SimDisk>>,
+    pub(super) spool: Spool<SimDisk>,
     pub(super) watch: Watch,
     /// What the watcher saw and has not told.
     seen: Vec<Sighting>,
-    journal_orders: VecDeque<JournalOrder>,
-    keeper_orders: VecDeque<KeeperOrder>,
-    files_orders: VecDeque<FilesOrder>,
-    loads: VecDeque<Vec<(TaskId, Location)>>,
+    pub(super) journal_orders: VecDeque<JournalOrder>,
+    pub(super) keeper_orders: VecDeque<KeeperOrder>,
+    pub(super) files_orders: VecDeque<FilesOrder>,
+    pub(super) loads: VecDeque<Vec<(TaskId, Location)>>,
     pub(super) inbox: VecDeque<Input>,
     pub(super) fault: bool,
     pub(super) closed: bool,
@@ -123,13 +101,6 @@ pub(super) struct World {
     /// The boot clock's readings at the starts of this boot.
     starts: Vec<Tick>,
     lives: u64,
-}
-
-fn failed(error: &DiskError) -> Failed {
-    Failed {
-        full: error.is_full(),
-        text: error.to_string().into(),
-    }
 }
 
 impl World {
@@ -415,7 +386,9 @@ impl World {
                 life.keeper_orders
                     .push_back(KeeperOrder::Checkpoint(checkpoint));
             }
-            Output::SetAside => life.keeper_orders.push_back(KeeperOrder::SetAside),
+            Output::SetAside(bytes) => {
+                life.keeper_orders.push_back(KeeperOrder::SetAside(bytes));
+            }
             Output::Files(work) => life.files_orders.push_back(FilesOrder::Change(work)),
             Output::Reject(file) => life.files_orders.push_back(FilesOrder::Reject(file)),
             Output::PurgeDone(before) => {
@@ -483,99 +456,6 @@ impl World {
         Ok(None)
     }
 
-    fn journal(&mut self) {
-        let Some(life) = &mut self.life else { return };
-        let input = match life.journal_orders.pop_front() {
-            None => return,
-            Some(JournalOrder::Forget(numbers)) => return life.journal.forget(&numbers),
-            Some(JournalOrder::Make(new)) => match life.journal.make_segment(&new) {
-                Ok(bytes) => {
-                    life.has_segment = true;
-                    Input::SegmentMade(new.number, bytes)
-                }
-                Err(error) => Input::SegmentFailed(failed(&error)),
-            },
-            Some(JournalOrder::Write(group)) => match life.journal.write(&group) {
-                Ok(()) => {
-                    if !self.disk.stopped() {
-                        self.oracle.synced = group.seq.0;
-                    }
-                    Input::Written(group.seq)
-                }
-                Err(error) => Input::WriteFailed(error.to_string().into()),
-            },
-        };
-        self.trace.note(|| format!("journal: {input:?}"));
-        life.inbox.push_back(input);
-    }
-
-    fn keep(&mut self) {
-        let Some(life) = &mut self.life else { return };
-        let order = match life.keeper_orders.pop_front() {
-            None => return,
-            Some(KeeperOrder::Checkpoint(order)) => order,
-            Some(KeeperOrder::SetAside) => {
-                let result = life.keeper.set_aside();
-                self.trace.note(|| format!("set aside: {result:?}"));
-                if let Err(error) = result {
-                    life.inbox
-                        .push_back(Input::WriteFailed(error.to_string().into()));
-                }
-                return;
-            }
-        };
-        let result = life.keeper.checkpoint(&order);
-        self.trace.note(|| {
-            format!(
-                "checkpoint {} without {:?}: {result:?}",
-                order.cut, order.delete
-            )
-        });
-        if result.is_ok() {
-            life.journal_orders
-                .push_back(JournalOrder::Forget(order.delete));
-        }
-        let result = result.map_err(|error| failed(&error));
-        life.inbox.push_back(Input::CheckpointDone(result));
-    }
-
-    fn files(&mut self) {
-        let Some(life) = &mut self.life else { return };
-        match life.files_orders.pop_front() {
-            None => {}
-            Some(FilesOrder::Change(work)) => {
-                let mut done = Vec::new();
-                for one in work {
-                    let result = life.spool.run_all(&one.ops);
-                    self.trace
-                        .note(|| format!("file of {}: {:?}: {result:?}", one.id, view_ops(&one)));
-                    done.push((one.id, result.map_err(|error| failed(&error))));
-                }
-                life.inbox.push_back(Input::FilesDone(done));
-            }
-            Some(FilesOrder::Reject(file)) => {
-                let result = reject(&self.disk, &file.path, file.known.as_ref(), &file.reason);
-                self.trace.note(|| {
-                    format!(
-                        "reject {}: {}: {result:?}",
-                        file.path.display(),
-                        file.reason
-                    )
-                });
-                let result = match result {
-                    Ok(to) => Ok(to.is_some()),
-                    Err(error) if error.is_missing() => Ok(false),
-                    Err(error) => Err(failed(&error)),
-                };
-                life.inbox.push_back(Input::Rejected(file, result));
-            }
-            Some(FilesOrder::PurgeDone(before)) => {
-                let result = life.spool.purge_done(before);
-                self.trace.note(|| format!("purge: {result:?}"));
-            }
-        }
-    }
-
     /// The watcher looks at something, or tells what it saw a while ago: in between, anything may happen.
     fn watch(&mut self) {
         let notice_first = self.chance.one_in(2);
@@ -593,21 +473,6 @@ impl World {
         let said = life.watch.one(notice_first, wall);
         self.trace.note(|| format!("watcher: {said:?}"));
         life.seen.extend(said);
-    }
-
-    fn load(&mut self) {
-        let Some(life) = &mut self.life else { return };
-        let Some(places) = life.loads.pop_front() else {
-            return;
-        };
-        let wall = self.now.wall;
-        let read = places.into_iter().map(|(id, place)| {
-            let result = life.spool.load(&place, wall);
-            (id, result)
-        });
-        let read: Vec<_> = read.collect();
-        self.trace.note(|| format!("loaded: {read:?}"));
-        life.inbox.push_back(Input::Loaded(read));
     }
 
     /// A client asks.
@@ -703,20 +568,4 @@ impl World {
     pub(super) const fn is_synced(&self) -> bool {
         matches!(self.temper.settings.durability, Durability::Sync)
     }
-}
-
-fn view_ops(work: &FileWork) -> Vec<String> {
-    use crate::store::FileOp;
-    let op = |op: &FileOp| match op {
-        FileOp::Put { old, at, .. } => format!(
-            "put {} from {}",
-            at.path().display(),
-            old.as_ref()
-                .map(|old| old.path().display().to_string())
-                .unwrap_or_default()
-        ),
-        FileOp::Remove { at } => format!("remove {}", at.path().display()),
-        FileOp::RemoveSource(source) => format!("remove source {}", source.path.display()),
-    };
-    work.ops.iter().map(op).collect()
 }

@@ -292,6 +292,7 @@ impl Ledger {
             bytes,
             least,
             first,
+            last_resort: self.largest_room() < END_BYTES,
         })
     }
 

@@ -30,7 +30,7 @@ pub(super) const LEAST_USUAL: u64 = 64 << 10;
 /// No segment is smaller, also where the disk is full: ends fit in, and a start needs little to go on.
 pub(super) const LEAST_SEGMENT: u64 = 2 * BLOCK;
 /// Segments are whole blocks.
-const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = 4096;
 /// A segment made for a large shortfall has at most so many times the usual size, so that each can go soon.
 const LARGEST_FACTOR: u64 = 16;
 
@@ -57,6 +57,8 @@ pub struct NewSegment {
     pub least: u64,
     /// No frame in it will have a lower seq.
     pub first: Seq,
+    /// Without it the journal has no room for anything: where the disk has none, that is taken which is set aside for a checkpoint.
+    pub last_resort: bool,
 }
 
 /// A segment that is not written to any more.

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::{Boot, DIR, Group, Header, NewSegment, room::LEAST_SEGMENT, segment::segment_path};
+use super::{
+    Boot, DIR, Group, Header, NewSegment,
+    room::{BLOCK, LEAST_SEGMENT},
+    segment::segment_path,
+};
 use crate::{
     defect::{Defect, planted},
     store::{
@@ -19,8 +23,6 @@ pub struct Journal<D: Disk> {
     disk: Arc<D>,
     boot: Boot,
     segments: BTreeMap<u64, Segment<D::File>>,
-    /// How many bytes are to be set aside for the next checkpoint.
-    reserve: u64,
 }
 
 #[derive(Debug)]
@@ -47,7 +49,6 @@ impl<D: Disk> Journal<D> {
             disk,
             boot,
             segments: BTreeMap::new(),
-            reserve: reserve::LEAST,
         }
     }
 
@@ -79,6 +80,9 @@ impl<D: Disk> Journal<D> {
         loop {
             match self.try_segment(new, bytes, between) {
                 Err(error) if error.is_full() && bytes > least => bytes = (bytes / 2).max(least),
+                Err(error) if error.is_full() && new.last_resort => {
+                    return self.segment_of_reserve(new)?.ok_or(error);
+                }
                 other => {
                     return other.map(|file| MadeSegment {
                         number: new.number,
@@ -86,6 +90,17 @@ impl<D: Disk> Journal<D> {
                         file,
                     });
                 }
+            }
+        }
+    }
+
+    /// Bytes that can still be written to the disk, if it says that.
+    pub fn free(&self) -> Option<u64> {
+        match self.disk.space() {
+            Ok(space) => Some(space.free),
+            Err(error) => {
+                tracing::debug!(%error, "the disk does not say how much room it has");
+                None
             }
         }
     }
@@ -103,7 +118,42 @@ impl<D: Disk> Journal<D> {
         between: &mut dyn FnMut(),
     ) -> DiskResult<D::File> {
         let path = segment_path(new.number);
-        let mut file = self.disk.create(&path, bytes)?;
+        let file = self.disk.create(&path, bytes)?;
+        self.finish_segment(new, file, bytes, between)
+    }
+
+    /// Makes a segment of what is set aside for a checkpoint, if that is long enough.
+    fn segment_of_reserve(&self, new: &NewSegment) -> DiskResult<Option<MadeSegment<D::File>>> {
+        let path = segment_path(new.number);
+        let Some(taken) = reserve::take(&*self.disk, &path)? else {
+            return Ok(None);
+        };
+        let bytes = taken.size - taken.size % BLOCK;
+        if bytes < new.least {
+            reserve::give_back(&*self.disk, &path, taken.size)?;
+            return Ok(None);
+        }
+        self.disk.truncate(&path, bytes)?;
+        let file = self.finish_segment(new, taken.file, bytes, &mut || ())?;
+        tracing::warn!(
+            bytes,
+            "the disk is full: the journal goes on in what was set aside for a checkpoint"
+        );
+        Ok(Some(MadeSegment {
+            number: new.number,
+            bytes,
+            file,
+        }))
+    }
+
+    /// Writes zeros and the header into a segment's file, and makes it durable with its name.
+    fn finish_segment(
+        &self,
+        new: &NewSegment,
+        mut file: D::File,
+        bytes: u64,
+        between: &mut dyn FnMut(),
+    ) -> DiskResult<D::File> {
         let header = Header {
             number: new.number,
             boot: self.boot,
@@ -111,7 +161,7 @@ impl<D: Disk> Journal<D> {
         };
         let filled = fill(&mut file, bytes, between);
         if let Err(error) = filled.and_then(|()| file.write_at(&header.encode(), 0)) {
-            self.disk.unlink(&path)?;
+            self.disk.unlink(&segment_path(new.number))?;
             return Err(error);
         }
         file.sync()?;
@@ -166,14 +216,14 @@ impl<D: Disk> Journal<D> {
             checkpoint::remove(&*self.disk, &segment_path(*number))?;
         }
         checkpoint::remove_older(&*self.disk, cp.cut)?;
-        self.reserve = reserve::wanted(cp.records.len() as u64);
-        self.set_aside()
+        self.set_aside(cp.records.len() as u64)
     }
 
-    /// Sets room aside for the next checkpoint, so far as there is any: for whoever writes checkpoints, when all that the ledger
-    /// wants is there. Not before: a start on a full disk needs for the ends of tasks what the one before gave back.
-    pub fn set_aside(&self) -> DiskResult<()> {
-        reserve::set_aside(&*self.disk, self.reserve)
+    /// Sets room aside for the next checkpoint, which is expected to have so many bytes, as far as the disk has it: for whoever writes
+    /// checkpoints, when all that the ledger wants is there. Not before: a start on a full disk needs for the ends of tasks what the
+    /// one before gave back.
+    pub fn set_aside(&self, bytes: u64) -> DiskResult<()> {
+        reserve::set_aside(&*self.disk, reserve::wanted(bytes))
     }
 }
 
