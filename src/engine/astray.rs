@@ -74,6 +74,13 @@ impl Astray {
         }
     }
 
+    /// A file of a task that has ended was changed, perhaps written, after its end: what comes back may be that one, moved at once.
+    pub(super) fn changed(&mut self, id: TaskId, now: Now) {
+        if let Some((name, _)) = self.missed.get(&id, now.tick) {
+            self.missed.note(id, (name, now.wall), now.tick);
+        }
+    }
+
     /// A checkpoint tells of it.
     pub(super) fn recall(&mut self, record: &Record, now: Now) {
         match record {

@@ -173,10 +173,26 @@ impl Bench {
         self.ask(Request::Submit(vec![task]));
     }
 
+    fn claim(&mut self) {
+        self.ask(Request::Claim(ClaimRequest {
+            queues: vec![QueueName::default()],
+            max: 1,
+            wait: Millis(0),
+            lease: None,
+            kind: LeaseKind::Legacy,
+            worker: None,
+            complete: Vec::new(),
+        }));
+    }
+
     /// The watcher sees a file with a task's id.
     fn drop_file(&mut self, place: &Location) {
+        self.drop_source(place, source(place));
+    }
+
+    fn drop_source(&mut self, place: &Location, source: Source) {
         self.step(Input::Sighting(Sighting::Drop {
-            source: source(place),
+            source,
             born: Some(5),
             content: Digest::of(b"own"),
             task: task_in(place),
@@ -320,15 +336,7 @@ fn a_file_that_was_moved_from_under_a_worker_makes_no_task_when_that_has_done_it
         let (own, other) = (place(1, 3), place(1, 4));
         bench.ask(Request::Submit(vec![task_in(&own)]));
         assert_eq!(bench.changed().len(), 1);
-        bench.ask(Request::Claim(ClaimRequest {
-            queues: vec![QueueName::default()],
-            max: 1,
-            wait: Millis(0),
-            lease: None,
-            kind: LeaseKind::Legacy,
-            worker: None,
-            complete: Vec::new(),
-        }));
+        bench.claim();
         if is_moved {
             bench.is_gone(&own, None);
             bench.answer_gone(&own);
@@ -341,6 +349,34 @@ fn a_file_that_was_moved_from_under_a_worker_makes_no_task_when_that_has_done_it
         assert_eq!(bench.engine.queue.get(id(1)).is_none(), is_moved);
         assert_eq!(bench.rejected.len(), usize::from(is_moved));
     }
+}
+
+/// The same where the file was just being written when the task was completed: it is younger than that.
+#[test]
+fn a_file_that_was_written_after_its_task_had_ended_and_moved_at_once_makes_no_task() {
+    let mut bench = Bench::new([]);
+    let (own, other) = (place(1, 3), place(1, 4));
+    bench.ask(Request::Submit(vec![task_in(&own)]));
+    bench.changed();
+    bench.claim();
+    bench.is_gone(&own, None);
+    bench.answer_gone(&own);
+    while bench.changes.is_empty() {
+        bench.wait();
+    }
+    bench.ask(Request::Complete(id(1), None, None));
+    bench.now.wall.0 += 10;
+    assert!(matches!(&*bench.change_all(), [FileOp::Put { .. }]));
+    assert_eq!(bench.changed(), [FileOp::Remove { at: own }]);
+    bench.drop_source(
+        &other,
+        Source {
+            modified: i128::from(WALL.0 + 5) * 1_000_000,
+            ..source(&other)
+        },
+    );
+    assert!(bench.engine.queue.get(id(1)).is_none());
+    assert_eq!(bench.rejected.len(), 1);
 }
 
 #[test]

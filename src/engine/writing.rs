@@ -184,6 +184,8 @@ impl Engine {
                 Ok(ran) => {
                     if ran == Ran::Astray {
                         self.went_astray(now, id, out);
+                    } else if self.queue.get(id).is_none() {
+                        self.astray.changed(id, now);
                     }
                     // Where one found room, others may: all that wait for it in this queue are tried again.
                     if let Some(queue) = self.full.queue_of(id) {
