@@ -124,6 +124,12 @@ impl Bodies {
         entry.0 < LOAD_TRIES
     }
 
+    /// Whether reading `id` has failed as often as it is tried, and at each of so many places besides.
+    pub(super) fn is_given_up(&self, id: TaskId, places: usize) -> bool {
+        let tries = self.troubled.get(&id).map_or(0, |(tries, _)| *tries);
+        tries as usize > LOAD_TRIES as usize + places
+    }
+
     /// Whether reading `id` has failed and is tried again.
     pub(super) fn is_troubled(&self, id: TaskId) -> bool {
         self.troubled.contains_key(&id)

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{
     Engine, Settings,
     claims::{Waiter, weight},
-    io::{Output, Response, Ticket},
+    io::{Output, Request, Response, Ticket},
     payloads::ANSWER_BYTES,
     workers::Deed,
 };
@@ -58,7 +58,10 @@ impl Engine {
             .collect();
         // Those who came first are served first.
         self.serve_stirred(now, out);
-        let wait = if self.stopping {
+        // Who completes a task is to hear soon that it was not taken: its lease runs on.
+        let refused =
+            |(_, outcome): &(TaskId, Result<(), Refusal>)| matches!(outcome, Err(Refusal::NoRoom));
+        let wait = if self.stopping || completed.iter().any(refused) {
             Millis(0)
         } else {
             request.wait
@@ -272,9 +275,16 @@ impl Engine {
                     self.waiting.put(number, waiter);
                     from = number + 1;
                 }
-                found @ (Found::Nothing | Found::NoRoom) => {
-                    // What it waited for was no task after all, or is none that it can have; then none behind it can.
-                    waiter.no_room = matches!(found, Found::NoRoom);
+                Found::NoRoom => {
+                    // Nor can those behind it have one: each is to be told so when its own time is over.
+                    waiter.no_room = true;
+                    waiter.deadline = waiter.until;
+                    self.waiting.put(number, waiter);
+                    from = number + 1;
+                }
+                Found::Nothing => {
+                    // What it waited for was no task after all.
+                    waiter.no_room = false;
                     waiter.deadline = waiter.until;
                     self.waiting.put(number, waiter);
                     return;
@@ -323,6 +333,14 @@ impl Engine {
 
     pub(super) fn withdrawn(&mut self, ticket: Ticket) {
         self.waiting.take_ticket(ticket);
+        for (waiting, request, _) in &mut self.segment_waiters {
+            if let Request::Claim(claim) = request
+                && *waiting == ticket
+            {
+                // What it completes is completed all the same.
+                claim.max = 0;
+            }
+        }
     }
 
     /// Gives back what was handed to a caller who was gone.

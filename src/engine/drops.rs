@@ -350,8 +350,12 @@ impl Engine {
             // It may be there and gone again before its making was told: then it is looked for.
             if self.files.is_in_flight(id) {
                 self.vanished.insert(id);
+                return true;
             }
-            return true;
+            // One that was removed while a worker held its task, and whose payload went with a crash before it was written again.
+            if entry.state == State::Leased || !self.is_nowhere(id) {
+                return true;
+            }
         }
         match (self.missed.get(&id), asked) {
             (Some(since), Some(asked)) if asked >= *since => drop(self.missed.remove(&id)),
@@ -376,16 +380,17 @@ impl Engine {
             }
             return true;
         }
-        // Where the journal has no room at all, the next look through the folder finds it missing again.
-        if self.room_to_end().is_ok() {
-            tracing::info!(task_id = %id, file = %place, "a task's file was removed: it is cancelled");
-            self.cancel_gone(now, id);
-        }
+        tracing::info!(task_id = %id, file = %place, "a task's file was removed: it is cancelled");
+        self.cancel_gone(now, id);
         true
     }
 
-    /// Cancels a task whose file is not where it was.
+    /// Cancels a task whose file is not where it was. Where the journal has no room at all, the next look finds it missing again.
     pub(super) fn cancel_gone(&mut self, now: Now, id: TaskId) {
+        if self.room_to_end().is_err() {
+            tracing::warn!(task_id = %id, "the journal has no room to say that it is cancelled");
+            return;
+        }
         // Claims that wait for it are to hear of the next one, or that there is none.
         let queue = self
             .queue

@@ -313,6 +313,12 @@ impl Files {
         change.map_or(&[], |change| &change.sources)
     }
 
+    /// In how many places the task's file is looked for, while a change waits for its payload; `None`: it may be in a dropped one.
+    pub(super) fn places(&self, id: TaskId) -> Option<usize> {
+        let change = self.waiting.get(&id)?;
+        change.sources.is_empty().then(|| 1 + change.strays.len())
+    }
+
     /// Whether the task's file is being changed.
     pub(super) fn is_in_flight(&self, id: TaskId) -> bool {
         self.in_flight.contains_key(&id)
@@ -346,6 +352,11 @@ impl Files {
     /// How many changes are not made.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.in_flight.len()
+    }
+
+    /// How many changes were not tried yet, or are being made: those that failed may not be made for long.
+    pub(super) fn untried(&self) -> usize {
+        self.len().saturating_sub(self.later.len())
     }
 
     /// How many changes failed and are not made yet.

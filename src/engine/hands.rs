@@ -18,7 +18,7 @@ use crate::{
     backend::{Error, Settlement},
     store::{
         Checkpoint, DiskError, Group, Journal, Latched, LoadError, NewSegment, RealDisk, Seq,
-        Spool, discard, reject, rejected, shown, take_back,
+        Spool, discard, free, reject, rejected, shown, take_back,
     },
     task::{Location, Millis, NewTask, Refusal, RejectedView, TaskId, Tick, WallMillis},
 };
@@ -84,10 +84,12 @@ impl Hands {
         let boot = in_journal(journal).boot();
         let (segments, orders) = line::<NewSegment>();
         let maker = Journal::new(Arc::clone(latched), boot);
+        let segments_disk = Arc::clone(latched);
         let (tell, adopt) = (Arc::clone(mailbox), Arc::clone(journal));
         let segments_thread = thread("segments", move || {
             SegmentHand {
                 maker,
+                disk: segments_disk,
                 orders,
                 adopt,
                 mailbox: tell,
@@ -108,10 +110,10 @@ impl Hands {
                         }
                         Input::CheckpointDone(result)
                     }
-                    CheckpointWork::SetAside(bytes) => match writer.set_aside(bytes) {
-                        Ok(()) => continue,
-                        Err(error) => Input::WriteFailed(text(&error)),
-                    },
+                    CheckpointWork::SetAside(bytes) => {
+                        writer.set_aside(bytes);
+                        continue;
+                    }
                 };
                 post(&tell, Post::Input(input));
             }
@@ -309,6 +311,7 @@ const BETWEEN_PIECES: Duration = Duration::from_millis(8);
 /// The hand that makes segments.
 struct SegmentHand {
     maker: Journal<Latched<RealDisk>>,
+    disk: Arc<Latched<RealDisk>>,
     orders: Taker<NewSegment>,
     adopt: SharedJournal,
     mailbox: Arc<Mailbox>,
@@ -347,7 +350,7 @@ impl SegmentHand {
             Ok(made) => {
                 let bytes = made.bytes;
                 in_journal(&self.adopt).adopt(made);
-                Input::SegmentMade(new.number, bytes, self.maker.free())
+                Input::SegmentMade(new.number, bytes, free(&*self.disk))
             }
             Err(error) => Input::SegmentFailed(failed(error)),
         };
@@ -382,6 +385,7 @@ fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell:
                 (one.id, result)
             });
             post(tell, Post::Input(Input::FilesDone(done.collect())));
+            post(tell, Post::Input(Input::Free(free(disk))));
         }
         FilesWork::Reject(file) => {
             let result = move_to_rejected(disk, &file);

@@ -143,6 +143,8 @@ pub enum Input {
     SegmentFailed(Failed),
     /// Changes of task files were made, or not.
     FilesDone(Vec<(TaskId, Result<Ran, Failed>)>),
+    /// Bytes that the disk has left, if it says that.
+    Free(Option<u64>),
     /// Task files were read, or not.
     Loaded(Vec<(TaskId, Result<NewTask, LoadError>)>),
     /// The checkpoint was made, or not.

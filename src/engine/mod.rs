@@ -128,7 +128,10 @@ pub struct Engine {
     /// Submits that wait for room, in the journal or in the spool.
     roomless: VecDeque<(Ticket, Vec<NewTask>)>,
     /// Other requests that wait for a segment that is being made.
-    segment_waiters: Vec<(Ticket, Request)>,
+    /// Requests that wait for room in the journal, and how often they were put off.
+    segment_waiters: Vec<(Ticket, Request, u8)>,
+    /// How often the request that is looked at was put off.
+    put_off: u8,
     /// Dropped files with ids that are here already, which wait for the payloads of those to be read.
     rivals: VecDeque<Dropped>,
     /// Dropped files that were taken a moment ago.
@@ -176,7 +179,7 @@ pub struct Engine {
     claims_want_room: bool,
     /// Whether a lease that is over found no room in the journal to say so.
     expiries_want_room: bool,
-    /// Bytes that the disk had left when a segment was last made; 0 when it had none for one.
+    /// Bytes that the disk had left when a segment was made, or files were changed, last; 0 when it had none for a segment.
     free: Option<u64>,
     full: Full,
     /// Looks through folders that are still to be compared with the queue.
@@ -237,6 +240,7 @@ impl Engine {
             }
             Input::SegmentFailed(failed) => self.segment_failed(now, failed, out),
             Input::FilesDone(results) => self.files_done(now, results, out),
+            Input::Free(free) => self.free = free,
             Input::Loaded(results) => self.loaded(now, results, out),
             Input::CheckpointDone(result) => self.checkpoint_done(now, result, out),
             Input::Sighting(sighting) => self.sighting(now, sighting, out),
@@ -531,7 +535,7 @@ impl Engine {
         tickets.extend(self.scans.drain(..).map(|scan| scan.ticket));
         tickets.extend(self.parked.drain(..).map(|parked| parked.ticket));
         tickets.extend(self.roomless.drain(..).map(|(ticket, _)| ticket));
-        tickets.extend(self.segment_waiters.drain(..).map(|(ticket, _)| ticket));
+        tickets.extend(self.segment_waiters.drain(..).map(|(ticket, ..)| ticket));
         while let Some(waiter) = self.waiting.take_any() {
             tickets.push(waiter.ticket);
         }

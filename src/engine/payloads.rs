@@ -4,9 +4,10 @@ use super::{
     Engine,
     io::{BadFile, Output, Request, Ticket},
     listing::{Scan, fitting},
+    requests::END_BYTES,
 };
 use crate::{
-    store::{Kind, LoadError},
+    store::{Kind, LoadError, Room},
     task::{
         Location, Millis, NewTask, Now, Payload, QueueName, Record, Refusal, Restored, State,
         TaskId, TaskView, Then,
@@ -226,6 +227,12 @@ impl Engine {
         }
     }
 
+    /// Whether a change of the task's file waits for its payload, and that is in none of the places where it may be.
+    pub(super) fn is_nowhere(&self, id: TaskId) -> bool {
+        let places = self.files.places(id);
+        self.lacks_payload(id) && places.is_some_and(|places| self.bodies.is_given_up(id, places))
+    }
+
     fn not_loaded(&mut self, now: Now, id: TaskId, error: LoadError, out: &mut Vec<Output>) {
         if self.fault.is_some() {
             return;
@@ -243,7 +250,11 @@ impl Engine {
                 // Not at once again, whoever asks.
                 self.bodies.trouble(id, now.tick.plus(LOAD_RETRY));
                 if let Some(goal) = self.queue.location(id) {
-                    self.files.look_elsewhere(id, goal);
+                    self.files.look_elsewhere(id, goal.clone());
+                    if !leased && self.is_nowhere(id) {
+                        // Unless its directory is away, which the watcher can tell.
+                        self.ask_for(vec![goal], out);
+                    }
                 }
             }
             LoadError::Missing if state != State::Dead || self.astray.behind.is_lost(id) => {
@@ -321,7 +332,9 @@ impl Engine {
             return;
         }
         let state = self.queue.get(id).map(|entry| entry.state);
-        if matches!(state, Some(State::Ready | State::Scheduled)) {
+        let bytes = reason.len() as u64 + END_BYTES;
+        let has_room = self.ledger.room_for_end(bytes) != Room::Full;
+        if matches!(state, Some(State::Ready | State::Scheduled)) && has_room {
             tracing::error!(task_id = %id, reason, "a task's file can't be read: the task is dead");
             let dead = Record::Failed {
                 id,

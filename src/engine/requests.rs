@@ -26,6 +26,9 @@ const RECORD_BYTES: u64 = 256;
 /// Bytes of a failure's record beside its text, or of any other end.
 pub(super) const END_BYTES: u64 = 128;
 
+/// How often an end waits for room: a full disk is tried again every 200 ms.
+const MOST_PUT_OFF: u8 = 4;
+
 type Outcome = Result<Response, Refusal>;
 
 impl Engine {
@@ -60,8 +63,13 @@ impl Engine {
         }
         if let Some(ask) = room_for(&request) {
             let room = ask(&self.ledger);
-            if room != Room::Yes && self.wait_for_room(now, room, ask) {
-                return self.segment_waiters.push((ticket, request));
+            if room != Room::Yes {
+                // An end has room, but for the moment in which somebody else took it: it is not refused at the first look.
+                let is_patient = ends(&request) && self.put_off < MOST_PUT_OFF;
+                if self.wait_for_room(now, room, ask) || is_patient {
+                    let put_off = self.put_off + 1;
+                    return self.segment_waiters.push((ticket, request, put_off));
+                }
             }
         }
         let outcome = match request {
@@ -190,23 +198,18 @@ impl Engine {
             return self.refuse(ticket, Refusal::QueueFull(full), out);
         }
         let crowded = self.is_crowded();
-        // Those that wait for their files may have none to come.
-        if crowded && self.full.len() > 0 && self.is_scarce() {
-            return self.refuse(ticket, Refusal::NoRoom, out);
-        }
         let (bytes, count) = (tasks.iter().map(bytes_of).sum(), tasks.len() as u64);
         let room = match self.ledger.room_for_new(bytes, count) {
             _ if planted(Defect::ApplyBeforeRoom) => Room::Yes,
             room => room,
         };
-        if crowded
-            || (room != Room::Yes
-                && self.wait_for_room(now, room, |ledger| ledger.room_for_new(bytes, count)))
-        {
-            return self.roomless.push_back((ticket, tasks));
-        }
-        if room == Room::Full {
+        let waits = room != Room::Yes
+            && self.wait_for_room(now, room, |ledger| ledger.room_for_new(bytes, count));
+        if room == Room::Full && !waits || self.holds_too_much() {
             return self.refuse(ticket, Refusal::NoRoom, out);
+        }
+        if crowded || waits {
+            return self.roomless.push_back((ticket, tasks));
         }
         match self.take(now, tasks, None) {
             Ok(verdicts) => {
@@ -309,12 +312,12 @@ impl Engine {
         if !self.has_room_to_spare(failure.error.len() as u64 + END_BYTES) {
             failure.error.clear();
         }
+        self.room_to_end()?;
         if let Some(worker) = self.worker_of(id) {
             self.workers.note(&worker, Deed::Failed, now.wall);
         }
         let random = self.random();
         let record = self.queue.decide_fail(id, token, &failure, random, now)?;
-        self.room_to_end()?;
         self.commit(now, &[record]);
         self.shown(now, id)
     }
@@ -472,7 +475,19 @@ impl Engine {
     }
 }
 
-/// Whether a request writes something that is no end of a task, and is not queued for room elsewhere.
+/// Whether a request ends an attempt or a task.
+fn ends(request: &Request) -> bool {
+    match request {
+        Request::Complete(..)
+        | Request::Fail(..)
+        | Request::Release(..)
+        | Request::Cancel(_)
+        | Request::PurgeSome(..) => true,
+        Request::Claim(claim) => !claim.complete.is_empty(),
+        _ => false,
+    }
+}
+
 /// What a request asks the journal for before it is done, so that it waits while a segment is being made. A claim asks for itself.
 fn room_for(request: &Request) -> Option<fn(&Ledger) -> Room> {
     match request {
@@ -482,14 +497,7 @@ fn room_for(request: &Request) -> Option<fn(&Ledger) -> Room> {
         | Request::RetrySome(..)
         | Request::Pause(..)
         | Request::Drain(..) => Some(|ledger| ledger.room_for_claim(END_BYTES)),
-        Request::Complete(..)
-        | Request::Fail(..)
-        | Request::Release(..)
-        | Request::Cancel(_)
-        | Request::PurgeSome(..) => Some(|ledger| ledger.room_for_end(END_BYTES)),
-        Request::Claim(claim) if !claim.complete.is_empty() => {
-            Some(|ledger| ledger.room_for_end(END_BYTES))
-        }
+        end if ends(end) => Some(|ledger| ledger.room_for_end(END_BYTES)),
         _ => None,
     }
 }

@@ -27,9 +27,10 @@ impl Engine {
         match room {
             Room::Yes | Room::Wait => true,
             Room::Full => {
-                let rested = self
-                    .room_refused
-                    .is_none_or(|at| at.plus(ROOM_RETRY) <= now.tick);
+                let rested = self.ledger.may_resort()
+                    || self
+                        .room_refused
+                        .is_none_or(|at| at.plus(ROOM_RETRY) <= now.tick);
                 if rested {
                     self.room_refused = Some(now.tick);
                     self.ledger.retry_segment();
@@ -105,9 +106,11 @@ impl Engine {
             // Like anew: a payload that it is compared with may have left the memory meanwhile.
             self.request(now, ticket, Request::Submit(tasks), out);
         }
-        for (ticket, request) in std::mem::take(&mut self.segment_waiters) {
+        for (ticket, request, put_off) in std::mem::take(&mut self.segment_waiters) {
+            self.put_off = put_off;
             self.request(now, ticket, request, out);
         }
+        self.put_off = 0;
         self.take_rivals(now, out);
         self.kept.try_roomless();
         self.unmoved.hurry(now.tick);

@@ -92,6 +92,7 @@ impl Loader {
             parked: Vec::new(),
             roomless: VecDeque::new(),
             segment_waiters: Vec::new(),
+            put_off: 0,
             rivals: VecDeque::new(),
             astray: Astray::default(),
             taken: Taken::default(),

@@ -70,8 +70,9 @@ impl Checkpointing {
 }
 
 impl Engine {
+    /// Not before the journal has room at a start: files may not take what the life before gave back for the ends of tasks.
     pub(super) fn can_change_files(&self) -> bool {
-        self.files.in_flight_len() < FILES_IN_FLIGHT
+        self.files.in_flight_len() < FILES_IN_FLIGHT && !self.ledger.is_opening()
     }
 
     /// Hands out the file changes that are due.
@@ -266,12 +267,18 @@ impl Engine {
             || self.is_scarce()
     }
 
-    /// Whether the files that wait would take too much of what the disk has left.
-    pub(super) fn is_scarce(&self) -> bool {
+    /// Whether the files that are still to be tried would take too much of what the disk has left.
+    fn is_scarce(&self) -> bool {
+        let (all, untried) = (self.files.len() as u64, self.files.untried() as u64);
         self.free.is_some_and(|free| {
-            let wanted = self.files.bytes() + self.files.len() as u64 * FILE_BYTES;
-            wanted >= (free / ROOM_PART).max(LEAST_ROOM)
+            let bytes = self.files.bytes() / all.max(1);
+            untried * (FILE_BYTES + bytes) >= (free / ROOM_PART).max(LEAST_ROOM)
         })
+    }
+
+    /// Whether the disk is full, and a checkpoint would have to hold as many tasks without files as it finds room for.
+    pub(super) fn holds_too_much(&self) -> bool {
+        self.room_refused.is_some() && self.full.len() as u64 * FILE_BYTES >= LEAST_ROOM
     }
 
     fn most_pending_bytes(&self) -> u64 {
@@ -350,6 +357,7 @@ impl Engine {
         if self.checkpointing.is_none() && (wanted || for_room) {
             self.begin_checkpoint();
             if for_room && self.checkpointing.is_some() {
+                self.ledger.give_up_current();
                 self.room_checkpoint_at = Some(now.tick);
             }
         }
@@ -398,10 +406,11 @@ impl Engine {
     /// room, any segment counts; where task files find none, it may be their folder that is full, and not the disk.
     fn would_make_room(&self, now: Now) -> bool {
         let journal = self.ledger.bytes_since_checkpoint();
-        let worth = self.room_refused.is_some()
-            || self.full.len() > 0 && journal >= self.settings.checkpoint_bytes / QUIET_PART;
+        let checkpoint = self.settings.checkpoint_bytes;
+        let files_want = self.full.len() > 0 && self.free.is_some_and(|free| free < checkpoint);
+        let worth = self.room_refused.is_some() || files_want && journal >= checkpoint / QUIET_PART;
         worth
-            && self.ledger.has_old()
+            && self.ledger.has_to_let_go()
             && journal > 0
             && self
                 .room_checkpoint_at
@@ -528,11 +537,12 @@ impl Engine {
         out: &mut Vec<Output>,
     ) {
         let ended = self.checkpointing.take();
+        self.room_checkpoint_at = self.room_checkpoint_at.map(|_| now.tick);
         let callers = ended.map_or_else(Vec::new, |ended| ended.callers);
         match result {
             Ok(()) => {
                 self.checkpoint_from = 0;
-                self.is_brief = false;
+                self.is_brief &= self.room_refused.is_some() || self.full.len() > 0;
                 self.checkpoint_at = Some(now.tick);
                 for ticket in callers {
                     out.push(Output::Reply(ticket, Ok(Response::Done)));
@@ -542,11 +552,13 @@ impl Engine {
                 }
             }
             Err(failed) if failed.full => {
-                if !self.is_brief {
+                if !std::mem::replace(&mut self.is_brief, true) {
                     tracing::warn!(error = %failed.text, "no room for a checkpoint; the journal grows on, and the next one leaves out the texts of errors");
-                    // What makes it long may be those: then it is tried at once.
-                    self.is_brief = true;
-                    self.room_checkpoint_at = None;
+                    // What makes it long may be those: it is tried at once.
+                    self.checkpoint_wanted = true;
+                    self.checkpoint_callers.extend(callers);
+                    self.ledger.checkpoint_refused();
+                    return;
                 }
                 self.ledger.checkpoint_refused();
                 // Not again before it has grown by a quarter: on a full disk that would be at once, and for ever.

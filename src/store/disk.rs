@@ -201,6 +201,18 @@ pub trait Disk: Send + Sync + 'static {
     fn space(&self) -> DiskResult<DiskSpace>;
 }
 
+/// Bytes that can still be written, if the disk says that.
+pub fn free(disk: &impl Disk) -> Option<u64> {
+    match disk.space() {
+        // Some file systems don't know.
+        Ok(space) => Some(space.free).filter(|_| space.size > 0),
+        Err(error) => {
+            tracing::debug!(%error, "the disk does not say how much room it has");
+            None
+        }
+    }
+}
+
 /// The names in a directory, for those who need them all at once.
 pub fn names(disk: &impl Disk, path: &Path) -> DiskResult<Vec<OsString>> {
     let mut names = Vec::new();

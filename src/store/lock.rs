@@ -65,6 +65,9 @@ impl Lock {
             // It is held all the same. Who is kept out is not told by whom.
             Err(error) if error.is_full() => {
                 tracing::warn!(%error, "no room to say who holds the data directory");
+                let path = root.join("lock");
+                file.set_len(0)
+                    .map_err(|cause| DiskError::new("cut", path, cause))?;
             }
             other => other?,
         }

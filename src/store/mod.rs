@@ -31,7 +31,7 @@ mod watch;
 pub use checkpoint::{Checkpoint, Pieces};
 pub use data_dir::{DataDirError, prepare};
 pub use dir_id::DirId;
-pub use disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, names};
+pub use disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, free, names};
 pub use journal::{
     Boot, Cut, Group, Journal, Ledger, LedgerSettings, MadeSegment, NewSegment, OldSegment, Room,
     Seq,

@@ -159,7 +159,8 @@ impl<D: Disk> Spool<D> {
                 let path = at.path();
                 let bytes = encoded(&path, file)?;
                 if old == at {
-                    // After a crash nobody knew whether it is whole. On a full disk it could not be written once more.
+                    // After a crash nobody knew whether it is whole. On a full disk it could not be written once more, or would take
+                    // room meanwhile that the journal needs.
                     if self.disk.holds(&path, &bytes) {
                         return Ok(Ran::Whole);
                     }

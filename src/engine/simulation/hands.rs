@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::{
     engine::{BadFile, Failed, FileWork, Input},
-    store::{Checkpoint, DiskError, FileOp, Group, NewSegment, reject},
+    store::{Checkpoint, DiskError, FileOp, Group, NewSegment, free, reject},
     task::WallMillis,
 };
 
@@ -42,8 +42,8 @@ impl World {
             Some(JournalOrder::Forget(numbers)) => return life.journal.forget(&numbers),
             Some(JournalOrder::Make(new)) => match life.journal.make_segment(&new) {
                 Ok(bytes) => {
-                    life.has_segment = true;
-                    Input::SegmentMade(new.number, bytes, life.journal.free())
+                    self.oracle.has_segment = true;
+                    Input::SegmentMade(new.number, bytes, free(&self.disk))
                 }
                 Err(error) => Input::SegmentFailed(failed(&error)),
             },
@@ -67,13 +67,8 @@ impl World {
             None => return,
             Some(KeeperOrder::Checkpoint(order)) => order,
             Some(KeeperOrder::SetAside(bytes)) => {
-                let result = life.keeper.set_aside(bytes);
-                self.trace.note(|| format!("set aside: {result:?}"));
-                if let Err(error) = result {
-                    life.inbox
-                        .push_back(Input::WriteFailed(error.to_string().into()));
-                }
-                return;
+                self.trace.note(|| format!("set aside {bytes}"));
+                return life.keeper.set_aside(bytes);
             }
         };
         let result = life.keeper.checkpoint(&order);
@@ -83,6 +78,8 @@ impl World {
                 order.cut, order.delete
             )
         });
+        let is_full = result.as_ref().is_err_and(DiskError::is_full);
+        self.oracle.may_be_brief |= is_full;
         if result.is_ok() {
             life.journal_orders
                 .push_back(JournalOrder::Forget(order.delete));
@@ -104,6 +101,7 @@ impl World {
                     done.push((one.id, result.map_err(|error| failed(&error))));
                 }
                 life.inbox.push_back(Input::FilesDone(done));
+                life.inbox.push_back(Input::Free(free(&self.disk)));
             }
             Some(FilesOrder::Reject(file)) => {
                 let result = reject(&self.disk, &file.path, file.known.as_ref(), &file.reason);

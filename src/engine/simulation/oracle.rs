@@ -125,6 +125,10 @@ pub(super) struct Frame {
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
+    /// Whether the journal has had somewhere to write since the start.
+    pub(super) has_segment: bool,
+    /// A checkpoint found no room: the next one leaves out the texts of errors.
+    pub(super) may_be_brief: bool,
     base: BTreeMap<TaskId, Facts>,
     latest: BTreeMap<TaskId, Facts>,
     /// By task, what each frame since the start made of it; `None`: gone.
@@ -479,7 +483,7 @@ impl Oracle {
             match found.get(id) {
                 None if self.removed.contains_key(id) => {}
                 None => return Err(format!("task {id} is lost: {facts:?}")),
-                Some(there) => same(facts, there, boot, starts)
+                Some(there) => same(facts, there, boot, starts, self.may_be_brief)
                     .map_err(|what| format!("task {id}: {what}:\nwas {facts:?}\nis  {there:?}"))?,
             }
         }
@@ -556,9 +560,12 @@ fn over(facts: &mut Facts, error: Arc<str>, then: Then) {
     }
 }
 
-fn same(was: &Facts, is: &Facts, boot: u8, starts: &[Tick]) -> Held {
+fn same(was: &Facts, is: &Facts, boot: u8, starts: &[Tick], may_be_brief: bool) -> Held {
     let mut is = is.clone();
     is.payload.clone_from(&was.payload);
+    if may_be_brief && is.error.is_none() {
+        is.error.clone_from(&was.error);
+    }
     if let (Some(was), Some(is)) = (&was.lease, &mut is.lease) {
         is.boot = was.boot;
         if was.boot != boot

@@ -31,7 +31,7 @@ impl World {
         if self.temper.capacity.is_some() {
             // Also while the disk is full: what may wait for room is a checkpoint. Where the disk had no room for any segment
             // since the start, nothing can be written down.
-            let writes = self.life.as_ref().is_some_and(|life| life.has_segment);
+            let writes = self.oracle.has_segment;
             self.nobody_waits(&|request| !writes || matches!(request, Request::Checkpoint))?;
             self.disk.set_capacity(None);
             self.pass(1500);

@@ -91,7 +91,7 @@ impl Oracle {
 
     fn heard_no(&self, request: &Request, refusal: &Refusal, now: Now) -> Held {
         match refusal {
-            Refusal::NoRoom if ends(request) => {
+            Refusal::NoRoom if ends(request) && self.has_segment => {
                 Err("the end of a task was refused for want of room".to_owned())
             }
             Refusal::StaleToken(id) => {

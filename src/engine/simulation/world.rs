@@ -49,8 +49,6 @@ pub(super) struct Life {
     pub(super) inbox: VecDeque<Input>,
     pub(super) fault: bool,
     pub(super) closed: bool,
-    /// Whether the journal has had somewhere to write.
-    pub(super) has_segment: bool,
 }
 
 /// Who goes on.
@@ -145,6 +143,7 @@ impl World {
     /// Starts the daemon. Gives whether it came up: it does not when the disk stops or fails on the way.
     pub(super) fn open(&mut self) -> Held<bool> {
         self.lives += 1;
+        self.oracle.has_segment = false;
         let boot = Boot {
             id: [self.oracle.boot; 16],
             tick: self.now.tick,
@@ -193,7 +192,6 @@ impl World {
             inbox: VecDeque::new(),
             fault: false,
             closed: false,
-            has_segment: false,
         });
         self.step_engine(0)?;
         Ok(true)

@@ -92,6 +92,8 @@ pub struct Ledger {
     /// The size of the segment that is being made.
     making: Option<u64>,
     refused: bool,
+    /// Whether the last segment that was wanted was so in the last resort.
+    resorted: bool,
     wish: Cell<Option<Wish>>,
     unfinished: u64,
     since_checkpoint: u64,
@@ -122,6 +124,7 @@ impl Ledger {
             next_segment: start.next_segment,
             making: None,
             refused: false,
+            resorted: false,
             wish: Cell::new(None),
             unfinished: 0,
             since_checkpoint: start.tail_bytes,
@@ -267,6 +270,7 @@ impl Ledger {
         if self.making.is_some() || self.refused {
             return None;
         }
+        let last_resort = self.is_last_resort();
         let waiting = self.frames.iter().find(|frame| frame.place.is_none());
         let first = waiting.map_or(self.next, |frame| frame.seq);
         let waiting = waiting.map(|frame| Wish::of(frame.bytes.len() as u64));
@@ -287,12 +291,13 @@ impl Ledger {
             .unwrap_or_default();
         let (bytes, least) = segment_size(self.settings.segment_bytes, short, homeless);
         self.making = Some(bytes);
+        self.resorted = last_resort;
         Some(NewSegment {
             number: self.next_segment,
             bytes,
             least,
             first,
-            last_resort: self.largest_room() < END_BYTES,
+            last_resort,
         })
     }
 
@@ -313,16 +318,57 @@ impl Ledger {
         self.wish.set(None);
     }
 
+    /// Whether the first segment is still to be made, and was not refused.
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        self.current.is_none() && self.spares.is_empty() && !self.refused
+    }
+
+    /// Whether there is no room for anything, or something waits for some.
+    fn is_last_resort(&self) -> bool {
+        let homeless = self
+            .frames
+            .back()
+            .is_some_and(|frame| frame.place.is_none());
+        homeless || self.largest_room() < END_BYTES
+    }
+
+    /// Whether the disk had no room for a segment, and what is set aside for a checkpoint was not asked for then, and would be now.
+    #[must_use]
+    pub fn may_resort(&self) -> bool {
+        self.refused && !self.resorted && self.is_last_resort()
+    }
+
     /// Whether no segment is being made and none was refused: so it is after [`wants_segment`](Self::wants_segment) wanted none.
     #[must_use]
     pub const fn has_all_it_wants(&self) -> bool {
         self.making.is_none() && !self.refused
     }
 
-    /// Whether a checkpoint may let a segment go.
+    /// Whether a checkpoint may let a segment go: an old one, or the current one if that is given up for it.
     #[must_use]
-    pub const fn has_old(&self) -> bool {
-        !self.old.is_empty()
+    pub fn has_to_let_go(&self) -> bool {
+        !self.old.is_empty() || self.may_give_up_current()
+    }
+
+    fn may_give_up_current(&self) -> bool {
+        let half = |current: Current| current.used >= current.bytes / 2;
+        self.current.is_some_and(half) && !self.spares.is_empty()
+    }
+
+    /// Before a checkpoint of all that was appended so far, on a full disk: where it could let nothing else go, frames go to the next
+    /// segment from now on. Until the checkpoint is made, ends have the room of that one.
+    pub fn give_up_current(&mut self) {
+        if !self.old.is_empty() || !self.may_give_up_current() {
+            return;
+        }
+        if let Some(current) = self.current.take() {
+            self.old.push(OldSegment {
+                number: current.number,
+                last: current.last,
+                bytes: current.bytes,
+            });
+        }
     }
 
     /// Whether a unit that was appended waits for a segment and none is being made, since the disk had no room. Ends alone

@@ -94,17 +94,6 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Bytes that can still be written to the disk, if it says that.
-    pub fn free(&self) -> Option<u64> {
-        match self.disk.space() {
-            Ok(space) => Some(space.free),
-            Err(error) => {
-                tracing::debug!(%error, "the disk does not say how much room it has");
-                None
-            }
-        }
-    }
-
     /// Takes a segment that was made, to write to it.
     pub fn adopt(&mut self, made: MadeSegment<D::File>) {
         let (file, dirty) = (made.file, false);
@@ -216,14 +205,17 @@ impl<D: Disk> Journal<D> {
             checkpoint::remove(&*self.disk, &segment_path(*number))?;
         }
         checkpoint::remove_older(&*self.disk, cp.cut)?;
-        self.set_aside(cp.records.len() as u64)
+        self.set_aside(cp.records.len() as u64);
+        Ok(())
     }
 
     /// Sets room aside for the next checkpoint, which is expected to have so many bytes, as far as the disk has it: for whoever writes
     /// checkpoints, when all that the ledger wants is there. Not before: a start on a full disk needs for the ends of tasks what the
-    /// one before gave back.
-    pub fn set_aside(&self, bytes: u64) -> DiskResult<()> {
-        reserve::set_aside(&*self.disk, reserve::wanted(bytes))
+    /// one before gave back. What comes of it is told to nobody: nothing depends on it before the disk is full.
+    pub fn set_aside(&self, bytes: u64) {
+        if let Err(error) = reserve::set_aside(&*self.disk, reserve::wanted(bytes)) {
+            tracing::warn!(%error, "no room is set aside for the next checkpoint");
+        }
     }
 }
 
