@@ -123,8 +123,14 @@ impl Hands {
         let (tell, hand, disk) = (Arc::clone(mailbox), Arc::clone(spool), Arc::clone(real));
         let files_thread = thread("files", move || {
             give_way();
+            let mut looked: Option<Tick> = None;
             for order in orders {
                 change_files(&hand, &disk, order, &tell);
+                let now = clock::now().tick;
+                if looked.is_none_or(|at| now.since(at) > FREE_EVERY) {
+                    looked = Some(now);
+                    post(&tell, Post::Input(Input::Free(free(&*disk))));
+                }
             }
         })?;
 
@@ -291,6 +297,9 @@ pub(super) fn write_group(journal: &SharedJournal, group: &Group) -> (Input, boo
     }
 }
 
+/// How often it is looked how much room the disk has left, while task files are changed.
+const FREE_EVERY: Millis = Millis(100);
+
 /// How far the hand that changes task files stands back (`nice(2)`): under full load requests come first, and the files
 /// follow until so many are behind that submits wait for them.
 const FILES_NICE: i32 = 10;
@@ -385,7 +394,6 @@ fn change_files(spool: &Spool<RealDisk>, disk: &RealDisk, work: FilesWork, tell:
                 (one.id, result)
             });
             post(tell, Post::Input(Input::FilesDone(done.collect())));
-            post(tell, Post::Input(Input::Free(free(disk))));
         }
         FilesWork::Reject(file) => {
             let result = move_to_rejected(disk, &file);

@@ -67,7 +67,7 @@ impl Engine {
                 // An end has room, but for the moment in which somebody else took it: it is not refused at the first look.
                 let is_patient = ends(&request) && self.put_off < MOST_PUT_OFF;
                 if self.wait_for_room(now, room, ask) || is_patient {
-                    let put_off = self.put_off + 1;
+                    let put_off = self.put_off.saturating_add(1);
                     return self.segment_waiters.push((ticket, request, put_off));
                 }
             }
