@@ -356,9 +356,13 @@ impl Engine {
         let for_room = self.would_make_room(now);
         if self.checkpointing.is_none() && (wanted || for_room) {
             self.begin_checkpoint();
-            if for_room && self.checkpointing.is_some() {
-                self.ledger.give_up_current();
-                self.room_checkpoint_at = Some(now.tick);
+            if self.checkpointing.is_some() {
+                if self.room_refused.is_some() {
+                    self.ledger.give_up_current();
+                }
+                if for_room {
+                    self.room_checkpoint_at = Some(now.tick);
+                }
             }
         }
         let hindered = self.files.hindered();
@@ -541,6 +545,7 @@ impl Engine {
         let callers = ended.map_or_else(Vec::new, |ended| ended.callers);
         match result {
             Ok(()) => {
+                self.ledger.checkpoint_made();
                 self.checkpoint_from = 0;
                 self.is_brief &= self.room_refused.is_some() || self.full.len() > 0;
                 self.checkpoint_at = Some(now.tick);

@@ -84,6 +84,8 @@ pub struct Ledger {
     frames: VecDeque<Frame>,
     outstanding: Option<Seq>,
     current: Option<Current>,
+    /// What was the current segment before the checkpoint that is being made.
+    given_up: Option<Current>,
     spares: VecDeque<Spare>,
     old: Vec<OldSegment>,
     /// What the last checkpoint lets go.
@@ -118,6 +120,7 @@ impl Ledger {
             frames: VecDeque::new(),
             outstanding: None,
             current: None,
+            given_up: None,
             spares: VecDeque::new(),
             old: start.segments.clone(),
             leaving: Vec::new(),
@@ -357,17 +360,29 @@ impl Ledger {
     }
 
     /// Before a checkpoint of all that was appended so far, on a full disk: where it could let nothing else go, frames go to the next
-    /// segment from now on. Until the checkpoint is made, ends have the room of that one.
+    /// segment from now on. Until the checkpoint is made, or refused, ends have the room of that one.
     pub fn give_up_current(&mut self) {
         if !self.old.is_empty() || !self.may_give_up_current() {
             return;
         }
         if let Some(current) = self.current.take() {
+            self.given_up = Some(current);
             self.old.push(OldSegment {
                 number: current.number,
                 last: current.last,
                 bytes: current.bytes,
             });
+        }
+    }
+
+    /// The checkpoint for which the current segment was given up was not made: what is left of it is needed, if no frame went to the
+    /// next one meanwhile.
+    fn take_current_back(&mut self) {
+        if let Some(current) = self.given_up.take()
+            && self.current.is_none()
+        {
+            self.old.retain(|old| old.number != current.number);
+            self.current = Some(current);
         }
     }
 
@@ -414,12 +429,18 @@ impl Ledger {
         self.leaving.iter().map(|old| old.number).collect()
     }
 
+    /// The last checkpoint was written.
+    pub fn checkpoint_made(&mut self) {
+        self.given_up = None;
+    }
+
     /// The last checkpoint was not written: what it would have let go stays, for the next one.
     pub fn checkpoint_refused(&mut self) {
         self.since_checkpoint += std::mem::take(&mut self.covered);
         let later = std::mem::take(&mut self.old);
         self.old = std::mem::take(&mut self.leaving);
         self.old.extend(later);
+        self.take_current_back();
     }
 
     fn room(&self, bytes: u64, kept: u64) -> Room {

@@ -405,6 +405,36 @@ fn what_is_written_while_a_checkpoint_waits_for_files_is_counted_for_the_next() 
     );
 }
 
+#[test]
+fn the_segment_in_use_is_given_up_for_a_checkpoint_and_taken_back_if_that_is_refused() {
+    for is_made in [true, false] {
+        let mut ledger = ledger(true);
+        make_all(&mut ledger);
+        assert!(!ledger.has_to_let_go(), "nothing is in it");
+        ledger.append(&[submitted(1, 40_000)]);
+        write_all(&mut ledger);
+        make_all(&mut ledger);
+        assert!(ledger.has_to_let_go());
+        let cut = ledger.cut();
+        ledger.give_up_current();
+        assert_eq!(ledger.checkpointed(cut), [1]);
+        if is_made {
+            ledger.checkpoint_made();
+        } else {
+            ledger.checkpoint_refused();
+        }
+        ledger.append(&[completed(1)]);
+        let groups = write_all(&mut ledger);
+        assert_eq!(groups[0].segment, if is_made { 2 } else { 1 });
+        // What was given up once is not taken back later.
+        let cut = ledger.cut();
+        assert_eq!(ledger.checkpointed(cut), Vec::<u64>::new());
+        ledger.checkpoint_refused();
+        ledger.append(&[completed(2)]);
+        assert_eq!(write_all(&mut ledger)[0].segment, groups[0].segment);
+    }
+}
+
 /// A model of those who ask the ledger: what they took, what they claimed.
 #[derive(Debug)]
 struct Model {
