@@ -11,7 +11,7 @@ use super::{
 use crate::{
     backend::Error,
     defect::{Defect, planted},
-    store::{Checkpoint, Cut, FileOp, Pieces, Ran},
+    store::{Checkpoint, Cut, FileOp, Pieces, Ran, Seq},
     task::{
         Area, Location, Millis, NewTask, Now, QueueName, Record, Refusal, Restored, State,
         Submitted, TaskFile, TaskId, Tick,
@@ -54,6 +54,8 @@ const FOR_ROOM: Millis = Millis::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Checkpointing {
     cut: Cut,
+    /// What it tells of was true after this frame: it may not be durable before that is.
+    told: Seq,
     /// What stands for files that can't be changed: goes before the rest.
     hindered: Pieces,
     records: Pieces,
@@ -373,7 +375,10 @@ impl Engine {
             return;
         };
         let cut = checkpointing.cut;
-        if checkpointing.sent || synced < cut.seq || settled.is_some_and(|first| first <= cut.seq) {
+        if checkpointing.sent
+            || synced < checkpointing.told
+            || settled.is_some_and(|first| first <= cut.seq)
+        {
             return;
         }
         checkpointing.sent = true;
@@ -448,6 +453,7 @@ impl Engine {
         self.checkpoint_wanted = false;
         self.checkpointing = Some(Checkpointing {
             cut,
+            told: cut.seq,
             hindered: Pieces::default(),
             records,
             last_id: self.ids.last(),
@@ -472,6 +478,7 @@ impl Engine {
         };
         let cut = cut.seq;
         let mut covering = std::mem::take(hindered);
+        let mut told = Seq::default();
         for id in ids {
             let Some(change) = self.files.change_until(id, cut) else {
                 continue;
@@ -493,9 +500,12 @@ impl Engine {
                 covering.push(record);
             }
             self.files.covered(id, cut.next());
+            // It is told of as it is now, which may be more than was true at the cut.
+            told = self.ledger.pending_seq().unwrap_or_default();
         }
         if let Some(checkpointing) = &mut self.checkpointing {
             checkpointing.hindered = covering;
+            checkpointing.told = checkpointing.told.max(told);
         }
     }
 
