@@ -567,15 +567,14 @@ impl Engine {
                 }
             }
             Err(failed) if failed.full => {
+                self.ledger.checkpoint_refused();
                 if !std::mem::replace(&mut self.is_brief, true) {
                     tracing::warn!(error = %failed.text, "no room for a checkpoint; the journal grows on, and the next one leaves out the texts of errors");
                     // What makes it long may be those: it is tried at once.
                     self.checkpoint_wanted = true;
                     self.checkpoint_callers.extend(callers);
-                    self.ledger.checkpoint_refused();
                     return;
                 }
-                self.ledger.checkpoint_refused();
                 // Not again before it has grown by a quarter: on a full disk that would be at once, and for ever.
                 self.checkpoint_from =
                     self.ledger.bytes_since_checkpoint() + self.settings.checkpoint_bytes / 4;

@@ -327,13 +327,15 @@ impl Ledger {
         self.current.is_none() && self.spares.is_empty() && !self.refused
     }
 
+    /// Whether a frame waits for a segment that holds it: then all behind it do.
+    fn has_waiting(&self) -> bool {
+        let last = self.frames.back();
+        last.is_some_and(|frame| frame.place.is_none())
+    }
+
     /// Whether there is no room for anything, or something waits for some.
     fn is_last_resort(&self) -> bool {
-        let homeless = self
-            .frames
-            .back()
-            .is_some_and(|frame| frame.place.is_none());
-        homeless || self.largest_room() < END_BYTES
+        self.has_waiting() || self.largest_room() < END_BYTES
     }
 
     /// Whether the disk had no room for a segment, and what is set aside for a checkpoint was not asked for then, and would be now.
@@ -367,11 +369,7 @@ impl Ledger {
         }
         if let Some(current) = self.current.take() {
             self.given_up = Some(current);
-            self.old.push(OldSegment {
-                number: current.number,
-                last: current.last,
-                bytes: current.bytes,
-            });
+            self.old.push(current.into());
         }
     }
 
@@ -447,11 +445,7 @@ impl Ledger {
         let rest = self
             .current
             .map_or(0, |current| current.bytes - current.used);
-        let waiting = self
-            .frames
-            .back()
-            .is_some_and(|frame| frame.place.is_none());
-        let after = if waiting {
+        let after = if self.has_waiting() {
             None
         } else {
             counted_after(bytes, rest, &self.spares)
@@ -525,11 +519,7 @@ impl Ledger {
         let seq = self.next;
         self.next = seq.next();
         self.since_checkpoint += bytes.len() as u64;
-        let waiting = self
-            .frames
-            .back()
-            .is_some_and(|frame| frame.place.is_none());
-        let place = if waiting {
+        let place = if self.has_waiting() {
             None
         } else {
             self.place(seq, bytes.len() as u64)
@@ -564,11 +554,7 @@ impl Ledger {
                 last: Seq::default(),
             };
             if let Some(before) = self.current.replace(next) {
-                self.old.push(OldSegment {
-                    number: before.number,
-                    last: before.last,
-                    bytes: before.bytes,
-                });
+                self.old.push(before.into());
             }
         }
     }

@@ -83,6 +83,16 @@ pub(super) struct Current {
     pub last: Seq,
 }
 
+impl From<Current> for OldSegment {
+    fn from(current: Current) -> Self {
+        Self {
+            number: current.number,
+            last: current.last,
+            bytes: current.bytes,
+        }
+    }
+}
+
 /// A segment made and not yet begun.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spare {
