@@ -45,6 +45,7 @@ fn one_of<'a>(
     responses(
         (status = 200, description = "It is so", body = api::Done),
         (status = 404, description = "no-such-queue"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(super) async fn pause<B: Backend, C: Control>(
@@ -64,6 +65,7 @@ pub(super) async fn pause<B: Backend, C: Control>(
     responses(
         (status = 200, description = "It is so", body = api::Done),
         (status = 404, description = "no-such-queue"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(super) async fn resume<B: Backend, C: Control>(
@@ -83,6 +85,7 @@ pub(super) async fn resume<B: Backend, C: Control>(
     responses(
         (status = 200, description = "It is so", body = api::Done),
         (status = 404, description = "no-such-queue"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(super) async fn drain<B: Backend, C: Control>(
@@ -102,6 +105,7 @@ pub(super) async fn drain<B: Backend, C: Control>(
     responses(
         (status = 200, description = "It is so", body = api::Done),
         (status = 404, description = "no-such-queue"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(super) async fn undrain<B: Backend, C: Control>(
@@ -193,6 +197,7 @@ async fn settle<B: Backend>(http: &Http<B>, request: Request, how: Settlement) -
     responses(
         (status = 200, description = "How many", body = api::Count),
         (status = 404, description = "no-such-queue"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(super) async fn purge<B: Backend, C: Control>(
@@ -231,7 +236,10 @@ pub(super) async fn rescan<B: Backend, C: Control>(State(admin): Shared<B, C>) -
 /// Write a checkpoint now; the answer comes when it is durable.
 #[utoipa::path(
     post, path = "/checkpoint", tag = "admin", operation_id = "checkpoint",
-    responses((status = 200, description = "It is done", body = api::Done))
+    responses(
+        (status = 200, description = "It is done", body = api::Done),
+        (status = 507, description = "no-room"),
+    )
 )]
 pub(super) async fn checkpoint<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
     admin.http.backend.checkpoint().await?;

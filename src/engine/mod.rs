@@ -13,6 +13,7 @@ mod astray;
 mod behind;
 mod bodies;
 mod by_id;
+mod checkpoint;
 mod claiming;
 mod claims;
 pub mod clock;
@@ -70,6 +71,7 @@ pub use start::Loader;
 use self::{
     astray::Astray,
     bodies::Bodies,
+    checkpoint::Checkpointing,
     claims::Waiting,
     drops::{Dropped, Look},
     files::{DoneTask, Files},
@@ -83,7 +85,6 @@ use self::{
     taken::Taken,
     unmoved::Unmoved,
     workers::Workers,
-    writing::Checkpointing,
 };
 use crate::{
     backend::{Error, Fault},

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
     Engine,
-    io::{BadFile, Failed, Output},
+    io::{BadFile, Failed, Output, Response, Ticket},
 };
 use crate::{
+    backend::Error,
     store::{queue_at, shown},
     systemd::catalog,
-    task::{EventKind, Millis, Now, RejectedView, Source, Tick, WallMillis},
+    task::{EventKind, Millis, Now, Refusal, RejectedView, Source, Tick, WallMillis},
 };
 
 /// How many are kept. More are forgotten by the watcher, and found by a look through the directory when these are moved.
@@ -78,7 +79,7 @@ const fn written(file: &Source) -> WallMillis {
 }
 
 /// What is shown of a file that is where it was.
-pub(super) fn left_alone(path: &std::path::Path, reason: String) -> RejectedView {
+fn left_alone(path: &std::path::Path, reason: String) -> RejectedView {
     RejectedView {
         name: shown(path),
         reason,
@@ -162,6 +163,28 @@ impl Engine {
         self.unmoved.pause = Millis((self.unmoved.pause.0 * 2).min(LONGEST.0));
         let files = self.unmoved.files.values();
         out.extend(files.map(|(file, _)| Output::Reject(file.clone())));
+    }
+
+    /// Answers with what lies in `rejected/`, and with what could not be moved there.
+    pub(super) fn rejected_listed(
+        &mut self,
+        ticket: Ticket,
+        list: Result<Vec<RejectedView>, Arc<str>>,
+        out: &mut Vec<Output>,
+    ) {
+        let result = match list {
+            Ok(mut list) => {
+                list.extend(self.unmoved.views());
+                let left = self.irregular.iter();
+                list.extend(left.map(|(path, reason)| left_alone(path, reason.clone())));
+                Ok(Response::Rejected(list))
+            }
+            Err(reason) => Err(Error::Refused(Refusal::OutOfReach {
+                what: "rejected files can't be listed".into(),
+                reason: (*reason).into(),
+            })),
+        };
+        out.push(Output::Reply(ticket, result));
     }
 }
 

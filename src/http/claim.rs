@@ -43,6 +43,7 @@ const MAX_KEPT: usize = 100;
         (status = 408, description = "request-timeout"),
         (status = 413, description = "too-large"),
         (status = 415, description = "unsupported-media-type"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(crate) async fn claim<B: Backend>(

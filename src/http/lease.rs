@@ -26,6 +26,7 @@ const NO_REASON: &str = "failed without a reason given";
         (status = 409, description = "stale-token"),
         (status = 413, description = "too-large"),
         (status = 415, description = "unsupported-media-type"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(crate) async fn complete<B: Backend>(
@@ -56,6 +57,7 @@ pub(crate) async fn complete<B: Backend>(
         (status = 404, description = "no-such-task"),
         (status = 409, description = "stale-token"),
         (status = 415, description = "unsupported-media-type"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(crate) async fn fail<B: Backend>(
@@ -94,6 +96,7 @@ pub(crate) async fn fail<B: Backend>(
         (status = 404, description = "no-such-task"),
         (status = 409, description = "stale-token"),
         (status = 415, description = "unsupported-media-type"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(crate) async fn release<B: Backend>(
@@ -122,6 +125,7 @@ pub(crate) async fn release<B: Backend>(
         (status = 404, description = "no-such-task"),
         (status = 409, description = "stale-token"),
         (status = 415, description = "unsupported-media-type"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(crate) async fn extend<B: Backend>(

@@ -20,7 +20,10 @@ use crate::{
 /// Gives an implicit lease, of 60 seconds unless configured otherwise.
 #[utoipa::path(
     get, path = "/api/next", tag = "original", operation_id = "original_next",
-    responses((status = 200, description = "The task, or null", body = api::OriginalNext))
+    responses(
+        (status = 200, description = "The task, or null", body = api::OriginalNext),
+        (status = 507, description = "no-room"),
+    )
 )]
 pub(crate) async fn next<B: Backend>(State(http): Shared<B>, caller: Caller) -> Response {
     claim_one(&http, &caller)
@@ -77,6 +80,7 @@ async fn claim_one<B: Backend>(http: &Http<B>, caller: &Caller) -> Answer {
         (status = 200, description = "It is finished", body = api::Done),
         (status = 404, description = "no-such-task"),
         (status = 409, description = "leased, wrong-state"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(crate) async fn complete<B: Backend>(

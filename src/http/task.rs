@@ -111,6 +111,7 @@ pub(crate) async fn reschedule<B: Backend>(
         (status = 400, description = "invalid-field"),
         (status = 404, description = "no-such-task"),
         (status = 409, description = "leased"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(crate) async fn cancel<B: Backend>(
@@ -133,6 +134,7 @@ pub(crate) async fn cancel<B: Backend>(
         (status = 400, description = "invalid-field"),
         (status = 404, description = "no-such-task"),
         (status = 409, description = "wrong-state"),
+        (status = 507, description = "no-room"),
     )
 )]
 pub(crate) async fn retry<B: Backend>(

@@ -297,7 +297,7 @@ impl Disk for RealDisk {
     fn open(&self, path: &Path) -> DiskResult<RealFile> {
         let fd = self.at("open", path, OFlags::RDONLY)?;
         // After a failed sync the kernel still shows what it could not write, as if it were on the disk. A start that built on
-        // that would acknowledge what the next power cut takes: `a_device_that_fails_…` in tests/disk.rs. What waits to be
+        // that would acknowledge what the next power cut takes: `a_device_that_fails_…` in tests/disk/failing.rs. What waits to be
         // written is kept all the same.
         retry(|| fs::fadvise(&fd, 0, None, Advice::DontNeed))
             .map_err(|errno| DiskError::new("read anew", path, errno))?;
