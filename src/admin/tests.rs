@@ -33,6 +33,7 @@ impl About for FakeControl {
             key: "listen".to_owned(),
             value: "127.0.0.1:5000".to_owned(),
             source: "default".to_owned(),
+            in_effect: None,
         }]
     }
 }

@@ -153,6 +153,20 @@ pub struct Setting {
     pub value: String,
     /// `default`, `flag --NAME`, `environment NAME` or `FILE:LINE`.
     pub source: String,
+    /// What holds, where that is something else: the machine or `max_memory` leaves less, or the value leaves it to the daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_effect: Option<String>,
+}
+
+impl Setting {
+    /// Its value for people, with what holds.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match &self.in_effect {
+            Some(holds) => format!("{} ({holds} in effect)", self.value),
+            None => self.value.clone(),
+        }
+    }
 }
 
 /// `GET /config` on the admin socket.

@@ -36,6 +36,7 @@ pub use bounds::Bounds;
 pub use connections::{Connections, Listen, TlsSettings};
 pub use error::{ConfigError, Origin};
 pub use flags::{Flags, command};
+pub(crate) use size::show as shown_size;
 pub use surroundings::Surroundings;
 
 use self::{

@@ -187,6 +187,7 @@ impl Reader {
             key: key.to_owned(),
             value: shown_text(&value.to_string()),
             source: origin.to_string(),
+            in_effect: None,
         });
     }
 }

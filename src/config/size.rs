@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> Option<u64> {
 }
 
 /// The shortest exact form: `1MiB`, `1000`.
-pub(super) fn show(bytes: u64) -> String {
+pub(crate) fn show(bytes: u64) -> String {
     let units = [
         (1 << 50, "PiB"),
         (1 << 40, "TiB"),

@@ -101,7 +101,8 @@ pub(super) async fn config(session: &mut Session<'_>) -> Result<(), CtlError> {
         ("SOURCE", Side::Left),
     ]);
     for one in config.settings {
-        table.row([one.key.into(), one.value.into(), one.source.into()]);
+        let value = one.told();
+        table.row([one.key.into(), value.into(), one.source.into()]);
     }
     let text = table.render(session.console.colour);
     Ok(session.console.out.write_all(text.as_bytes())?)

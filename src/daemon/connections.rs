@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, memory::Shares};
+use super::{Failure, in_effect::InEffect};
 use crate::{
     config::{Settings, exit},
     http::{Bounds, Flight, Gate, Serving, Tally, Tls, TlsFiles},
@@ -95,8 +94,7 @@ impl Doors {
     pub(super) fn set_bounds(&self, settings: &Settings) {
         self.pages.set(bounds(settings));
         self.admin.set(bounds(settings));
-        let configured = &settings.bounds;
-        let most = Shares::of(configured.max_memory).in_flight(configured.max_in_flight);
+        let most = InEffect::of(settings).max_in_flight;
         for flight in [&self.pages_flight, &self.admin_flight] {
             flight.set_limit(most);
         }
@@ -122,12 +120,8 @@ pub(super) fn tls_files(settings: &Settings) -> Option<TlsFiles> {
 fn bounds(settings: &Settings) -> Bounds {
     let of = &settings.connections;
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    // The journal, task files and those who are turned away need descriptors too: connections may not take them all.
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     Bounds {
-        max_connections: Shares::of(settings.bounds.max_memory)
-            .connections(of.most, of.max_head)
-            .min(descriptors / 4 * 3),
+        max_connections: InEffect::of(settings).max_connections,
         max_connections_per_address: of.most_per_address,
         header_timeout: of.header_timeout,
         reader_timeout: of.reader_timeout,

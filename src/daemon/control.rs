@@ -7,7 +7,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::Addresses;
+use super::{Addresses, in_effect::InEffect};
 use crate::{
     admin::Control,
     api,
@@ -86,9 +86,11 @@ pub(super) struct Controls {
 
 impl Controls {
     pub(super) fn new(flags: Flags, settings: Settings, log: LogHandle) -> Self {
+        let mut shown = settings.settings();
+        InEffect::of(&settings).tell(&mut shown);
         Self {
             flags,
-            shown: Mutex::new(settings.settings()),
+            shown: Mutex::new(shown),
             settings,
             log,
             started: clock::now().wall,
@@ -242,6 +244,7 @@ impl Controls {
                 *old = new;
             }
         }
+        InEffect::of(&new).tell(&mut shown);
         Ok(())
     }
 }

@@ -47,8 +47,9 @@ const CONNECTION_BYTES: u64 = 40 << 10;
 const BASE: u64 = 48 << 20;
 
 impl Shares {
-    pub(super) fn of(configured: u64) -> Self {
-        Self(limit(configured).map_or(u64::MAX, |limit| limit.saturating_sub(BASE).max(limit / 4)))
+    /// Of a [`limit`].
+    pub(super) fn of(limit: Option<u64>) -> Self {
+        Self(limit.map_or(u64::MAX, |limit| limit.saturating_sub(BASE).max(limit / 4)))
     }
 
     /// Payloads that are kept for the next to be claimed, where nothing else is set.
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn all_shares_together_leave_room_for_the_daemon_itself() {
         for limit in [96_u64 << 20, 256 << 20, 4 << 30] {
-            let shares = Shares::of(limit);
+            let shares = Shares::of(Some(limit));
             let connections =
                 shares.connections(u64::MAX, 64 << 10) * ((64 << 10) + CONNECTION_BYTES);
             let in_flight = shares.in_flight(u64::MAX);
@@ -147,7 +148,7 @@ mod tests {
             assert!(connections > 15 << 20 && in_flight >= 6 << 20, "{limit}");
         }
         // What is asked for is given where there is room.
-        let shares = Shares::of(1 << 40);
+        let shares = Shares::of(Some(1 << 40));
         assert_eq!(shares.connections(100, 64 << 10), 100);
         assert_eq!(
             (

@@ -7,6 +7,7 @@ mod access;
 mod connections;
 mod control;
 mod files;
+mod in_effect;
 mod memory;
 mod signs;
 mod sockets;
@@ -30,6 +31,7 @@ use self::{
     access::{Access, Changed},
     connections::Doors,
     control::Controls,
+    in_effect::InEffect,
 };
 use crate::{
     admin,
@@ -236,21 +238,17 @@ fn opening(settings: &Settings) -> Opening {
 fn live(settings: &Settings) -> engine::Live {
     let bounds = &settings.bounds;
     let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
-    let shares = memory::Shares::of(bounds.max_memory);
+    let in_effect = InEffect::of(settings);
     engine::Live {
         spool_delay: settings.spool_delay,
-        payload_cache: settings
-            .payload_cache
-            .unwrap_or_else(|| shares.payload_cache(crate::config::limits::PAYLOAD_CACHE)),
+        payload_cache: in_effect.payload_cache,
         checkpoint_bytes: settings.checkpoint_bytes,
         retain_done: settings.retention_done,
         max_waiting: count(bounds.max_waiting),
-        max_waiting_bytes: shares.waiting(),
+        max_waiting_bytes: in_effect.waiting,
         max_workers: count(bounds.max_workers),
-        max_memory: memory::limit(bounds.max_memory),
-        max_submitting: shares
-            .submitting(bounds.max_submitting)
-            .max(settings.max_body),
+        max_memory: in_effect.max_memory,
+        max_submitting: in_effect.max_submitting,
         limits: queue::Limits {
             max_queues: count(settings.max_queues),
             max_tasks: count(bounds.max_tasks),

@@ -37,7 +37,7 @@ const MOST_ERROR: usize = 4096;
         (status = 409, description = "id-in-use, unique-key-in-use"),
         (status = 413, description = "too-large"),
         (status = 415, description = "unsupported-media-type"),
-        (status = 507, description = "no-room, too-many"),
+        (status = 507, description = "no-memory, no-room, too-many"),
     )
 )]
 pub(crate) async fn import<B: Backend>(

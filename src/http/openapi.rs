@@ -71,7 +71,7 @@ pub(super) enum Submitted {
             Errors are RFC 9457 problem documents: the last part of `type` is a stable name, told at each operation and explained \
             at `/problems/NAME`. A query parameter that is not listed is refused. Limits that the configuration can change are \
             given with their defaults. Where tokens are configured, each request but those for health shows one. \
-            What is not HTTP at all is answered by a bare 400, heads that are too long by a bare 431.",
+            What is not HTTP at all, or too long a head, is answered by such a document, too, and ends its connection.",
     ),
     paths(
         tasks::submit, tasks::list, task::show, task::reschedule, task::cancel, task::retry,

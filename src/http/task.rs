@@ -134,7 +134,7 @@ pub(crate) async fn cancel<B: Backend>(
         (status = 400, description = "invalid-field"),
         (status = 404, description = "no-such-task"),
         (status = 409, description = "wrong-state"),
-        (status = 507, description = "no-room"),
+        (status = 507, description = "no-room, too-many"),
     )
 )]
 pub(crate) async fn retry<B: Backend>(

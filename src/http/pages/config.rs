@@ -39,7 +39,7 @@ fn page<B>(http: &Http<B>, query: Option<&str>) -> Result<Body, Problem> {
                     @for setting in about.settings() {
                         tr {
                             th scope="row" class="code" { (setting.key) }
-                            td class="value" data-name="Value" { (setting.value) }
+                            td class="value" data-name="Value" { (setting.told()) }
                             td data-name="Comes from" class=[(setting.source == "default").then_some("quiet")] { (setting.source) }
                         }
                     }

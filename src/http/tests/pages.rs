@@ -33,6 +33,7 @@ impl About for Process {
             key: "max_wait".to_owned(),
             value: "<5m>".to_owned(),
             source: "the file".to_owned(),
+            in_effect: Some("<4m>".to_owned()),
         }]
     }
 }
