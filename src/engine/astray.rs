@@ -1,8 +1,8 @@
 //! Files of tasks that somebody moves or renames: they say which task they are, wherever they lie, and that task may be done by
 //! the time they are found there.
 //!
-//! A file under the canonical name of a task that has ended is that task's own, if the task's file was not there to be removed;
-//! or if it was left behind in a directory that comes back. It makes no task. And a file with the id of a task that is there
+//! A file with the id of a task that has ended is that task's own, under whatever name, if the task's file was not there to be
+//! removed and this one is older; or if it was left behind in a directory that comes back. It makes no task. And a file with the id of a task that is there
 //! is not the file of another one before the watcher has looked whether the task's own is still in its place.
 
 use std::{
@@ -20,20 +20,25 @@ use super::{
 };
 use crate::{
     store::{location, shown},
-    task::{DirMark, FileName, Left, Location, Now, Record, Source, TaskId, Tick, WallMillis},
+    task::{
+        DirMark, FileName, Left, Location, Millis, Now, Record, Source, TaskId, Tick, WallMillis,
+    },
 };
 
-/// How many files may wait for a change of their task's file. More stay in the directory, and are found by the next look
-/// through it.
+/// How many files may wait for a change of their task's file. More stay in the directory, and are found by a look through it when
+/// these have been looked at.
 const MOST_WAITING: usize = 1000;
 
+/// How long it is known that a file was not where it was: longer than the usual time between two looks through the directory
+/// (`rescan_every`), which may be the first to find it.
+const MISSED: Millis = Millis::from_secs(900);
+
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Astray {
-    /// Tasks whose files were not where they were: to be removed when they had ended, to be moved, or while a worker held them:
-    /// what the files were called, and when that was found.
-    /// Of a former life, or where it may have had several, the name is not known.
-    missed: Lately<TaskId, (Option<FileName>, WallMillis)>,
+    /// Tasks whose files were not where they were: to be removed when they had ended, to be moved, or while a worker held them;
+    /// and when that was found.
+    missed: Lately<TaskId, WallMillis>,
     /// Tasks whose files somebody moves while workers hold them: each may have more than one.
     restless: Lately<TaskId, ()>,
     /// Tasks whose files went with their directory.
@@ -47,17 +52,29 @@ pub(super) struct Astray {
     /// Files that have the id of a task whose own file is just being changed: looked at again after that, as they may be
     /// elsewhere by then.
     waiting: Vec<(TaskId, PathBuf)>,
+    /// More came than may wait.
+    passed_over: bool,
+}
+
+impl Default for Astray {
+    fn default() -> Self {
+        Self {
+            missed: Lately::of(MISSED),
+            restless: Lately::default(),
+            behind: Behind::default(),
+            moved_at: None,
+            arriving: None,
+            unseen: Unseen::default(),
+            waiting: Vec::new(),
+            passed_over: false,
+        }
+    }
 }
 
 impl Astray {
     /// The file of a task that was done, or is being done, was not in its place.
-    pub(super) fn missed(&mut self, place: &Location, now: Now) {
-        let id = place.name.id;
-        // Of one that had several names, none is the only one.
-        let several = self.missed.get(&id, now.tick);
-        let several = several.is_some_and(|(name, _)| name.is_none());
-        let name = Some(place.name).filter(|_| !several);
-        self.missed.note(id, (name, now.wall), now.tick);
+    pub(super) fn missed(&mut self, id: TaskId, now: Now) {
+        self.missed.note(id, now.wall, now.tick);
     }
 
     /// The task may have another file than its own.
@@ -70,14 +87,14 @@ impl Astray {
     pub(super) fn ended(&mut self, id: TaskId, now: Now) {
         self.behind.ended(id);
         if self.restless.take(&id, now.tick).is_some() {
-            self.missed.note(id, (None, now.wall), now.tick);
+            self.missed(id, now);
         }
     }
 
     /// A file of a task that has ended was changed, perhaps written, after its end: what comes back may be that one, moved at once.
     pub(super) fn changed(&mut self, id: TaskId, now: Now) {
-        if let Some((name, _)) = self.missed.get(&id, now.tick) {
-            self.missed.note(id, (name, now.wall), now.tick);
+        if self.missed.get(&id, now.tick).is_some() {
+            self.missed(id, now);
         }
     }
 
@@ -88,7 +105,7 @@ impl Astray {
                 id,
                 at,
                 left: Left::Missed,
-            } => self.missed.note(*id, (None, *at), now.tick),
+            } => self.missed.note(*id, *at, now.tick),
             _ => self.behind.recall(record),
         }
     }
@@ -107,7 +124,7 @@ impl Astray {
     ) -> impl Iterator<Item = Record> {
         let missed = self.missed.iter(now);
         let missed = missed.filter(move |(id, _)| has_ended(*id));
-        let missed = missed.map(|(id, (_, at))| Record::LeftBehind {
+        let missed = missed.map(|(id, at)| Record::LeftBehind {
             id,
             at,
             left: Left::Missed,
@@ -121,19 +138,21 @@ impl Astray {
         self.moved_at.is_some_and(|at| now < at.plus(KNOWN))
     }
 
-    /// Has a file looked at again when its task's file has been changed. `false`: too many wait.
+    /// Has a file looked at again when its task's file has been changed. `false`: too many wait, and a look through the directory
+    /// comes after them.
     pub(super) fn wait(&mut self, id: TaskId, path: PathBuf) -> bool {
         let has_room = self.waiting.len() < MOST_WAITING;
         if has_room {
             self.waiting.push((id, path));
         }
+        self.passed_over |= !has_room;
         has_room
     }
 
-    /// Whether this is the file of a task that has ended, under its own name and in another folder.
-    fn is_missed(&mut self, name: FileName, source: &Source, now: Tick) -> bool {
-        let missed = self.missed.get(&name.id, now);
-        missed.is_some_and(|(its, at)| its.is_none_or(|its| its == name) && is_older(source, at))
+    /// Whether this is the file of a task that has ended, under whatever name.
+    fn is_missed(&mut self, id: TaskId, source: &Source, now: Tick) -> bool {
+        let missed = self.missed.get(&id, now);
+        missed.is_some_and(|at| is_older(source, at))
     }
 }
 
@@ -151,14 +170,13 @@ impl Engine {
             return Some(dropped);
         };
         let is_there = self.queue.get(id).is_some();
-        let name = source.path.file_name().and_then(OsStr::to_str);
-        if let Some(name) = name.and_then(FileName::parse).filter(|_| !is_there) {
-            if self.astray.behind.is_back(id, source) {
+        if !is_there {
+            if has_own_name(&source.path) && self.astray.behind.is_back(id, source) {
                 tracing::info!(task_id = %id, file = %shown(&source.path), "the file of a task that has ended came back: it is removed");
                 self.remove_too(now, id, dropped.source);
                 return None;
             }
-            if self.astray.is_missed(name, source, now.tick) {
+            if self.astray.is_missed(id, source, now.tick) {
                 let reason = "the task of its id has just ended, and its own file was gone or had been moved";
                 reject(dropped.source, reason.to_owned(), out);
                 return None;
@@ -244,7 +262,7 @@ impl Engine {
         self.astray.moved_at = Some(now.tick);
         self.taken.moved(now.tick);
         self.astray.arriving = None;
-        for (id, _) in self.astray.missed.iter(now.tick) {
+        for (id, _) in self.astray.missed.within(KNOWN, now.tick) {
             let ended = self.queue.get(id).is_none();
             let left = if ended { Left::Ended } else { Left::Copy };
             self.astray.behind.note(id, left, now.wall);
@@ -255,8 +273,8 @@ impl Engine {
     pub(super) fn went_astray(&mut self, now: Now, id: TaskId, out: &mut Vec<Output>) {
         // What a former life wanted removed, it may have removed itself; and yet its file may be elsewhere.
         let has_ended = self.queue.get(id).is_none();
-        if let Some(place) = self.files.place_of(id) {
-            self.astray.missed(place, now);
+        if self.files.place_of(id).is_some() {
+            self.astray.missed(id, now);
         }
         // The change was begun before anybody knew of another directory.
         let moved = self.astray.has_just_moved(now.tick);
@@ -270,7 +288,7 @@ impl Engine {
             return;
         }
         for source in sources {
-            self.taken.went_astray(source, id, moved, now.tick);
+            self.taken.went_astray(source, id, moved, now);
         }
         let paths = sources.iter().map(|source| source.path.clone());
         out.push(Output::Again(paths.collect()));
@@ -285,7 +303,16 @@ impl Engine {
         if !paths.is_empty() {
             out.push(Output::Again(paths));
         }
+        if self.astray.waiting.is_empty() && std::mem::take(&mut self.astray.passed_over) {
+            out.push(Output::Rescan);
+        }
     }
+}
+
+/// Whether a file has the canonical name of some task.
+fn has_own_name(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    name.and_then(FileName::parse).is_some()
 }
 
 /// Where a file is, if it has a canonical name of this task.

@@ -153,11 +153,14 @@ impl Engine {
             }
             return false;
         }
-        if self.files.place_of(id) == Some(place) {
+        let is_former = self.files.place_of(id) == Some(place);
+        if is_former {
             self.here_again(id);
         }
-        // It is being removed, or it is another one that has come to its place since: that is known when the removal is made.
-        if self.files.is_in_flight(id) && self.queue.get(id).is_none() {
+        // Somebody has just moved it there, or it is being removed, or it is another one that has come to its place since: that is
+        // known when the change is made.
+        let has_ended = self.queue.get(id).is_none();
+        if self.files.is_in_flight(id) && (has_ended || !is_former) {
             self.astray.wait(id, place.path());
         }
         true
@@ -232,11 +235,7 @@ impl Engine {
                     }
                 }
             }
-            Err(Refusal::IdInUse(id)) => {
-                if let Some(source) = self.doubt(source, id, own, out) {
-                    reject(source, Refusal::IdInUse(id).to_string(), out);
-                }
-            }
+            Err(Refusal::IdInUse(id)) => self.drop_in_use(source, id, own, out),
             Err(refusal) => {
                 if let Err((source, refusal)) = self.keep_for_limit(source, size, refusal, out) {
                     reject(source, refusal.to_string(), out);
@@ -270,6 +269,28 @@ impl Engine {
             tracing::info!(task_id = %id, file = %shown(&source.path), "a dropped file holds a task that is here already");
             self.remove_too(now, id, source);
         }
+    }
+
+    /// A file with the id of a task that is there, and with something else in it, or in the folder of another queue.
+    fn drop_in_use(
+        &mut self,
+        source: Source,
+        id: TaskId,
+        own_there: Option<bool>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(source) = self.doubt(source, id, own_there, out) else {
+            return;
+        };
+        // By all signs the task's own file, which somebody has moved: that cancels the task there, and makes it one here.
+        let moved = own_place(id, &source.path).filter(|_| own_there == Some(false));
+        let own = self.queue.location(id);
+        if let (Some(_), Some(own)) = (moved, own) {
+            self.ask_again(vec![own], out);
+            out.push(Output::Again(vec![source.path]));
+            return;
+        }
+        reject(source, Refusal::IdInUse(id).to_string(), out);
     }
 
     /// Has a dropped file removed that is of no more use, with the next change of a task's file.
@@ -373,7 +394,7 @@ impl Engine {
         if state == State::Leased {
             // Its worker holds it: the file comes back, so that the directory tells the truth. The moved one is somewhere.
             self.astray.note_restless(id, now.tick);
-            self.astray.missed(place, now);
+            self.astray.missed(id, now);
             if self.bodies.get(id).is_some() {
                 let seq = self.ledger.synced_seq();
                 self.files.note(id, None, seq, now.tick);

@@ -1,4 +1,4 @@
-//! [`Lately`]: what was noted within the last minute, by key; of very much, the latest.
+//! [`Lately`]: what was noted within the last minute, or another span, by key; of very much, the latest.
 
 use std::{collections::VecDeque, hash::Hash};
 
@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use crate::task::{Millis, Tick};
 
-/// How long something is known.
+/// How long something is known where nothing else is said.
 pub(super) const KNOWN: Millis = Millis::from_secs(60);
 /// How much is known: some megabytes.
 pub(super) const MOST: usize = 1 << 16;
@@ -17,19 +17,28 @@ pub(super) const MOST: usize = 1 << 16;
 pub(super) struct Lately<K, V> {
     values: HashMap<K, (V, Tick), FixedState>,
     order: VecDeque<(Tick, K)>,
+    span: Millis,
 }
 
 impl<K, V> Default for Lately<K, V> {
     fn default() -> Self {
+        Self::of(KNOWN)
+    }
+}
+
+impl<K, V> Lately<K, V> {
+    /// What is known for `span`.
+    pub(super) fn of(span: Millis) -> Self {
         Self {
             values: HashMap::default(),
             order: VecDeque::new(),
+            span,
         }
     }
 }
 
 impl<K: Copy + Eq + Hash, V: Copy> Lately<K, V> {
-    /// From now on, and for a minute, the value of `key`.
+    /// From now on, and for its span, the value of `key`.
     pub(super) fn note(&mut self, key: K, value: V, now: Tick) {
         self.forget_old(now);
         self.values.insert(key, (value, now));
@@ -50,8 +59,13 @@ impl<K: Copy + Eq + Hash, V: Copy> Lately<K, V> {
 
     /// What is known, in no order.
     pub(super) fn iter(&self, now: Tick) -> impl Iterator<Item = (K, V)> {
+        self.within(self.span, now)
+    }
+
+    /// What was noted within `span`, which is no longer than the whole.
+    pub(super) fn within(&self, span: Millis, now: Tick) -> impl Iterator<Item = (K, V)> {
         let known = self.values.iter();
-        let known = known.filter(move |(_, (_, at))| at.plus(KNOWN) > now);
+        let known = known.filter(move |(_, (_, at))| at.plus(span) > now);
         known.map(|(key, (value, _))| (*key, *value))
     }
 
@@ -59,7 +73,7 @@ impl<K: Copy + Eq + Hash, V: Copy> Lately<K, V> {
         loop {
             // Where much is noted again or taken, the order has more entries than there are values.
             let many = self.values.len() > MOST || self.order.len() > 2 * MOST;
-            let old = |(at, _): &mut (Tick, K)| many || at.plus(KNOWN) <= now;
+            let old = |(at, _): &mut (Tick, K)| many || at.plus(self.span) <= now;
             let Some((at, key)) = self.order.pop_front_if(old) else {
                 break;
             };
@@ -69,7 +83,7 @@ impl<K: Copy + Eq + Hash, V: Copy> Lately<K, V> {
             }
         }
         if self.order.is_empty() && self.values.capacity() > 1024 {
-            *self = Self::default();
+            *self = Self::of(self.span);
         }
     }
 }

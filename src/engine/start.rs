@@ -206,7 +206,7 @@ impl Loader {
             Record::Housed { .. } | Record::LeftBehind { .. } => {
                 self.engine.astray.recall(record, self.now);
             }
-            Record::DropBehind { .. } => self.engine.taken.recall_missed(record, self.now.tick),
+            Record::DropBehind { .. } => self.engine.taken.recall_missed(record, self.now),
             _ if record.id().is_some() => self.engine.astray.unseen.note(record),
             _ => self.engine.queue.apply(record),
         }
@@ -463,7 +463,7 @@ impl Loader {
         engine.starting = false;
         for (id, source) in engine.files.remember_sources() {
             // None of them is removed yet.
-            engine.taken.recall(source, id, self.now.tick, |_| true);
+            engine.taken.recall(source, id, self.now, |_| true);
         }
         engine.queue.forget_counts();
         engine.workers = Workers::new(engine.settings.max_workers);

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use super::{drops::Dropped, lately::Lately, latest::Latest};
 use crate::{
     store::Digest,
-    task::{Record, Source, TaskId, Tick},
+    task::{Now, Record, Source, TaskId, Tick, WallMillis},
 };
 
 /// How many are pending before those whose files have been removed are looked for.
@@ -62,15 +62,17 @@ impl DropFile {
         })
     }
 
-    /// Whether it can be the file that this task was made from, of which the journal does not know when it was born: one
-    /// that was made after the task is another one, with the same inode and the times of what it is a copy of.
-    fn is_older_than(self, id: TaskId) -> bool {
-        if self.id == Some(id) {
-            return true;
+    /// Whether it can be the file that this task was made from, of which the journal does not know when it was born: one that was
+    /// made after the task, or since that file was `there`, is another one, with the same inode and the times of what it is a
+    /// copy of. So is one with another id in it.
+    fn is_older_than(self, id: TaskId, there: WallMillis) -> bool {
+        if let Some(own) = self.id {
+            return own == id;
         }
-        let taken = id.made_at().map(|at| i128::from(at.0));
+        // An id that somebody gave says nothing of when, or something untrue.
+        let there = id.made_at().map_or(there, |made| made.min(there));
         let born = self.born.map(|born| born.div_euclid(1_000_000));
-        born.zip(taken).is_none_or(|(born, taken)| born <= taken)
+        born.is_none_or(|born| born <= i128::from(there.0))
     }
 }
 
@@ -104,15 +106,23 @@ impl Body {
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     id: TaskId,
-    /// `None`: a former life read it.
-    content: Option<Digest>,
+    read: Reading,
+}
+
+/// What is known of a file beside its [`Body`].
+#[derive(Debug, Clone, Copy)]
+enum Reading {
+    /// It was read in this life.
+    Now(Digest),
+    /// A former life read it; it was there before this moment.
+    Before(WallMillis),
 }
 
 impl Mark {
     fn is_of(self, file: DropFile) -> bool {
-        match self.content {
-            Some(content) => content == file.content,
-            None => file.is_older_than(self.id),
+        match self.read {
+            Reading::Now(content) => content == file.content,
+            Reading::Before(there) => file.is_older_than(self.id, there),
         }
     }
 }
@@ -129,10 +139,10 @@ pub(super) struct Taken {
     most_pending: usize,
     /// Tasks that were cancelled by the removal of their files: if one of those comes back, that is meant.
     cancelled: Lately<TaskId, ()>,
-    /// Those that were not there to be removed.
-    missed: Lately<Body, TaskId>,
+    /// Those that were not there to be removed, and before when they were there.
+    missed: Lately<Body, (TaskId, WallMillis)>,
     /// Those that are in a directory that is not there any more.
-    behind: Latest<Body, TaskId>,
+    behind: Latest<Body, (TaskId, WallMillis)>,
 }
 
 impl Default for Taken {
@@ -158,11 +168,11 @@ impl Taken {
         is_there: impl Fn(TaskId) -> bool,
     ) {
         self.cancelled.take(&id, now);
-        let content = Some(file.content);
+        let read = Reading::Now(file.content);
         let Some(body) = file.bodies().next() else {
             return;
         };
-        let mark = Mark { id, content };
+        let mark = Mark { id, read };
         // Once it has been removed, one that has the same inode and times, and even content, may well be another one.
         if matches!(body.moment, Moment::Born(_)) {
             self.tasks.note(body, mark, now);
@@ -175,13 +185,14 @@ impl Taken {
         &mut self,
         source: &Source,
         id: TaskId,
-        now: Tick,
+        now: Now,
         is_there: impl Fn(TaskId) -> bool,
     ) {
         let body = Body::of(source);
-        let mark = Mark { id, content: None };
+        let read = Reading::Before(now.wall);
+        let mark = Mark { id, read };
         // The removal may come before the look through the directory that finds it by another name.
-        self.tasks.note(body, mark, now);
+        self.tasks.note(body, mark, now.tick);
         self.wait_for(body, mark, is_there);
     }
 
@@ -197,15 +208,15 @@ impl Taken {
     }
 
     /// The file was not there to be removed. `moved`: by all signs, because another directory is.
-    pub(super) fn went_astray(&mut self, source: &Source, id: TaskId, moved: bool, now: Tick) {
+    pub(super) fn went_astray(&mut self, source: &Source, id: TaskId, moved: bool, now: Now) {
         self.missed_file(Body::of(source), id, moved, now);
     }
 
-    fn missed_file(&mut self, body: Body, id: TaskId, moved: bool, now: Tick) {
+    fn missed_file(&mut self, body: Body, id: TaskId, moved: bool, now: Now) {
         if moved {
-            self.behind.note(body, id);
+            self.behind.note(body, (id, now.wall));
         } else {
-            self.missed.note(body, id, now);
+            self.missed.note(body, (id, now.wall), now.tick);
         }
     }
 
@@ -218,8 +229,11 @@ impl Taken {
 
     /// For a checkpoint.
     pub(super) fn records(&self, now: Tick) -> impl Iterator<Item = Record> {
-        let missed = self.missed.iter(now).map(|(body, id)| (body, id, false));
-        let behind = self.behind.iter().map(|(body, id)| (body, id, true));
+        let missed = self
+            .missed
+            .iter(now)
+            .map(|(body, (id, _))| (body, id, false));
+        let behind = self.behind.iter().map(|(body, (id, _))| (body, id, true));
         behind.chain(missed).filter_map(|(body, id, moved)| {
             let Moment::Written(modified) = body.moment else {
                 return None;
@@ -235,7 +249,7 @@ impl Taken {
     }
 
     /// A checkpoint tells of it.
-    pub(super) fn recall_missed(&mut self, record: &Record, now: Tick) {
+    pub(super) fn recall_missed(&mut self, record: &Record, now: Now) {
         if let Record::DropBehind {
             id,
             inode,
@@ -272,8 +286,9 @@ impl Taken {
             let mark = pending.or_else(|| self.tasks.get(&body, now));
             let mark = mark.or_else(|| {
                 let missed = self.missed.get(&body, now);
-                let id = missed.or_else(|| self.behind.get(&body))?;
-                Some(Mark { id, content: None })
+                let (id, there) = missed.or_else(|| self.behind.get(&body))?;
+                let read = Reading::Before(there);
+                Some(Mark { id, read })
             });
             mark.filter(|mark| mark.is_of(file))
         });
@@ -285,7 +300,7 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{IdSource, WallMillis};
+    use crate::task::IdSource;
 
     fn file(inode: u64, born: Option<i128>) -> DropFile {
         DropFile {
@@ -309,6 +324,14 @@ mod tests {
 
     fn at(seconds: u64) -> Tick {
         Tick(seconds * 1_000_000_000)
+    }
+
+    /// By both clocks.
+    fn now(seconds: u64) -> Now {
+        Now {
+            wall: WallMillis(seconds as i64 * 1000),
+            tick: at(seconds),
+        }
     }
 
     const ID: TaskId = TaskId::from_bytes([1; 16]);
@@ -367,7 +390,7 @@ mod tests {
     fn what_a_former_life_took_is_known_by_its_time_unless_it_was_made_after_its_task() {
         let mut taken = Taken::default();
         let id = IdSource::default().make(WallMillis(1000), 1);
-        taken.recall(&source(1), id, at(10), |_| true);
+        taken.recall(&source(1), id, now(10), |_| true);
         let found = |taken: &mut Taken, file| taken.task_of(file, at(10_000), |_| true);
         for born in [None, Some(1_000_999_999), Some(5)] {
             assert_eq!(found(&mut taken, file(1, born)), Some(id), "{born:?}");
@@ -384,11 +407,11 @@ mod tests {
         let id = IdSource::default().make(WallMillis(1000), 1);
         let mut taken = Taken::default();
         for (inode, moved) in [(1, true), (2, false)] {
-            taken.went_astray(&source(inode), id, moved, at(10));
+            taken.went_astray(&source(inode), id, moved, now(10));
         }
         let mut again = Taken::default();
         for record in taken.records(at(10)) {
-            again.recall_missed(&record, at(20));
+            again.recall_missed(&record, now(20));
         }
         let found =
             |taken: &mut Taken, inode, at| taken.task_of(file(inode, Some(5)), at, |_| false);
@@ -409,9 +432,35 @@ mod tests {
     #[test]
     fn what_was_missed_before_another_directory_was_found_is_in_the_former_one() {
         let mut taken = Taken::default();
-        taken.went_astray(&source(1), ID, false, at(10));
+        taken.went_astray(&source(1), ID, false, now(10));
         taken.moved(at(20));
         let found = taken.task_of(file(1, None), at(10_000), |_| false);
         assert_eq!(found, Some(ID));
+    }
+
+    #[test]
+    fn a_file_made_since_or_with_another_id_is_not_the_one_of_a_task_whose_id_says_nothing_of_when()
+    {
+        let (id, far) = (
+            ID,
+            IdSource::default().make(WallMillis(i64::from(u32::MAX)), 1),
+        );
+        for id in [id, far] {
+            let mut taken = Taken::default();
+            taken.recall(&source(1), id, now(10), |_| true);
+            taken.went_astray(&source(2), id, false, now(10));
+            taken.went_astray(&source(3), id, true, now(10));
+            for inode in 1..=3 {
+                let mut found = |file| taken.task_of(file, at(11), |_| true);
+                let before = file(inode, Some(9_999_999_999));
+                assert_eq!(found(before), Some(id), "{inode}");
+                assert_eq!(found(file(inode, Some(10_001_000_000))), None, "{inode}");
+                let other = TaskId::from_bytes([2; 16]);
+                for (own, expected) in [(id, Some(id)), (other, None)] {
+                    let own = Some(own);
+                    assert_eq!(found(DropFile { id: own, ..before }), expected, "{inode}");
+                }
+            }
+        }
     }
 }

@@ -105,6 +105,9 @@ impl Engine {
                 if moved {
                     self.tell_rejected(now, &file, out);
                     self.unmoved.pause = FIRST;
+                } else {
+                    // It was away for a moment, or is another one now: nobody tells of it again.
+                    out.push(Output::Again(vec![file.path]));
                 }
                 if was_here && self.unmoved.files.is_empty() {
                     self.unmoved.due = None;

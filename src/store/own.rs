@@ -3,14 +3,15 @@
 //! It saves work and decides nothing: a step whose event comes after its note was let go is looked at like anybody's, and
 //! found to be the daemon's own.
 //!
-//! This module may not know: what a name stands for, or where events come from.
+//! This module may not know: what a name stands for, or where events come from. That only the task directory is watched it does
+//! know: a step elsewhere would never end, and hide one by somebody else.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 
-use crate::task::FileName;
+use crate::task::{Area, Location};
 
 /// How many steps are noted whose events have not come. The kernel's own queue of events holds 16 384 by default: what is
 /// older than that has lost its event.
@@ -27,21 +28,24 @@ pub(super) enum Step {
 
 /// Steps under way: from before they are made until the watcher has heard of them.
 #[derive(Debug, Default)]
-pub struct OwnSteps(Mutex<HashSet<(Step, FileName), RandomState>>);
+pub struct OwnSteps(Mutex<HashSet<(Step, Location), RandomState>>);
 
 impl OwnSteps {
     /// A step is about to be made.
-    pub(super) fn begin(&self, step: Step, name: FileName) {
+    pub(super) fn begin(&self, step: Step, at: &Location) {
+        if at.area != Area::Tasks {
+            return;
+        }
         let mut steps = self.steps();
         if steps.len() >= MOST {
             steps.clear();
         }
-        steps.insert((step, name));
+        steps.insert((step, at.clone()));
     }
 
     /// It was not made after all, or the watcher has heard of it. Gives whether it was under way.
-    pub(super) fn end(&self, step: Step, name: FileName) -> bool {
-        self.steps().remove(&(step, name))
+    pub(super) fn end(&self, step: Step, at: Location) -> bool {
+        self.steps().remove(&(step, at))
     }
 
     /// Events were lost: nobody will hear of what is under way.
@@ -49,7 +53,7 @@ impl OwnSteps {
         self.steps().clear();
     }
 
-    fn steps(&self) -> MutexGuard<'_, HashSet<(Step, FileName), RandomState>> {
+    fn steps(&self) -> MutexGuard<'_, HashSet<(Step, Location), RandomState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

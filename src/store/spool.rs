@@ -185,10 +185,10 @@ impl<D: Disk> Spool<D> {
     fn put_new(&self, at: &Location, file: &TaskFile) -> DiskResult<()> {
         let path = at.path();
         let bytes = encoded(&path, file)?;
-        self.own.begin(Step::Made, at.name);
+        self.own.begin(Step::Made, at);
         let made = self.disk.write_whole(ASIDE.as_ref(), &path, &bytes);
         if made.is_err() {
-            self.own.end(Step::Made, at.name);
+            self.own.end(Step::Made, at.clone());
         }
         made.or_else(|_| self.put(at, &path, &bytes, false))
     }
@@ -221,10 +221,10 @@ impl<D: Disk> Spool<D> {
     }
 
     fn remove_own(&self, at: &Location) -> DiskResult<Ran> {
-        self.own.begin(Step::Removed, at.name);
+        self.own.begin(Step::Removed, at);
         let removed = self.disk.unlink(&at.path());
         if removed.is_err() {
-            self.own.end(Step::Removed, at.name);
+            self.own.end(Step::Removed, at.clone());
         }
         self.was_there(at.area, removed)
     }

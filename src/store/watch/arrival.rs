@@ -222,7 +222,12 @@ impl<D: Disk> Watching<D> {
                     Origin::Scan
                 }
             }
-            Found::Absent | Found::Unknown => return Ok(()),
+            Found::Absent => {
+                // Should it come back, it is news, whatever was told of it.
+                self.memory.forget(path);
+                return Ok(());
+            }
+            Found::Unknown => return Ok(()),
         };
         self.memory.forget(path);
         self.consider(path, &queue_at(path), origin)

@@ -23,13 +23,10 @@ use notify::{
 };
 
 use super::place::{is_hidden, location};
-use crate::{
-    store::{
-        own::{OwnSteps, Step},
-        shown,
-        spool::is_temporary,
-    },
-    task::FileName,
+use crate::store::{
+    own::{OwnSteps, Step},
+    shown,
+    spool::is_temporary,
 };
 
 /// What to look at, and why. Paths are relative to the data directory.
@@ -96,15 +93,15 @@ impl Filter {
         if let EventKind::Modify(ModifyKind::Name(mode)) = event.kind {
             return self.renamed(path, mode, event.tracker());
         }
-        let name = path.file_name().filter(|name| !is_hidden(name))?;
+        path.file_name().filter(|name| !is_hidden(name))?;
         let step = match event.kind {
             EventKind::Create(_) => Some(Step::Made),
             EventKind::Remove(_) => Some(Step::Removed),
             _ => None,
         };
         if let Some(step) = step
-            && let Some(name) = name.to_str().and_then(FileName::parse)
-            && self.own.end(step, name)
+            && let Some(at) = location(path)
+            && self.own.end(step, at)
         {
             return (step == Step::Removed).then(|| Notice::Removed(path.to_owned()));
         }
