@@ -333,7 +333,7 @@ impl Driver {
         }
         let caller = self.callers.remove(&ticket);
         let unsent = match caller {
-            Some(caller) => caller.send(result).err()?,
+            Some(caller) => caller.answer(result).err()?,
             None => result,
         };
         undelivered(unsent)

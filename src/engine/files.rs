@@ -208,8 +208,17 @@ impl Files {
 
     /// The task of a change has ended in frame `seq`. If it has no file yet, it will not get one.
     pub(super) fn note_end(&mut self, id: TaskId, seq: Seq) {
+        self.forget_payload(id);
         if self.waiting.get(&id).is_some_and(FileChange::is_nothing) {
             self.ended.push_back((seq, id));
+        }
+    }
+
+    /// The payload of a task that has ended waits for no file, unless `done/` is to have it.
+    pub(super) fn forget_payload(&mut self, id: TaskId) {
+        let change = self.waiting.get_mut(&id);
+        if let Some(change) = change.filter(|change| change.done.is_none()) {
+            self.bytes -= std::mem::take(&mut change.bytes);
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     hands::post,
     io::{Input, Request, Response, Ticket},
     mailbox::{Mailbox, Refused},
-    memory::Gate,
+    memory::{Gate, Passed},
 };
 use crate::{
     backend::{
@@ -30,8 +30,21 @@ use crate::{
 /// A write that takes longer is told of: a slow disk takes a tenth of it, one that recovers an error a few of it.
 const SILENT: Millis = Millis::from_secs(5);
 
-/// Where an answer goes.
-pub(super) type Caller = oneshot::Sender<Answer<Response>>;
+/// Where an answer goes, and what is held until then.
+#[derive(Debug)]
+pub(super) struct Caller {
+    answer: oneshot::Sender<Answer<Response>>,
+    /// Of a submit. A client that goes takes back nothing of what the engine holds.
+    passed: Option<Passed>,
+}
+
+impl Caller {
+    /// Gives the answer back if nobody waits for it any more.
+    pub(super) fn answer(self, answer: Answer<Response>) -> Result<(), Answer<Response>> {
+        drop(self.passed);
+        self.answer.send(answer)
+    }
+}
 
 /// What the engine's thread receives.
 #[derive(Debug)]
@@ -80,7 +93,7 @@ pub struct Handle {
     events: Arc<EventLog>,
     signs: Arc<Signs>,
     drops: LiveDropLimits,
-    gate: Gate,
+    gate: Arc<Gate>,
 }
 
 impl Handle {
@@ -96,7 +109,7 @@ impl Handle {
             events,
             signs,
             drops,
-            gate: Gate::default(),
+            gate: Arc::default(),
         }
     }
 
@@ -142,9 +155,17 @@ impl Handle {
     }
 
     async fn ask(&self, request: Request) -> Answer<Response> {
+        self.ask_holding(request, None).await
+    }
+
+    async fn ask_holding(&self, request: Request, passed: Option<Passed>) -> Answer<Response> {
         let ticket = Ticket(self.tickets.fetch_add(1, Ordering::Relaxed));
         let claims = matches!(request, Request::Claim(_) | Request::ExportBegin);
         let (caller, answer) = oneshot::channel();
+        let caller = Caller {
+            answer: caller,
+            passed,
+        };
         match self.mailbox.ask(Post::Request(ticket, request, caller)) {
             Ok(()) => {}
             Err(Refused::Full(_)) => return Err(Refusal::Busy.into()),
@@ -239,8 +260,11 @@ pub(super) fn undelivered(answer: Answer<Response>) -> Option<Input> {
 
 impl Backend for Handle {
     async fn submit(&self, tasks: Vec<NewTask>) -> Answer<Vec<SubmitOutcome>> {
-        let _passed = self.gate.pass(&tasks, || clock::now().tick)?;
-        match self.ask(Request::Submit(tasks)).await? {
+        let passed = self.gate.pass(&tasks, || clock::now().tick)?;
+        match self
+            .ask_holding(Request::Submit(tasks), Some(passed))
+            .await?
+        {
             Response::Submitted(outcomes) => Ok(outcomes),
             _ => Err(odd()),
         }
@@ -429,5 +453,57 @@ impl Backend for Handle {
             let mailbox = Arc::clone(&self.mailbox);
             tokio::task::spawn_blocking(move || post(&mailbox, *input));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, future::poll_fn, pin::pin, task::Poll};
+
+    use super::*;
+    use crate::{store::DropLimits, task::PayloadLimits};
+
+    #[tokio::test]
+    async fn a_submit_counts_for_as_long_as_the_engine_holds_it_whoever_waits() {
+        let mailbox = Arc::new(Mailbox::default());
+        let limits = DropLimits {
+            payloads: PayloadLimits::bytes(100),
+            max_file: 100,
+        };
+        let handle = Handle::new(
+            Arc::clone(&mailbox),
+            Arc::new(EventLog::new(1)),
+            Arc::default(),
+            LiveDropLimits::from(limits),
+        );
+        handle.set_gate(None, 1);
+        let task = || vec![NewTask::of(Payload::from_text("payload"))];
+        {
+            let mut gives_up = pin!(handle.submit(task()));
+            poll_fn(|context| {
+                assert!(gives_up.as_mut().poll(context).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+        }
+        let refused = handle.submit(task()).await;
+        let too_many = Refusal::TooManyAtOnce {
+            what: "bytes of tasks that wait to be taken",
+            setting: "max_submitting",
+            limit: 1,
+        };
+        assert_eq!(refused.unwrap_err(), too_many.into());
+        let mut posts = VecDeque::new();
+        mailbox.take(usize::MAX, &mut posts);
+        let Some(Post::Request(_, _, caller)) = posts.pop_front() else {
+            panic!("{posts:?}");
+        };
+        let answer = caller.answer(Err(Refusal::Stopping.into()));
+        assert!(answer.is_err(), "nobody waits for it");
+        mailbox.close();
+        assert_eq!(
+            handle.submit(task()).await.unwrap_err(),
+            Refusal::Stopping.into()
+        );
     }
 }

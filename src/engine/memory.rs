@@ -5,7 +5,10 @@
 
 use std::{
     fs, io,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use crate::task::{Millis, NewTask, Refusal, Tick};
@@ -41,14 +44,14 @@ impl Default for Gate {
     }
 }
 
-/// A submit that waits for its answer.
+/// A submit that the engine holds: until it is answered, also when nobody waits for that any more.
 #[derive(Debug)]
-pub(super) struct Passed<'a> {
-    gate: &'a Gate,
+pub(super) struct Passed {
+    gate: Arc<Gate>,
     bytes: u64,
 }
 
-impl Drop for Passed<'_> {
+impl Drop for Passed {
     fn drop(&mut self) {
         self.gate.submitting.fetch_sub(self.bytes, Relaxed);
     }
@@ -62,10 +65,10 @@ impl Gate {
 
     /// Lets these tasks pass, or says why not. A request that is alone always finds room to wait.
     pub(super) fn pass(
-        &self,
+        self: &Arc<Self>,
         tasks: &[NewTask],
         now: impl FnOnce() -> Tick,
-    ) -> Result<Passed<'_>, Refusal> {
+    ) -> Result<Passed, Refusal> {
         if let Some((used, limit)) = self.no_memory(now) {
             return Err(Refusal::NoMemory { used, limit });
         }
@@ -74,7 +77,10 @@ impl Gate {
             .map(|task| task.payload.len() as u64 + TASK_BYTES)
             .sum();
         let before = self.submitting.fetch_add(bytes, Relaxed);
-        let passed = Passed { gate: self, bytes };
+        let passed = Passed {
+            gate: Arc::clone(self),
+            bytes,
+        };
         let limit = self.max_submitting.load(Relaxed);
         if before > 0 && before.saturating_add(bytes) > limit {
             return Err(Refusal::TooManyAtOnce {
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_submit_passes_while_no_more_wait_than_may_and_alone_in_any_case() {
-        let gate = Gate::default();
+        let gate = Arc::<Gate>::default();
         gate.set(None, 1);
         let tasks = tasks();
         assert_eq!(tasks[0].payload, Payload::from_json("1").unwrap());
@@ -163,7 +169,7 @@ mod tests {
 
     #[test]
     fn no_submit_passes_above_the_limit_of_memory() {
-        let gate = Gate::default();
+        let gate = Arc::<Gate>::default();
         gate.set(Some(1), 1 << 20);
         let now = || Tick(1_000_000_000);
         let refused = gate.pass(&tasks(), now).unwrap_err();

@@ -81,6 +81,7 @@ use self::{
     pace::Pace,
     past::Past,
     payloads::Parked,
+    room::Roomless,
     sizes::Sizes,
     taken::Taken,
     unmoved::Unmoved,
@@ -93,8 +94,8 @@ use crate::{
     store::{Ledger, Seq},
     systemd::catalog,
     task::{
-        Area, Distribution, FileName, IdSource, Location, Millis, NewTask, Now, Payload, QueueName,
-        Record, Refusal, Source, TaskId, Tick, Token,
+        Area, Distribution, FileName, IdSource, Location, Millis, Now, Payload, QueueName, Record,
+        Refusal, Source, TaskId, Tick, Token,
     },
 };
 
@@ -127,8 +128,9 @@ pub struct Engine {
     /// Requests that wait for payloads to be read.
     parked: Vec<Parked>,
     /// Submits that wait for room, in the journal or in the spool.
-    roomless: VecDeque<(Ticket, Vec<NewTask>)>,
-    /// Other requests that wait for a segment that is being made.
+    roomless: VecDeque<Roomless>,
+    /// Since when the submit that is looked at waits, where it does.
+    waits_since: Option<Tick>,
     /// Requests that wait for room in the journal, and how often they were put off.
     segment_waiters: Vec<(Ticket, Request, u8)>,
     /// How often the request that is looked at was put off.
@@ -289,6 +291,7 @@ impl Engine {
             self.next_purge,
             (!self.looks.is_empty() || !self.scans.is_empty()).then_some(now.tick),
             self.room_wake(),
+            self.roomless.front().map(Roomless::until),
             self.quiet_checkpoint(),
             self.unmoved.due(),
         ]
@@ -322,6 +325,7 @@ impl Engine {
         if self.fault.is_none() {
             self.expire(now);
             self.retry_room(now, out);
+            self.end_roomless(now, out);
             self.retry_loads(now, out);
             self.serve_stirred(now, out);
             self.end_waits(now, out);
@@ -535,7 +539,7 @@ impl Engine {
         }));
         tickets.extend(self.scans.drain(..).map(|scan| scan.ticket));
         tickets.extend(self.parked.drain(..).map(|parked| parked.ticket));
-        tickets.extend(self.roomless.drain(..).map(|(ticket, _)| ticket));
+        tickets.extend(self.roomless.drain(..).map(|waiter| waiter.ticket));
         tickets.extend(self.segment_waiters.drain(..).map(|(ticket, ..)| ticket));
         while let Some(waiter) = self.waiting.take_any() {
             tickets.push(waiter.ticket);
@@ -551,6 +555,9 @@ impl Engine {
         self.stopping = true;
         while let Some(waiter) = self.waiting.take_any() {
             self.answer_empty(waiter, out);
+        }
+        for waiter in std::mem::take(&mut self.roomless) {
+            self.refuse(waiter.ticket, Refusal::Stopping, out);
         }
     }
 

@@ -9,7 +9,7 @@ use super::{super::*, ANSWER_BYTES};
 use crate::{
     backend::{Answer, ExportPiece},
     store::{DiskError, Found, JournalStart, LoadError, Ran},
-    task::{ExecTime, PageQuery, Priority, WallMillis},
+    task::{ExecTime, NewTask, PageQuery, Priority, WallMillis},
 };
 
 /// Between the last but one and the last try to read a file for a page.
@@ -104,7 +104,7 @@ impl Bench {
     }
 
     fn ask(&mut self, request: Request) -> Answer<Response> {
-        let mut inbox = VecDeque::from([Input::Request(Ticket(1), request)]);
+        let mut inbox = VecDeque::from([Input::Request(Ticket(1), request), Input::Flush]);
         for _ in 0..1000 {
             let input = inbox.pop_front().unwrap_or_else(|| {
                 self.most_bytes = self.most_bytes.max(self.engine.bodies.bytes());

@@ -183,7 +183,7 @@ impl Engine {
         if self.roomless.is_empty() {
             self.submit(now, ticket, tasks, out);
         } else {
-            self.roomless.push_back((ticket, tasks));
+            self.wait_roomless(now, ticket, tasks);
         }
     }
 
@@ -209,7 +209,7 @@ impl Engine {
             return self.refuse(ticket, Refusal::NoRoom, out);
         }
         if crowded || waits {
-            return self.roomless.push_back((ticket, tasks));
+            return self.wait_roomless(now, ticket, tasks);
         }
         match self.take(now, tasks, None) {
             Ok(verdicts) => {

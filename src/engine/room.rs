@@ -4,17 +4,35 @@
 
 use super::{
     Engine,
-    io::{Failed, Output, Request},
+    io::{Failed, Output, Request, Ticket},
     requests::END_BYTES,
 };
 use crate::{
     store::{Ledger, Room},
     systemd::catalog,
-    task::{Millis, Now, QueueName, Refusal, Tick},
+    task::{Millis, NewTask, Now, QueueName, Refusal, Tick},
 };
 
 /// How often a full disk is tried again for room: not more than once in this time, however many ask.
 const ROOM_RETRY: Millis = Millis(200);
+/// How long a submit waits at most for room, or for files before it to be written: they may not be for long, where the task
+/// directory can't be written to. Shorter than most clients' patience.
+const ROOM_PATIENCE: Millis = Millis::from_secs(10);
+
+/// A submit that waits for room, in the journal or in the spool.
+#[derive(Debug)]
+pub(super) struct Roomless {
+    pub(super) ticket: Ticket,
+    tasks: Vec<NewTask>,
+    since: Tick,
+}
+
+impl Roomless {
+    /// How long it may wait.
+    pub(super) const fn until(&self) -> Tick {
+        self.since.plus(ROOM_PATIENCE)
+    }
+}
 
 impl Engine {
     /// Room that is not there may come: when it is being made, or when the last try is some time ago. Gives whether to wait.
@@ -100,12 +118,38 @@ impl Engine {
             && self.ledger.room_for_new(bytes, 0) != Room::Full
     }
 
+    /// Has a submit wait, from now on or for as long as it did before.
+    pub(super) fn wait_roomless(&mut self, now: Now, ticket: Ticket, tasks: Vec<NewTask>) {
+        let since = self.waits_since.unwrap_or(now.tick);
+        self.roomless.push_back(Roomless {
+            ticket,
+            tasks,
+            since,
+        });
+    }
+
+    /// Refuses submits that have waited for too long.
+    pub(super) fn end_roomless(&mut self, now: Now, out: &mut Vec<Output>) {
+        let is_over = |waiter: &mut Roomless| waiter.until() <= now.tick;
+        while let Some(waiter) = self.roomless.pop_front_if(is_over) {
+            let is_full = self.room_refused.is_some() || self.full.len() > 0;
+            let refusal = if is_full {
+                Refusal::NoRoom
+            } else {
+                Refusal::FilesLag
+            };
+            self.refuse(waiter.ticket, refusal, out);
+        }
+    }
+
     /// Looks again at what waited for room.
     pub(super) fn after_room(&mut self, now: Now, out: &mut Vec<Output>) {
-        for (ticket, tasks) in std::mem::take(&mut self.roomless) {
+        for waiter in std::mem::take(&mut self.roomless) {
+            self.waits_since = Some(waiter.since);
             // Like anew: a payload that it is compared with may have left the memory meanwhile.
-            self.request(now, ticket, Request::Submit(tasks), out);
+            self.request(now, waiter.ticket, Request::Submit(waiter.tasks), out);
         }
+        self.waits_since = None;
         for (ticket, request, put_off) in std::mem::take(&mut self.segment_waiters) {
             self.put_off = put_off;
             self.request(now, ticket, request, out);

@@ -91,6 +91,7 @@ impl Loader {
             held: VecDeque::new(),
             parked: Vec::new(),
             roomless: VecDeque::new(),
+            waits_since: None,
             segment_waiters: Vec::new(),
             put_off: 0,
             rivals: VecDeque::new(),

@@ -163,13 +163,16 @@ impl Engine {
                         self.ask_for(vec![place], out);
                     }
                 }
-                Err(failed) if failed.full => {
-                    full = true;
-                    self.no_room_for_file(now, id, &failed.text);
-                }
                 Err(failed) => {
-                    if self.files.failed(id, now.tick, &failed.text) {
+                    if failed.full {
+                        full = true;
+                        self.no_room_for_file(now, id, &failed.text);
+                    } else if self.files.failed(id, now.tick, &failed.text) {
                         tracing::warn!(task_id = %id, error = %failed.text, "a task's file can't be changed; it is tried again");
+                    }
+                    // It may have ended meanwhile.
+                    if self.queue.get(id).is_none() {
+                        self.files.forget_payload(id);
                     }
                 }
             }

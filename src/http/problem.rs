@@ -313,7 +313,10 @@ impl From<Refusal> for Problem {
             Refusal::NoMemory { .. } => &NO_MEMORY,
             Refusal::Draining(_) => &DRAINING,
             Refusal::NoRoom | Refusal::QueueFull(_) => &NO_ROOM,
-            Refusal::Busy | Refusal::ExportRuns | Refusal::TooManyAtOnce { .. } => &BUSY,
+            Refusal::Busy
+            | Refusal::FilesLag
+            | Refusal::ExportRuns
+            | Refusal::TooManyAtOnce { .. } => &BUSY,
             Refusal::Stopping => &STOPPING,
         };
         let mut problem = kind.problem(detail);

@@ -39,7 +39,7 @@ pub(super) fn count(refusal: &Refusal) {
         Refusal::QueueTooLong { .. } => "max_queue_tasks",
         Refusal::TooMany { setting, .. } | Refusal::TooManyAtOnce { setting, .. } => setting,
         Refusal::NoMemory { .. } => "max_memory",
-        Refusal::Busy | Refusal::ExportRuns => "requests",
+        Refusal::Busy | Refusal::FilesLag | Refusal::ExportRuns => "requests",
         Refusal::NoRoom | Refusal::QueueFull(_) => "room",
         _ => return,
     };

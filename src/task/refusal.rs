@@ -140,6 +140,11 @@ pub enum Refusal {
     /// More requests wait than the daemon is willing to hold.
     #[error("too many requests wait; try again soon")]
     Busy,
+    /// Too many tasks wait for their files, and these are not written, or not quickly enough.
+    #[error(
+        "too many tasks wait for their files to be written, which takes too long or fails: workqueuectl status says more"
+    )]
+    FilesLag,
     /// An export runs already: what it has still to tell is in memory.
     #[error("another export runs; try again when it has ended")]
     ExportRuns,

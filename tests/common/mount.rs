@@ -21,6 +21,12 @@ impl Mount {
         Self::made(at, &args)
     }
 
+    /// Has it take writes, or none.
+    pub fn set_writable(&self, writable: bool) {
+        let options = if writable { "remount,rw" } else { "remount,ro" };
+        tool("mount", &["-o", options, &self.at.display().to_string()]);
+    }
+
     /// The file system in an image.
     pub fn image(at: &Path, image: &Path) -> Option<Self> {
         Self::made(at, &["-o", "loop", &image.display().to_string()])
