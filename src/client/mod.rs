@@ -126,15 +126,14 @@ impl Client {
         )
     }
 
-    /// `POST` of `body` to `path`; of the answer only that it was good.
+    /// `POST` of `body` to `path`, whose answer has nothing to tell but that it was good, in the daemon's own words: something else
+    /// that answers there, and calls it good, has done nothing.
     pub async fn post_only(
         &self,
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> Result<(), ClientError> {
-        self.exchange(Method::POST, path, Some(Content::json(body)?))
-            .await
-            .map(drop)
+        self.post::<api::Done>(path, body).await.map(drop)
     }
 
     async fn exchange(

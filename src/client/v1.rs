@@ -2,9 +2,11 @@
 
 use std::{fmt::Write as _, sync::Arc};
 
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 
-use super::{ANSWER_TIMEOUT, Client, ClientError, Content, EventQuery, Events, Export, parse};
+use super::{
+    ANSWER_TIMEOUT, Client, ClientError, Content, EventQuery, Events, Export, parse, shown,
+};
 use crate::{api, task::Payload};
 
 /// What became of one submitted task.
@@ -112,7 +114,8 @@ impl Client {
 
     /// Tells of a failed attempt.
     pub async fn fail(&self, id: &str, failure: &api::Fail) -> Result<(), ClientError> {
-        self.post_only(&task_path(id, "/fail"), failure).await
+        let path = task_path(id, "/fail");
+        self.post::<api::Task>(&path, failure).await.map(drop)
     }
 
     /// Gives a task back; the attempt does not count.
@@ -170,9 +173,15 @@ impl Client {
 
     /// Ends a task that was not done.
     pub async fn cancel(&self, id: &str) -> Result<(), ClientError> {
-        self.exchange(Method::DELETE, &task_path(id, ""), None)
-            .await
-            .map(drop)
+        let (path, limit) = (task_path(id, ""), ANSWER_TIMEOUT.as_duration());
+        let answer = self.answer_within(Method::DELETE, &path, None, limit);
+        match answer.await? {
+            (StatusCode::NO_CONTENT, _) => Ok(()),
+            (status, body) => Err(ClientError::Unexpected {
+                status: status.as_u16(),
+                body: shown(&body),
+            }),
+        }
     }
 
     /// Brings a dead task back.
@@ -208,6 +217,14 @@ impl Client {
         let response = tokio::time::timeout(limit, open)
             .await
             .map_err(|_| self.timed_out(limit))??;
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        let kind = kind.map_or(&b""[..], HeaderValue::as_bytes);
+        if !kind.starts_with(b"text/event-stream") {
+            return Err(ClientError::Unexpected {
+                status: response.status().as_u16(),
+                body: format!("{}, and no stream of events", shown(kind)),
+            });
+        }
         Ok(Events::new(
             response.into_body(),
             Arc::clone(&self.endpoint),

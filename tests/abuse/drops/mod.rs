@@ -10,6 +10,7 @@ mod many;
 mod mounts;
 mod names;
 mod own;
+mod renamed;
 
 use std::{
     collections::BTreeMap,

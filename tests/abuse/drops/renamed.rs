@@ -1,0 +1,175 @@
+//! A task's own file that somebody renames: while the daemon writes it, right before the task is completed, or after the task
+//! had been dead; and a bad file that is away while it is judged. Nobody looks through the directory but where a test asks for it.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use serde_json::json;
+
+use super::{complete, files_in, gone::settings, looked_through, rejected, serves_on, work_off};
+use crate::common::{
+    Daemon, Way,
+    account::{all, id_of},
+    names, until,
+};
+
+fn start(text: &str) -> Daemon {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let extra = settings(&scratch, &format!("rescan_every = \"0s\"\n{text}"));
+    let way = Way {
+        extra,
+        ..Way::default()
+    };
+    Daemon::start_so(scratch, way)
+}
+
+/// The name of a task's file in the task directory.
+fn file_of(daemon: &Daemon, id: &str) -> String {
+    until("a file", || {
+        let names = names(&daemon.tasks()).into_iter();
+        let mut own = names.filter(|name| id_of(name).as_deref() == Some(id));
+        own.next()
+    })
+}
+
+#[test]
+fn a_file_that_is_renamed_right_before_its_task_is_completed_makes_no_task() {
+    const TASKS: usize = 60;
+    let mut daemon = start("spool_delay = \"0s\"\n");
+    for number in 0..TASKS {
+        daemon.submit(&json!({"payload": format!("{number}")}).to_string());
+    }
+    daemon.until_files_are_written();
+    let aside = daemon.tasks().join("other");
+    fs::create_dir(&aside).expect("a folder");
+    let tasks = daemon.claim("default", TASKS as u32);
+    assert_eq!(tasks.len(), TASKS);
+    for (number, task) in tasks.iter().enumerate() {
+        let name = file_of(&daemon, task["id"].as_str().expect("an id"));
+        let to = match number % 3 {
+            0 => daemon.tasks().join(format!("renamed-{number}.json")),
+            // As if it were of another priority.
+            1 => daemon
+                .tasks()
+                .join(name.replacen("_00000100_", "_00000007_", 1)),
+            _ => aside.join(&name),
+        };
+        fs::rename(daemon.tasks().join(name), to).expect("renamed");
+        complete(&daemon, task);
+    }
+    looked_through(&daemon);
+    assert_eq!(all(&daemon).len(), 0, "{}", daemon.logged());
+    // Those that the daemon wrote anew while workers held their tasks are removed a little later.
+    until("no file to be left", || {
+        let left = [daemon.tasks(), aside.clone()].map(|folder| files_in(&folder).len());
+        (left == [0, 0]).then_some(())
+    });
+    for (name, (moved, why)) in rejected(&daemon) {
+        // Seen before the completion, one of another priority or queue is not what the task is.
+        let is_told = why.contains("has just ended") || why.contains("other content");
+        assert!(moved && is_told, "{name}: {why}");
+    }
+    serves_on(&daemon);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn files_that_are_moved_as_they_appear_are_tasks_where_they_are() {
+    const TASKS: usize = 400;
+    let mut daemon = start("spool_delay = \"0s\"\n");
+    let other = daemon.tasks().join("other");
+    fs::create_dir(&other).expect("a folder");
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Ordering::Relaxed) {
+                for name in names(&daemon.tasks()) {
+                    // It may be gone, or a temporary one that is being renamed.
+                    if id_of(&name).is_some() {
+                        drop(fs::rename(daemon.tasks().join(&name), other.join(&name)));
+                    }
+                }
+            }
+        });
+        let list: Vec<_> = (0..TASKS)
+            .map(|number| json!({"payload": format!("{number}")}))
+            .collect();
+        let (status, answer) = daemon.post("/api/v1/tasks", &json!(list).to_string());
+        assert_eq!(status, 201, "{answer}");
+        until("some to be moved", || {
+            (names(&other).len() > TASKS / 10).then_some(())
+        });
+        ends.store(true, Ordering::Relaxed);
+    });
+    // By what the kernel told alone: each file is that of a task, and each task has one.
+    until("each file to be a task's", || {
+        let tasks: BTreeSet<String> = all(&daemon).into_keys().collect();
+        let files = [daemon.tasks(), other.clone()].into_iter();
+        let files = files.flat_map(|folder| names(&folder));
+        let files: BTreeSet<String> = files.filter_map(|name| id_of(&name)).collect();
+        (files == tasks).then_some(())
+    });
+    let left = all(&daemon).len();
+    let kept = rejected(&daemon).len();
+    assert!(left + kept >= TASKS, "{left} tasks, {kept} rejected");
+    let mut done = work_off(&daemon, "default", 0);
+    for (payload, times) in work_off(&daemon, "other", 0) {
+        *done.entry(payload).or_default() += times;
+    }
+    looked_through(&daemon);
+    assert_eq!(all(&daemon).len(), 0);
+    assert!(done.values().all(|times| *times == 1), "{done:?}");
+    assert_eq!(done.len(), left);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn the_removal_of_the_file_of_a_task_that_had_been_dead_cancels_it() {
+    let mut daemon = start("spool_delay = \"0s\"\n");
+    let id = daemon.submit(&json!({"payload": 1, "max_attempts": 1}).to_string());
+    file_of(&daemon, &id);
+    let task = daemon.claim("default", 1).remove(0);
+    let body = json!({"token": task["token"], "error": "no"}).to_string();
+    let (status, answer) = daemon.post(&format!("/api/v1/tasks/{id}/fail"), &body);
+    assert_eq!(status, 200, "{answer}");
+    daemon.until_files_are_written();
+    let (status, answer) = daemon.post(&format!("/api/v1/tasks/{id}/retry"), "");
+    assert_eq!(status, 200, "{answer}");
+    let name = file_of(&daemon, &id);
+    daemon.until_files_are_written();
+    fs::remove_file(daemon.tasks().join(name)).expect("removed");
+    until("the task to be cancelled", || {
+        (daemon.get(&format!("/api/v1/tasks/{id}")).0 == 404).then_some(())
+    });
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn bad_files_that_are_away_while_they_are_judged_are_rejected_in_the_end() {
+    const FILES: usize = 200;
+    let mut daemon = start("");
+    let path = |number: usize, end: &str| -> PathBuf {
+        daemon.tasks().join(format!("bad-{number}.{end}"))
+    };
+    for number in 0..FILES {
+        fs::write(path(number, "tmp"), "no task").expect("a file");
+    }
+    for number in 0..FILES {
+        fs::rename(path(number, "tmp"), path(number, "json")).expect("dropped");
+        // Away and back, as long as the daemon lets it.
+        for _ in 0..number % 8 {
+            if fs::rename(path(number, "json"), path(number, "tmp")).is_ok() {
+                fs::rename(path(number, "tmp"), path(number, "json")).expect("back");
+            }
+        }
+    }
+    daemon.until_rejected(FILES);
+    assert_eq!(files_in(&daemon.tasks()).len(), 0);
+    serves_on(&daemon);
+    assert!(daemon.stop().success());
+}
