@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Daemon, PATIENCE, mount::say, names};
+use super::{Daemon, PATIENCE, is_guarded, mount::say, names};
 
 /// Numbers from a seed (splitmix64).
 pub struct Chance(pub u64);
@@ -67,11 +67,13 @@ impl Line {
         self.0.get_mut().write_all(request.as_bytes()).ok()?;
         let mut status = None;
         let mut length = 0;
+        let mut head = String::new();
         loop {
             let mut line = String::new();
             if self.0.read_line(&mut line).ok()? == 0 {
                 return None;
             }
+            head.push_str(&line);
             let line = line.trim_end().to_ascii_lowercase();
             if line.is_empty() {
                 break;
@@ -82,6 +84,7 @@ impl Line {
                 length = value.trim().parse().ok()?;
             }
         }
+        is_guarded(&head);
         let mut bytes = vec![0; length];
         self.0.read_exact(&mut bytes).ok()?;
         let value = if bytes.is_empty() {

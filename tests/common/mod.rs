@@ -368,6 +368,7 @@ fn answer(stream: &mut impl std::io::Read) -> (u16, String, String) {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.unwrap_or_else(|| panic!("no status line in {text:?}"));
+    is_guarded(head);
     let chunked = head
         .to_ascii_lowercase()
         .contains("transfer-encoding: chunked");
@@ -377,6 +378,25 @@ fn answer(stream: &mut impl std::io::Read) -> (u16, String, String) {
         body.to_owned()
     };
     (status, head.to_owned(), body)
+}
+
+/// What every answer says to browsers, whatever was asked and whatever became of it. Answers on the way to another (1xx) are none.
+fn is_guarded(head: &str) {
+    const FIELDS: [&str; 4] = [
+        "x-content-type-options: nosniff",
+        "referrer-policy: same-origin",
+        "cache-control: ",
+        "content-security-policy: ",
+    ];
+    let lower = head.to_ascii_lowercase();
+    let is_last = lower.starts_with("http/") && !lower.contains("http/1.1 1");
+    for field in FIELDS {
+        assert!(!is_last || lower.contains(field), "no {field}in {head}");
+    }
+    assert!(
+        !is_last || lower.contains("frame-ancestors 'none'"),
+        "{head}"
+    );
 }
 
 fn dechunk(mut body: &str) -> String {

@@ -83,11 +83,16 @@ fn is_caught(defect: Defect) {
     std::panic::set_hook(Box::new(|_| {}));
     plant(Some(defect));
     let caught = (0..6000).find_map(|seed| Some((seed, run(seed, false).err()?)));
+    let again = caught
+        .as_ref()
+        .and_then(|(seed, _)| run(*seed, false).err());
     plant(None);
     std::panic::set_hook(quiet);
-    let Some((seed, missed)) = caught else {
-        panic!("no seed catches {defect:?}");
+    let (Some((seed, missed)), Some(again)) = (caught, again) else {
+        panic!("no seed catches {defect:?}, or none twice");
     };
+    // A seed is all that it takes to see the same once more, step by step.
+    assert_eq!((&again.what, &again.trace), (&missed.what, &missed.trace));
     println!("{defect:?} is caught by seed {seed}: {}", missed.what);
     hold(seed);
 }
