@@ -84,7 +84,7 @@ pub struct Connections {
     pub header_timeout: Millis,
     /// How long a connection may be kept without a request.
     pub idle_timeout: Millis,
-    /// How long a body may be silent.
+    /// How long a body may take; of a long one, each 16 KiB of it.
     pub body_timeout: Millis,
     /// How long a client may read nothing of an answer that is too long for the kernel's buffers.
     pub reader_timeout: Millis,

@@ -80,7 +80,7 @@ pub const MAX_CONNECTIONS_RANGE: RangeInclusive<u64> = 1..=1_000_000;
 pub const IDLE_TIMEOUT: Millis = Millis::from_secs(75);
 /// Up to a day, for clients that reconnect badly.
 pub const IDLE_TIMEOUTS: RangeInclusive<Millis> = Millis::from_secs(1)..=Millis::from_secs(86_400);
-/// How long a body may be silent, as for a head.
+/// How long a body may take, or each 16 KiB of it, as for a head.
 pub const BODY_TIMEOUT: Millis = Millis::from_secs(30);
 /// How long a client may read nothing of an answer, as for a head.
 pub const READER_TIMEOUT: Millis = Millis::from_secs(30);

@@ -44,7 +44,7 @@ impl Access {
             door: watch::Sender::new(door),
             sessions: Arc::default(),
             used,
-            admins: Arc::new(Admins::new(settings)),
+            admins: Arc::new(Admins::new(settings, members_of)),
         })
     }
 
@@ -72,8 +72,11 @@ impl Access {
             _ => true,
         };
         let users = self.admins.renew(settings);
-        // Last: who waits for it asks then who may still do what.
+        // After the users: who waits for it asks then who may still do what.
         drop(self.door.send_replace(door));
+        // After the door: who logs in meanwhile asks it last.
+        let door = self.door.borrow();
+        self.sessions.keep(|token| door.knows(token));
         Changed { tokens, users }
     }
 
@@ -211,32 +214,56 @@ pub(super) struct Admins {
     /// Root, and our own user: they come often, and nobody else gets their numbers.
     always: [(u32, Arc<Grant>); 2],
     group: String,
+    look_up: LookUp,
     users: RwLock<Vec<(String, Scopes)>>,
-    /// Which of all `users` that were set: grows when they change.
+    /// The group as the last reload found it.
+    members: Mutex<Option<Members>>,
+    /// How often they were read: what was found before is looked up again.
     edition: AtomicU64,
 }
 
+/// Asks the system's databases for a group by its name.
+type LookUp = fn(&str) -> Option<Members>;
+
+/// A group of the system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Members {
+    gid: u32,
+    names: Vec<String>,
+}
+
+fn members_of(group: &str) -> Option<Members> {
+    let group = Group::from_name(group).ok().flatten()?;
+    Some(Members {
+        gid: group.gid.as_raw(),
+        names: group.mem,
+    })
+}
+
 impl Admins {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, look_up: LookUp) -> Self {
         Self {
             always: [0, rustix::process::geteuid().as_raw()]
                 .map(|uid| (uid, Arc::new(Grant::all(&name_of(uid))))),
+            members: Mutex::new(look_up(&settings.admin_group)),
             group: settings.admin_group.clone(),
+            look_up,
             users: RwLock::new(settings.access.users.clone()),
             edition: AtomicU64::new(0),
         }
     }
 
-    /// Gives whether they are others than before.
+    /// Gives whether they are others than before: those in the settings, or the group's members.
     fn renew(&self, settings: &Settings) -> bool {
+        let found = (self.look_up)(&self.group);
+        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-        if *users == settings.access.users {
-            return false;
-        }
+        let are_others = *users != settings.access.users || *members != found;
         users.clone_from(&settings.access.users);
+        *members = found;
         // After them: who sees the new edition sees the new users.
         self.edition.fetch_add(1, Ordering::Release);
-        true
+        are_others
     }
 
     /// The standing of a process with these credentials; none where it may do nothing.
@@ -252,8 +279,8 @@ impl Admins {
 
     /// What a process with these credentials may do: everything for root, our own user and the group's members, and what
     /// the settings say for others. The file's mode says a part of it too; this holds also where a socket was passed on with
-    /// another mode. Other users and the group are looked up for each connection: who becomes a member need not wait for a
-    /// restart (`tests/packages/installed.rs`).
+    /// another mode. Other users and the group are looked up for each connection, and again after each reload: who becomes a member
+    /// need not wait for a restart (`tests/packages/installed.rs`), and who is none any more is out on connections that are kept, too.
     fn grant(&self, peer: UCred) -> Option<Arc<Grant>> {
         let uid = peer.uid();
         if let Some((_, grant)) = self.always.iter().find(|(one, _)| *one == uid) {
@@ -275,10 +302,10 @@ impl Admins {
     }
 
     fn is_member(&self, peer: UCred, name: &str) -> bool {
-        let Some(group) = Group::from_name(&self.group).ok().flatten() else {
+        let Some(group) = (self.look_up)(&self.group) else {
             return false;
         };
-        peer.gid() == group.gid.as_raw() || group.mem.iter().any(|member| member == name)
+        peer.gid() == group.gid || group.names.iter().any(|member| member == name)
     }
 }
 
@@ -287,13 +314,13 @@ impl Admins {
 struct OfPeer {
     admins: Arc<Admins>,
     peer: UCred,
-    /// What it was found to be granted, and in which edition of the users.
+    /// What it was found to be granted, and after which reload.
     known: Mutex<(u64, Arc<Grant>)>,
 }
 
 impl Standing for OfPeer {
-    /// Looks the user up again only where the settings have changed: that asks the system's databases. What was not granted
-    /// is not kept: these may have been out of reach.
+    /// Looks the user up again only after a reload: that asks the system's databases. What was not granted is not kept: these may
+    /// have been out of reach.
     fn grant(&self) -> Option<Arc<Grant>> {
         let edition = self.admins.edition.load(Ordering::Acquire);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -308,4 +335,48 @@ impl Standing for OfPeer {
 fn name_of(uid: u32) -> String {
     let user = User::from_uid(uid.into()).ok().flatten();
     user.map_or_else(|| uid.to_string(), |user| user.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::config::{Flags, Surroundings};
+
+    static MEMBERS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+    fn look_up(group: &str) -> Option<Members> {
+        let names = MEMBERS.lock().unwrap().clone();
+        let gid = u32::MAX - 1;
+        (group == "workqueue").then_some(Members { gid, names })
+    }
+
+    #[tokio::test]
+    async fn who_leaves_the_group_is_out_after_a_reload_on_connections_that_are_kept_too() {
+        let known = |name: &str| match name {
+            "HOME" => Some(OsString::from("/home/ada")),
+            "CONFIGURATION_DIRECTORY" => Some("/nowhere".into()),
+            _ => None,
+        };
+        let settings = Settings::load(&Flags::default(), &Surroundings::new(known, 1000)).unwrap();
+        let (_near, far) = UnixStream::pair().unwrap();
+        let peer = far.peer_cred().unwrap();
+        MEMBERS.lock().unwrap().push(name_of(peer.uid()));
+        let mut admins = Admins::new(&settings, look_up);
+        // Whoever runs this test comes in by the group only.
+        let nobody = (u32::MAX - 1, Arc::new(Grant::all("nobody")));
+        admins.always = [nobody.clone(), nobody];
+        let admins = Arc::new(admins);
+        let standing = admins.standing(peer).unwrap();
+        assert!(!admins.renew(&settings), "nothing has changed");
+        assert!(standing.grant().is_some());
+        MEMBERS.lock().unwrap().clear();
+        assert!(standing.grant().is_some(), "nobody has looked");
+        assert!(admins.renew(&settings), "others may come in");
+        assert_eq!(standing.grant(), None);
+        assert!(admins.standing(peer).is_none());
+    }
 }

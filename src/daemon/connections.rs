@@ -31,12 +31,15 @@ impl Doors {
             .transpose()
             .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
         let tally = Arc::default();
+        let (pages_flight, admin_flight) = (Arc::default(), Arc::default());
+        let gate =
+            |flight| Gate::with_flight(bounds(settings), Arc::clone(&tally), Arc::clone(flight));
         let doors = Self {
-            pages: Gate::new(bounds(settings), Arc::clone(&tally)),
-            admin: Gate::new(bounds(settings), Arc::clone(&tally)),
+            pages: gate(&pages_flight),
+            admin: gate(&admin_flight),
             tally,
-            pages_flight: Arc::default(),
-            admin_flight: Arc::default(),
+            pages_flight,
+            admin_flight,
             tls,
         };
         doors.set_bounds(settings);

@@ -12,13 +12,13 @@ use axum::{
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     Http,
     audit::Asked,
     entry::Entry,
-    flight::Share,
+    flight::{LIGHT, Share},
     problem::{self, Problem},
     refused,
 };
@@ -26,6 +26,9 @@ use crate::task::{Object, from_json};
 
 /// How long what is too large is still read and thrown away, so that the client gets to read the answer.
 const DISCARD_TIME: Duration = Duration::from_secs(5);
+
+/// The most that is set aside for a body that is announced, before more of it than that has come.
+const AT_FIRST: usize = 64 << 10;
 
 /// What a body is, by its `Content-Type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,15 +82,23 @@ impl MediaType {
 
 /// The next piece of a body; `None` at its end.
 pub(crate) async fn next_piece(body: &mut Body, idle: Duration) -> Result<Option<Bytes>, Problem> {
+    match timeout(idle, piece(body)).await {
+        Ok(piece) => piece,
+        Err(_) => Err(late(&format!(
+            "no byte of the body came for {} s",
+            idle.as_secs_f64()
+        ))),
+    }
+}
+
+fn late(text: &str) -> Problem {
+    refused::count_by("body_timeout");
+    problem::REQUEST_TIMEOUT.problem(text)
+}
+
+async fn piece(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     loop {
-        let Ok(frame) = timeout(idle, body.frame()).await else {
-            refused::count_by("body_timeout");
-            return Err(problem::REQUEST_TIMEOUT.problem(format!(
-                "no byte of the body came for {} s",
-                idle.as_secs_f64()
-            )));
-        };
-        match frame {
+        match body.frame().await {
             None => return Ok(None),
             Some(Err(error)) => {
                 return Err(
@@ -103,6 +114,41 @@ pub(crate) async fn next_piece(body: &mut Body, idle: Duration) -> Result<Option
                 }
             }
         }
+    }
+}
+
+/// How fast a body has to come: each [`LIGHT`] bytes of it, and the rest at its end, within the same time. One that is small has
+/// that time in all, however it trickles; one that is large and comes over a slow line is not cut.
+struct Pace {
+    most: Duration,
+    until: Instant,
+    /// Bytes since `until` was set.
+    came: u64,
+}
+
+impl Pace {
+    fn begin(most: Duration) -> Self {
+        Self {
+            most,
+            until: Instant::now() + most,
+            came: 0,
+        }
+    }
+
+    async fn next(&mut self, body: &mut Body) -> Result<Option<Bytes>, Problem> {
+        let Ok(piece) = timeout_at(self.until, piece(body)).await else {
+            return Err(late(&format!(
+                "the body, or the next {LIGHT} bytes of it, did not come within {} s",
+                self.most.as_secs_f64()
+            )));
+        };
+        self.came += piece.as_ref().map_or(0, |piece| {
+            piece.as_ref().map_or(0, |bytes| bytes.len() as u64)
+        });
+        if self.came >= LIGHT {
+            *self = Self::begin(self.most);
+        }
+        piece
     }
 }
 
@@ -137,12 +183,16 @@ async fn read_whole<B>(request: Request, http: &Http<B>, limit: usize) -> Result
         }
         return Err(too_large(limit));
     }
-    let first = match next_piece(&mut body, idle).now_or_never() {
+    let first = match piece(&mut body).now_or_never() {
         Some(Ok(Some(first))) if first.len() <= limit && body.is_end_stream() => return Ok(first),
-        Some(first) => first?,
-        None => next_piece(&mut body, idle).await?,
+        first => first,
     };
-    let bytes = read_on(first, body, http, limit).await?;
+    let mut pace = Pace::begin(idle);
+    let first = match first {
+        Some(first) => first?,
+        None => pace.next(&mut body).await?,
+    };
+    let bytes = read_on(first, body, pace, http, limit).await?;
     // Who sends slowly may have lost meanwhile what let him in.
     if let Some(entry) = Entry::of_head(http, &head) {
         entry.check()?;
@@ -154,11 +204,10 @@ async fn read_whole<B>(request: Request, http: &Http<B>, limit: usize) -> Result
 async fn read_on<B>(
     first: Option<Bytes>,
     mut body: Body,
+    mut pace: Pace,
     http: &Http<B>,
     limit: usize,
 ) -> Result<Bytes, Problem> {
-    let idle = http.limits.body_timeout.as_duration();
-    let announced = body.size_hint().lower();
     let Some(first) = first else {
         return Ok(Bytes::new());
     };
@@ -166,22 +215,43 @@ async fn read_on<B>(
         return Ok(first);
     }
     let mut share = Share::none(&http.flight);
-    let mut whole = Vec::with_capacity(announced as usize + first.len());
+    let left = body.size_hint().exact();
+    let announced = left.and_then(|left| usize::try_from(left).ok()?.checked_add(first.len()));
+    let mut whole = Vec::new();
     let mut piece = Some(first);
     while let Some(bytes) = piece {
-        if whole.len() + bytes.len() > limit {
+        let needed = whole.len() + bytes.len();
+        if needed > limit {
             discard(&mut body, limit).await;
             return Err(too_large(limit));
         }
-        if let Err(refusal) = share.grow_to((whole.len() + bytes.len()) as u64) {
-            drop((whole, share));
-            discard(&mut body, limit).await;
-            return Err(refusal.into());
+        if needed > whole.capacity() {
+            let room = room_for(needed, whole.capacity(), announced, limit);
+            if let Err(refusal) = share.grow_to(room as u64) {
+                drop((whole, share));
+                discard(&mut body, limit).await;
+                return Err(refusal.into());
+            }
+            whole.reserve_exact(room - whole.len());
         }
         whole.extend_from_slice(&bytes);
-        piece = next_piece(&mut body, idle).await?;
+        piece = pace.next(&mut body).await?;
     }
     Ok(share.of(whole))
+}
+
+/// How much to set aside for a body of which `needed` bytes have come, in place of `before`: twice as much each time, so that it is
+/// copied seldom. What is announced may never come: beyond [`AT_FIRST`] it costs nothing until it does.
+fn room_for(needed: usize, before: usize, announced: Option<usize>, limit: usize) -> usize {
+    let room = match (before, announced) {
+        (0, Some(announced)) => announced.min(AT_FIRST),
+        (0, None) => needed,
+        (before, announced) => before
+            .saturating_mul(2)
+            .min(announced.unwrap_or(limit))
+            .min(limit),
+    };
+    room.max(needed)
 }
 
 fn too_large(limit: usize) -> Problem {
@@ -240,4 +310,23 @@ pub(crate) async fn json_or_default<T: for<'a> Deserialize<'a> + Default, B>(
     let bytes = read(request, http).await?;
     let object = from_json::<Option<Object<T>>>(text(&bytes)?)?;
     Ok(object.map_or_else(T::default, |object| object.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_made_for_what_came_and_for_little_of_what_is_announced() {
+        let limit = 16 << 20;
+        assert_eq!(room_for(1, 0, Some(limit), limit), AT_FIRST);
+        assert_eq!(room_for(1, 0, Some(300), limit), 300);
+        assert_eq!(room_for(1, 0, None, limit), 1);
+        // Twice as much, what is to come, or what may come; and always enough for what has.
+        let more = AT_FIRST + 1;
+        assert_eq!(room_for(more, AT_FIRST, None, limit), 2 * AT_FIRST);
+        assert_eq!(room_for(more, AT_FIRST, Some(more), limit), more);
+        assert_eq!(room_for(limit, limit - 9, None, limit), limit);
+        assert_eq!(room_for(9 * more, AT_FIRST, None, limit), 9 * more);
+    }
 }

@@ -15,7 +15,7 @@ use super::{
     rates::Rates,
 };
 use crate::{
-    access::{Grant, Scope, Tokens},
+    access::{Fingerprint, Grant, Scope, Tokens},
     backend::{Backend, Error},
     task::{QueueName, Refusal, TaskId},
 };
@@ -94,6 +94,17 @@ pub enum Door {
     Tokens(Arc<Keys>),
     /// To be a user who may do something: a Unix socket.
     Users,
+}
+
+impl Door {
+    /// Whether the token with this hash opens it.
+    #[must_use]
+    pub fn knows(&self, token: &Fingerprint) -> bool {
+        match self {
+            Self::Tokens(keys) => keys.tokens.find(token).is_some(),
+            Self::Open | Self::Users => false,
+        }
+    }
 }
 
 /// The tokens that open a door, and how often each may be shown.

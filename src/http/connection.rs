@@ -32,10 +32,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     audit,
     caller::Peer,
+    flight::LIGHT,
     framing,
     gate::{Bounds, Gate, Pass, Tally},
     guard::HEADERS,
     kept::Kept,
+    outlet::Outlet,
     patience::{Activity, InFlight, Patient, Speech},
     problem::{self, Kind, Problem},
     refused,
@@ -51,6 +53,9 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 const TELLING: Duration = Duration::from_secs(1);
 /// How many requests one connection of HTTP/2 may have open at once.
 const STREAMS: u32 = 128;
+/// What a request of HTTP/2 takes besides its head and its body, in bytes: 3 KiB were measured for each of 128 refused ones whose
+/// client reads nothing, and what a handler holds comes to that.
+const STREAM_BYTES: u64 = 8 << 10;
 /// How long a client of HTTP/2 may leave a sign of life unanswered.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -68,10 +73,12 @@ pub(super) async fn carry<S>(stream: S, mut link: Link, tls: Option<Arc<Tls>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let bounds = link.serving.gate.bounds();
+    // Below TLS: what it has taken is not read yet.
+    let stream = Outlet::new(stream, bounds, &link.serving.gate);
     let Some(tls) = tls else {
         return speak_http1(stream, link).await;
     };
-    let bounds = link.serving.gate.bounds();
     let present = tls.present();
     let handshake = present.acceptor().accept(stream);
     let shaken = tokio::select! {
@@ -98,7 +105,7 @@ where
     link.peer.is_secure = true;
     link.peer.certificate = session
         .peer_certificates()
-        .and_then(|chain| tls.certificate(&present, chain));
+        .and_then(|chain| tls.certificate(&present, session.handshake_kind(), chain));
     if session.alpn_protocol() == Some(b"h2") {
         speak_http2(stream, link).await;
     } else {
@@ -257,9 +264,29 @@ where
     let serving = link.serving.clone();
     let activity = Arc::clone(activity);
     service_fn(move |mut request: Request<Incoming>| {
-        let in_flight = activity.begin();
-        let checked = check(&request, bounds, &serving.gate, peer.address);
         let is_http1 = request.version() < Version::HTTP_2;
+        let mut checked = check(&request, bounds, &serving.gate, peer.address);
+        let mut share = None;
+        // Bounds of connections hold one request each; these come beside others.
+        let is_counted = !is_http1 && activity.is_busy();
+        if is_counted {
+            let more = checked.as_ref().map_or(0, |()| weight(&request));
+            let admitted = serving.gate.admit_beside(STREAM_BYTES + more);
+            share = admitted.map_or_else(
+                |refusal| {
+                    let problem = refusal.into();
+                    checked = Err(Unfit {
+                        problem,
+                        close: false,
+                    });
+                    serving.gate.admit_refused(STREAM_BYTES)
+                },
+                Some,
+            );
+        }
+        // A client that reads nothing can't leave an answer here that has no body.
+        let is_bare = is_counted && share.is_none();
+        let in_flight = activity.begin(share);
         let stop = serving.stop.clone();
         let hold = hold.clone();
         let answer = checked.map(|()| {
@@ -272,6 +299,9 @@ where
                 Ok(answer) => (answer.await?, stop.is_cancelled()),
                 Err(Unfit { problem, close }) => (guarded(problem), close),
             };
+            if is_bare {
+                *answer.body_mut() = Body::empty();
+            }
             // HTTP/2 has no such field: it says so with a frame of its own.
             if is_http1 && close {
                 let close = HeaderValue::from_static("close");
@@ -335,19 +365,30 @@ fn check(
         let kind = &problem::HEAD_TOO_LARGE;
         return Err(refuse(kind.problem(kind.about)));
     }
-    framing::check(request.version(), request.headers()).map_err(refuse)
+    framing::check(request.version(), request.uri(), request.headers()).map_err(refuse)
+}
+
+/// What head and body of a request take until it is answered, apart from what is counted where a body is read.
+fn weight(request: &Request<Incoming>) -> u64 {
+    let target = request.uri().path_and_query();
+    let head = head_size(request, target.map_or(0, |all| all.as_str().len())) as u64;
+    let announced = request.body().size_hint().exact();
+    // What is in a head lies in the buffer that it was read into, which may be twice as large.
+    2 * head + announced.map_or(LIGHT, |bytes| bytes.min(LIGHT))
 }
 
 /// Whether the head of a request is larger than one may be: over HTTP/2 counted as there (RFC 9113, 6.5.2), over HTTP/1 about as it
 /// came. Of that hyper bounds only the buffer that it reads into.
 fn is_too_large<B>(request: &Request<B>, target: usize, bounds: Bounds) -> bool {
+    request.headers().len() > bounds.max_headers || head_size(request, target) > bounds.max_head
+}
+
+fn head_size<B>(request: &Request<B>, target: usize) -> usize {
     let field = match request.version() {
         Version::HTTP_2 => 32,
         _ => ": \r\n".len(),
     };
-    let headers = request.headers();
     let size =
         |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + field;
-    headers.len() > bounds.max_headers
-        || target + headers.iter().map(size).sum::<usize>() > bounds.max_head
+    target + request.headers().iter().map(size).sum::<usize>()
 }

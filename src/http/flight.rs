@@ -3,7 +3,7 @@
 //! A client may send a large request slowly, or ask for a large answer and not read it: each such connection holds what was
 //! sent or is to be read, and there may be thousands. So all of it is counted, and who comes when too much is held is told
 //! to come again. What is light is not counted over HTTP/1: the number of connections bounds it. A connection of HTTP/2 has
-//! many answers at once; there each is counted.
+//! many requests and answers at once; there each is counted, with its head.
 //!
 //! One count for TCP and another for the admin socket, so that a flood of the one leaves the other open.
 
@@ -41,7 +41,7 @@ const WHOLE_VIEWS: usize = 4;
 pub struct Flight {
     limit: AtomicU64,
     bytes: AtomicU64,
-    /// Of light answers where those count: they leave whoever else comes alone.
+    /// Of light requests and answers where those count: they leave whoever else comes alone.
     light: AtomicU64,
     whole_views: Semaphore,
 }
@@ -91,6 +91,27 @@ impl Flight {
             flight: Arc::clone(self),
             bytes,
         }
+    }
+
+    /// Holds `bytes` of a request that comes beside others on its connection, or says that there are too many. All of these may
+    /// take half of what there is: what is large finds room beside them.
+    pub(super) fn take_beside(self: &Arc<Self>, bytes: u64) -> Result<LightShare, Refusal> {
+        let limit = self.limit.load(Relaxed);
+        self.take_light(bytes, limit / 2, limit)
+            .ok_or_else(|| too_much(limit))
+    }
+
+    /// Holds `bytes` of the answer to one that was refused so: an eighth more may be held for these.
+    pub(super) fn take_refused(self: &Arc<Self>, bytes: u64) -> Option<LightShare> {
+        let limit = self.limit.load(Relaxed);
+        let more = |part: u64| part.saturating_add(limit / 8);
+        self.take_light(bytes, more(limit / 2), more(limit))
+    }
+
+    fn take_light(self: &Arc<Self>, bytes: u64, most: u64, in_all: u64) -> Option<LightShare> {
+        let share = self.add_light(bytes);
+        let fits = self.light.load(Relaxed) <= most && self.bytes() <= in_all;
+        fits.then_some(share)
     }
 
     /// Waits until an answer about everything may be made, as long as the permit is kept.
@@ -172,8 +193,9 @@ fn counted<S: Send + Sync + 'static>(
 #[derive(Debug, Clone, Copy)]
 struct Counted;
 
-/// The same of light answers.
-struct LightShare {
+/// The same as [`Share`] of what is light.
+#[derive(Debug)]
+pub(super) struct LightShare {
     flight: Arc<Flight>,
     bytes: u64,
 }
@@ -319,6 +341,25 @@ mod tests {
             flight.take(LIGHT + 1).unwrap(),
         );
         assert!(flight.take(LIGHT + 1).is_err());
+    }
+
+    #[test]
+    fn requests_beside_others_may_take_half_and_leave_the_rest_to_what_is_large() {
+        let flight = flight(8 * LIGHT);
+        let mut held = Vec::new();
+        while let Ok(share) = flight.take_beside(LIGHT / 2) {
+            held.push(share);
+        }
+        assert_eq!((held.len(), flight.bytes()), (8, 4 * LIGHT));
+        let told = flight.take_refused(LIGHT);
+        assert!(told.is_some() && flight.take_refused(1).is_none());
+        drop(told);
+        let large = flight.take(4 * LIGHT).unwrap();
+        held.pop();
+        assert!(flight.take_beside(LIGHT).is_err(), "more than half");
+        assert!(flight.take_beside(LIGHT / 2).is_ok());
+        drop((large, held));
+        assert_eq!(flight.bytes(), 0);
     }
 
     #[test]

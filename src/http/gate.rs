@@ -16,8 +16,11 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tokio::sync::Notify;
 
-use super::rates::Rates;
-use crate::task::Millis;
+use super::{
+    flight::{Flight, LightShare},
+    rates::Rates,
+};
+use crate::task::{Millis, Refusal};
 
 /// What a connection is held to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +106,7 @@ pub struct Gate {
     open: AtomicU64,
     addresses: Mutex<HashMap<IpAddr, u64, RandomState>>,
     tally: Arc<Tally>,
+    flight: Arc<Flight>,
     rates: Rates,
     /// Told when a connection has ended, and its descriptor is free.
     ended: Notify,
@@ -124,6 +128,17 @@ impl Gate {
         Arc::new(Self {
             bounds: RwLock::new(bounds),
             tally,
+            ..Self::default()
+        })
+    }
+
+    /// The same, which holds requests that come beside others on their connection to what may be in `flight`.
+    #[must_use]
+    pub fn with_flight(bounds: Bounds, tally: Arc<Tally>, flight: Arc<Flight>) -> Arc<Self> {
+        Arc::new(Self {
+            bounds: RwLock::new(bounds),
+            tally,
+            flight,
             ..Self::default()
         })
     }
@@ -157,6 +172,16 @@ impl Gate {
             .inspect_err(|_| {
                 Tally::count(&self.tally.over_rate);
             })
+    }
+
+    /// Lets a request of `bytes` in that comes beside others on its connection, as long as the share is kept.
+    pub(super) fn admit_beside(&self, bytes: u64) -> Result<LightShare, Refusal> {
+        self.flight.take_beside(bytes)
+    }
+
+    /// The same of the answer to one that was not let in; none: it is to be an answer that costs nothing.
+    pub(super) fn admit_refused(&self, bytes: u64) -> Option<LightShare> {
+        self.flight.take_refused(bytes)
     }
 
     /// Lets a connection in, as long as the pass is kept. `address` is none on a Unix socket.

@@ -432,7 +432,8 @@ fn without_port(host: &str) -> &str {
 }
 
 /// A browser says whose page a request comes from; what changes something is only taken from our own. Programs don't send
-/// these headers and are not asked. `GET /api/next` changes something too: it gives a lease.
+/// these headers and are not asked. `GET /api/next` changes something too: it gives a lease; and an export is there once, for
+/// whoever asks first and as long as its reader likes.
 fn admit_site(request: &Request) -> Result<(), Problem> {
     if reads(request) {
         return Ok(());
@@ -441,7 +442,7 @@ fn admit_site(request: &Request) -> Result<(), Problem> {
         Some(true) => Ok(()),
         None if !is_silent_browser(request) => Ok(()),
         None => {
-            let detail = "a browser that does not say whose page it shows (Sec-Fetch-Site) gets no lease: it may be another site's; use a program, or https";
+            let detail = "a browser that does not say whose page it shows (Sec-Fetch-Site) gets no lease and no export: it may be another site's; use a program, or https";
             Err(problem::CROSS_SITE.problem(detail))
         }
         Some(false) => {
@@ -480,7 +481,7 @@ fn reads(request: &Request) -> bool {
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    reads && request.uri().path() != "/api/next"
+    reads && !matches!(request.uri().path(), "/api/next" | "/api/v1/export")
 }
 
 /// Whether a page of this server sent the request, where it says so. Browsers say the site (`Sec-Fetch-Site`) only to servers

@@ -29,6 +29,7 @@ mod lease;
 mod lines;
 mod openapi;
 mod original;
+mod outlet;
 mod packing;
 mod pages;
 mod pairs;
@@ -192,7 +193,8 @@ pub struct HttpLimits {
     pub legacy_lease: Millis,
     /// How many may listen to events.
     pub max_listeners: u64,
-    /// How long a body may be silent; a stream of lines as long as a claim may wait, if that is longer.
+    /// How long a body may take, or the next 16 KiB of one that is longer; a stream of lines may be silent as long as a claim may
+    /// wait, if that is longer.
     pub body_timeout: Millis,
     /// How often a silent stream of events sends a comment, so that both ends know of each other.
     pub heartbeat: Millis,

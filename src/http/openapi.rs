@@ -240,7 +240,7 @@ fn describe(operation: &mut Operation, path: &str, method: &str, guarded: bool) 
             names.extend(["unauthorized", "too-many-with-token"]);
         }
     }
-    if method != "get" || path == "/api/next" {
+    if method != "get" || matches!(path, "/api/next" | "/api/v1/export") {
         names.push("cross-site");
     }
     if !is_health && !is_about_itself(path) {

@@ -1,8 +1,7 @@
 //! [`Patient`]: a stream that waits for its client only so long.
 //!
-//! A client that asks and then reads nothing (a stream of events, a long list) would otherwise hold its connection and what
-//! is buffered for it for ever; one that sends a head byte by byte, or nothing, would hold its connection. Costs little while
-//! all goes well: one timer a connection, moved on only when it fires.
+//! One that sends a head byte by byte, or nothing, would hold its connection. Costs little while all goes well: one timer a
+//! connection, moved on only when it fires. Clients that do not read are the matter of `outlet`.
 
 use std::{
     io,
@@ -17,10 +16,11 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
+    flight::LightShare,
     gate::{Bounds, Gate, Tally},
     kept::Keep,
 };
@@ -35,10 +35,13 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// Notes a request that is being answered until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+    /// Notes a request that is being answered until the guard is dropped, and keeps what is held for it, where that is counted.
+    pub(super) fn begin(self: &Arc<Self>, share: Option<LightShare>) -> InFlight {
         self.busy.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight {
+            activity: Arc::clone(self),
+            _share: share,
+        }
     }
 
     /// Whether a request is being answered.
@@ -54,14 +57,17 @@ impl Activity {
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
+pub(super) struct InFlight {
+    activity: Arc<Activity>,
+    _share: Option<LightShare>,
+}
 
 impl Keep for InFlight {}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::Relaxed);
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        self.activity.ended.fetch_add(1, Ordering::Relaxed);
+        self.activity.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -142,29 +148,32 @@ impl Silence {
     }
 }
 
-/// `inner`, whose writes fail when they have found no room for `most`, and whose reads fail when nothing comes.
+/// `inner`, whose reads fail when nothing comes.
 #[derive(Debug)]
 pub(super) struct Patient<S> {
     inner: S,
-    most: Duration,
-    waiting: Option<Pin<Box<Sleep>>>,
     silence: Silence,
     /// Whether the last word, and the shutdown behind it, are left to those who still have to say why: hyper's own would
     /// come before that.
     stays_open: bool,
+    given_up: bool,
 }
 
-/// Where in `bytes` hyper's own answer to a head begins that it can't read: a status, and not a word about the reason. None
-/// of ours looks like that; it comes when no request is in flight, and nothing comes behind it.
+/// Where in `bytes` hyper's own answer to a head begins that it can't read: a status, and not a word about the reason. It comes
+/// when no request is in flight, and nothing comes behind it. Only a whole one at the very end is taken for it: no answer of ours
+/// ends so, whatever text of a task stands in it.
 fn bare_refusal(bytes: &[u8]) -> Option<usize> {
-    const BEGIN: &[u8] = b"HTTP/1.1 4";
+    const LINES: [&[u8]; 3] = [
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"HTTP/1.1 414 URI Too Long\r\n",
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
+    ];
     const FIELDS: &[u8] = b"connection: close\r\ncontent-length: 0\r\ndate: ";
-    let begin = bytes
-        .windows(BEGIN.len())
-        .rposition(|window| window == BEGIN)?;
-    let head = &bytes[begin..];
-    let line = head.iter().position(|byte| *byte == b'\n')?;
-    head[line + 1..].starts_with(FIELDS).then_some(begin)
+    const DATE: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
+    let date = bytes.strip_suffix(b"\r\n\r\n")?.len().checked_sub(DATE)?;
+    let head = bytes[..date].strip_suffix(FIELDS)?;
+    let mut begins = LINES.iter().filter_map(|line| head.strip_suffix(*line));
+    begins.next().map(<[u8]>::len)
 }
 
 impl<S> Patient<S> {
@@ -186,8 +195,6 @@ impl<S> Patient<S> {
         let header = bounds.header_timeout.as_duration();
         Self {
             inner,
-            most: bounds.reader_timeout.as_duration(),
-            waiting: None,
             silence: Silence {
                 activity: Arc::clone(activity),
                 gate: Arc::clone(gate),
@@ -200,33 +207,13 @@ impl<S> Patient<S> {
                 timer: None,
             },
             stays_open: speech == Speech::Http1,
+            given_up: false,
         }
     }
 
     /// From now on a shutdown is one.
     pub(super) fn let_go(&mut self) {
         self.stays_open = false;
-    }
-
-    /// `written`, or the end of patience.
-    fn bounded<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.waiting = None;
-            return written;
-        }
-        let waiting = self
-            .waiting
-            .get_or_insert_with(|| Box::pin(sleep(self.most)));
-        ready!(waiting.as_mut().poll(cx));
-        Tally::count(&self.silence.gate.tally().unread);
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the client does not read",
-        )))
     }
 }
 
@@ -243,7 +230,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
             return read;
         }
         ready!(self.silence.poll_end(cx));
-        Tally::count(&self.silence.gate.tally().timed_out);
+        // Whoever tells why it ends reads once more.
+        if !self.given_up {
+            self.given_up = true;
+            Tally::count(&self.silence.gate.tally().timed_out);
+        }
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the client sends no request",
@@ -261,8 +252,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         if ours == 0 {
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = Pin::new(&mut self.inner).poll_write(cx, &buf[..ours]);
-        self.bounded(cx, written)
+        Pin::new(&mut self.inner).poll_write(cx, &buf[..ours])
     }
 
     fn poll_write_vectored(
@@ -276,8 +266,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
             let next = bufs.iter().find(|buf| !buf.is_empty()).unwrap_or(last);
             return self.poll_write(cx, next);
         }
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.bounded(cx, written)
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -285,7 +274,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A socket's flush never waits, and is no sign that a write found room.
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
@@ -302,33 +290,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::*;
-    use crate::task::Millis;
-
-    #[tokio::test]
-    async fn a_reader_that_does_not_read_is_given_up_and_one_that_does_is_not() {
-        let (near, mut far) = duplex(8);
-        let (gate, activity) = (Arc::default(), Arc::default());
-        let bounds = Bounds {
-            reader_timeout: Millis(5),
-            ..Bounds::default()
-        };
-        let mut near = Patient::new(near, bounds, &gate, &activity, Speech::Http1);
-        let error = near.write_all(&[7; 64]).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-
-        let mut bytes = [0; 8];
-        far.read_exact(&mut bytes).await.unwrap();
-        let reading = async {
-            let mut bytes = [0; 64];
-            far.read_exact(&mut bytes).await.unwrap();
-        };
-        let (written, ()) = tokio::join!(near.write_all(&[7; 64]), reading);
-        written.unwrap();
-    }
 
     #[tokio::test]
     async fn the_last_word_of_hyper_is_left_out_and_what_stands_before_it_is_not() {
-        let bare = b"HTTP/1.1 431 Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
+        let bare = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
         let (near, mut far) = duplex(256);
         let (gate, activity) = (Arc::default(), Arc::default());
         let mut near = Patient::new(near, Bounds::default(), &gate, &activity, Speech::Http1);
@@ -344,5 +309,20 @@ mod tests {
         let mut got = String::new();
         far.read_to_string(&mut got).await.unwrap();
         assert_eq!(got, "an answer, another");
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_which_such_a_word_is_repeated_is_not_cut() {
+        let bare = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
+        let answer = format!("<textarea>{bare}</textarea>");
+        let (near, mut far) = duplex(256);
+        let (gate, activity) = (Arc::default(), Arc::default());
+        let mut near = Patient::new(near, Bounds::default(), &gate, &activity, Speech::Http1);
+        near.write_all(answer.as_bytes()).await.unwrap();
+        near.let_go();
+        near.shutdown().await.unwrap();
+        let mut got = String::new();
+        far.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, answer);
     }
 }

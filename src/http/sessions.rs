@@ -1,7 +1,7 @@
 //! [`Sessions`]: who is logged in on the pages.
 //!
 //! A session is a random number in a cookie that stands for a token, so that the token itself is not left in a browser. It
-//! ends with the browser, after [`LENGTH`], at a restart of the daemon, and with its token. Only hashes are kept here too.
+//! ends with the browser, after [`LENGTH`], at a restart of the daemon, and with its token, for good. Only hashes are kept here too.
 
 use std::{
     collections::VecDeque,
@@ -72,6 +72,11 @@ impl Sessions {
             .map(|one| one.token)
     }
 
+    /// Ends those whose token is not known any more: it may be put back, and they are not to come back with it.
+    pub fn keep(&self, is_known: impl Fn(&Fingerprint) -> bool) {
+        self.lock().retain(|one| is_known(&one.token));
+    }
+
     /// Ends the session with this cookie.
     pub(super) fn end(&self, cookie: &str) {
         let print = Fingerprint::of(cookie);
@@ -135,6 +140,19 @@ mod tests {
         assert_eq!(sessions.find(first.reveal(), begun), None);
         let late = Tick(begun.0 + LENGTH.0 * 1_000_000);
         assert_eq!(sessions.find(second.reveal(), late), None);
+    }
+
+    #[test]
+    fn sessions_of_a_token_that_is_gone_end_for_good() {
+        let sessions = Sessions::default();
+        let (token, other) = (Fingerprint::of("token"), Fingerprint::of("other"));
+        let begun = Tick(7);
+        let ended = sessions.begin(token, begun).unwrap();
+        let kept = sessions.begin(other, begun).unwrap();
+        sessions.keep(|one| *one == other);
+        sessions.keep(|_| true);
+        assert_eq!(sessions.find(ended.reveal(), begun), None);
+        assert_eq!(sessions.find(kept.reveal(), begun), Some(other));
     }
 
     #[test]

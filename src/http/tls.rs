@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        self, ServerConfig,
+        self, HandshakeKind, ServerConfig,
         crypto::ring,
         pki_types::{CertificateDer, UnixTime},
         server::{WebPkiClientVerifier, danger::ClientCertVerifier},
@@ -80,10 +80,12 @@ impl Tls {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The certificate that a client showed in a handshake that went by `then`, its own first; none without a name.
+    /// The certificate that a client showed in a handshake that went by `then`, its own first; none without a name. One that goes on
+    /// with a session of before (resumption) brings its certificate from there, unasked: it may have run out meanwhile.
     pub(super) fn certificate(
         self: &Arc<Self>,
         then: &Present,
+        kind: Option<HandshakeKind>,
         chain: &[CertificateDer<'static>],
     ) -> Option<Certificate> {
         Some(Certificate {
@@ -94,7 +96,7 @@ impl Tls {
                 judged: Mutex::new(Judged {
                     edition: then.edition,
                     at: Instant::now(),
-                    is_good: true,
+                    is_good: kind != Some(HandshakeKind::Resumed) || then.trusts(chain),
                 }),
             }),
         })
@@ -235,4 +237,105 @@ fn of(setting: &'static str) -> impl Fn(PemError) -> TlsError {
 fn name_of(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     certificate.valid_dns_names().next().map(Arc::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio_rustls::{
+        TlsConnector,
+        rustls::{
+            ClientConfig, RootCertStore,
+            pki_types::{PrivateKeyDer, ServerName, pem::PemObject as _},
+        },
+    };
+
+    use super::*;
+
+    /// More than the certificate is good for.
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// A handshake with a client of `config`: its kind, and the certificate that came of it.
+    async fn shake(tls: &Arc<Tls>, config: &Arc<ClientConfig>) -> (HandshakeKind, Certificate) {
+        let (near, far) = duplex(1 << 16);
+        let present = tls.present();
+        let name = ServerName::try_from("localhost").unwrap();
+        let client = async {
+            let connector = TlsConnector::from(Arc::clone(config));
+            let mut stream = connector.connect(name, far).await.unwrap();
+            // With the first byte comes what the next handshake goes on with.
+            stream.read_u8().await.unwrap();
+        };
+        let server = async {
+            let mut stream = present.acceptor().accept(near).await.unwrap();
+            stream.write_u8(1).await.unwrap();
+            stream.flush().await.unwrap();
+            let session = stream.get_ref().1;
+            let kind = session.handshake_kind();
+            let chain = session.peer_certificates().unwrap();
+            (
+                kind.unwrap(),
+                tls.certificate(&present, kind, chain).unwrap(),
+            )
+        };
+        tokio::join!(client, server).1
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_has_run_out_is_not_good_again_by_a_session_of_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let issue = |name: &str, good_for: Duration| {
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            let now = Duration::from_secs(UnixTime::now().as_secs());
+            params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + good_for;
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.signed_by(&key, &authority).unwrap();
+            (certificate.pem(), key.serialize_pem())
+        };
+        let (certificate, key) = issue("localhost", 10 * SOON);
+        let ca = put("ca.pem", authority.pem());
+        let files = TlsFiles {
+            certificate: put("certificate.pem", certificate),
+            key: put("key.pem", key),
+            client_ca: Some(ca.clone()),
+        };
+        let tls = Arc::new(Tls::read(&files).unwrap());
+        let (certificate, key) = issue("worker", Duration::from_secs(4));
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(&ca).unwrap())
+            .unwrap();
+        let shown = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![shown], key)
+            .unwrap();
+        let config = Arc::new(config);
+
+        let (kind, certificate) = shake(&tls, &config).await;
+        assert_eq!(kind, HandshakeKind::Full);
+        assert!(certificate.validity.holds());
+        let runs_out = async {
+            loop {
+                let (kind, certificate) = shake(&tls, &config).await;
+                assert_eq!(kind, HandshakeKind::Resumed);
+                if !certificate.validity.holds() {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(SOON, runs_out).await.unwrap();
+    }
 }

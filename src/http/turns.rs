@@ -208,7 +208,7 @@ mod tests {
 
     fn taken(turns: &Turns, body: Body) -> (Taken, Arc<Activity>) {
         let activity = Arc::new(Activity::default());
-        (turns.take(body, activity.begin()), activity)
+        (turns.take(body, activity.begin(None)), activity)
     }
 
     fn waits_since(turns: &Turns) -> Option<Instant> {

@@ -13,7 +13,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::common::{Daemon, PATIENCE, Way, until};
+use crate::common::{Daemon, PATIENCE, Way, mount::skip, until};
+
+/// Why a test of several users can't be run.
+const NOT_ROOT: &str = "only root can be somebody else for a moment";
 
 /// A daemon that asks for the tokens of a file which `workqueuectl` writes.
 struct Site {
@@ -759,7 +762,7 @@ fn without_tokens_only_this_machine_is_listened_to_and_the_log_says_what_that_me
 #[test]
 fn users_of_the_machine_may_do_what_the_settings_say() {
     if !rustix::process::geteuid().is_root() {
-        return;
+        return skip(NOT_ROOT).unwrap_or_default();
     }
     let (mut site, _) = Site::start(&[("ADMIN_USERS", "34=read, 35=work+submit")]);
     let folder = site.tokens.parent().expect("its folder");
@@ -866,7 +869,7 @@ fn ask_on(stream: &mut BufReader<UnixStream>, method: &str, path: &str) -> u16 {
 #[test]
 fn a_reload_reaches_users_who_are_connected_already() {
     if !rustix::process::geteuid().is_root() {
-        return;
+        return skip(NOT_ROOT).unwrap_or_default();
     }
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let open = fs::Permissions::from_mode(0o755);

@@ -15,6 +15,10 @@ use crate::{
 };
 
 const YEAR: i64 = 365 * 24 * 3600;
+/// A lease, in seconds, that has long ended when somebody stood still for [`STOOD`].
+const SHORT: u64 = 5;
+/// How long somebody stands still. Nothing is waited for in that time: it is to be longer than a lease.
+const STOOD: Duration = Duration::from_secs(8);
 
 fn library() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok);
@@ -125,10 +129,9 @@ fn a_daemon_that_stood_still_ends_the_leases_that_ended_meanwhile_and_no_other()
     daemon.submit(r#"{"payload": 1}"#);
     let long = claim_one(&daemon, 600.0);
     let second = daemon.submit(r#"{"payload": 2}"#);
-    let short = claim_one(&daemon, 1.0);
+    let short = claim_one(&daemon, SHORT as f64);
     daemon.signal("-STOP");
-    // Nothing is waited for here: it is to stand still for longer than a lease.
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(STOOD);
     daemon.signal("-CONT");
     let again = until("the short lease has ended", || {
         let tasks = claim(&daemon, 600.0);
@@ -152,11 +155,13 @@ fn a_worker_that_stood_still_finds_its_task_anothers_and_completes_the_next() {
     let script = "echo \"$WORKQUEUE_TASK_ID\" >>\"$OUT/book\"\nread -r how\n[ \"$how\" = quick ] || exec sleep 1000\n";
     let slow = daemon.submit(r#"{"payload": "slow"}"#);
     let book = daemon.scratch.path().join("book");
-    let worker = Worker::start_with(&daemon, script, "", "lease = \"4s\"\n");
+    let lease = format!("lease = \"{SHORT}s\"\n");
+    let worker = Worker::start_with(&daemon, script, "", &lease);
     until("the handler runs", || {
         (lines(&book) == [slow.as_str()]).then_some(())
     });
     signal(worker.pid(), "-STOP");
+    thread::sleep(STOOD);
     let taken = until("its lease has ended", || {
         let tasks = claim(&daemon, 600.0);
         let task = tasks.first()?;
@@ -166,6 +171,7 @@ fn a_worker_that_stood_still_finds_its_task_anothers_and_completes_the_next() {
         ))
     });
     assert_eq!(taken.0, slow);
+    assert_eq!(lines(&book), [slow.as_str()]);
     let quick = daemon.submit(r#"{"payload": "quick"}"#);
     signal(worker.pid(), "-CONT");
     // It learns that the lease is lost, ends the handler, and goes on with the next.

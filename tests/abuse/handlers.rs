@@ -197,13 +197,14 @@ fn a_flood_of_output_is_read_and_forgotten() {
     const LIMIT: u64 = 64 << 20;
     let daemon = Daemon::start(&["--log-level", "warn"]);
     let book = daemon.scratch.path().join("book");
-    // 200 MB of errors; and an attempt that fails after as much of both as a disk would notice.
+    // A GiB of errors; and an attempt that fails after as much of both as a disk would notice.
     let script = "read -r how errors output\n\
                   head -c \"$errors\" /dev/zero | tr '\\0' x >&2\n\
                   head -c \"$output\" /dev/zero | tr '\\0' x\n\
                   echo \"$how\" >>\"$OUT/book\"\n\
                   [ \"$how\" = ends ]\n";
-    daemon.submit(r#"{"payload": "ends 200000000 1000", "priority": 2}"#);
+    let flood = json!({"payload": format!("ends {} 1000", 1 << 30), "priority": 2});
+    daemon.submit(&flood.to_string());
     let failing = daemon
         .submit(r#"{"payload": "fails 20000000 20000000", "priority": 1, "max_attempts": 1}"#);
     let worker = Worker::start(&daemon, script, "");

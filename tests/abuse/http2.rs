@@ -19,6 +19,7 @@ use crate::{
     common::{PATIENCE, until},
     out_of::memory,
     tls::Site,
+    told::Told,
 };
 
 const CONNECTIONS: usize = 6;
@@ -82,7 +83,8 @@ fn unread(site: &Site) -> u64 {
 /// As over HTTP/1.1: with a whole answer, and counted.
 #[test]
 fn heads_of_more_fields_or_bytes_than_may_be_are_answered_431() {
-    let site = Site::start(&[]);
+    let mut site = Site::start(&[]);
+    let mut told = Told::begin(&site.daemon);
     let refused = || site.metric("workqueue_heads_refused_total");
     let before = refused();
     runtime().block_on(async {
@@ -103,14 +105,17 @@ fn heads_of_more_fields_or_bytes_than_may_be_are_answered_431() {
             let body = answer.into_body().collect().await.expect("a body");
             let text = String::from_utf8(body.to_bytes().to_vec()).expect("a text");
             assert!(text.contains("head-too-large"), "{text}");
+            told.submit(&site.daemon);
         }
     });
     assert_eq!(refused(), before + 2);
+    told.hold(&mut site.daemon);
 }
 
 #[test]
 fn answers_that_have_no_window_cost_little_memory_and_their_connections_are_ended() {
-    let site = Site::start(&[("READER_TIMEOUT", "6s")]);
+    let mut site = Site::start(&[("READER_TIMEOUT", "6s")]);
+    let mut told = Told::begin(&site.daemon);
     let before = memory(site.daemon.pid());
     runtime().block_on(async {
         let mut clients = Vec::new();
@@ -131,6 +136,7 @@ fn answers_that_have_no_window_cost_little_memory_and_their_connections_are_ende
             now < most,
             "{before} bytes before, {now} with {STREAMS} each"
         );
+        told.submit(&site.daemon);
         for client in clients {
             tokio::time::timeout(PATIENCE, client.end)
                 .await
@@ -143,6 +149,7 @@ fn answers_that_have_no_window_cost_little_memory_and_their_connections_are_ende
     until("all is let go", || {
         (site.metric("workqueue_in_flight_bytes") == 0).then_some(())
     });
+    told.hold(&mut site.daemon);
 }
 
 /// One connection must not keep the room of all large answers for as long as it likes.

@@ -1,15 +1,25 @@
 //! A machine that runs out of something: what is refused, that the rest goes on, and that nothing acknowledged is lost.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, sync::mpsc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     common::{
         Daemon,
         account::Line,
         account::all,
-        mount::{Mount, ext4, has, may_mount, skip, tool},
+        mount::{Mount, ext4, has, may_mount, say, skip, tool},
         request, until,
     },
     limits::{complete_all, refusals, with},
@@ -103,6 +113,7 @@ fn without_inodes_submits_are_refused_and_what_was_taken_can_end() {
         (status, &answer["type"]),
         (507, &json!("/problems/no-room"))
     );
+    assert_eq!(refusals(&daemon, "room"), 1);
     assert!(taken.len() > 100, "{} were taken", taken.len());
     assert_eq!(complete_all(&daemon, "default"), taken);
     until("submits to be taken again", || {
@@ -130,38 +141,65 @@ impl Drop for Frozen {
     }
 }
 
+/// How long the disk takes no write: as long as a sync of a disk that fails may take.
+const STUCK: Duration = Duration::from_secs(30);
+/// How much more memory of its own a daemon may have meanwhile: what may wait, a body of each client and the task that was read
+/// from it, and half as much again for the rest.
+const GROWTH: u64 = 64 << 20;
+
+/// Submits until it is taken, as a client does that minds `Retry-After`; gives the task, and counts refusals.
+fn submit_patiently(daemon: &Daemon, number: usize, refused: &AtomicU64) -> Value {
+    let payload = format!("{number:03}{}", "x".repeat(200_000));
+    let body = json!({"payload": payload}).to_string();
+    let asked = request("POST", "/api/v1/tasks", "application/json", &body);
+    loop {
+        let (status, head, body) = daemon.raw(&asked);
+        if status == 201 {
+            return serde_json::from_str(&body).expect("a task");
+        }
+        assert_eq!(status, 503, "{body}");
+        let problem: Value = serde_json::from_str(&body).expect("a problem");
+        assert_eq!(problem["type"], "/problems/busy", "{body}");
+        assert!(body.contains("(max_submitting)"), "{body}");
+        refused.fetch_add(1, Ordering::Relaxed);
+        let head = head.to_ascii_lowercase();
+        let after = head
+            .lines()
+            .find_map(|line| line.strip_prefix("retry-after: ")?.parse().ok());
+        thread::sleep(Duration::from_secs(after.expect("when to come again")));
+    }
+}
+
 #[test]
 fn while_the_disk_is_stuck_health_says_so_and_what_waits_is_bounded() {
-    const CLIENTS: usize = 60;
+    const CLIENTS: usize = 100;
+    // So many may wait for the disk.
+    const WAITING: usize = 1_048_576 / 200_512;
     if !may_mount() || !has("fsfreeze") {
         return skip("mounting needs root").unwrap_or_default();
     }
     let settings = "max_submitting = \"1MiB\"\nmax_body = \"1MiB\"\nmax_payload = \"512KiB\"\n";
     let made = mounted(settings, |scratch| {
         let image = scratch.path().join("image");
-        ext4(&image, 64, &[])?;
+        ext4(&image, 256, &[])?;
         Mount::image(&scratch.path().join("data"), &image)
     });
-    let Some((_mount, daemon)) = made else { return };
+    let Some((_mount, mut daemon)) = made else {
+        return;
+    };
     let first = daemon.submit(r#"{"payload": 0}"#);
-    let frozen = Frozen::new(daemon.data());
-    let body = json!({"payload": "x".repeat(200_000)}).to_string();
-    let body = request("POST", "/api/v1/tasks", "application/json", &body);
+    daemon.until_files_are_written();
+    let before = memory(daemon.pid());
+    let refused = AtomicU64::new(0);
     let (tell, told) = mpsc::channel();
-    let mut taken = std::thread::scope(|scope| {
-        for _ in 0..CLIENTS {
-            let (tell, daemon, body) = (tell.clone(), &daemon, &body);
-            scope.spawn(move || tell.send(daemon.raw(body)).expect("the test to listen"));
-        }
-        // Each of these answers comes while nothing can be written: the rest is at most what may wait.
-        let waiting = 1_048_576 / 200_512;
-        for (status, head, body) in told.iter().take(CLIENTS - waiting) {
-            assert_eq!(status, 503, "{body}");
-            assert!(
-                head.to_ascii_lowercase().contains("retry-after: 1"),
-                "{head}"
-            );
-            assert!(body.contains("max_submitting"), "{body}");
+    let (begun, frozen) = (Instant::now(), Frozen::new(daemon.data()));
+    let mut taken = thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let (tell, daemon, refused) = (tell.clone(), &daemon, &refused);
+            scope.spawn(move || {
+                let task = submit_patiently(daemon, number, refused);
+                tell.send((number, task)).expect("the test to listen");
+            });
         }
         let words = until("health to say so", || {
             let (status, text) = daemon.text("/healthz");
@@ -169,20 +207,57 @@ fn while_the_disk_is_stuck_health_says_so_and_what_waits_is_bounded() {
             text.contains("the disk has not answered for")
                 .then_some(text)
         });
+        let said = begun.elapsed();
         assert!(words.starts_with("ok, but "), "{words}");
         assert_eq!(daemon.text("/readyz").0, 503);
+        let mut most = 0;
+        while begun.elapsed() < STUCK {
+            most = most.max(memory(daemon.pid()));
+            thread::park_timeout(Duration::from_millis(100));
+        }
+        let (status, text) = daemon.text("/healthz");
+        assert_eq!(status, 200, "{text}");
+        assert!(text.contains("the disk has not answered for"), "{text}");
+        assert!(said < STUCK, "said after {said:?}");
+        let turned_away = refused.load(Ordering::Relaxed);
+        say(&format!(
+            "health said so after {said:?}; {turned_away} refused; {} KiB more memory",
+            most.saturating_sub(before) >> 10
+        ));
+        assert!(most < before + GROWTH, "{before} bytes before, {most} then");
+        assert!(
+            turned_away >= (CLIENTS - WAITING) as u64,
+            "{turned_away} refused"
+        );
+        assert!(
+            told.try_recv().is_err(),
+            "one was acknowledged without a disk"
+        );
         drop(frozen);
-        let answers = told.iter().take(waiting);
-        answers
-            .map(|(status, _, body)| {
-                assert_eq!(status, 201, "{body}");
-                let task: serde_json::Value = serde_json::from_str(&body).expect("a task");
-                task["id"].as_str().expect("an id").to_owned()
-            })
-            .collect::<BTreeSet<String>>()
+        let mut taken = BTreeMap::new();
+        for (number, task) in told.iter().take(CLIENTS) {
+            let id = task["id"].as_str().expect("an id").to_owned();
+            assert_eq!(taken.insert(id, number), None, "{task:.100}");
+        }
+        taken
     });
+    assert_eq!(taken.len(), CLIENTS);
+    assert_eq!(
+        refusals(&daemon, "max_submitting"),
+        refused.load(Ordering::Relaxed)
+    );
     assert_eq!(daemon.text("/healthz").1.trim(), "ok");
-    taken.insert(first);
-    assert_eq!(all(&daemon).into_keys().collect::<BTreeSet<_>>(), taken);
-    assert_eq!(complete_all(&daemon, "default"), taken);
+    taken.insert(first, 0);
+    let ids: BTreeSet<String> = taken.keys().cloned().collect();
+    daemon.crash_and_restart();
+    let there = all(&daemon);
+    assert_eq!(there.keys().cloned().collect::<BTreeSet<_>>(), ids);
+    for (id, number) in taken {
+        if let Some(payload) = there[&id]["payload"].as_str() {
+            assert!(payload.starts_with(&format!("{number:03}x")), "{id}");
+        }
+    }
+    assert_eq!(complete_all(&daemon, "default"), ids);
+    daemon.crash_and_restart();
+    assert!(all(&daemon).is_empty(), "what was completed is back");
 }

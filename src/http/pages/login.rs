@@ -122,16 +122,23 @@ fn begin<B>(http: &Http<B>, keys: &Keys, form: &Pairs) -> Result<(String, String
         .filled("token")
         .ok_or_else(|| Problem::invalid("token", "missing: paste the token"))?;
     let token = Fingerprint::of(token);
-    let grant = keys
-        .tokens
-        .find(&token)
-        .ok_or_else(|| problem::UNAUTHORIZED.problem("This token is not known here."))?;
+    let grant = keys.tokens.find(&token).ok_or_else(unknown)?;
     keys.admit_rate(grant)?;
     let session = http
         .sessions
         .begin(token, (http.clock)().tick)
         .map_err(|reason| problem::INTERNAL.problem(reason))?;
+    // A reload may have taken the token away, and its sessions with it, before this one began.
+    let doors = http.doors.as_ref();
+    if doors.is_some_and(|doors| !doors.borrow().knows(&token)) {
+        http.sessions.end(session.reveal());
+        return Err(unknown());
+    }
     Ok((grant.name.to_string(), session.reveal().to_owned()))
+}
+
+fn unknown() -> Problem {
+    problem::UNAUTHORIZED.problem("This token is not known here.")
 }
 
 /// A cookie that no script reads, that no other site's page sends, and that ends with the browser or as `more` says.

@@ -1,5 +1,7 @@
 //! What goes wrong, and how it is told.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, Bytes},
     http::{Request, header},
@@ -9,7 +11,7 @@ use futures_util::stream;
 use super::{Site, fake::WALL};
 use crate::{
     backend::{Error, Fault},
-    task::{IdSource, QueueName, Refusal, State},
+    task::{IdSource, Millis, QueueName, Refusal, State},
 };
 
 #[tokio::test]
@@ -74,6 +76,7 @@ async fn every_refusal_has_its_status_and_name() {
         (Refusal::NoRoom, 507, "no-room"),
         (Refusal::QueueFull(QueueName::default()), 507, "no-room"),
         (Refusal::Busy, 503, "busy"),
+        (Refusal::FilesLag, 503, "busy"),
         (Refusal::ExportRuns, 503, "busy"),
         (Refusal::Stopping, 503, "stopping"),
     ];
@@ -242,11 +245,42 @@ async fn a_body_that_stops_coming_times_out() {
 }
 
 #[tokio::test]
+async fn a_small_body_has_its_time_in_all_however_it_trickles_and_a_large_one_goes_on_as_it_comes()
+{
+    // The pace of the sender: no sleep stands for an event.
+    let come = |bytes: &'static [u8]| {
+        let pieces = stream::unfold((), move |()| async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(bytes)), ()))
+        });
+        let request =
+            Request::post("/api/v1/tasks").header(header::CONTENT_TYPE, "application/json");
+        request.body(Body::from_stream(pieces)).unwrap()
+    };
+    let site = Site::with(|http| {
+        http.limits.max_body = 1 << 20;
+        http.limits.body_timeout = Millis(200);
+    });
+    let got = site.ask(come(b" ")).await;
+    assert_eq!(got.problem(), (408, "request-timeout".to_owned()));
+    assert!(
+        got.body.contains("did not come within 0.2 s"),
+        "{}",
+        got.body
+    );
+    // More than 64 pieces, and so 300 ms at least.
+    let got = site.ask(come(&[b' '; 16 << 10])).await;
+    assert_eq!(got.problem(), (413, "too-large".to_owned()));
+}
+
+#[tokio::test]
 async fn a_page_of_another_site_changes_nothing_and_reads_are_left_to_the_browser() {
     let site = Site::new();
     for (method, path) in [
         ("POST", "/new"),
         ("GET", "/api/next"),
+        ("GET", "/api/v1/export"),
+        ("HEAD", "/api/v1/export"),
         ("DELETE", "/api/v1/tasks/x"),
     ] {
         for (origin, refused) in [
@@ -269,7 +303,7 @@ async fn a_page_of_another_site_changes_nothing_and_reads_are_left_to_the_browse
 
 /// Over http, from another machine, browsers say neither the site nor, of an image, the origin.
 #[tokio::test]
-async fn a_browser_that_does_not_say_whose_page_it_shows_gets_no_lease() {
+async fn a_browser_that_does_not_say_whose_page_it_shows_gets_no_lease_and_no_export() {
     let site = Site::new();
     for (agent, refused) in [
         ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36", true),
@@ -284,8 +318,10 @@ async fn a_browser_that_does_not_say_whose_page_it_shows_gets_no_lease() {
             let request = Request::get(path).header(header::USER_AGENT, agent);
             request.body(Body::empty()).unwrap()
         };
-        let got = site.ask(asked("/api/next")).await;
-        assert_eq!(got.status == 403, refused, "{agent}");
+        for path in ["/api/next", "/api/v1/export"] {
+            let got = site.ask(asked(path)).await;
+            assert_eq!(got.status == 403, refused, "{agent} {path}");
+        }
         assert_eq!(site.ask(asked("/")).await.status, 200, "{agent}");
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     common::{
         Daemon, PATIENCE,
         account::{Chance, all, seed},
+        mount::say,
         until,
     },
     limits::with,
@@ -87,28 +88,42 @@ fn a_good_file_over_a_bad_one_is_taken_and_not_rejected_in_its_stead() {
     serves_on(&daemon);
 }
 
+/// What became of a file that was cut while it was read.
+#[derive(Debug, Default)]
+struct Fate {
+    /// How often it was handed out as a task.
+    taken: u32,
+    /// Its names in `rejected/`.
+    rejected: Vec<String>,
+}
+
 #[test]
 fn a_file_that_is_cut_or_grows_while_it_is_read_is_judged_by_what_it_is_in_the_end() {
     const FILES: usize = 40;
+    const SIZE: usize = 300_000;
     let daemon = Daemon::start(QUICK);
     let stop = AtomicBool::new(false);
-    let whole = task(&"x".repeat(300_000));
+    // Each of another content, so that one that is taken twice is not taken for two.
+    let payload = |number: usize| format!("{number:02}{}", "x".repeat(SIZE));
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut chance = Chance(1);
             while !stop.load(Ordering::Relaxed) {
-                let path = daemon
-                    .tasks()
-                    .join(format!("{}.json", chance.below(FILES as u64)));
+                let number = chance.below(FILES as u64);
+                let path = daemon.tasks().join(format!("{number:02}.json"));
                 // It may have been taken: then there is nothing to cut.
                 if let Ok(file) = fs::File::options().write(true).open(&path) {
-                    file.set_len(chance.below(300_000)).expect("cut");
+                    file.set_len(chance.below(SIZE as u64)).expect("cut");
                 }
                 thread::yield_now();
             }
         });
         for number in 0..FILES {
-            put(&daemon, &format!("{number}.json"), &whole);
+            put(
+                &daemon,
+                &format!("{number:02}.json"),
+                &task(&payload(number)),
+            );
         }
         until("all to be judged", || {
             files_in(&daemon.tasks())
@@ -122,19 +137,39 @@ fn a_file_that_is_cut_or_grows_while_it_is_read_is_judged_by_what_it_is_in_the_e
         stop.store(true, Ordering::Relaxed);
     });
     looked_through(&daemon);
-    let judged = rejected(&daemon);
-    let payloads = work_off(&daemon, "default", 0);
-    let taken: u32 = payloads.values().sum();
-    // Each is the one or the other: a file that was taken whole and cut then is a bad one, too.
-    assert!(
-        taken as usize + judged.len() >= FILES,
-        "{taken} and {}",
-        judged.len()
-    );
-    assert!(
-        payloads.keys().all(|payload| payload.len() == 300_000),
-        "half a task"
-    );
+    let mut fates: Vec<Fate> = (0..FILES).map(|_| Fate::default()).collect();
+    for (name, (moved, reason)) in rejected(&daemon) {
+        let number = name
+            .get(..2)
+            .and_then(|number| number.parse::<usize>().ok());
+        let number = number.unwrap_or_else(|| panic!("{name} was nobody's name"));
+        assert!(moved && !reason.is_empty(), "{name}: {moved}, {reason:?}");
+        let kept = fs::read(daemon.data().join("rejected").join(&name)).expect("the file");
+        assert_ne!(kept, task(&payload(number)).as_bytes(), "{name} is good");
+        fates[number].rejected.push(name);
+    }
+    for (payload_of, count) in work_off(&daemon, "default", 0) {
+        let number = payload_of.get(..2).and_then(|number| number.parse().ok());
+        let number: usize = number.unwrap_or_else(|| panic!("{payload_of:.20} is no payload"));
+        assert!(payload_of == payload(number), "half of {number} is a task");
+        fates[number].taken += count;
+    }
+    let (mut taken, mut bad, mut both) = (0, 0, 0);
+    for (number, fate) in fates.iter().enumerate() {
+        // A file that was taken whole and cut then is a bad one, too.
+        assert!(
+            fate.taken <= 1 && fate.rejected.len() <= 1,
+            "{number} has ended twice: {fate:?}"
+        );
+        match (fate.taken, fate.rejected.len()) {
+            (0, 0) => panic!("{number} is lost"),
+            (1, 0) => taken += 1,
+            (0, _) => bad += 1,
+            _ => both += 1,
+        }
+    }
+    say(&format!("{taken} taken, {bad} rejected, {both} both"));
+    assert!(all(&daemon).is_empty());
     serves_on(&daemon);
 }
 
