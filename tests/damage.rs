@@ -36,6 +36,11 @@ struct Killed {
 }
 
 fn killed() -> Killed {
+    killed_with(700)
+}
+
+/// The same, with payloads of about so many bytes.
+fn killed_with(payload: usize) -> Killed {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let path = scratch.path().join("settings.toml");
     fs::write(
@@ -49,7 +54,8 @@ fn killed() -> Killed {
     for part in 0..2 {
         for number in 0..60 {
             daemon.submit(
-                &json!({"payload": "x".repeat(700 + number), "max_attempts": 2 + part}).to_string(),
+                &json!({"payload": "x".repeat(payload + number), "max_attempts": 2 + part})
+                    .to_string(),
             );
             if number % 3 == 0 {
                 for task in daemon.claim("default", 1) {
@@ -123,7 +129,8 @@ fn a_changed_byte_stops_the_start_or_changes_nothing_and_check_mends_it() {
     for round in 0..60 {
         let scratch = copy(&killed.daemon);
         let data = scratch.path().join("data");
-        let files = journal(&data);
+        let mut files = journal(&data);
+        files.retain(|file| fs::metadata(file).is_ok_and(|meta| meta.len() > 0));
         let file = &files[chance.below(files.len() as u64) as usize];
         let mut bytes = fs::read(file).expect("a journal file");
         // Among the bytes in use, mostly: a segment ends in zeros.
@@ -222,6 +229,60 @@ fn mended(killed: &Killed, scratch: tempfile::TempDir, what: &str) {
         if let Some(known) = killed.tasks.get(id) {
             assert_eq!(task["payload"], known["payload"], "{what}");
         }
+    }
+}
+
+/// One byte of the checkpoint, and the journal behind it is whole: nothing is lost but what only the checkpoint told.
+#[test]
+fn a_damaged_checkpoint_does_not_take_the_journal_behind_it_with_it() {
+    // So much that the first segment is gone with the checkpoint: the journal is not whole without it.
+    let killed = killed_with(2000);
+    let files: BTreeSet<String> = names(&killed.daemon.tasks())
+        .iter()
+        .filter_map(|name| id_of(name))
+        .collect();
+    let is_there = |id: &String| files.contains(id);
+    assert!(!killed.tasks.keys().all(is_there) && killed.ended.iter().any(is_there));
+    for at in [0, 13, 30, -5_isize] {
+        let scratch = copy(&killed.daemon);
+        let data = scratch.path().join("data");
+        let is_checkpoint =
+            |file: &PathBuf| file.extension().is_some_and(|end| end == "checkpoint");
+        let checkpoint = journal(&data).into_iter().find(is_checkpoint);
+        let checkpoint = checkpoint.expect("a checkpoint");
+        let mut bytes = fs::read(&checkpoint).expect("it is there");
+        let at = at.rem_euclid(bytes.len() as isize) as usize;
+        bytes[at] ^= 4;
+        fs::write(&checkpoint, &bytes).expect("written back");
+        let whole: Vec<(PathBuf, Vec<u8>)> = segments(&data)
+            .into_iter()
+            .map(|file| (file.clone(), fs::read(&file).expect("a segment")))
+            .collect();
+
+        let (code, said) = refused(scratch.path(), &[]);
+        assert_eq!(code, 65, "{said}");
+        let words = "an empty checkpoint takes its place, so that all that the journal tells from";
+        let looked = check(&data, &[]);
+        assert_eq!(looked.status.code(), Some(1), "{looked:?}");
+        assert!(out(&looked).contains(words), "{}", out(&looked));
+        let mended = check(&data, &["--repair"]);
+        assert_eq!(mended.status.code(), Some(0), "{mended:?}");
+        let said = String::from_utf8_lossy(&mended.stderr).into_owned();
+        assert!(said.contains(words) && said.contains("lost is"), "{said}");
+        assert_eq!(said.matches("set aside").count(), 1, "{said}");
+        for (file, bytes) in whole {
+            assert_eq!(fs::read(&file).expect("it stays"), bytes);
+        }
+        let aside = checkpoint.with_extension("checkpoint.damaged");
+        assert_eq!(fs::read(aside).expect("it is set aside"), bytes);
+
+        let what = format!("byte {at} of the checkpoint");
+        let mut daemon = Daemon::start_in(scratch, &["--log-level", "warn"]);
+        holds(&killed, &daemon, &what);
+        daemon.checkpoint();
+        daemon.crash_and_restart();
+        holds(&killed, &daemon, &what);
+        assert!(daemon.stop().success());
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     table::{Side, Table, escaped},
 };
 use crate::{
-    store::{self, Found, Lock, RealDisk, RecoverError, TornTail},
+    store::{self, Found, Lock, RealDisk, RecoverError, Seq, TornTail},
     task::{Area, FileName, PayloadLimits, QueueName, TaskId, WallMillis, read_dropped},
 };
 
@@ -309,8 +309,11 @@ fn journal(path: &Path, report: &mut Report) {
             told.extend(record.id());
         }
     };
-    let read = RealDisk::open(data).map_err(RecoverError::from);
-    match read.and_then(|disk| store::inspect(&Arc::new(disk), &mut sink)) {
+    let disk = match RealDisk::open(data) {
+        Ok(disk) => Arc::new(disk),
+        Err(error) => return report.problem(data, &error.to_string()),
+    };
+    match store::inspect(&disk, &mut sink) {
         Ok(start) => {
             if let Some(TornTail {
                 file,
@@ -326,9 +329,28 @@ fn journal(path: &Path, report: &mut Report) {
                 report.unsettled(&data.join(file), what);
             }
         }
-        Err(error) => report.problem(data, &error.to_string()),
+        Err(error) => report.problem(data, &foreseen(&disk, &error)),
     }
     doubles(&told, report);
+}
+
+/// What stops a start, and what a repair would keep, where that is not told by the damage alone.
+fn foreseen(disk: &RealDisk, error: &RecoverError) -> String {
+    match store::kept_behind(disk, error) {
+        Ok(Some(cut)) => format!("{error}, and {}", stand_in(cut)),
+        Ok(None) => error.to_string(),
+        Err(other) => format!("{error}; {other}"),
+    }
+}
+
+/// What becomes of a damaged checkpoint behind whose cut the journal is there.
+fn stand_in(cut: Seq) -> String {
+    format!(
+        "an empty checkpoint takes its place, so that all that the journal tells from frame {} on is kept, and the tasks' files; \
+         lost is what only the damaged one told: attempts and errors, leases (such a task is handed out again), what is paused or \
+         draining, tasks whose files were not written yet, and that tasks had ended whose files were not removed yet (they come back)",
+        cut.next()
+    )
 }
 
 /// Further files of tasks: those of which the journal's tail tells are what a crash left of a move.
@@ -355,9 +377,10 @@ fn mend(data: &Path, console: &mut Console) -> Result<(), CtlError> {
     let mut moved = Vec::new();
     let done = store::set_aside(&Arc::new(disk), &mut moved);
     for one in &moved {
-        let kept = match one.kept {
-            0 => String::new(),
-            bytes => format!("; its first {bytes} bytes are whole and stay in use"),
+        let kept = match (one.kept, one.replayed_after) {
+            (_, Some(cut)) => format!("; {}", stand_in(cut)),
+            (0, None) => String::new(),
+            (bytes, None) => format!("; its first {bytes} bytes are whole and stay in use"),
         };
         let line = format!(
             "set aside {} as {}: {}{kept}",
@@ -367,9 +390,13 @@ fn mend(data: &Path, console: &mut Console) -> Result<(), CtlError> {
         );
         writeln!(console.err, "{}", escaped(&line))?;
     }
-    if !moved.is_empty() {
+    if moved.iter().any(|one| one.replayed_after.is_none()) {
         let note = "the tasks' files are untouched; what only these pieces knew (attempts, leases, tasks and completions \
-                    without a file yet) is lost: look through the tasks before workers start";
+                    without a file yet) is lost";
+        writeln!(console.err, "{note}")?;
+    }
+    if !moved.is_empty() {
+        let note = "look through the tasks before workers start";
         writeln!(console.err, "{note}")?;
     }
     done.map_err(|error| not_well(error.to_string()))

@@ -482,7 +482,13 @@ directory can't be read.
 Read without --repair: nothing is changed, also beside a running daemon, whose journal is then left out. --repair needs the \
 daemon to be stopped. It moves a damaged journal file aside and keeps what stands in it before the damage; what comes behind \
 the damage goes aside too, since records build on each other. Tasks with files are kept; attempts, leases, completions and \
-tasks without a file that only these pieces knew are lost to the next start.";
+tasks without a file that only these pieces knew are lost to the next start.
+
+Where a checkpoint is damaged and the journal goes on from it without a gap, only the checkpoint is lost: an empty one takes \
+its place, and the next start reads the tasks' files and all that the journal tells. What only the checkpoint told is lost: \
+attempts and errors, leases (such a task is handed out again), what is paused or draining, tasks whose files were not written \
+yet, and that tasks had ended whose files were not removed yet (they come back). A unique key is known again once its task's \
+file is read.";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = AFTER_CHECK)]

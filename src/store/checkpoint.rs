@@ -1,6 +1,6 @@
 //! Checkpoints: the state that file names cannot hold, as of one seq, so that the journal before it can go.
 //!
-//! `journal/<cut, 20 digits>.checkpoint`, written under a name that ends in `.tmp`, synced, and renamed. The newest counts;
+//! `journal/<cut, 20 digits>.checkpoint`, written as `journal/checkpoint.tmp`, synced, and renamed. The newest counts;
 //! older ones are removed. This module may not know what the records mean: those that names cannot hold; and, as if they
 //! were submitted again, the tasks whose files could not be written, and, as if they were submitted and cancelled, those that
 //! had ended and whose files could not be removed.
@@ -33,6 +33,8 @@ use crate::task::{Record, TaskId, Tick, encode_record, read_records};
 const MAGIC: [u8; 8] = *b"wqchckpt";
 const HEADER: usize = 80;
 const SUFFIX: &str = ".checkpoint";
+/// What a checkpoint is called while it is written: short, as the [reserve] keeps room for this name too.
+pub(super) const TEMPORARY: &str = "checkpoint.tmp";
 
 /// The state as of one seq, to be written down.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -169,6 +171,29 @@ fn header(boot: &Boot, cp: &Checkpoint) -> [u8; HEADER] {
     bytes
 }
 
+/// The bytes of a checkpoint that tells nothing but its cut.
+pub(super) fn empty(boot: &Boot, cut: Seq) -> [u8; HEADER] {
+    header(
+        boot,
+        &Checkpoint {
+            cut,
+            ..Checkpoint::default()
+        },
+    )
+}
+
+/// Whether the checkpoint under the name of `cut` is whole, and is that of another one.
+pub(super) fn is_misnamed(disk: &impl Disk, cut: Seq) -> DiskResult<bool> {
+    let Read::Whole(_, bytes) = disk.read_own(&checkpoint_path(cut), u64::MAX)? else {
+        return Ok(false);
+    };
+    if bytes.len() < HEADER {
+        return Ok(false);
+    }
+    let own = Seq(u64_at(&bytes, 16));
+    Ok(own != cut && decode(bytes, own).is_ok())
+}
+
 fn decode(bytes: Vec<u8>, cut: Seq) -> Result<Found, Unread> {
     let damaged = |at: usize, reason: &str| Err(Unread::Damaged(at as u64, reason.to_owned()));
     if bytes.len() < HEADER {
@@ -224,7 +249,7 @@ pub(super) fn read(disk: &impl Disk, cut: Seq) -> DiskResult<Result<Found, Unrea
 pub(super) fn write(disk: &impl Disk, boot: &Boot, cp: &Checkpoint) -> DiskResult<()> {
     disk.sync_everything()?;
     let path = checkpoint_path(cp.cut);
-    let temporary = path.with_extension("checkpoint.tmp");
+    let temporary = Path::new(DIR).join(TEMPORARY);
     // One that a full disk, or a crash, left behind.
     remove(disk, &temporary)?;
     let header = header(boot, cp);
@@ -256,7 +281,7 @@ pub(super) fn write(disk: &impl Disk, boot: &Boot, cp: &Checkpoint) -> DiskResul
         disk.truncate(&temporary, bytes)?;
     }
     file.sync()?;
-    disk.rename(&temporary, &path)?;
+    reserve::rename(disk, &temporary, &path)?;
     disk.sync_dir(Path::new(DIR))
 }
 

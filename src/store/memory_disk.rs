@@ -29,7 +29,8 @@ struct State {
     contents: BTreeMap<u64, Content>,
     dirs: BTreeSet<PathBuf>,
     capacity: Option<u64>,
-    fail_next: Option<(&'static str, io::ErrorKind)>,
+    /// Which operation fails, after how many of its name that do not.
+    fail_next: Option<(&'static str, u32, io::ErrorKind)>,
     /// Changes that may still be made before the disk stops.
     left: Option<u64>,
     changes: u64,
@@ -66,7 +67,10 @@ impl State {
 
     /// Counts a change, and fails it if it is the one to fail.
     fn change(&mut self, operation: &'static str, path: &Path) -> DiskResult<()> {
-        if let Some((_, kind)) = self.fail_next.take_if(|(fails, _)| *fails == operation) {
+        let counted = |(fails, before, _): &mut (&str, u32, io::ErrorKind)| {
+            *fails == operation && before.checked_sub(1).map(|left| *before = left).is_none()
+        };
+        if let Some((.., kind)) = self.fail_next.take_if(counted) {
             return Err(Self::error(operation, path, kind));
         }
         if self.left == Some(0) {
@@ -137,7 +141,12 @@ impl MemoryDisk {
 
     /// The next operation of this name fails, once.
     pub(crate) fn fail_next(&self, operation: &'static str, kind: io::ErrorKind) {
-        self.state().fail_next = Some((operation, kind));
+        self.fail_nth(operation, 0, kind);
+    }
+
+    /// The operation of this name that comes after `before` others fails, once.
+    pub(crate) fn fail_nth(&self, operation: &'static str, before: u32, kind: io::ErrorKind) {
+        self.state().fail_next = Some((operation, before, kind));
     }
 
     /// After `changes` more changes, every further one fails.

@@ -44,7 +44,7 @@ pub use own::OwnSteps;
 pub use real_disk::{RealDisk, RealFile};
 pub use recover::{Found, JournalStart, RecoverError, TornTail, recover};
 pub use rejected::{RejectedFile, discard, reject, rejected, take_back};
-pub use repair::{SetAside, inspect, set_aside};
+pub use repair::{SetAside, inspect, kept_behind, set_aside};
 pub use shown::shown;
 pub use spool::{DropLimits, FileOp, LiveDropLimits, LoadError, Ran, Spool};
 pub use watch::{Digest, Sighting, WatchError, WatchSettings, Watcher, location, queue_at};

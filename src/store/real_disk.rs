@@ -15,7 +15,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{self, Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, SeekFrom},
+    fs::{
+        self, Advice, AtFlags, FallocateFlags, FileType, IFlags, Mode, OFlags, RenameFlags,
+        SeekFrom,
+    },
     io::Errno,
 };
 
@@ -208,12 +211,41 @@ impl RealFile {
         DiskError::new(operation, &self.path, cause)
     }
 
+    /// Sets room aside for a new file, in which nothing is yet.
     fn set_aside(&self, size: u64) -> DiskResult<()> {
         if size > 0 {
+            self.write_in_place()?;
             retry(|| fs::fallocate(&self.file, FallocateFlags::empty(), 0, size))
                 .map_err(|errno| DiskError::new("set room aside for", &self.path, errno))?;
         }
         Ok(())
+    }
+
+    /// Has what is written to this file, which must be empty, written where its room is.
+    ///
+    /// A file system that copies on write (btrfs) would take new blocks for each frame written over what was set aside, and on
+    /// a full disk have none: then room set aside is room for nothing, and the first frame ends all writes
+    /// (`a_full_btrfs_refuses_submits_and_nothing_else`). It keeps no checksums of such a file, nor compresses it. That is no loss:
+    /// each frame, header and checkpoint has its own checksum, and is read by it. Other file systems write in place anyway, and
+    /// most don't know this flag; each has its own word for that, so none of them is an error. A disk that fails says so again at
+    /// once, when room is set aside.
+    fn write_in_place(&self) -> DiskResult<()> {
+        let asked = fs::ioctl_getflags(&self.file).and_then(|flags| {
+            // One excludes the other, and a folder may have handed it down.
+            let wanted = flags.difference(IFlags::COMPRESSED) | IFlags::NOCOW;
+            if flags == wanted {
+                return Ok(());
+            }
+            fs::ioctl_setflags(&self.file, wanted)
+        });
+        match asked.map_err(|errno| DiskError::new("set a flag of", &self.path, errno)) {
+            Err(error) if error.is_full() => Err(error),
+            Err(error) => {
+                tracing::trace!(%error, "it is not known whether writes to a file need new blocks");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 }
 

@@ -139,16 +139,16 @@ pub enum RecoverError {
 
 /// The journal's directory, by what its names say.
 #[derive(Debug, Default)]
-struct Names {
+pub(super) struct Names {
     /// Segments, rising.
-    segments: Vec<u64>,
+    pub segments: Vec<u64>,
     /// Checkpoints, the newest first.
-    checkpoints: Vec<Seq>,
+    pub checkpoints: Vec<Seq>,
     temporary: Vec<PathBuf>,
 }
 
 impl Names {
-    fn list(disk: &impl Disk) -> Result<Self, RecoverError> {
+    pub(super) fn list(disk: &impl Disk) -> Result<Self, RecoverError> {
         let mut names = Self::default();
         let mut other = None;
         let listed = disk.list(Path::new(DIR), &mut |name, kind| {
@@ -195,12 +195,12 @@ impl Names {
 
 /// The checkpoint to start from, and the newest one, if that is damaged.
 #[derive(Debug, Default)]
-struct Chosen {
-    found: Option<checkpoint::Found>,
+pub(super) struct Chosen {
+    pub found: Option<checkpoint::Found>,
     damaged: Option<(Seq, RecoverError)>,
 }
 
-fn choose(disk: &impl Disk, cuts: &[Seq]) -> Result<Chosen, RecoverError> {
+pub(super) fn choose(disk: &impl Disk, cuts: &[Seq]) -> Result<Chosen, RecoverError> {
     let mut chosen = Chosen::default();
     for &cut in cuts {
         let file = checkpoint::checkpoint_path(cut);
@@ -283,7 +283,7 @@ pub fn recover<D: Disk>(
     Ok(start)
 }
 
-fn read_segments(
+pub(super) fn read_segments(
     disk: &impl Disk,
     numbers: &[u64],
     replay: &mut Replay,

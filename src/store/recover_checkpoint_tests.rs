@@ -68,8 +68,8 @@ fn the_journal_goes_on_after_a_checkpoint_that_left_no_frames() {
     }
     assert_eq!(
         disk.files().len(),
-        3,
-        "a checkpoint, room for the next one, and the segment made last: {:?}",
+        4,
+        "a checkpoint, room for the next one and for its name, and the segment made last: {:?}",
         disk.files()
     );
 }

@@ -13,6 +13,8 @@ use crate::{
 
 #[path = "recover_checkpoint_tests.rs"]
 mod checkpoints;
+#[path = "repair_tests.rs"]
+mod repairs;
 
 const SMALL: u64 = 64 << 10;
 

@@ -66,6 +66,11 @@ impl Replay {
         self.expected.before().max(self.cut)
     }
 
+    /// The last frame that was read; 0 if none was.
+    pub(super) fn last_read(&self) -> Seq {
+        self.expected.before()
+    }
+
     /// Bytes of the frames behind the cut.
     pub(super) const fn tail_bytes(&self) -> u64 {
         self.tail_bytes

@@ -6,8 +6,14 @@
 //! way it becomes a segment of the journal where that has no room for anything: when somebody took, during a start, what the life
 //! before had left for the ends of tasks.
 //!
-//! What is in it means nothing: a start passes over it, and a program that does not know it does so too. This module may not know
-//! what a checkpoint holds.
+//! Its new name needs room, too, in the directory. XFS keeps the names of a small directory in its inode; one more than fits takes a
+//! block, and more than fifty have to be free for that: cutting so much off the reserve would leave nothing of it, and whoever
+//! fills the disk would have it first. So there is an empty file beside it, `journal/`[`NAMES`], whose long name is room for names:
+//! where a rename finds none, that file goes first, which needs no room at all. Where the directory has a block of its own already, a
+//! rename finds room in that, and the file stays: without it the directory might shrink into its inode again.
+//!
+//! What is in both means nothing: a start passes over them, and a program that does not know them does so too. This module may not
+//! know what a checkpoint holds.
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +38,10 @@ pub(super) fn path() -> PathBuf {
 /// Its name in the journal's directory.
 pub(super) const NAME: &str = "reserve";
 
+/// The name that keeps room for others: as long as those of a checkpoint and of its temporary file together are longer than
+/// [`NAME`], and longer than a segment's, with what stands beside each of them in a directory of XFS (8 or 12 bytes).
+pub(super) const NAMES: &str = "reserve-of-room-for-names-in-this-directory";
+
 /// How much is to be set aside where a checkpoint has `bytes`: a quarter more, since the next one may be longer.
 pub(super) fn wanted(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / 4).clamp(LEAST, MOST)
@@ -40,6 +50,7 @@ pub(super) fn wanted(bytes: u64) -> u64 {
 /// Sets `bytes` aside, or what the disk has for it, unless as much is there already. Not synced: what a power cut takes is set
 /// aside anew.
 pub(super) fn set_aside(disk: &impl Disk, bytes: u64) -> DiskResult<()> {
+    keep_names(disk)?;
     let there = match disk.look(&path()) {
         Ok(meta) => meta.size,
         Err(error) if error.is_missing() => 0,
@@ -59,6 +70,25 @@ pub(super) fn set_aside(disk: &impl Disk, bytes: u64) -> DiskResult<()> {
     Ok(())
 }
 
+/// Keeps room for names, unless it is kept already, or there is none.
+fn keep_names(disk: &impl Disk) -> DiskResult<()> {
+    match disk.create(&Path::new(DIR).join(NAMES), 0) {
+        Err(error) if !error.is_taken() && !error.is_full() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Renames in the journal's directory: where the disk has no room for the new name, into that which is kept for it.
+pub(super) fn rename(disk: &impl Disk, from: &Path, to: &Path) -> DiskResult<()> {
+    match disk.rename(from, to) {
+        Err(error) if error.is_full() => {
+            remove(disk, &Path::new(DIR).join(NAMES))?;
+            disk.rename(from, to)
+        }
+        other => other,
+    }
+}
+
 /// A file made of the reserve.
 pub(super) struct Taken<F> {
     /// It, open for writing. What is in it means nothing.
@@ -70,7 +100,7 @@ pub(super) struct Taken<F> {
 /// Makes the reserve the file `to`; `None`: there is none.
 pub(super) fn take<D: Disk>(disk: &D, to: &Path) -> DiskResult<Option<Taken<D::File>>> {
     // Only under its new name is it nobody else's: two may want it.
-    match disk.rename(&path(), to) {
+    match rename(disk, &path(), to) {
         Ok(()) => {}
         Err(error) if error.is_missing() => return Ok(None),
         Err(error) => return Err(error),
@@ -83,7 +113,7 @@ pub(super) fn take<D: Disk>(disk: &D, to: &Path) -> DiskResult<Option<Taken<D::F
     match taken {
         Ok(taken) => Ok(Some(taken)),
         Err(error) => {
-            disk.rename(to, &path())?;
+            rename(disk, to, &path())?;
             Err(error)
         }
     }
@@ -92,11 +122,13 @@ pub(super) fn take<D: Disk>(disk: &D, to: &Path) -> DiskResult<Option<Taken<D::F
 /// Makes the file at `from` the reserve again.
 pub(super) fn give_back(disk: &impl Disk, from: &Path, size: u64) -> DiskResult<()> {
     disk.truncate(from, size)?;
-    disk.rename(from, &path())
+    rename(disk, from, &path())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::{
         super::{
             checkpoint::{Checkpoint, Pieces, read, write},
@@ -179,6 +211,44 @@ mod tests {
         assert_eq!((size(&disk), disk.used()), (Some(OF_USE), before));
         write(&disk, &Boot::default(), &checkpoint(10, 10)).unwrap();
         assert!(read(&disk, Seq(10)).unwrap().is_ok());
+    }
+
+    /// As XFS does it where a directory's inode is full.
+    #[test]
+    fn a_rename_that_finds_no_room_for_the_name_takes_that_which_is_kept() {
+        let kept = Path::new(DIR).join(NAMES);
+        // The reserve's new name, the checkpoint's own, and one that is no matter of the reserve's.
+        for renames in 0..2 {
+            let disk = disk();
+            set_aside(&disk, LEAST).unwrap();
+            assert!(disk.files().contains(&kept));
+            fill(&disk);
+            disk.fail_nth("rename", renames, ErrorKind::StorageFull);
+            write(&disk, &Boot::default(), &checkpoint(9, 100)).unwrap();
+            assert!(read(&disk, Seq(9)).unwrap().is_ok());
+            assert!(!disk.files().contains(&kept));
+            set_aside(&disk, LEAST).unwrap();
+            assert!(disk.files().contains(&kept));
+        }
+        let disk = disk();
+        disk.fail_nth("rename", 0, ErrorKind::StorageFull);
+        write(&disk, &Boot::default(), &checkpoint(9, 100)).unwrap();
+        assert!(read(&disk, Seq(9)).unwrap().is_ok());
+    }
+
+    #[test]
+    fn the_name_that_is_kept_is_long_enough_for_those_that_take_its_place() {
+        use crate::store::{
+            checkpoint::{TEMPORARY, checkpoint_path},
+            journal::segment_path,
+        };
+        let length = |path: PathBuf| path.file_name().unwrap().len();
+        for beside in [8, 12] {
+            let kept = NAMES.len() + beside;
+            let (checkpoint, segment) = (checkpoint_path(Seq(1)), segment_path(1));
+            assert!(kept >= TEMPORARY.len() + length(checkpoint) - NAME.len() + beside);
+            assert!(kept >= length(segment) + beside);
+        }
     }
 
     #[test]

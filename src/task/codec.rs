@@ -32,6 +32,10 @@
 //! dead. `lease`: token, kind, worker?, at, length (8), expires (8). `source`: path as bytes, inode (8), modified (16),
 //! size (8).
 //!
+//! What numbers count: `at` is milliseconds of the wall clock since 1970, `exectime` whole seconds of it; `length`, a `lease` that is
+//! asked for, and a backoff's `base` and `max` are milliseconds; `expires` and `tick` are nanoseconds of the boot clock, of the boot that the
+//! segment or checkpoint names; `modified` is nanoseconds since 1970; `size` is bytes.
+//!
 //! Reading checks every value again: bytes with a right checksum may still come from a newer version.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc};

@@ -22,7 +22,7 @@ use crate::{
     submit_until_refused, try_to_complete,
 };
 
-fn a_full_disk(scratch: tempfile::TempDir, mount: &Mount) {
+pub(crate) fn a_full_disk(scratch: tempfile::TempDir, mount: &Mount) {
     let mut daemon = start(scratch);
     let mut line = line_to(&daemon);
     let (status, answer) = submit(&mut line, "default", "before");
@@ -131,7 +131,7 @@ fn claim_in_the_end(line: &mut Line) -> (String, Value) {
 }
 
 /// Fails `count` attempts with an error of `bytes`, one after the other.
-fn fail_many(line: &mut Line, count: usize, bytes: usize) {
+pub(crate) fn fail_many(line: &mut Line, count: usize, bytes: usize) {
     for _ in 0..count {
         let (id, token) = claim_in_the_end(line);
         let body = json!({"token": token, "error": "e".repeat(bytes), "retry_in": 0}).to_string();

@@ -12,8 +12,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod failing;
+mod file_systems;
 mod full;
 mod no_more_names;
+mod unwritable;
 
 use std::{collections::BTreeSet, fs};
 
@@ -54,6 +56,15 @@ fn submit(line: &mut Line, queue: &str, payload: &str) -> (u16, Value) {
     let task = json!({"payload": payload, "queue": queue});
     line.ask("POST", "/api/v1/tasks", &task.to_string())
         .expect("an answer")
+}
+
+/// Submits a task that is taken, and gives its id.
+fn submit_with(line: &mut Line, task: &Value) -> String {
+    let (status, answer) = line
+        .ask("POST", "/api/v1/tasks", &task.to_string())
+        .expect("an answer");
+    assert_eq!(status, 201, "{answer}");
+    answer["id"].as_str().expect("an id").to_owned()
 }
 
 /// Submits until the answer is another than 201. Gives the ids that were acknowledged, and that answer.

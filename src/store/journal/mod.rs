@@ -8,12 +8,15 @@
 //!
 //! # Files
 //!
-//! Beside the segments there are checkpoints, whose bytes are told where they are written, and the file `reserve`: room set aside
-//! for the next checkpoint, whose bytes mean nothing.
+//! Beside the segments there are checkpoints, whose bytes are told where they are written; the file `reserve`, room set aside for
+//! the next checkpoint, whose bytes mean nothing; and the empty file `reserve-of-room-for-names-in-this-directory`, which is
+//! that. `checkpoint.tmp` and `reserve.tmp` are the next ones while they are made: as any file whose name ends so, a start
+//! removes them. What ends in `.damaged` a repair set aside.
 //!
 //! `journal/<number, 20 digits>.wal` is a segment. Numbers rise and are never used twice for frames. A segment is made
-//! whole, with its room set aside and reading as zeros; each start makes a new one and never writes into an old one. All
-//! integers are little-endian.
+//! whole, with its room set aside and reading as zeros, on btrfs without copies on write; each start makes a new one, and adds
+//! nothing to an old one. It does cut an old one behind its last frame, or remove it if it has none, and writes frames of which
+//! nothing shows that they were durable once more, the same bytes in the same place. All integers are little-endian.
 //!
 //! A segment begins with 64 bytes:
 //!
