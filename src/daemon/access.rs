@@ -234,9 +234,12 @@ struct Members {
 
 fn members_of(group: &str) -> Option<Members> {
     let group = Group::from_name(group).ok().flatten()?;
+    let mut names = group.mem;
+    // In whatever order the databases tell of them.
+    names.sort();
     Some(Members {
         gid: group.gid.as_raw(),
-        names: group.mem,
+        names,
     })
 }
 
@@ -258,9 +261,11 @@ impl Admins {
         let found = (self.look_up)(&self.group);
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-        let are_others = *users != settings.access.users || *members != found;
+        // Databases that are out of reach for a moment tell of no change.
+        let has_changed = found.is_some() && *members != found;
+        let are_others = *users != settings.access.users || has_changed;
         users.clone_from(&settings.access.users);
-        *members = found;
+        *members = found.or_else(|| members.take());
         // After them: who sees the new edition sees the new users.
         self.edition.fetch_add(1, Ordering::Release);
         are_others

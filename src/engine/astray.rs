@@ -41,6 +41,8 @@ pub(super) struct Astray {
     missed: Lately<TaskId, WallMillis>,
     /// Tasks whose files somebody moves while workers hold them: each may have more than one.
     restless: Lately<TaskId, ()>,
+    /// Tasks of which it was asked whether their own files are gone, for the sake of others with their ids.
+    doubted: Lately<TaskId, ()>,
     /// Tasks whose files went with their directory.
     pub(super) behind: Behind,
     /// When it was last found that another directory is where files were.
@@ -61,6 +63,7 @@ impl Default for Astray {
         Self {
             missed: Lately::of(MISSED),
             restless: Lately::default(),
+            doubted: Lately::default(),
             behind: Behind::default(),
             moved_at: None,
             arriving: None,
@@ -80,6 +83,21 @@ impl Astray {
     /// The task may have another file than its own.
     pub(super) fn note_restless(&mut self, id: TaskId, now: Tick) {
         self.restless.note(id, (), now);
+    }
+
+    /// Whether it was not asked within the last minute if the task's own file is gone: each answer would bring the other file again.
+    pub(super) fn is_new_doubt(&mut self, id: TaskId, now: Tick) -> bool {
+        let is_new = self.doubted.get(&id, now).is_none();
+        if is_new {
+            self.doubted.note(id, (), now);
+        }
+        is_new
+    }
+
+    /// The task was cancelled by the removal of its file: if that comes back, it is meant.
+    pub(super) fn removed(&mut self, id: TaskId, now: Tick) {
+        self.behind.removed(id);
+        self.missed.take(&id, now);
     }
 
     /// The task has ended. Of one whose file was moved while the daemon wrote another, there may be a second one, under any name
@@ -141,8 +159,9 @@ impl Astray {
     /// Has a file looked at again when its task's file has been changed. `false`: too many wait, and a look through the directory
     /// comes after them.
     pub(super) fn wait(&mut self, id: TaskId, path: PathBuf) -> bool {
+        let waits = |(one, its): &(TaskId, PathBuf)| *one == id && *its == path;
         let has_room = self.waiting.len() < MOST_WAITING;
-        if has_room {
+        if has_room && !self.waiting.iter().any(waits) {
             self.waiting.push((id, path));
         }
         self.passed_over |= !has_room;

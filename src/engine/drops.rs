@@ -235,7 +235,7 @@ impl Engine {
                     }
                 }
             }
-            Err(Refusal::IdInUse(id)) => self.drop_in_use(source, id, own, out),
+            Err(Refusal::IdInUse(id)) => self.drop_in_use(now, source, id, own, out),
             Err(refusal) => {
                 if let Err((source, refusal)) = self.keep_for_limit(source, size, refusal, out) {
                     reject(source, refusal.to_string(), out);
@@ -274,6 +274,7 @@ impl Engine {
     /// A file with the id of a task that is there, and with something else in it, or in the folder of another queue.
     fn drop_in_use(
         &mut self,
+        now: Now,
         source: Source,
         id: TaskId,
         own_there: Option<bool>,
@@ -285,9 +286,16 @@ impl Engine {
         // By all signs the task's own file, which somebody has moved: that cancels the task there, and makes it one here.
         let moved = own_place(id, &source.path).filter(|_| own_there == Some(false));
         let own = self.queue.location(id);
-        if let (Some(_), Some(own)) = (moved, own) {
-            self.ask_again(vec![own], out);
-            out.push(Output::Again(vec![source.path]));
+        if let (Some(_), Some(own)) = (moved, own)
+            && !self.astray.behind.is_lost(id)
+        {
+            if self.astray.is_new_doubt(id, now.tick) {
+                self.ask_again(vec![own], out);
+                out.push(Output::Again(vec![source.path]));
+            } else {
+                // What is to be known first may take its time: the next look through the directory tells of it again.
+                out.push(Output::Forget(source));
+            }
             return;
         }
         reject(source, Refusal::IdInUse(id).to_string(), out);

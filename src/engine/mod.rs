@@ -383,7 +383,7 @@ impl Engine {
         let Some(id) = id else { return };
         let gone = matches!(record, Record::Cancelled { gone: true, .. });
         if gone {
-            self.astray.behind.removed(id);
+            self.astray.removed(id, now.tick);
         } else if let Record::Completed { .. } | Record::Cancelled { .. } = record {
             self.astray.ended(id, now);
         }

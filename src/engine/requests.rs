@@ -183,7 +183,7 @@ impl Engine {
         if self.roomless.is_empty() {
             self.submit(now, ticket, tasks, out);
         } else {
-            self.wait_roomless(now, ticket, tasks);
+            self.wait_roomless(now, ticket, tasks, out);
         }
     }
 
@@ -209,7 +209,7 @@ impl Engine {
             return self.refuse(ticket, Refusal::NoRoom, out);
         }
         if crowded || waits {
-            return self.wait_roomless(now, ticket, tasks);
+            return self.wait_roomless(now, ticket, tasks, out);
         }
         match self.take(now, tasks, None) {
             Ok(verdicts) => {

@@ -119,7 +119,16 @@ impl Engine {
     }
 
     /// Has a submit wait, from now on or for as long as it did before.
-    pub(super) fn wait_roomless(&mut self, now: Now, ticket: Ticket, tasks: Vec<NewTask>) {
+    pub(super) fn wait_roomless(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        tasks: Vec<NewTask>,
+        out: &mut Vec<Output>,
+    ) {
+        if self.stopping {
+            return self.refuse(ticket, Refusal::Stopping, out);
+        }
         let since = self.waits_since.unwrap_or(now.tick);
         self.roomless.push_back(Roomless {
             ticket,

@@ -207,7 +207,10 @@ impl Loader {
             Record::Housed { .. } | Record::LeftBehind { .. } => {
                 self.engine.astray.recall(record, self.now);
             }
-            Record::DropBehind { .. } => self.engine.taken.recall_missed(record, self.now),
+            Record::DropBehind { .. } => {
+                let now = self.engine.no_earlier_than_known(self.now);
+                self.engine.taken.recall_missed(record, now);
+            }
             _ if record.id().is_some() => self.engine.astray.unseen.note(record),
             _ => self.engine.queue.apply(record),
         }
@@ -462,9 +465,10 @@ impl Loader {
         );
         engine.held.clear();
         engine.starting = false;
+        let now = engine.no_earlier_than_known(self.now);
         for (id, source) in engine.files.remember_sources() {
             // None of them is removed yet.
-            engine.taken.recall(source, id, self.now, |_| true);
+            engine.taken.recall(source, id, now, |_| true);
         }
         engine.queue.forget_counts();
         engine.workers = Workers::new(engine.settings.max_workers);
@@ -527,5 +531,14 @@ impl Loader {
     #[must_use]
     pub const fn files(&self) -> u64 {
         self.files
+    }
+}
+
+impl Engine {
+    /// `now`, but for a wall clock that was set back since the last id was made: what a former life has seen was there before that.
+    fn no_earlier_than_known(&self, now: Now) -> Now {
+        let made = self.ids.last().and_then(|id| id.made_at());
+        let wall = made.map_or(now.wall, |made| made.max(now.wall));
+        Now { wall, ..now }
     }
 }

@@ -1,11 +1,19 @@
 //! [`Unmoved`]: bad files that could not be moved to `rejected/`, for want of room above all. They stay where they are, are
 //! shown with why, and are tried again.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    hash::BuildHasher as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use foldhash::fast::FixedState;
 
 use super::{
     Engine,
     io::{BadFile, Failed, Output, Response, Ticket},
+    lately::Lately,
 };
 use crate::{
     backend::Error,
@@ -21,6 +29,8 @@ const MOST: usize = 10_000;
 const FIRST: Millis = Millis(1000);
 const LONGEST: Millis = Millis(60_000);
 const TRIES_A_ROUND: u64 = 256;
+/// How often a file that is another than was judged is looked at again at once, while less than a minute lies between two looks.
+const MOST_LOOKS: u8 = 30;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -29,6 +39,8 @@ pub(super) struct Unmoved {
     due: Option<Tick>,
     pause: Millis,
     passed_over: bool,
+    /// How often files that were others than those judged have been looked at again, by hashes of their paths.
+    looked_again: Lately<u64, u8>,
 }
 
 impl Default for Unmoved {
@@ -38,6 +50,7 @@ impl Default for Unmoved {
             due: None,
             pause: FIRST,
             passed_over: false,
+            looked_again: Lately::default(),
         }
     }
 }
@@ -53,6 +66,15 @@ impl Unmoved {
         if self.due.is_some() {
             self.due = Some(now);
         }
+    }
+
+    /// Whether a file that is another than was judged is looked at again at once. Not for ever: on some network file systems each look
+    /// finds another one, and then the next look through the directory is soon enough.
+    fn may_look_again(&mut self, path: &Path, now: Tick) -> bool {
+        let key = FixedState::default().hash_one(path);
+        let times = self.looked_again.get(&key, now).unwrap_or(0);
+        self.looked_again.note(key, times.saturating_add(1), now);
+        times < MOST_LOOKS
     }
 
     /// How many there are.
@@ -79,7 +101,7 @@ const fn written(file: &Source) -> WallMillis {
 }
 
 /// What is shown of a file that is where it was.
-fn left_alone(path: &std::path::Path, reason: String) -> RejectedView {
+fn left_alone(path: &Path, reason: String) -> RejectedView {
     RejectedView {
         name: shown(path),
         reason,
@@ -105,9 +127,11 @@ impl Engine {
                 if moved {
                     self.tell_rejected(now, &file, out);
                     self.unmoved.pause = FIRST;
-                } else {
+                } else if self.unmoved.may_look_again(&file.path, now.tick) {
                     // It was away for a moment, or is another one now: nobody tells of it again.
                     out.push(Output::Again(vec![file.path]));
+                } else {
+                    out.extend(file.known.map(Output::Forget));
                 }
                 if was_here && self.unmoved.files.is_empty() {
                     self.unmoved.due = None;

@@ -405,7 +405,7 @@ fn a_file_that_is_written_anew_after_it_was_taken_is_another_task_whatever_its_t
 #[test]
 fn a_taken_file_that_is_renamed_while_no_daemon_runs_is_no_second_task() {
     const FILES: usize = 20;
-    let mut daemon = with("spool_delay = \"30s\"\n");
+    let mut daemon = with("spool_delay = \"60s\"\n");
     let path = |daemon: &Daemon, name: &str| daemon.tasks().join(name);
     for number in 0..FILES {
         put(
