@@ -19,11 +19,14 @@ struct Sample {
     descriptors: u64,
 }
 
-/// The most that was seen in a part of the time.
+/// What was seen in a part of the time.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Peak {
+pub(super) struct Seen {
+    /// The most.
     pub(super) memory: u64,
     pub(super) descriptors: u64,
+    /// What half of the looks found no more than: a moment's burst does not show in it, and growth does.
+    pub(super) usual_memory: u64,
 }
 
 #[derive(Default)]
@@ -51,18 +54,25 @@ impl Measure {
         }
     }
 
-    /// The peaks of the beginning, the middle and the end, each a third of the time.
-    pub(super) fn thirds(&self) -> [Peak; 3] {
+    /// The beginning, the middle and the end, each a third of the time.
+    pub(super) fn thirds(&self) -> [Seen; 3] {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let third = samples.last().map_or(Duration::ZERO, |last| last.at) / 3;
-        let mut peaks = [Peak::default(); 3];
+        let mut parts = [const { Vec::new() }; 3];
         for sample in samples.iter() {
             let part = (0..2).find(|part| sample.at <= third * (part + 1));
-            let peak = &mut peaks[part.unwrap_or(2) as usize];
-            peak.memory = peak.memory.max(sample.memory);
-            peak.descriptors = peak.descriptors.max(sample.descriptors);
+            parts[part.unwrap_or(2) as usize].push(*sample);
         }
-        peaks
+        parts.map(|mut part| {
+            part.sort_by_key(|sample| sample.memory);
+            let memory = |sample: Option<&Sample>| sample.map_or(0, |sample| sample.memory);
+            let descriptors = part.iter().map(|sample| sample.descriptors).max();
+            Seen {
+                memory: memory(part.last()),
+                descriptors: descriptors.unwrap_or(0),
+                usual_memory: memory(part.get(part.len() / 2)),
+            }
+        })
     }
 }
 
