@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
-use axum::{Json, Router, http::StatusCode, routing};
+use axum::{
+    Json, Router,
+    http::{StatusCode, header},
+    routing,
+};
 
 use super::*;
 
@@ -160,7 +164,9 @@ async fn events_come_one_at_a_time_until_the_stream_ends() {
         "id: 3\n\n",
         "event: reset\nid: 4\ndata: {\"kind\":\"reset\",\"reason\":\"forgotten\",\"detail\":\"it is\"}\n\n",
     );
-    let router = Router::new().route("/api/v1/events", routing::get(async move || body));
+    let kind = [(header::CONTENT_TYPE, "text/event-stream")];
+    let stream = async move || (kind, body);
+    let router = Router::new().route("/api/v1/events", routing::get(stream));
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("a.sock");
     serve_unix(&socket, router);

@@ -112,10 +112,21 @@ impl Client {
         self.post_only(&task_path(id, "/complete"), &body).await
     }
 
-    /// Tells of a failed attempt.
+    /// Tells of a failed attempt. The answer names the task, whatever else a daemon of another version says of it.
     pub async fn fail(&self, id: &str, failure: &api::Fail) -> Result<(), ClientError> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: String,
+        }
         let path = task_path(id, "/fail");
-        self.post::<api::Task>(&path, failure).await.map(drop)
+        let told: Named = self.post(&path, failure).await?;
+        if told.id != id {
+            return Err(ClientError::Unexpected {
+                status: StatusCode::OK.as_u16(),
+                body: format!("of the task {}", shown(told.id.as_bytes())),
+            });
+        }
+        Ok(())
     }
 
     /// Gives a task back; the attempt does not count.

@@ -486,7 +486,11 @@ async fn a_failure_is_told_until_it_is_taken() {
         call.body["error"],
         "status 500 Internal Server Error: \"why\""
     );
+    // Something else that calls it good has not taken it.
     call.answer(200, &json!({}));
+    let call = stage.daemon.next().await;
+    assert_eq!(call.path, "/api/v1/tasks/a/fail");
+    call.answer(200, &json!({"id": "a"}));
     stage.daemon.claim().await.give(&["b"]);
     stage.begun("b").await.answer(500, &json!(null));
     // A refusal is the last word, too.

@@ -10,7 +10,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, Method, StatusCode, Uri},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse as _, Response},
 };
 use serde_json::{Value, json};
@@ -163,19 +163,34 @@ async fn answer(
     let found = task(ID, &json!("pay\u{1b}[2Jload"));
     match (method.as_str(), uri.path()) {
         ("POST", "/api/v1/tasks") if kind.as_deref() == Some("application/x-ndjson") => {
-            let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
-            json!({"accepted": lines, "created": lines}).to_string().into_response()
+            let lines = body
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .count();
+            json!({"accepted": lines, "created": lines})
+                .to_string()
+                .into_response()
         }
         ("POST", "/api/v1/tasks") => {
             let object: Value = serde_json::from_slice(&body).unwrap();
             let known = object["id"] == ID;
-            let status = if known { StatusCode::OK } else { StatusCode::CREATED };
+            let status = if known {
+                StatusCode::OK
+            } else {
+                StatusCode::CREATED
+            };
             (status, task(ID, &object["payload"]).to_string()).into_response()
         }
         ("GET", "/api/v1/tasks") if !uri.to_string().contains("defualt") => {
             let second = uri.query().unwrap_or_default().contains("after=");
-            let next = if second { Value::Null } else { json!("ready,100,0,x") };
-            json!({"tasks": [found], "next": next}).to_string().into_response()
+            let next = if second {
+                Value::Null
+            } else {
+                json!("ready,100,0,x")
+            };
+            json!({"tasks": [found], "next": next})
+                .to_string()
+                .into_response()
         }
         ("GET", _) if uri.to_string().contains("defualt") => problem(404, "no queue defualt"),
         (_, path) if path.contains(GONE) => problem(404, &format!("no task {GONE}")),
@@ -183,20 +198,32 @@ async fn answer(
         ("GET", "/api/v1/queues") => json!({"queues": [queue()]}).to_string().into_response(),
         ("GET", "/api/v1/queues/default") => queue().to_string().into_response(),
         ("GET", "/api/v1/workers") => json!({"workers": []}).to_string().into_response(),
-        ("GET", "/api/v1/events") => "id: 1\nevent: dead\ndata: {\"number\":1,\"at\":0.0,\"kind\":\"dead\",\"id\":\"x\",\"error\":\"a\\nb\"}\n\n".into_response(),
+        ("GET", "/api/v1/events") => {
+            let kind = [(header::CONTENT_TYPE, "text/event-stream")];
+            let event = "id: 1\nevent: dead\ndata: {\"number\":1,\"at\":0.0,\"kind\":\"dead\",\"id\":\"x\",\"error\":\"a\\nb\"}\n\n";
+            (kind, event).into_response()
+        }
         ("GET", "/status") => status().to_string().into_response(),
-        ("GET", "/config") => json!({"settings": [{"key": "listen", "value": "none", "source": "/q.toml:3"}]})
-            .to_string()
-            .into_response(),
-        ("GET", "/rejected") => json!({"rejected": [{"name": "a.json", "reason": "no payload", "size": 2,
+        ("GET", "/config") => {
+            json!({"settings": [{"key": "listen", "value": "none", "source": "/q.toml:3"}]})
+                .to_string()
+                .into_response()
+        }
+        ("GET", "/rejected") => {
+            json!({"rejected": [{"name": "a.json", "reason": "no payload", "size": 2,
             "modified": 0.0, "moved": true, "beginning": "{}\u{1b}[2J"},
             {"name": "tasks/fifo", "reason": "a FIFO", "moved": false}]})
-        .to_string()
-        .into_response(),
-        ("POST", "/rejected/retry" | "/rejected/discard") if String::from_utf8_lossy(&body).contains("a.json") => {
+            .to_string()
+            .into_response()
+        }
+        ("POST", "/rejected/retry" | "/rejected/discard")
+            if String::from_utf8_lossy(&body).contains("a.json") =>
+        {
             json!({"status": "ok"}).to_string().into_response()
         }
-        ("POST", "/rejected/retry" | "/rejected/discard") => problem(404, "no rejected file of this name"),
+        ("POST", "/rejected/retry" | "/rejected/discard") => {
+            problem(404, "no rejected file of this name")
+        }
         ("POST", "/purge") => json!({"count": 2}).to_string().into_response(),
         ("POST", "/retry-dead") => retried_dead(&body).to_string().into_response(),
         ("POST", "/drain") => problem(409, "the daemon is stopping"),
