@@ -85,7 +85,9 @@ fn a_downgrade_with_a_newer_journal_refuses_to_start_and_says_why() {
     machine.sh("systemctl stop workqueued.socket workqueued-admin.socket workqueued.service");
     // What a later version's journal begins with: the number of the format is at byte 8.
     let set_format = |format: u8| {
-        for (name, mut content) in journal(&machine) {
+        // What only keeps room has no head.
+        let files = journal(&machine).into_iter();
+        for (name, mut content) in files.filter(|(name, _)| !name.starts_with("reserve")) {
             content[8] = format;
             let path = machine.path(&format!("/var/lib/workqueue/journal/{name}"));
             write_over(&path, &content);
