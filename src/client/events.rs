@@ -151,10 +151,8 @@ impl Lines {
         let Some(at) = fresh.iter().position(|byte| *byte == b'\n') else {
             self.searched = self.buffer.len();
             if self.searched > LINE_LIMIT {
-                return Err(ClientError::Unexpected {
-                    status: 200,
-                    body: "a line of the event stream is too long".to_owned(),
-                });
+                let why = "a line of the event stream is too long".to_owned();
+                return Err(super::unexpected(http::StatusCode::OK, why));
             }
             return Ok(None);
         };

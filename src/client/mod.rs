@@ -253,10 +253,8 @@ impl Client {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(body).map_err(|error| ClientError::Unexpected {
-        status: 200,
-        body: format!("{error}: {}", shown(body)),
-    })
+    serde_json::from_slice(body)
+        .map_err(|error| unexpected(StatusCode::OK, format!("{error}: {}", shown(body))))
 }
 
 /// An answer that is not good: a problem document, or what stands in its place when something else answers the port.
@@ -267,6 +265,14 @@ fn problem(status: u16, body: &[u8]) -> ClientError {
             status,
             body: shown(body),
         },
+    }
+}
+
+/// An answer that is called good, and is none of this API's.
+fn unexpected(status: StatusCode, body: String) -> ClientError {
+    ClientError::Unexpected {
+        status: status.as_u16(),
+        body,
     }
 }
 

@@ -46,6 +46,21 @@ impl Surroundings {
         }
     }
 
+    /// Those of a test: these variables, and nothing of the machine's.
+    #[cfg(test)]
+    pub(crate) fn of_test(uid: u32, vars: &[(&str, &str)]) -> Self {
+        let vars: std::collections::HashMap<String, OsString> = vars
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
+            .collect();
+        // The machine's own file must not decide a test.
+        let elsewhere = |name: &str| (name == "CONFIGURATION_DIRECTORY").then(|| "/nowhere".into());
+        Self::new(
+            move |name| vars.get(name).cloned().or_else(|| elsewhere(name)),
+            uid,
+        )
+    }
+
     /// A variable that is set and not empty.
     #[must_use]
     pub fn var(&self, name: &str) -> Option<OsString> {

@@ -1,23 +1,10 @@
 //! Precedence, sources, and what every error names.
 
-use std::{collections::HashMap, ffi::OsString, path::Path};
+use std::path::Path;
 
 use super::*;
 
 const ORDINARY: u32 = 1000;
-
-fn surroundings(uid: u32, vars: &[(&str, &str)]) -> Surroundings {
-    let vars: HashMap<String, OsString> = vars
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), OsString::from(value)))
-        .collect();
-    // The machine's own file must not decide a test.
-    let elsewhere = |name: &str| (name == "CONFIGURATION_DIRECTORY").then(|| "/nowhere".into());
-    Surroundings::new(
-        move |name| vars.get(name).cloned().or_else(|| elsewhere(name)),
-        uid,
-    )
-}
 
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -33,7 +20,10 @@ fn load(text: &str) -> Result<Settings, ConfigError> {
         config: Some(path),
         ..Flags::default()
     };
-    Settings::load(&flags, &surroundings(ORDINARY, &[("HOME", "/home/ada")]))
+    Settings::load(
+        &flags,
+        &Surroundings::of_test(ORDINARY, &[("HOME", "/home/ada")]),
+    )
 }
 
 /// The error of `text`, the file's directory cut off.
@@ -64,7 +54,10 @@ fn a_file_that_never_ends_or_never_comes_is_an_error() {
             config: Some(path.to_owned()),
             ..Flags::default()
         };
-        Settings::load(&flags, &surroundings(ORDINARY, &[("HOME", "/home/ada")]))
+        Settings::load(
+            &flags,
+            &Surroundings::of_test(ORDINARY, &[("HOME", "/home/ada")]),
+        )
     };
     let dir = tempfile::tempdir().unwrap();
     let pipe = dir.path().join("pipe");
@@ -95,7 +88,7 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_the_defaults() {
         ("WORKQUEUE_LOG_LEVEL", "debug"),
         ("WORKQUEUE_SPOOL_DELAY", "2s"),
     ];
-    let settings = Settings::load(&flags, &surroundings(ORDINARY, &vars)).unwrap();
+    let settings = Settings::load(&flags, &Surroundings::of_test(ORDINARY, &vars)).unwrap();
     assert_eq!(
         source(&settings, "log_level"),
         ("trace".to_owned(), "flag --log-level".to_owned())
@@ -136,7 +129,8 @@ fn every_setting_is_shown_and_can_be_set_by_the_environment() {
         ("WORKQUEUE_MAX_QUEUES", "3"),
         ("WORKQUEUE_WITH_WORKER", "true"),
     ];
-    let settings = Settings::load(&Flags::default(), &surroundings(ORDINARY, &vars)).unwrap();
+    let settings =
+        Settings::load(&Flags::default(), &Surroundings::of_test(ORDINARY, &vars)).unwrap();
     assert_eq!(settings.defaults.backoff.base, Millis(1000));
     assert_eq!(settings.listen.len(), 2);
     assert_eq!(
@@ -148,7 +142,8 @@ fn every_setting_is_shown_and_can_be_set_by_the_environment() {
 #[test]
 fn a_wrong_variable_is_named() {
     let vars = [("HOME", "/home/ada"), ("WORKQUEUE_INSECURE", "perhaps")];
-    let error = Settings::load(&Flags::default(), &surroundings(ORDINARY, &vars)).unwrap_err();
+    let error =
+        Settings::load(&Flags::default(), &Surroundings::of_test(ORDINARY, &vars)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "environment WORKQUEUE_INSECURE: insecure: must be true or false"
@@ -167,7 +162,7 @@ fn the_example_file_parses_and_is_the_defaults_of_a_system_user() {
         config: Some(none.1),
         ..Flags::default()
     };
-    let root = surroundings(0, &[]);
+    let root = Surroundings::of_test(0, &[]);
     let values = |settings: &Settings| -> Vec<(String, String)> {
         settings
             .settings()
@@ -201,7 +196,7 @@ fn the_example_file_parses_and_is_the_defaults_of_a_system_user() {
 #[test]
 fn the_defaults_of_a_system_user_are_the_systems_paths() {
     for uid in [0, 999, 61_184] {
-        let settings = Settings::load(&Flags::default(), &surroundings(uid, &[])).unwrap();
+        let settings = Settings::load(&Flags::default(), &Surroundings::of_test(uid, &[])).unwrap();
         assert_eq!(settings.data_dir, Path::new("/var/lib/workqueue"));
         assert_eq!(
             settings.admin_socket,
@@ -255,7 +250,7 @@ fn systemds_directories_are_honoured_below_the_file() {
         ("STATE_DIRECTORY", "/var/lib/other:/var/lib/more"),
         ("RUNTIME_DIRECTORY", "/run/other"),
     ];
-    let settings = Settings::load(&Flags::default(), &surroundings(0, &vars)).unwrap();
+    let settings = Settings::load(&Flags::default(), &Surroundings::of_test(0, &vars)).unwrap();
     assert_eq!(settings.data_dir, Path::new("/var/lib/other"));
     assert_eq!(settings.admin_socket, Path::new("/run/other/admin.sock"));
     assert_eq!(
@@ -269,7 +264,7 @@ fn systemds_directories_are_honoured_below_the_file() {
         ..Flags::default()
     };
     assert_eq!(
-        Settings::load(&flags, &surroundings(0, &vars))
+        Settings::load(&flags, &Surroundings::of_test(0, &vars))
             .unwrap()
             .data_dir,
         Path::new("/srv/q")
@@ -279,7 +274,8 @@ fn systemds_directories_are_honoured_below_the_file() {
 #[test]
 fn the_defaults_of_an_ordinary_user_are_below_the_home_or_where_xdg_says() {
     let home = [("HOME", "/home/ada")];
-    let settings = Settings::load(&Flags::default(), &surroundings(ORDINARY, &home)).unwrap();
+    let settings =
+        Settings::load(&Flags::default(), &Surroundings::of_test(ORDINARY, &home)).unwrap();
     assert_eq!(
         settings.data_dir,
         Path::new("/home/ada/.local/state/workqueue")
@@ -294,7 +290,8 @@ fn the_defaults_of_an_ordinary_user_are_below_the_home_or_where_xdg_says() {
         ("XDG_STATE_HOME", "/state"),
         ("XDG_RUNTIME_DIR", "/run/user/1000"),
     ];
-    let settings = Settings::load(&Flags::default(), &surroundings(ORDINARY, &xdg)).unwrap();
+    let settings =
+        Settings::load(&Flags::default(), &Surroundings::of_test(ORDINARY, &xdg)).unwrap();
     assert_eq!(settings.data_dir, Path::new("/state/workqueue"));
     assert_eq!(
         settings.admin_socket,
@@ -304,7 +301,7 @@ fn the_defaults_of_an_ordinary_user_are_below_the_home_or_where_xdg_says() {
 
 #[test]
 fn without_a_home_an_ordinary_user_has_to_say_where() {
-    let nothing = surroundings(ORDINARY, &[]);
+    let nothing = Surroundings::of_test(ORDINARY, &[]);
     let error = Settings::load(&Flags::default(), &nothing).unwrap_err();
     assert!(error.to_string().contains("--data-dir"), "{error}");
     let flags = Flags {
@@ -320,7 +317,11 @@ fn a_named_file_that_is_missing_is_an_error_and_the_usual_one_is_not() {
         ("HOME", "/home/nobody"),
         ("WORKQUEUE_SETTINGS", "/nowhere/q.toml"),
     ];
-    let error = Settings::load(&Flags::default(), &surroundings(ORDINARY, &missing)).unwrap_err();
+    let error = Settings::load(
+        &Flags::default(),
+        &Surroundings::of_test(ORDINARY, &missing),
+    )
+    .unwrap_err();
     assert!(
         error.to_string().starts_with("/nowhere/q.toml: "),
         "{error}"
@@ -487,7 +488,7 @@ fn tcp_can_be_turned_off() {
         listen: vec!["none".to_owned()],
         ..Flags::default()
     };
-    let settings = Settings::load(&flags, &surroundings(0, &[])).unwrap();
+    let settings = Settings::load(&flags, &Surroundings::of_test(0, &[])).unwrap();
     assert!(settings.listen.is_empty());
     assert_eq!(
         source(&settings, "listen"),

@@ -344,8 +344,6 @@ fn name_of(uid: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use tokio::net::UnixStream;
 
     use super::*;
@@ -361,12 +359,8 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_the_group_is_out_after_a_reload_on_connections_that_are_kept_too() {
-        let known = |name: &str| match name {
-            "HOME" => Some(OsString::from("/home/ada")),
-            "CONFIGURATION_DIRECTORY" => Some("/nowhere".into()),
-            _ => None,
-        };
-        let settings = Settings::load(&Flags::default(), &Surroundings::new(known, 1000)).unwrap();
+        let surroundings = Surroundings::of_test(1000, &[("HOME", "/home/ada")]);
+        let settings = Settings::load(&Flags::default(), &surroundings).unwrap();
         let (_near, far) = UnixStream::pair().unwrap();
         let peer = far.peer_cred().unwrap();
         MEMBERS.lock().unwrap().push(name_of(peer.uid()));

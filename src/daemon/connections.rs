@@ -32,8 +32,9 @@ impl Doors {
             .map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
         let tally = Arc::default();
         let (pages_flight, admin_flight) = (Arc::default(), Arc::default());
-        let gate =
-            |flight| Gate::with_flight(bounds(settings), Arc::clone(&tally), Arc::clone(flight));
+        let in_effect = InEffect::of(settings);
+        let bounds = bounds(settings, &in_effect);
+        let gate = |flight| Gate::with_flight(bounds, Arc::clone(&tally), Arc::clone(flight));
         let doors = Self {
             pages: gate(&pages_flight),
             admin: gate(&admin_flight),
@@ -42,7 +43,7 @@ impl Doors {
             admin_flight,
             tls,
         };
-        doors.set_bounds(settings);
+        doors.set_flights(&in_effect);
         Ok(doors)
     }
 
@@ -95,11 +96,16 @@ impl Doors {
     }
 
     pub(super) fn set_bounds(&self, settings: &Settings) {
-        self.pages.set(bounds(settings));
-        self.admin.set(bounds(settings));
-        let most = InEffect::of(settings).max_in_flight;
+        let in_effect = InEffect::of(settings);
+        let bounds = bounds(settings, &in_effect);
+        self.pages.set(bounds);
+        self.admin.set(bounds);
+        self.set_flights(&in_effect);
+    }
+
+    fn set_flights(&self, in_effect: &InEffect) {
         for flight in [&self.pages_flight, &self.admin_flight] {
-            flight.set_limit(most);
+            flight.set_limit(in_effect.max_in_flight);
         }
     }
 }
@@ -120,11 +126,11 @@ pub(super) fn tls_files(settings: &Settings) -> Option<TlsFiles> {
     })
 }
 
-fn bounds(settings: &Settings) -> Bounds {
+fn bounds(settings: &Settings, in_effect: &InEffect) -> Bounds {
     let of = &settings.connections;
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     Bounds {
-        max_connections: InEffect::of(settings).max_connections,
+        max_connections: in_effect.max_connections,
         max_connections_per_address: of.most_per_address,
         header_timeout: of.header_timeout,
         reader_timeout: of.reader_timeout,

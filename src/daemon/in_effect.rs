@@ -70,21 +70,15 @@ impl InEffect {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsString;
-
     use super::*;
     use crate::config::{Flags, Surroundings};
 
     #[test]
     fn what_holds_is_told_beside_each_setting_for_which_there_is_less() {
-        // Nothing from the machine but where data may lie. One body is always taken, whatever the share.
-        let known = |name: &str| match name {
-            "HOME" => Some(OsString::from("/home/ada")),
-            "CONFIGURATION_DIRECTORY" => Some("/nowhere".into()),
-            "WORKQUEUE_MAX_IN_FLIGHT" => Some("3MiB".into()),
-            _ => None,
-        };
-        let settings = Settings::load(&Flags::default(), &Surroundings::new(known, 1000)).unwrap();
+        // One body is always taken, whatever the share.
+        let vars = [("HOME", "/home/ada"), ("WORKQUEUE_MAX_IN_FLIGHT", "3MiB")];
+        let surroundings = Surroundings::of_test(1000, &vars);
+        let settings = Settings::load(&Flags::default(), &surroundings).unwrap();
         let told = |in_effect: InEffect| -> Vec<(String, String)> {
             let mut shown = settings.settings();
             in_effect.tell(&mut shown);

@@ -261,8 +261,7 @@ impl Engine {
             return;
         }
         // The task's own file is not in its place, and it was not cancelled for that.
-        let former = own_place(id, &source.path).filter(|_| own_there == Some(false));
-        if let Some(place) = former {
+        if let Some(place) = moved_own(id, &source, own_there) {
             return self.adopt(now, id, place, out);
         }
         if let Some(source) = self.doubt(source, id, own_there, out) {
@@ -283,22 +282,20 @@ impl Engine {
         let Some(source) = self.doubt(source, id, own_there, out) else {
             return;
         };
-        // By all signs the task's own file, which somebody has moved: that cancels the task there, and makes it one here.
-        let moved = own_place(id, &source.path).filter(|_| own_there == Some(false));
-        let own = self.queue.location(id);
-        if let (Some(_), Some(own)) = (moved, own)
-            && !self.astray.behind.is_lost(id)
-        {
-            if self.astray.is_new_doubt(id, now.tick) {
-                self.ask_again(vec![own], out);
-                out.push(Output::Again(vec![source.path]));
-            } else {
-                // What is to be known first may take its time: the next look through the directory tells of it again.
-                out.push(Output::Forget(source));
-            }
-            return;
+        let own = self.queue.location(id).filter(|_| {
+            moved_own(id, &source, own_there).is_some() && !self.astray.behind.is_lost(id)
+        });
+        let Some(own) = own else {
+            return reject(source, Refusal::IdInUse(id).to_string(), out);
+        };
+        // That somebody has moved it cancels the task there, and makes it one here.
+        if self.astray.is_new_doubt(id, now.tick) {
+            self.ask_again(vec![own], out);
+            out.push(Output::Again(vec![source.path]));
+        } else {
+            // What is to be known first may take its time: the next look through the directory tells of it again.
+            out.push(Output::Forget(source));
         }
-        reject(source, Refusal::IdInUse(id).to_string(), out);
     }
 
     /// Has a dropped file removed that is of no more use, with the next change of a task's file.
@@ -587,6 +584,11 @@ impl Engine {
         }
         self.ask_again(places, out);
     }
+}
+
+/// Where a dropped file is, if it is by all signs the task's own, which is not in its place.
+fn moved_own(id: TaskId, source: &Source, own_there: Option<bool>) -> Option<Location> {
+    own_place(id, &source.path).filter(|_| own_there == Some(false))
 }
 
 pub(super) fn reject(source: Source, reason: String, out: &mut Vec<Output>) {

@@ -119,6 +119,12 @@ enum Reading {
 }
 
 impl Mark {
+    /// Of a file that a former life read, or of which no more is kept, and that was there before `now`.
+    const fn before(id: TaskId, now: Now) -> Self {
+        let read = Reading::Before(now.wall);
+        Self { id, read }
+    }
+
     fn is_of(self, file: DropFile) -> bool {
         match self.read {
             Reading::Now(content) => content == file.content,
@@ -139,10 +145,10 @@ pub(super) struct Taken {
     most_pending: usize,
     /// Tasks that were cancelled by the removal of their files: if one of those comes back, that is meant.
     cancelled: Lately<TaskId, ()>,
-    /// Those that were not there to be removed, and before when they were there.
-    missed: Lately<Body, (TaskId, WallMillis)>,
+    /// Those that were not there to be removed.
+    missed: Lately<Body, Mark>,
     /// Those that are in a directory that is not there any more.
-    behind: Latest<Body, (TaskId, WallMillis)>,
+    behind: Latest<Body, Mark>,
 }
 
 impl Default for Taken {
@@ -189,8 +195,7 @@ impl Taken {
         is_there: impl Fn(TaskId) -> bool,
     ) {
         let body = Body::of(source);
-        let read = Reading::Before(now.wall);
-        let mark = Mark { id, read };
+        let mark = Mark::before(id, now);
         // The removal may come before the look through the directory that finds it by another name.
         self.tasks.note(body, mark, now.tick);
         self.wait_for(body, mark, is_there);
@@ -213,10 +218,11 @@ impl Taken {
     }
 
     fn missed_file(&mut self, body: Body, id: TaskId, moved: bool, now: Now) {
+        let mark = Mark::before(id, now);
         if moved {
-            self.behind.note(body, (id, now.wall));
+            self.behind.note(body, mark);
         } else {
-            self.missed.note(body, (id, now.wall), now.tick);
+            self.missed.note(body, mark, now.tick);
         }
     }
 
@@ -232,14 +238,14 @@ impl Taken {
         let missed = self
             .missed
             .iter(now)
-            .map(|(body, (id, _))| (body, id, false));
-        let behind = self.behind.iter().map(|(body, (id, _))| (body, id, true));
-        behind.chain(missed).filter_map(|(body, id, moved)| {
+            .map(|(body, mark)| (body, mark, false));
+        let behind = self.behind.iter().map(|(body, mark)| (body, mark, true));
+        behind.chain(missed).filter_map(|(body, mark, moved)| {
             let Moment::Written(modified) = body.moment else {
                 return None;
             };
             Some(Record::DropBehind {
-                id,
+                id: mark.id,
                 inode: body.inode,
                 modified,
                 size: body.size,
@@ -284,12 +290,8 @@ impl Taken {
             let pending = self.pending.get(&body).copied();
             let pending = pending.filter(|mark| is_there(mark.id));
             let mark = pending.or_else(|| self.tasks.get(&body, now));
-            let mark = mark.or_else(|| {
-                let missed = self.missed.get(&body, now);
-                let (id, there) = missed.or_else(|| self.behind.get(&body))?;
-                let read = Reading::Before(there);
-                Some(Mark { id, read })
-            });
+            let mark = mark.or_else(|| self.missed.get(&body, now));
+            let mark = mark.or_else(|| self.behind.get(&body));
             mark.filter(|mark| mark.is_of(file))
         });
         let id = known?.id;

@@ -142,9 +142,9 @@ impl Pace {
                 self.most.as_secs_f64()
             )));
         };
-        self.came += piece.as_ref().map_or(0, |piece| {
-            piece.as_ref().map_or(0, |bytes| bytes.len() as u64)
-        });
+        if let Ok(Some(bytes)) = &piece {
+            self.came += bytes.len() as u64;
+        }
         if self.came >= LIGHT {
             *self = Self::begin(self.most);
         }

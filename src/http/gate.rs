@@ -125,11 +125,7 @@ impl Gate {
     /// A gate with these bounds, which counts in `tally`.
     #[must_use]
     pub fn new(bounds: Bounds, tally: Arc<Tally>) -> Arc<Self> {
-        Arc::new(Self {
-            bounds: RwLock::new(bounds),
-            tally,
-            ..Self::default()
-        })
+        Self::with_flight(bounds, tally, Arc::default())
     }
 
     /// The same, which holds requests that come beside others on their connection to what may be in `flight`.

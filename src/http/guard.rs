@@ -481,7 +481,12 @@ fn reads(request: &Request) -> bool {
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    reads && !matches!(request.uri().path(), "/api/next" | "/api/v1/export")
+    reads && !is_more_than_read(request.uri().path())
+}
+
+/// Whether `GET` takes something here: a lease, or the one export that there is at a time.
+pub(super) fn is_more_than_read(path: &str) -> bool {
+    matches!(path, "/api/next" | "/api/v1/export")
 }
 
 /// Whether a page of this server sent the request, where it says so. Browsers say the site (`Sec-Fetch-Site`) only to servers

@@ -25,8 +25,8 @@ use utoipa::{
 };
 
 use super::{
-    answer, claim, docs, events, export, health, import, lease, original, pages, problem, queues,
-    scrape, task, tasks,
+    answer, claim, docs, events, export, guard, health, import, lease, original, pages, problem,
+    queues, scrape, task, tasks,
 };
 use crate::api::{self, schemas};
 
@@ -240,7 +240,7 @@ fn describe(operation: &mut Operation, path: &str, method: &str, guarded: bool) 
             names.extend(["unauthorized", "too-many-with-token"]);
         }
     }
-    if method != "get" || matches!(path, "/api/next" | "/api/v1/export") {
+    if method != "get" || guard::is_more_than_read(path) {
         names.push("cross-site");
     }
     if !is_health && !is_about_itself(path) {

@@ -18,18 +18,11 @@ use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpSocket, TcpStream},
 };
-use tokio_rustls::{
-    TlsConnector,
-    client::TlsStream,
-    rustls::{
-        ClientConfig, RootCertStore,
-        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-    },
-};
+use tokio_rustls::{TlsConnector, client::TlsStream, rustls::pki_types::ServerName};
 
 use crate::{
     common::{Daemon, PATIENCE, Way, until},
-    out_of::memory,
+    out_of::{memory, memory_as},
     tls::Site,
 };
 
@@ -38,13 +31,7 @@ const STREAMS: usize = 100;
 
 /// A connection over TLS that speaks `speech`, with little room for what it does not read.
 async fn secure(site: &Site, speech: &str) -> TlsStream<TcpStream> {
-    let mut roots = RootCertStore::empty();
-    let authority = CertificateDer::from_pem_file(site.file("ca.pem")).expect("a certificate");
-    roots.add(authority).expect("an authority");
-    let mut config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![speech.as_bytes().to_vec()];
+    let config = site.client_config(speech);
     let name = ServerName::try_from("localhost").expect("a name");
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(16 << 10).expect("a buffer");
@@ -161,10 +148,7 @@ fn who_sends_over_tls_and_reads_nothing_is_ended() {
 
 /// How large the daemon ever was, with what it set aside and never used.
 fn most_set_aside(daemon: &Daemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("a status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:"));
-    let size = line.and_then(|line| line.split_whitespace().next());
-    size.expect("a size").parse::<u64>().expect("a number") << 10
+    memory_as(daemon.pid(), "VmPeak:")
 }
 
 #[test]

@@ -7,13 +7,7 @@ use hyper::{Request, StatusCode, body::Incoming, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use tokio::{net::TcpStream, task::JoinHandle};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore,
-        pki_types::{CertificateDer, ServerName, pem::PemObject as _},
-    },
-};
+use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 
 use crate::{
     common::{PATIENCE, until},
@@ -32,13 +26,7 @@ struct Deaf {
 }
 
 async fn connect(site: &Site, window: u32) -> Deaf {
-    let mut roots = RootCertStore::empty();
-    let authority = CertificateDer::from_pem_file(site.file("ca.pem")).expect("a certificate");
-    roots.add(authority).expect("an authority");
-    let mut config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    let config = site.client_config("h2");
     let name = ServerName::try_from("localhost").expect("a name");
     let stream = TcpStream::connect(site.secure()).await.expect("connected");
     let stream = TlsConnector::from(Arc::new(config))

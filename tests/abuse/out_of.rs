@@ -27,8 +27,13 @@ use crate::{
 
 /// Memory of its own that a process has, in bytes.
 pub(crate) fn memory(pid: u32) -> u64 {
+    memory_as(pid, "RssAnon:")
+}
+
+/// What the kernel says of a process's memory under this name, in bytes.
+pub(crate) fn memory_as(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon's status");
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|rest| rest.split_whitespace().next());
     number.expect("a number").parse::<u64>().expect("kB") << 10
 }

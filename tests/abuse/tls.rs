@@ -10,6 +10,10 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 
 use crate::common::{Daemon, PATIENCE, Way, until};
 
@@ -45,6 +49,18 @@ pub(super) struct Site {
 }
 
 impl Site {
+    /// For a client that trusts the site's authority and speaks `speech` (ALPN).
+    pub(super) fn client_config(&self, speech: &str) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        let authority = CertificateDer::from_pem_file(self.file("ca.pem")).expect("a certificate");
+        roots.add(authority).expect("an authority");
+        let mut config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![speech.as_bytes().to_vec()];
+        config
+    }
+
     pub(super) fn start(extra: &[(&str, &str)]) -> Self {
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let folder = scratch.path().to_owned();

@@ -40,22 +40,19 @@ impl Manager {
     }
 }
 
+fn is_fault_answer(status: u16, answer: &Value) {
+    let fault = (503, &json!("/problems/fault"));
+    assert_eq!((status, &answer["type"]), fault, "{answer}");
+}
+
 /// What must be so once a sync has failed: nothing is acknowledged any more, and it is said on every channel.
 fn writes_have_stopped(daemon: &mut Daemon, manager: &Manager, held: &[(String, Value)]) {
     let mut line = line_to(daemon);
     let (status, answer) = submit(&mut line, "default", "later");
-    assert_eq!(
-        (status, &answer["type"]),
-        (503, &json!("/problems/fault")),
-        "{answer}"
-    );
+    is_fault_answer(status, &answer);
     for one in held {
         let (status, answer) = try_to_complete(&mut line, one);
-        assert_eq!(
-            (status, &answer["type"]),
-            (503, &json!("/problems/fault")),
-            "{answer}"
-        );
+        is_fault_answer(status, &answer);
     }
     let (status, why) = daemon.text("/readyz");
     assert_eq!(status, 503, "{why}");
@@ -112,11 +109,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_the_restart_has_what_was() {
             }
             assert!(there.len() < 100, "no sync has failed");
         };
-        assert_eq!(
-            (status, &answer["type"]),
-            (503, &json!("/problems/fault")),
-            "{answer}"
-        );
+        is_fault_answer(status, &answer);
         writes_have_stopped(&mut daemon, &manager, &held);
         daemon.set_way(Way::with(&["--log-level", "warn"]));
         daemon.restart();
@@ -231,11 +224,7 @@ fn a_device_that_fails_stops_writes_and_what_it_lost_was_never_acknowledged() {
     let ballast = host.fill();
     let (more, status, answer) = submit_until_refused(&mut line, "default");
     there.extend(more);
-    assert_eq!(
-        (status, &answer["type"]),
-        (503, &json!("/problems/fault")),
-        "{answer}"
-    );
+    is_fault_answer(status, &answer);
     writes_have_stopped(&mut daemon, &manager, &held);
 
     // The device is well again. What the kernel still remembers of the lost write is not on it: the start may not build on that.

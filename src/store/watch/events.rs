@@ -93,7 +93,9 @@ impl Filter {
         if let EventKind::Modify(ModifyKind::Name(mode)) = event.kind {
             return self.renamed(path, mode, event.tracker());
         }
-        path.file_name().filter(|name| !is_hidden(name))?;
+        if path.file_name().is_none_or(is_hidden) {
+            return None;
+        }
         let step = match event.kind {
             EventKind::Create(_) => Some(Step::Made),
             EventKind::Remove(_) => Some(Step::Removed),
