@@ -38,6 +38,22 @@ pub enum Error {
     Fault(#[from] Fault),
 }
 
+/// The task that is meant to be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meant {
+    /// The task.
+    pub id: TaskId,
+    /// The queue that it is to be in: one who may not use others has seen it there. Where it has gone to another since, nothing is
+    /// done ([`Refusal::Moved`]).
+    pub queue: Option<QueueName>,
+}
+
+impl From<TaskId> for Meant {
+    fn from(id: TaskId) -> Self {
+        Self { id, queue: None }
+    }
+}
+
 /// What a request gives.
 pub type Answer<T> = Result<T, Error>;
 
@@ -58,7 +74,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Ends a task that was done. Without a token: what the original's API may end (ready, scheduled, or leased by it).
     fn complete(
         &self,
-        id: TaskId,
+        task: impl Into<Meant> + Send,
         token: Option<Token>,
         result: Option<Payload>,
     ) -> impl Future<Output = Answer<()>> + Send;
@@ -79,15 +95,16 @@ pub trait Backend: Send + Sync + 'static {
         length: Option<Millis>,
     ) -> impl Future<Output = Answer<WallMillis>> + Send;
     /// Ends a task that was not done. One under a v1 lease is refused.
-    fn cancel(&self, id: TaskId) -> impl Future<Output = Answer<()>> + Send;
+    fn cancel(&self, task: impl Into<Meant> + Send) -> impl Future<Output = Answer<()>> + Send;
     /// Gives a task a new place in the order.
     fn reschedule(
         &self,
-        id: TaskId,
+        task: impl Into<Meant> + Send,
         change: Change,
     ) -> impl Future<Output = Answer<TaskView>> + Send;
     /// Brings a dead task back, all its attempts before it.
-    fn retry(&self, id: TaskId) -> impl Future<Output = Answer<TaskView>> + Send;
+    fn retry(&self, task: impl Into<Meant> + Send)
+    -> impl Future<Output = Answer<TaskView>> + Send;
 
     /// One task.
     fn task(&self, id: TaskId) -> impl Future<Output = Answer<TaskView>> + Send;

@@ -16,7 +16,7 @@ use workqueue::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
         ExportHead, ExportPiece, Failure, Fault, Health, HistoryView, LeaseView, Listeners, Page,
         PageQuery, QueueView, RejectedView, RetriedDead, Settlement, Span, StatusView,
-        SubmitOutcome, TaskView, WorkerView,
+        SubmitOutcome, TaskView, Meant, WorkerView,
     },
     engine::clock,
     http::{self, Http, HttpLimits},
@@ -103,7 +103,12 @@ impl Backend for Null {
         })
     }
 
-    async fn complete(&self, _: TaskId, _: Option<Token>, _: Option<Payload>) -> Answer<()> {
+    async fn complete(
+        &self,
+        _: impl Into<Meant> + Send,
+        _: Option<Token>,
+        _: Option<Payload>,
+    ) -> Answer<()> {
         nothing()
     }
 
@@ -119,15 +124,15 @@ impl Backend for Null {
         nothing()
     }
 
-    async fn cancel(&self, _: TaskId) -> Answer<()> {
+    async fn cancel(&self, _: impl Into<Meant> + Send) -> Answer<()> {
         nothing()
     }
 
-    async fn reschedule(&self, _: TaskId, _: Change) -> Answer<TaskView> {
+    async fn reschedule(&self, _: impl Into<Meant> + Send, _: Change) -> Answer<TaskView> {
         nothing()
     }
 
-    async fn retry(&self, _: TaskId) -> Answer<TaskView> {
+    async fn retry(&self, _: impl Into<Meant> + Send) -> Answer<TaskView> {
         nothing()
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Answer, Backend, Change, ClaimAnswer, ClaimRequest, Completion, Error, Event, EventKind,
-    EventResult, Failure, HistorySlot, HistoryView, Page, PageQuery, TaskView,
+    EventResult, Failure, HistorySlot, HistoryView, Meant, Page, PageQuery, TaskView,
 };
 use crate::task::{
     Backoff, ExecTime, IdPrefix, LeaseKind, Millis, NewTask, Options, Payload, Priority, QueueName,
@@ -513,6 +513,22 @@ async fn moves(backend: &impl Backend) {
     backend.fail(id, token, dead).await.unwrap();
     let moved = backend.reschedule(id, to("moves")).await.unwrap();
     assert_eq!((moved.queue.as_str(), moved.state), ("moves", State::Dead));
+    // Who has seen it elsewhere does nothing to it.
+    let seen_in = |name| Meant {
+        id,
+        queue: Some(queue(name)),
+    };
+    let elsewhere = || seen_in("moves.b");
+    let refusals = [
+        refusal(backend.cancel(elsewhere()).await),
+        refusal(backend.retry(elsewhere()).await),
+        refusal(backend.complete(elsewhere(), None, None).await),
+        refusal(backend.reschedule(elsewhere(), to("moves.b")).await),
+    ];
+    assert!(refusals.iter().all(|one| *one == Refusal::Moved(id)));
+    assert_eq!(backend.task(id).await.unwrap().state, State::Dead);
+    let moved = backend.reschedule(seen_in("moves"), to("moves.b")).await;
+    assert_eq!(moved.unwrap().queue.as_str(), "moves.b");
     // A queue that nobody has named before is made, and a claim that waits there is served.
     let waiting = backend.claim(ClaimRequest {
         wait: Millis(30_000),

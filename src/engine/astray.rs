@@ -33,12 +33,21 @@ const MOST_WAITING: usize = 1000;
 /// (`rescan_every`), which may be the first to find it.
 const MISSED: Millis = Millis::from_secs(900);
 
+/// Of a task whose file was not where it was.
+#[derive(Debug, Clone, Copy)]
+struct Missed {
+    /// When that was found: what was written since is another file.
+    at: WallMillis,
+    /// The task ended in a former life, at that time: whenever its file is missed again, none was written since.
+    before: bool,
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Astray {
     /// Tasks whose files were not where they were: to be removed when they had ended, to be moved, or while a worker held them;
     /// and when that was found.
-    missed: Lately<TaskId, WallMillis>,
+    missed: Lately<TaskId, Missed>,
     /// Tasks whose files somebody moves while workers hold them: each may have more than one.
     restless: Lately<TaskId, ()>,
     /// Tasks of which it was asked whether their own files are gone, for the sake of others with their ids.
@@ -77,7 +86,26 @@ impl Default for Astray {
 impl Astray {
     /// The file of a task that was done, or is being done, was not in its place.
     pub(super) fn missed(&mut self, id: TaskId, now: Now) {
-        self.missed.note(id, now.wall, now.tick);
+        let known = self.missed.get(&id, now.tick);
+        let missed = known.filter(|missed| missed.before).unwrap_or(Missed {
+            at: now.wall,
+            before: false,
+        });
+        self.missed.note(id, missed, now.tick);
+    }
+
+    /// The same of a task that ended at `at`, in a former life.
+    pub(super) fn missed_before(&mut self, id: TaskId, at: WallMillis, now: Tick) {
+        self.missed.note(id, Missed { at, before: true }, now);
+    }
+
+    /// A task was submitted, perhaps one with the id of one that had ended.
+    pub(super) fn submitted(&mut self, id: TaskId, now: Tick) {
+        self.behind.submitted(id);
+        if let Some(missed) = self.missed.get(&id, now) {
+            let before = false;
+            self.missed.note(id, Missed { before, ..missed }, now);
+        }
     }
 
     /// The task may have another file than its own.
@@ -123,7 +151,7 @@ impl Astray {
                 id,
                 at,
                 left: Left::Missed,
-            } => self.missed.note(*id, *at, now.tick),
+            } => self.missed_before(*id, *at, now.tick),
             _ => self.behind.recall(record),
         }
     }
@@ -142,9 +170,9 @@ impl Astray {
     ) -> impl Iterator<Item = Record> {
         let missed = self.missed.iter(now);
         let missed = missed.filter(move |(id, _)| has_ended(*id));
-        let missed = missed.map(|(id, at)| Record::LeftBehind {
+        let missed = missed.map(|(id, missed)| Record::LeftBehind {
             id,
-            at,
+            at: missed.at,
             left: Left::Missed,
         });
         let unseen = self.unseen.records().cloned();
@@ -171,7 +199,7 @@ impl Astray {
     /// Whether this is the file of a task that has ended, under whatever name.
     fn is_missed(&mut self, id: TaskId, source: &Source, now: Tick) -> bool {
         let missed = self.missed.get(&id, now);
-        missed.is_some_and(|at| is_older(source, at))
+        missed.is_some_and(|missed| is_older(source, missed.at))
     }
 }
 
@@ -292,7 +320,7 @@ impl Engine {
     pub(super) fn went_astray(&mut self, now: Now, id: TaskId, out: &mut Vec<Output>) {
         // What a former life wanted removed, it may have removed itself; and yet its file may be elsewhere.
         let has_ended = self.queue.get(id).is_none();
-        if self.files.place_of(id).is_some() {
+        if self.files.has_own(id) {
             self.astray.missed(id, now);
         }
         // The change was begun before anybody knew of another directory.

@@ -5,7 +5,7 @@ use crate::{
     store::{Digest, FileOp, Found, JournalStart, LoadError, Ran, Sighting},
     task::{
         ClaimRequest, ExecTime, FileName, LeaseKind, Left, NewTask, Options, Priority, Restored,
-        State, decode_records,
+        State, Submitted, decode_records,
     },
 };
 
@@ -375,6 +375,76 @@ fn a_file_that_was_written_after_its_task_had_ended_and_moved_at_once_makes_no_t
             ..source(&other)
         },
     );
+    assert!(bench.engine.queue.get(id(1)).is_none());
+    assert_eq!(bench.rejected.len(), 1);
+}
+
+/// A former life ended before it looked for the file of a task that was done, or after: what comes back later is that file, and one
+/// that was written since the end is another task.
+#[test]
+fn a_file_that_somebody_moved_before_a_restart_makes_no_task_after_it() {
+    let completed = Record::Completed {
+        id: id(1),
+        result: None,
+        at: WALL,
+    };
+    for (written, is_own) in [(0, true), (5, false)] {
+        let own = place(1, 3);
+        let mut bench = Bench::new([restored(&own), Found::Tail(Seq(1), completed.clone())]);
+        assert!(bench.engine.queue.get(id(1)).is_none());
+        // The next life is much later, and looks for the file in vain.
+        bench.now.wall.0 += 60_000;
+        while bench.changes.is_empty() {
+            bench.wait();
+        }
+        let missing: Vec<FileWork> = bench.changes.drain(..).collect();
+        let missing = missing.iter().map(|work| (work.id, Ok(Ran::Astray)));
+        bench.step(Input::FilesDone(missing.collect()));
+        let renamed = Source {
+            path: "tasks/other/renamed.json".into(),
+            modified: i128::from(WALL.0 + written) * 1_000_000,
+            ..source(&own)
+        };
+        bench.drop_source(&own, renamed);
+        assert_eq!(bench.engine.queue.get(id(1)).is_none(), is_own);
+        assert_eq!(bench.rejected.len(), usize::from(is_own));
+    }
+}
+
+/// What a start writes once more, because nobody can say whether it is whole, was moved before that.
+#[test]
+fn a_file_that_was_moved_before_a_start_wrote_it_again_makes_no_task_when_its_own_is_done() {
+    let (own, other) = (place(1, 3), place(1, 4));
+    let submitted = Submitted {
+        id: id(1),
+        made_here: true,
+        queue: own.queue.clone(),
+        priority: own.name.priority,
+        exectime: own.name.exectime,
+        options: Options::default(),
+        payload: task_in(&own).payload,
+        source: None,
+        past: None,
+    };
+    let mut bench = Bench::new([
+        Found::File(own.clone()),
+        Found::Tail(Seq(1), Record::Submitted(submitted.into())),
+    ]);
+    bench.claim();
+    // The watcher's word is of no use while the change waits.
+    bench.is_gone(&own, None);
+    while bench.changes.is_empty() {
+        bench.wait();
+    }
+    let again =
+        |ops: &[FileOp]| matches!(ops, [FileOp::Put { old: Some(old), at, .. }] if old == at);
+    let changes: Vec<FileWork> = bench.changes.drain(..).collect();
+    assert!(changes.iter().all(|work| again(&work.ops)));
+    let moved = changes.iter().map(|work| (work.id, Ok(Ran::Astray)));
+    bench.step(Input::FilesDone(moved.collect()));
+    bench.ask(Request::Complete(id(1), None, None));
+    assert_eq!(bench.changed(), [FileOp::Remove { at: own }]);
+    bench.drop_file(&other);
     assert!(bench.engine.queue.get(id(1)).is_none());
     assert_eq!(bench.rejected.len(), 1);
 }

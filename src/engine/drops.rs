@@ -378,8 +378,10 @@ impl Engine {
                 self.vanished.insert(id);
                 return true;
             }
-            // One that was removed while a worker held its task, and whose payload went with a crash before it was written again.
-            if entry.state == State::Leased || !self.is_nowhere(id) {
+            // One that was seen by a start, and is to be written again; or one that was removed while a worker held its task, and
+            // whose payload went with a crash before it was written again.
+            let was_nowhere = entry.state != State::Leased && self.is_nowhere(id);
+            if !was_nowhere && !self.files.is_rewritten(place) {
                 return true;
             }
         }

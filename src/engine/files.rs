@@ -63,6 +63,11 @@ impl FileChange {
             && !self.sought
     }
 
+    /// Whether there is, as far as is known, a file of the task's own.
+    const fn has_own(&self) -> bool {
+        self.old.is_some() || !self.strays.is_empty()
+    }
+
     /// Counts it among those that depend on frames from `seq` on.
     fn depend_from(&mut self, seq: Seq, unsettled: &mut BTreeMap<Seq, u64>) {
         let before = std::mem::replace(&mut self.first, seq);
@@ -312,8 +317,14 @@ impl Files {
 
     /// Whether files of the task are to be removed.
     pub(super) fn removes(&self, id: TaskId) -> bool {
-        let removes = |change: &FileChange| change.old.is_some() || !change.sources.is_empty();
+        let removes = |change: &FileChange| change.has_own() || !change.sources.is_empty();
         self.waiting.get(&id).is_some_and(removes) || self.in_flight.get(&id).is_some_and(removes)
+    }
+
+    /// Whether the task has, as far as is known, files of its own that are not where the queue has it.
+    pub(super) fn has_own(&self, id: TaskId) -> bool {
+        let changes = [self.waiting.get(&id), self.in_flight.get(&id)];
+        changes.into_iter().flatten().any(FileChange::has_own)
     }
 
     /// The dropped files that a change that is being made removes.
@@ -326,6 +337,18 @@ impl Files {
     pub(super) fn places(&self, id: TaskId) -> Option<usize> {
         let change = self.waiting.get(&id)?;
         change.sources.is_empty().then(|| 1 + change.strays.len())
+    }
+
+    /// Whether the task's file is in its place, and only waits to be written there once more.
+    pub(super) fn is_rewritten(&self, place: &Location) -> bool {
+        let rewritten = |change: &FileChange| {
+            change.rewrite
+                && change.old.as_ref() == Some(place)
+                && change.strays.is_empty()
+                && change.sources.is_empty()
+        };
+        let id = place.name.id;
+        !self.in_flight.contains_key(&id) && self.waiting.get(&id).is_some_and(rewritten)
     }
 
     /// Whether the task's file is being changed.

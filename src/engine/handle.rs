@@ -17,9 +17,9 @@ use super::{
 use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
-        ExportHead, ExportPiece, Failure, Fault, Health, HistoryView, Listeners, Page, PageQuery,
-        QueueView, RejectedView, RetriedDead, Settlement, StatusView, SubmitOutcome, TaskView,
-        WorkerView,
+        ExportHead, ExportPiece, Failure, Fault, Health, HistoryView, Listeners, Meant, Page,
+        PageQuery, QueueView, RejectedView, RetriedDead, Settlement, StatusView, SubmitOutcome,
+        TaskView, WorkerView,
     },
     store::LiveDropLimits,
     task::{
@@ -258,6 +258,16 @@ pub(super) fn undelivered(answer: Answer<Response>) -> Option<Input> {
     (!held.is_empty()).then_some(Input::Undelivered(held))
 }
 
+/// What is asked for of a task, and where that is to be.
+fn within(task: impl Into<Meant>, request: impl FnOnce(TaskId) -> Request) -> Request {
+    let Meant { id, queue } = task.into();
+    let request = request(id);
+    match queue {
+        Some(queue) => Request::Within(id, queue, Box::new(request)),
+        None => request,
+    }
+}
+
 impl Backend for Handle {
     async fn submit(&self, tasks: Vec<NewTask>) -> Answer<Vec<SubmitOutcome>> {
         let passed = self.gate.pass(&tasks, || clock::now().tick)?;
@@ -279,11 +289,12 @@ impl Backend for Handle {
 
     async fn complete(
         &self,
-        id: TaskId,
+        task: impl Into<Meant> + Send,
         token: Option<Token>,
         result: Option<Payload>,
     ) -> Answer<()> {
-        self.ask_done(Request::Complete(id, token, result)).await
+        let request = within(task, |id| Request::Complete(id, token, result));
+        self.ask_done(request).await
     }
 
     async fn fail(&self, id: TaskId, token: Token, failure: Failure) -> Answer<TaskView> {
@@ -301,16 +312,17 @@ impl Backend for Handle {
         }
     }
 
-    async fn cancel(&self, id: TaskId) -> Answer<()> {
-        self.ask_done(Request::Cancel(id)).await
+    async fn cancel(&self, task: impl Into<Meant> + Send) -> Answer<()> {
+        self.ask_done(within(task, Request::Cancel)).await
     }
 
-    async fn reschedule(&self, id: TaskId, change: Change) -> Answer<TaskView> {
-        self.ask_task(Request::Reschedule(id, change)).await
+    async fn reschedule(&self, task: impl Into<Meant> + Send, change: Change) -> Answer<TaskView> {
+        let request = within(task, |id| Request::Reschedule(id, change));
+        self.ask_task(request).await
     }
 
-    async fn retry(&self, id: TaskId) -> Answer<TaskView> {
-        self.ask_task(Request::Retry(id)).await
+    async fn retry(&self, task: impl Into<Meant> + Send) -> Answer<TaskView> {
+        self.ask_task(within(task, Request::Retry)).await
     }
 
     async fn task(&self, id: TaskId) -> Answer<TaskView> {

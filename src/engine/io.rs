@@ -38,6 +38,8 @@ pub enum Request {
     Reschedule(TaskId, Change),
     /// Bring a dead task back.
     Retry(TaskId),
+    /// Do this to a task if it is in the queue.
+    Within(TaskId, QueueName, Box<Request>),
     /// Show a task.
     Task(TaskId),
     /// Show a page of tasks.

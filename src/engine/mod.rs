@@ -388,7 +388,7 @@ impl Engine {
             self.astray.ended(id, now);
         }
         if let Record::Submitted(task) = record {
-            self.astray.behind.submitted(id);
+            self.astray.submitted(id, now.tick);
             // Of one that came in a file, it is true still.
             if task.source.is_none() {
                 self.astray.unseen.forget(id);
@@ -444,7 +444,12 @@ impl Engine {
         match source {
             // The dropped file is the task's file: its name is the right one already.
             Some(_) if in_place => {
-                self.files.note(id, before.or(place), seq, now.tick);
+                let change = self.files.note(id, before.or(place.clone()), seq, now.tick);
+                // The task had been cancelled for want of its file, and this one is there.
+                if change.old.is_none() {
+                    change.strays.retain(|stray| Some(stray) != place.as_ref());
+                    change.old = place;
+                }
             }
             Some(source) => {
                 if before.is_some() {

@@ -74,6 +74,15 @@ impl Engine {
         }
         let outcome = match request {
             Request::Submit(tasks) => return self.submit_in_turn(now, ticket, tasks, out),
+            Request::Within(id, queue, request) => {
+                let entry = self.queue.get(id);
+                let at = entry.map(|entry| self.queue.queue_of(entry));
+                if at.is_none_or(|at| *at == queue) {
+                    // It has its payloads and its room, and is done in this step.
+                    return self.request_again(now, ticket, *request, tries, out);
+                }
+                Err(Refusal::Moved(id))
+            }
             Request::Claim(claim) => return self.claim(now, ticket, claim, out),
             Request::ExportNext(number) => {
                 return self.go_on_exporting(now, ticket, number, tries, out);
@@ -134,6 +143,7 @@ impl Engine {
     fn shown_by(&self, request: &Request) -> Vec<TaskId> {
         match request {
             Request::Submit(tasks) => tasks.iter().filter_map(|task| self.rival(task)).collect(),
+            Request::Within(.., request) => self.shown_by(request),
             Request::Fail(id, ..)
             | Request::Reschedule(id, _)
             | Request::Retry(id)
@@ -484,6 +494,7 @@ fn ends(request: &Request) -> bool {
         | Request::Cancel(_)
         | Request::PurgeSome(..) => true,
         Request::Claim(claim) => !claim.complete.is_empty(),
+        Request::Within(.., request) => ends(request),
         _ => false,
     }
 }
@@ -497,6 +508,7 @@ fn room_for(request: &Request) -> Option<fn(&Ledger) -> Room> {
         | Request::RetrySome(..)
         | Request::Pause(..)
         | Request::Drain(..) => Some(|ledger| ledger.room_for_claim(END_BYTES)),
+        Request::Within(.., request) => room_for(request),
         end if ends(end) => Some(|ledger| ledger.room_for_end(END_BYTES)),
         _ => None,
     }

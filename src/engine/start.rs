@@ -20,7 +20,7 @@ use crate::{
     store::{DirId, Disk, DiskError, Found, JournalStart, Ledger, LedgerSettings, Seq, shown},
     task::{
         Area, DirMark, Distribution, IdSource, Left, Location, Now, QueueName, Record, State,
-        TaskId,
+        TaskId, WallMillis,
     },
 };
 
@@ -46,6 +46,8 @@ pub struct Loader {
     touched: HashSet<TaskId, FixedState>,
     /// Those that ended, by the tail.
     ended: Vec<TaskId>,
+    /// No later than what the tail tells of next: the last time that it named.
+    told_at: Option<WallMillis>,
     /// Those that were cancelled because their files were gone, by the tail: what lies under their names now is not theirs.
     gone: HashSet<TaskId, FixedState>,
     /// How many files of tasks are here that ended, by the tail.
@@ -147,6 +149,7 @@ impl Loader {
             doubles: Vec::new(),
             touched: HashSet::default(),
             ended: Vec::new(),
+            told_at: None,
             gone: HashSet::default(),
             survived: 0,
             unknown: Unseen::default(),
@@ -252,11 +255,15 @@ impl Loader {
                 self.doubles.extend(self.found_place(*id));
                 self.gone.insert(*id);
             }
-            Record::Completed { id, .. } | Record::Cancelled { id, .. } => {
-                self.survived += u64::from(self.found_place(*id).is_some());
-                self.ended.push(*id);
+            Record::Completed { id, at, .. } => {
+                self.told_at = self.told_at.max(Some(*at));
+                self.ended(*id, Some(*at));
             }
+            Record::Cancelled { id, .. } => self.ended(*id, self.told_at),
+            Record::Claimed(claimed) => self.told_at = self.told_at.max(Some(claimed.at)),
             Record::Submitted(task) => {
+                let made = task.id.made_at().filter(|_| task.made_here);
+                self.told_at = self.told_at.max(made);
                 self.gone.remove(&task.id);
             }
             Record::Housed { queue, mark } => self.visited.push((queue.clone(), *mark)),
@@ -270,6 +277,17 @@ impl Loader {
             // Its file was not synced: after a power cut there may be a name and nothing in it.
             let change = self.engine.files.note(task.id, None, seq, self.now.tick);
             change.rewrite = true;
+        }
+    }
+
+    /// The tail tells of a task's end, which was at that time or later. If its file is not here, the former life may have missed it
+    /// when it was to be removed, or have ended before it looked: then somebody has moved it, and it may come back under any name.
+    fn ended(&mut self, id: TaskId, at: Option<WallMillis>) {
+        self.ended.push(id);
+        if self.found_place(id).is_some() {
+            self.survived += 1;
+        } else if let Some(at) = at {
+            self.engine.astray.missed_before(id, at, self.now.tick);
         }
     }
 
@@ -508,11 +526,11 @@ impl Loader {
         for place in self.doubles.extract_if(.., ours) {
             let id = place.name.id;
             let now = engine.queue.location(id);
-            engine
-                .files
-                .note(id, now, seq, self.now.tick)
-                .strays
-                .push(place);
+            let change = engine.files.note(id, now, seq, self.now.tick);
+            // A task that was cancelled, and is there again by a file in this place.
+            if change.old.as_ref() != Some(&place) {
+                change.strays.push(place);
+            }
         }
         if self.survived > 0 {
             tracing::info!(

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     access::{Fingerprint, Grant, Scope, Tokens},
-    backend::{Backend, Error},
+    backend::{self, Backend, Error, Meant, TaskView},
     task::{QueueName, Refusal, TaskId},
 };
 
@@ -188,19 +188,43 @@ impl Caller {
         }
     }
 
-    /// Refuses what is about a task of such a queue.
-    pub(crate) async fn reach_task<B: Backend>(
+    /// Changes a task, if it is in a queue that this caller reaches: looked at first, and held against by the change itself, as the
+    /// task may have gone to another queue in between.
+    pub(crate) async fn change<B: Backend, T, F>(
         &self,
         backend: &B,
         id: TaskId,
-    ) -> Result<(), Problem> {
-        let Some(grant) = self.limited() else {
-            return Ok(());
-        };
-        not_another(grant, &backend.task(id).await?.queue)
+        change: impl Fn(Meant) -> F,
+    ) -> Result<T, Problem>
+    where
+        F: Future<Output = backend::Answer<T>>,
+    {
+        loop {
+            let queue = match self.limited() {
+                None => None,
+                Some(grant) => {
+                    let queue = backend.task(id).await?.queue;
+                    not_another(grant, &queue)?;
+                    Some(queue)
+                }
+            };
+            match change(Meant { id, queue }).await {
+                // That somebody has moved it is judged anew.
+                Err(Error::Refused(Refusal::Moved(_))) => {}
+                done => return Ok(done?),
+            }
+        }
     }
 
-    /// The same of a task that its worker holds by a lease's token. One that is not there is not refused here: it may have ended by
+    /// Refuses to show a task of such a queue.
+    pub(crate) fn may_see(&self, task: &TaskView) -> Result<(), Problem> {
+        match self.limited() {
+            None => Ok(()),
+            Some(grant) => not_another(grant, &task.queue),
+        }
+    }
+
+    /// Refuses what is about a task of such a queue that its worker holds by a lease's token. One that is not there is not refused here: it may have ended by
     /// the same words, said before.
     pub(crate) async fn reach_held<B: Backend>(
         &self,
@@ -260,7 +284,7 @@ impl Caller {
     }
 }
 
-/// Refuses what is about a task of this queue, if it is another's. Which queue it is is not the caller's business.
+/// Refuses what is about a task of this queue, if it is another's. Meant queue it is is not the caller's business.
 fn not_another(grant: &Grant, queue: &QueueName) -> Result<(), Problem> {
     if grant.reaches(queue.as_str()) {
         return Ok(());

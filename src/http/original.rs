@@ -96,7 +96,8 @@ pub(crate) async fn complete<B: Backend>(
 async fn complete_one<B: Backend>(http: &Http<B>, caller: &Caller, request: Request) -> Answer {
     let completed: api::OriginalComplete = body::json(request, http).await?;
     let id = TaskId::parse(&completed.id)?;
-    caller.reach_task(&*http.backend, id).await?;
-    http.backend.complete(id, None, None).await?;
+    let backend = &*http.backend;
+    let completed = caller.change(backend, id, |task| backend.complete(task, None, None));
+    completed.await?;
     Ok(answer::nothing_to_tell())
 }

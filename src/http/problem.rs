@@ -305,6 +305,8 @@ impl From<Refusal> for Problem {
             Refusal::OutOfReach { .. } => &OUT_OF_REACH,
             Refusal::StaleToken(_) => &STALE_TOKEN,
             Refusal::Leased(_) => &LEASED,
+            // Asked again, it is judged by the queue that it is in then.
+            Refusal::Moved(_) => &FORBIDDEN,
             Refusal::WrongState { .. } => &WRONG_STATE,
             Refusal::IdInUse(_) => &ID_IN_USE,
             Refusal::UniqueKeyInUse(_) => &UNIQUE_KEY_IN_USE,

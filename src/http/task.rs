@@ -39,8 +39,8 @@ pub(crate) async fn show<B: Backend>(
     _: NoQuery,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
-    caller.reach_task(&*http.backend, id).await?;
     let (mut task, _share) = http.one(id).await?;
+    caller.may_see(&task)?;
     for one in task.history.iter_mut().flat_map(|all| &mut all.happenings) {
         one.queue = one.queue.take().filter(|queue| caller.sees(queue));
     }
@@ -71,8 +71,6 @@ pub(crate) async fn reschedule<B: Backend>(
 ) -> Answer {
     let id = TaskId::parse(&id)?;
     let patch: api::Patch = body::json(request, &http).await?;
-    // After the body, which may take a while: the task may be another queue's by then.
-    caller.reach_task(&*http.backend, id).await?;
     let exectime = match (patch.exectime, patch.delay) {
         (Some(_), Some(_)) => {
             return Err(Problem::invalid(
@@ -99,7 +97,9 @@ pub(crate) async fn reschedule<B: Backend>(
         ));
     }
     caller.reach_all(&change.queue)?;
-    respond(&http.backend.reschedule(id, change).await?)
+    let backend = &*http.backend;
+    let changed = caller.change(backend, id, |task| backend.reschedule(task, change.clone()));
+    respond(&changed.await?)
 }
 
 /// Cancel a task.
@@ -120,8 +120,9 @@ pub(crate) async fn cancel<B: Backend>(
     caller: Caller,
 ) -> Result<Response, Problem> {
     let id = TaskId::parse(&id)?;
-    caller.reach_task(&*http.backend, id).await?;
-    http.backend.cancel(id).await?;
+    let backend = &*http.backend;
+    let cancelled = caller.change(backend, id, |task| backend.cancel(task));
+    cancelled.await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -143,6 +144,7 @@ pub(crate) async fn retry<B: Backend>(
     caller: Caller,
 ) -> Answer {
     let id = TaskId::parse(&id)?;
-    caller.reach_task(&*http.backend, id).await?;
-    respond(&http.backend.retry(id).await?)
+    let backend = &*http.backend;
+    let retried = caller.change(backend, id, |task| backend.retry(task));
+    respond(&retried.await?)
 }

@@ -90,7 +90,7 @@ pub enum FileOp {
 pub enum Ran {
     /// As it was wanted.
     Whole,
-    /// A file that was to be removed was not there: somebody has removed or moved it.
+    /// A file that was to be removed, or to be made whole, was not there: somebody has removed or moved it.
     Astray,
 }
 
@@ -164,7 +164,11 @@ impl<D: Disk> Spool<D> {
                     if self.disk.holds(&path, &bytes) {
                         return Ok(Ran::Whole);
                     }
-                    return self.put(at, &path, &bytes, false).map(|()| Ran::Whole);
+                    // It was seen there. If somebody has moved it since, the task has two files from here on.
+                    let looked = self.disk.look(&path);
+                    let moved = looked.is_err_and(|error| is_absent(&error));
+                    self.put(at, &path, &bytes, false)?;
+                    return Ok(if moved { Ran::Astray } else { Ran::Whole });
                 }
                 self.put(at, &path, &bytes, true)?;
                 self.sync_name(at)?;
@@ -508,8 +512,14 @@ mod tests {
         let place = at(Area::Tasks, "default", NAME);
         let leftover = bench.path("tasks").join(temporary_name(place.name.id));
         fs::write(&leftover, "half").unwrap();
-        bench.spool.run(&put(Some(&place), &place, "a")).unwrap();
+        let again = put(Some(&place), &place, "a");
+        // It was seen there, and is not: somebody has it elsewhere.
+        assert_eq!(bench.spool.run(&again).unwrap(), Ran::Astray);
         assert_eq!(bench.names("tasks"), [NAME]);
+        assert_eq!(bench.spool.run(&again).unwrap(), Ran::Whole);
+        fs::write(bench.path(place.path()), "half").unwrap();
+        assert_eq!(bench.spool.run(&again).unwrap(), Ran::Whole);
+        assert!(bench.spool.load(&place, WallMillis(0)).is_ok());
     }
 
     #[test]

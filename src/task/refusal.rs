@@ -28,6 +28,9 @@ pub enum Refusal {
     /// No unfinished or dead task has this id.
     #[error("no task {0}")]
     NoSuchTask(TaskId),
+    /// The task is in another queue than the one that it was said to be in.
+    #[error("task {0} has just been moved to another queue")]
+    Moved(TaskId),
     /// No queue has this name.
     #[error("no queue {0}")]
     NoSuchQueue(QueueName),

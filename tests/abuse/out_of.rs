@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
     sync::{
         atomic::{AtomicU64, Ordering},
         mpsc,
@@ -19,7 +18,7 @@ use crate::{
         Daemon,
         account::Line,
         account::all,
-        mount::{Mount, ext4, has, may_mount, say, skip, tool},
+        mount::{Frozen, Mount, ext4, has, may_mount, say, skip},
         request, until,
     },
     limits::{complete_all, refusals, with},
@@ -126,24 +125,6 @@ fn without_inodes_submits_are_refused_and_what_was_taken_can_end() {
         (status == 201).then_some(())
     });
     assert_eq!(all(&daemon).len(), 1);
-}
-
-/// A file system that takes no writes while this is there.
-struct Frozen(PathBuf);
-
-impl Frozen {
-    fn new(at: PathBuf) -> Self {
-        let output = tool("fsfreeze", &["-f", &at.display().to_string()]);
-        assert!(output.status.success(), "{output:?}");
-        Self(at)
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        let output = tool("fsfreeze", &["-u", &self.0.display().to_string()]);
-        assert!(output.status.success(), "{output:?}");
-    }
 }
 
 /// How long the disk takes no write: as long as a sync of a disk that fails may take.

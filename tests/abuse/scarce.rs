@@ -15,7 +15,7 @@ use crate::{
         account::{Line, all, id_of},
         cgroup::Group,
         cpu_ticks,
-        mount::{Mount, ext4, may_mount, tool},
+        mount::{Mount, ext4, limit_descriptors, may_mount, tool},
         names, refused, until,
     },
     handlers::Worker,
@@ -60,24 +60,6 @@ fn complete(line: &mut Line, (id, token): &(String, Value)) {
     assert_eq!(status, 200, "{answer}");
 }
 
-/// How many descriptors a daemon may have.
-fn descriptors(daemon: &Daemon) -> String {
-    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).expect("limits");
-    let limit = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"));
-    let soft = limit.and_then(|rest| rest.split_whitespace().next());
-    soft.expect("a number").to_owned()
-}
-
-/// Sets how many descriptors a process may have from now on; those that it has it keeps.
-fn limit_descriptors(pid: u32, soft: &str) {
-    tool(
-        "prlimit",
-        &["--pid", &pid.to_string(), &format!("--nofile={soft}:")],
-    );
-}
-
 #[test]
 fn without_descriptors_for_files_submits_are_refused_and_all_goes_on_when_there_are_some() {
     let mut daemon =
@@ -87,7 +69,7 @@ fn without_descriptors_for_files_submits_are_refused_and_all_goes_on_when_there_
         .map(|number| id(&submit(&mut line, &json!({"payload": number})).1))
         .collect();
     let held: Vec<(String, Value)> = (0..3).map(|_| claim(&mut line)).collect();
-    let before = descriptors(&daemon);
+    let before = daemon.descriptor_limit();
 
     limit_descriptors(daemon.pid(), "3");
     daemon.drop_file("dropped.txt", b"dropped meanwhile");
@@ -208,7 +190,7 @@ fn payloads_that_cannot_be_read_for_want_of_descriptors_come_later_and_no_task_d
     until("all files to be written", || {
         (daemon.admin("GET", "/status", "").1["spool_pending"] == 0).then_some(())
     });
-    let before = descriptors(&daemon);
+    let before = daemon.descriptor_limit();
     limit_descriptors(daemon.pid(), "3");
     // As long as a file that can't be read is tried before its task is given up, and longer.
     let (status, answer) = line

@@ -101,6 +101,16 @@ impl Daemon {
         }
     }
 
+    /// How many descriptors it may have.
+    pub fn descriptor_limit(&self) -> String {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid())).expect("limits");
+        let limit = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"));
+        let soft = limit.and_then(|rest| rest.split_whitespace().next());
+        soft.expect("a number").to_owned()
+    }
+
     pub fn data(&self) -> PathBuf {
         self.scratch.path().join("data")
     }

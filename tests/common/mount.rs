@@ -60,6 +60,19 @@ impl Mount {
         path
     }
 
+    /// Takes the last of the inodes, and gives the folder that holds them.
+    pub fn take_inodes(&self) -> PathBuf {
+        let path = self.at.join("inodes");
+        fs::create_dir(&path).expect("a folder for what takes the inodes");
+        let mut numbers = 0..;
+        while numbers
+            .next()
+            .is_some_and(|number: u64| fs::File::create(path.join(number.to_string())).is_ok())
+        {
+        }
+        path
+    }
+
     /// Takes it away before its time, so that it can be mounted again with nothing in the kernel's memory of it.
     pub fn unmount(self) {
         drop(self);
@@ -77,6 +90,30 @@ impl Drop for Mount {
             say(&format!("{} is still mounted", self.at.display()));
         }
     }
+}
+
+/// A file system that takes no writes while this is there: who writes, waits.
+pub struct Frozen(PathBuf);
+
+impl Frozen {
+    pub fn new(at: PathBuf) -> Self {
+        tool("fsfreeze", &["-f", &at.display().to_string()]);
+        Self(at)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        tool("fsfreeze", &["-u", &self.0.display().to_string()]);
+    }
+}
+
+/// Sets how many descriptors a process may have from now on; those that it has it keeps.
+pub fn limit_descriptors(pid: u32, soft: &str) {
+    tool(
+        "prlimit",
+        &["--pid", &pid.to_string(), &format!("--nofile={soft}:")],
+    );
 }
 
 /// Makes an ext4 image of so many MiB.

@@ -14,7 +14,10 @@ use super::{
     super::{Certificate, Door, Keys, Peer, Standing, User, Validity},
     Got, Site,
 };
-use crate::access::{Fingerprint, Grant, Scope, Tokens, entry};
+use crate::{
+    access::{Fingerprint, Grant, Scope, Tokens, entry},
+    task::{QueueName, State},
+};
 
 /// A daemon that knows the tokens `submit`, `work`, `read` and `admin`, each with the scope of its name, and `some`, which has
 /// all four for the queues `mail-*`.
@@ -274,6 +277,39 @@ async fn a_token_of_some_queues_reaches_no_other() {
     for (token, count) in [("some", 0), ("admin", 1)] {
         let queues = ask(&site, "GET", "/api/v1/queues", token, "").await.json();
         assert_eq!(queues["queues"].as_array().unwrap().len(), count, "{token}");
+    }
+}
+
+/// Between the look at a task's queue and its change, somebody moves it.
+#[tokio::test]
+async fn a_token_of_some_queues_changes_no_task_that_has_just_gone_to_another() {
+    let site = site();
+    let changes = [
+        ("DELETE", "/api/v1/tasks/ID", ""),
+        ("PATCH", "/api/v1/tasks/ID", r#"{"priority":7}"#),
+        ("POST", "/api/v1/tasks/ID/retry", ""),
+        ("POST", "/api/complete", r#"{"id":"ID"}"#),
+    ];
+    for (method, path, json) in changes {
+        for (to, is_done) in [("secret", false), ("mail-eu", true)] {
+            let task = r#"{"payload":1,"queue":"mail-us"}"#;
+            let task = ask(&site, "POST", "/api/v1/tasks", "admin", task).await;
+            let task = task.json()["id"].as_str().unwrap().to_owned();
+            let id = crate::task::TaskId::parse(&task).unwrap();
+            if path.ends_with("retry") {
+                let dead = |task: &mut crate::backend::TaskView| task.state = State::Dead;
+                site.backend.change(id, dead).unwrap();
+            }
+            *site.backend.moving.lock().unwrap() = Some(QueueName::parse(to).unwrap());
+            let (path, json) = (path.replace("ID", &task), json.replace("ID", &task));
+            let got = ask(&site, method, &path, "some", &json).await;
+            assert_eq!(got.status.is_success(), is_done, "{method} {path}");
+            if !is_done {
+                assert_eq!(got.status, 403, "{method} {path}");
+                let left = site.backend.find(id).unwrap();
+                assert_eq!(left.queue.as_str(), to);
+            }
+        }
     }
 }
 

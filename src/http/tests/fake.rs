@@ -14,9 +14,9 @@ use crate::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Counters, Cursor, DiskSpace,
         Distribution, Error, EventId, EventLog, EventStream, ExportHead, ExportPiece, Failure,
-        Fault, Health, HistorySlot, HistoryView, LeaseView, Listeners, Page, PageQuery, Quantiles,
-        QueueView, RejectedView, RetriedDead, Settlement, Span, StatusView, SubmitOutcome,
-        TaskView, WorkerView,
+        Fault, Health, HistorySlot, HistoryView, LeaseView, Listeners, Meant, Page, PageQuery,
+        Quantiles, QueueView, RejectedView, RetriedDead, Settlement, Span, StatusView,
+        SubmitOutcome, TaskView, WorkerView,
     },
     task::{
         ExecTime, IdSource, Millis, NewTask, Payload, QueueName, Refusal, State, TaskId, Token,
@@ -51,6 +51,8 @@ pub(crate) struct FakeBackend {
     pub(crate) submitted: Mutex<Vec<NewTask>>,
     /// What an export has.
     pub(crate) pieces: Mutex<VecDeque<ExportPiece>>,
+    /// Where somebody moves the next task that is to be changed, just before that.
+    pub(crate) moving: Mutex<Option<QueueName>>,
 }
 
 fn lengths(micros: &[u64]) -> Distribution {
@@ -80,6 +82,7 @@ impl Default for FakeBackend {
             claims: Mutex::default(),
             submits: AtomicU64::new(0),
             waiting: Notify::new(),
+            moving: Mutex::default(),
             withdrawn: Arc::default(),
             wake: Notify::new(),
             taken: Notify::new(),
@@ -115,14 +118,32 @@ impl FakeBackend {
         self.ok()
     }
 
-    fn find(&self, id: TaskId) -> Answer<TaskView> {
+    pub(crate) fn find(&self, id: TaskId) -> Answer<TaskView> {
         self.ok()?;
         let tasks = self.tasks.lock().unwrap();
         let found = tasks.iter().find(|task| task.id == id);
         Ok(found.cloned().ok_or(Refusal::NoSuchTask(id))?)
     }
 
-    fn change(&self, id: TaskId, change: impl FnOnce(&mut TaskView)) -> Answer<TaskView> {
+    /// The task that is meant, if it is in the queue that it is to be in.
+    fn within(&self, task: impl Into<Meant>) -> Answer<TaskId> {
+        let Meant { id, queue } = task.into();
+        if let Some(to) = self.moving.lock().unwrap().take() {
+            self.change(id, |task| task.queue = to)?;
+        }
+        match self.find(id) {
+            Ok(task) if queue.is_some_and(|queue| queue != task.queue) => {
+                Err(Refusal::Moved(id).into())
+            }
+            _ => Ok(id),
+        }
+    }
+
+    pub(crate) fn change(
+        &self,
+        id: TaskId,
+        change: impl FnOnce(&mut TaskView),
+    ) -> Answer<TaskView> {
         self.find(id)?;
         let mut tasks = self.tasks.lock().unwrap();
         let task = tasks.iter_mut().find(|task| task.id == id).unwrap();
@@ -270,7 +291,13 @@ impl Backend for FakeBackend {
         Ok(answer)
     }
 
-    async fn complete(&self, id: TaskId, token: Option<Token>, _: Option<Payload>) -> Answer<()> {
+    async fn complete(
+        &self,
+        task: impl Into<Meant> + Send,
+        token: Option<Token>,
+        _: Option<Payload>,
+    ) -> Answer<()> {
+        let id = self.within(task)?;
         match token {
             Some(token) => self.hold(id, token)?,
             None => {
@@ -310,13 +337,15 @@ impl Backend for FakeBackend {
         ))
     }
 
-    async fn cancel(&self, id: TaskId) -> Answer<()> {
+    async fn cancel(&self, task: impl Into<Meant> + Send) -> Answer<()> {
+        let id = self.within(task)?;
         self.find(id)?;
         self.remove(id);
         Ok(())
     }
 
-    async fn reschedule(&self, id: TaskId, change: Change) -> Answer<TaskView> {
+    async fn reschedule(&self, task: impl Into<Meant> + Send, change: Change) -> Answer<TaskView> {
+        let id = self.within(task)?;
         self.change(id, |task| {
             task.queue = change.queue.unwrap_or_else(|| task.queue.clone());
             task.priority = change.priority.unwrap_or(task.priority);
@@ -324,7 +353,8 @@ impl Backend for FakeBackend {
         })
     }
 
-    async fn retry(&self, id: TaskId) -> Answer<TaskView> {
+    async fn retry(&self, task: impl Into<Meant> + Send) -> Answer<TaskView> {
+        let id = self.within(task)?;
         let state = self.find(id)?.state;
         if state != State::Dead {
             let wanted = "only a dead task can be retried";

@@ -78,6 +78,86 @@ fn a_file_that_is_renamed_right_before_its_task_is_completed_makes_no_task() {
     assert!(daemon.stop().success());
 }
 
+/// Where nobody looked for the files of done tasks before a stop or a crash, the next life knows that they may be elsewhere.
+#[test]
+fn files_that_were_out_of_the_directory_over_a_restart_make_no_tasks_of_what_was_done() {
+    const TASKS: usize = 30;
+    for (how, checkpoint) in [("stop", false), ("kill", false), ("kill", true)] {
+        let mut daemon = start("spool_delay = \"0s\"\n");
+        for number in 0..TASKS {
+            daemon.submit(&json!({"payload": format!("{number}")}).to_string());
+        }
+        daemon.until_files_are_written();
+        if checkpoint {
+            // The journal's tail tells of nothing but their ends.
+            assert_eq!(daemon.admin("POST", "/checkpoint", "").0, 200);
+        }
+        let (out, other) = (
+            daemon.scratch.path().join("elsewhere"),
+            daemon.tasks().join("other"),
+        );
+        fs::create_dir(&out).expect("a folder outside");
+        fs::create_dir(&other).expect("a folder");
+        for task in daemon.claim("default", TASKS as u32) {
+            let name = file_of(&daemon, task["id"].as_str().expect("an id"));
+            fs::rename(daemon.tasks().join(&name), out.join(&name)).expect("moved out");
+            complete(&daemon, &task);
+        }
+        if how == "stop" {
+            assert!(daemon.stop().success());
+        } else {
+            daemon.kill();
+        }
+        daemon.restart();
+        for (number, name) in names(&out).iter().enumerate() {
+            let to = match number % 3 {
+                0 => daemon.tasks().join(name),
+                1 => other.join(name),
+                _ => other.join(format!("back-{number}.json")),
+            };
+            fs::rename(out.join(name), to).expect("moved back");
+        }
+        looked_through(&daemon);
+        assert_eq!(all(&daemon).len(), 0, "{how}: {}", daemon.logged());
+        assert_eq!(rejected(&daemon).len(), TASKS, "{how}");
+        serves_on(&daemon);
+        assert!(daemon.stop().success());
+    }
+}
+
+/// A start writes the files of the journal's tail once more. What is moved before that has a second file from then on.
+#[test]
+fn files_that_are_moved_right_after_a_start_make_no_tasks_of_what_was_done() {
+    const TASKS: usize = 300;
+    let mut daemon = start("");
+    for number in 0..TASKS {
+        daemon.submit(&json!({"payload": format!("{number}")}).to_string());
+    }
+    daemon.until_files_are_written();
+    let other = daemon.tasks().join("other");
+    fs::create_dir(&other).expect("a folder");
+    let mut tasks = Vec::new();
+    while tasks.len() < TASKS {
+        tasks.extend(daemon.claim("default", 100));
+    }
+    daemon.kill();
+    daemon.restart();
+    for task in &tasks {
+        let id = task["id"].as_str().expect("an id");
+        let names = names(&daemon.tasks()).into_iter();
+        // One may be just being written.
+        for name in names.filter(|name| id_of(name).as_deref() == Some(id)) {
+            let to = other.join(name.replacen("_00000100_", "_00000388_", 1));
+            drop(fs::rename(daemon.tasks().join(&name), to));
+        }
+        complete(&daemon, task);
+    }
+    looked_through(&daemon);
+    assert_eq!(all(&daemon).len(), 0, "{}", daemon.logged());
+    serves_on(&daemon);
+    assert!(daemon.stop().success());
+}
+
 #[test]
 fn files_that_are_moved_as_they_appear_are_tasks_where_they_are() {
     const TASKS: usize = 400;

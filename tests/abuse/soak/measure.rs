@@ -11,10 +11,15 @@ use std::{
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_millis(250);
+/// From which age on a process has grown to its size: tables, pools and the allocator's reserve are there. Before, memory says how often
+/// the daemon was restarted rather than what it keeps.
+const GROWN: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at: Duration,
+    /// Since the first look at this process.
+    age: Duration,
     memory: u64,
     descriptors: u64,
 }
@@ -25,7 +30,7 @@ pub(super) struct Seen {
     /// The most.
     pub(super) memory: u64,
     pub(super) descriptors: u64,
-    /// What half of the looks found no more than: a moment's burst does not show in it, and growth does.
+    /// What half of the looks at a process of some age found no more than: a moment's burst does not show in it, and growth does.
     pub(super) usual_memory: u64,
 }
 
@@ -38,14 +43,19 @@ impl Measure {
     /// Looks at the process of this number, which changes, until told to stop.
     pub(super) fn watch(&self, pid: &AtomicU32, stop: &AtomicBool) {
         let begin = Instant::now();
+        let mut life = (0, begin);
         while !stop.load(Ordering::Relaxed) {
             let pid = pid.load(Ordering::Relaxed);
+            if life.0 != pid {
+                life = (pid, Instant::now());
+            }
             // There is no such process just now, while it is restarted.
             if let (Some(memory), Some(descriptors)) = (memory(pid), descriptors(pid)) {
                 let at = begin.elapsed();
                 let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
                 samples.push(Sample {
                     at,
+                    age: life.1.elapsed(),
                     memory,
                     descriptors,
                 });
@@ -67,8 +77,10 @@ impl Measure {
             part.sort_by_key(|sample| sample.memory);
             let memory = |sample: Option<&Sample>| sample.map_or(0, |sample| sample.memory);
             let descriptors = part.iter().map(|sample| sample.descriptors).max();
+            let most = memory(part.last());
+            part.retain(|sample| sample.age >= GROWN);
             Seen {
-                memory: memory(part.last()),
+                memory: most,
                 descriptors: descriptors.unwrap_or(0),
                 usual_memory: memory(part.get(part.len() / 2)),
             }

@@ -1,5 +1,5 @@
-//! Everything at once: a load whose every answer is kept account of, and beside it crashes, restarts, suspensions, a full disk,
-//! hostile requests and files, and a worker that fares no better. At the end the account: nothing lost, nothing completed
+//! Everything at once: a load whose every answer is kept account of, and beside it crashes, restarts, suspensions, a disk that is full,
+//! has no inodes or is stuck, no descriptors, hostile requests and files, and a worker that fares no better. At the end the account: nothing lost, nothing completed
 //! twice, memory and descriptors as they were.
 //!
 //! `tests/soak --mixed --hours N` runs it for long (`WORKQUEUE_HOURS`); in the tests it is short, so that it does not rot.
@@ -10,6 +10,7 @@ mod hands;
 mod ledger;
 mod measure;
 mod rough;
+mod short;
 
 use std::{
     collections::BTreeMap,
@@ -80,9 +81,11 @@ fn a_soak_of_everything_at_once_loses_nothing() {
     let mut chance = Chance(seed("a_soak_of_everything_at_once_loses_nothing"));
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let data = scratch.path().join("data");
-    let mount = may_mount().then(|| Mount::tmpfs(&data, "128m")).flatten();
+    let mount = may_mount()
+        .then(|| short::small_disk(scratch.path(), &data))
+        .flatten();
     if mount.is_none() {
-        skip::<()>("the disk never gets full").unwrap_or_default();
+        skip::<()>("the disk never gets full or stuck").unwrap_or_default();
     }
     let settings = scratch.path().join("settings.toml");
     fs::write(&settings, SETTINGS).expect("settings");
@@ -191,7 +194,7 @@ impl Soak<'_> {
         let cycle = (self.length / 6).max(Duration::from_secs(10));
         let in_cycle = Duration::from_nanos((at.as_nanos() % cycle.as_nanos()) as u64);
         let first = if in_cycle * 2 < cycle { 0 } else { 2 };
-        match first + self.chance.below(8 - first) {
+        match first + self.chance.below(11 - first) {
             0 => {
                 self.daemon.kill();
                 self.restarted("daemon: kill -9");
@@ -225,6 +228,9 @@ impl Soak<'_> {
                 self.ledger.fault("checkpoint and rescan asked for");
             }
             6 => self.away(),
+            7 => self.without_inodes(),
+            8 => self.without_descriptors(),
+            9 => self.stuck(),
             _ => self.export(),
         }
     }
@@ -279,15 +285,6 @@ impl Soak<'_> {
             }
         }
         Ok(there)
-    }
-
-    /// Takes the last of the room for a while.
-    fn fill(&mut self) {
-        let Some(mount) = self.mount else { return };
-        let ballast = mount.fill();
-        self.ledger.fault("disk full");
-        self.ledger.wait_for(2000, Duration::from_secs(2));
-        fs::remove_file(ballast).expect("the room is given back");
     }
 
     /// Reads an export to its end, while all goes on.
@@ -356,7 +353,9 @@ fn report(soak: &Soak<'_>, load: Duration, peaks: [measure::Seen; 3]) {
         "peak memory            {} MiB (beginning, middle, end: {memory})",
         most.0 >> 20
     ));
-    lines.push(format!("memory half of the time up to {usual}"));
+    lines.push(format!(
+        "memory half of the time up to {usual} (of a process that runs for long)"
+    ));
     lines.push(format!(
         "peak descriptors       {} (beginning, middle, end: {})",
         most.1,
