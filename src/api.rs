@@ -264,7 +264,11 @@ pub struct Claim {
     #[schema(value_type = Option<schemas::WorkerName>)]
     pub worker: Option<String>,
     /// What was done since the last claim.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "crate::task::objects"
+    )]
     #[schema(max_items = 1000, required = false)]
     pub complete: Vec<Completion>,
 }

@@ -87,7 +87,7 @@ pub struct ExportFailed {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExportLine<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::task::object_or_null")]
     pub(crate) export: Option<ExportHead>,
     #[serde(borrow, default)]
     pub(crate) task: Option<&'a RawValue>,
@@ -97,7 +97,7 @@ pub(crate) struct ExportLine<'a> {
     pub(crate) dead: Option<bool>,
     #[serde(default)]
     pub(crate) last_error: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::task::object_or_null")]
     pub(crate) end: Option<ExportCounts>,
     #[serde(default)]
     pub(crate) failed: Option<String>,

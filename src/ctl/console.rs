@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use crate::config::Surroundings;
+use crate::{config::Surroundings, task::is_unsafe_to_show};
 
 /// Input and outputs of one command.
 #[allow(
@@ -64,10 +64,10 @@ impl Console {
         }
     }
 
-    /// Writes `value` as JSON, indented for a person, one line for a program.
+    /// Writes `value` as JSON: indented for a person, with nothing in it that could drive the terminal; one line for a program.
     pub(super) fn json(&mut self, value: &impl serde::Serialize) -> io::Result<()> {
         let text = if self.terminal {
-            serde_json::to_string_pretty(value)
+            serde_json::to_string_pretty(value).map(|text| safe_json(&text))
         } else {
             serde_json::to_string(value)
         };
@@ -88,6 +88,27 @@ impl Console {
     pub(super) fn paint(&self, colour: Colour, text: &str) -> String {
         paint(self.colour, colour, text)
     }
+}
+
+/// JSON text that means the same and is safe to show: JSON asks for an escape only below U+0020, and terminals also heed DEL,
+/// the controls from U+0080 on and marks of direction.
+fn safe_json(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            // Space between values, as payloads keep it; in a text these are escaped already. A return would show one line
+            // over another.
+            '\n' | '\t' => safe.push(c),
+            '\r' => safe.push(' '),
+            c if is_unsafe_to_show(c) => {
+                let mut units = [0; 2];
+                let units = c.encode_utf16(&mut units).iter();
+                safe.extend(units.map(|unit| format!("\\u{unit:04x}")));
+            }
+            c => safe.push(c),
+        }
+    }
+    safe
 }
 
 /// How many columns the terminal has.
@@ -116,4 +137,27 @@ pub(super) enum Colour {
     Red = 31,
     Green = 32,
     Yellow = 33,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_on_a_terminal_keeps_its_meaning_and_shows_nothing_that_drives_it() {
+        let wild = "a\u{9b}2J\u{7f}\u{202e}\u{2066}\u{200e}\u{2028}\u{2029}\u{1b}\n\té";
+        let value = serde_json::json!({ wild: [wild, 1] });
+        let text = serde_json::to_string_pretty(&value).unwrap() + "\r\n";
+        let safe = safe_json(&text);
+        let shown = safe.chars().filter(|c| *c != '\n');
+        assert!(!shown.clone().any(is_unsafe_to_show), "{safe}");
+        assert!(
+            safe.contains(r"a\u009b2J\u007f\u202e") && safe.contains('é'),
+            "{safe}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&safe).unwrap(),
+            value
+        );
+    }
 }

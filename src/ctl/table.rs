@@ -3,6 +3,7 @@
 use unicode_width::UnicodeWidthStr as _;
 
 use super::console::{Colour, paint};
+use crate::task::is_unsafe_to_show;
 
 /// Which side a column's text leans on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,13 +120,11 @@ impl Table {
     }
 }
 
-/// `text` with control characters, which could drive the terminal, written out.
+/// `text` with what could drive the terminal or break the line written out.
 pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        // Besides the control characters: the marks that turn the direction of text around.
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns {
+        if is_unsafe_to_show(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
@@ -201,6 +200,7 @@ mod tests {
     #[test]
     fn control_characters_never_reach_the_terminal() {
         assert_eq!(escaped("a\x1b[2J\nb\u{202e}"), "a\\u{1b}[2J\\nb\\u{202e}");
+        assert_eq!(escaped("a\u{2028}b\u{2029}"), "a\\u{2028}b\\u{2029}");
         assert_eq!(shortened("one\ntwo three", 8), "one\\ntw…");
         assert_eq!(shortened("short", 5), "short");
         assert_eq!(shortened("longer", 5), "long…");

@@ -139,9 +139,9 @@ where
     let mut stream = rest.io.into_inner();
     stream.let_go();
     let idle = ended.as_ref().err().filter(|_| !activity.is_busy());
-    if let Some(kind) = idle.and_then(|error| refusal(error, &rest.read_buf, bounds)) {
+    if let Some(problem) = idle.and_then(|error| refusal(error, &rest.read_buf, bounds)) {
         Tally::count(&link.serving.gate.tally().heads_refused);
-        tell(stream, &kind.problem(kind.about)).await;
+        tell(stream, &problem).await;
     } else if let Ok(Err(error)) = tokio::time::timeout(TELLING, stream.shutdown()).await {
         tracing::debug!(%error, "a connection was not closed in order");
     }
@@ -182,20 +182,34 @@ where
 
 /// Why a connection broke off whose next request could not be read, if that is to be told; `head` is what has come of it.
 /// hyper has an answer of its own to some of these, which says nothing: [`Patient`] leaves it out.
-fn refusal(error: &hyper::Error, head: &[u8], bounds: Bounds) -> Option<&'static Kind> {
+fn refusal(error: &hyper::Error, head: &[u8], bounds: Bounds) -> Option<Problem> {
     let line = head.iter().position(|byte| *byte == b'\n');
-    if error.is_parse() && line.unwrap_or(head.len()) > bounds.max_url {
+    let kind: &Kind = if error.is_parse_too_large() && !is_large(head, bounds) {
+        refused::count_by("max_body");
+        let detail = "the body that Content-Length announces is larger than any may be (max_body)";
+        return Some(problem::TOO_LARGE.problem(detail));
+    } else if error.is_parse() && line.unwrap_or(head.len()) > bounds.max_url {
         refused::count_by("max_url");
-        Some(&problem::URL_TOO_LONG)
+        &problem::URL_TOO_LONG
     } else if error.is_parse_too_large() {
-        Some(&problem::HEAD_TOO_LARGE)
+        &problem::HEAD_TOO_LARGE
     } else if error.is_parse() {
-        Some(&problem::MALFORMED_REQUEST)
+        &problem::MALFORMED_REQUEST
     } else if is_late(error) && !head.is_empty() {
-        Some(&problem::HEAD_TIMEOUT)
+        &problem::HEAD_TIMEOUT
     } else {
-        None
-    }
+        return None;
+    };
+    Some(kind.problem(kind.about))
+}
+
+/// Whether what hyper has left in its buffer may be a head that it found too large: for its bytes, for its fields, or for a
+/// target or a name of 64 KiB. Otherwise it was the length of the body, beyond what hyper can count (2^64 - 3): by then it has
+/// taken the head out of the buffer.
+fn is_large(head: &[u8], bounds: Bounds) -> bool {
+    const LONGEST_PART: usize = 65_534;
+    let mut line_ends = head.iter().filter(|byte| **byte == b'\n');
+    head.len() >= bounds.max_head.min(LONGEST_PART) || line_ends.nth(bounds.max_headers).is_some()
 }
 
 /// Whether it was [`Patient`] that gave up.

@@ -1,8 +1,8 @@
 //! [`Gate`]: how many connections there are, and how many there may be.
 //!
 //! One gate stands before all TCP listeners, another before the admin socket, so that a flood of the one leaves the other
-//! open. Counting a connection is one addition and, on TCP, a look into a table that has at most as many entries as there
-//! are connections.
+//! open. Counting a connection is one addition and a look into a table that has at most as many entries as there are
+//! connections.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use tokio::sync::Notify;
 
 use super::{
+    caller::Peer,
     flight::{Flight, LightShare},
     rates::Rates,
 };
@@ -77,7 +78,7 @@ pub struct Tally {
     pub(super) accepted: AtomicU64,
     /// Connections turned away because there were too many in all.
     pub(super) over_all: AtomicU64,
-    /// Connections turned away because there were too many from their address.
+    /// Connections turned away because there were too many from their address, or on the admin socket of their user.
     pub(super) over_address: AtomicU64,
     /// Times that accepting failed for want of descriptors or memory.
     pub(super) accept_errors: AtomicU64,
@@ -104,7 +105,7 @@ impl Tally {
 pub struct Gate {
     bounds: RwLock<Bounds>,
     open: AtomicU64,
-    addresses: Mutex<HashMap<IpAddr, u64, RandomState>>,
+    origins: Mutex<Origins>,
     tally: Arc<Tally>,
     flight: Arc<Flight>,
     rates: Rates,
@@ -119,7 +120,54 @@ pub(super) enum Over {
     All,
     /// There are too many from this address.
     Address,
+    /// There are too many of this user, or of all such users.
+    User(u32),
 }
+
+/// How many connections come from where.
+type Origins = HashMap<Origin, u64, RandomState>;
+
+/// Whose connections are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Origin {
+    /// Those of an address, or of a network of IPv6.
+    Address(IpAddr),
+    /// Those of a user of this machine.
+    User(u32),
+}
+
+impl Origin {
+    /// That of `peer`, where the daemon runs as the user `own`. None: root's and the daemon's connections are held to no share,
+    /// since they are who puts things right when others have taken theirs.
+    pub(super) fn of(peer: &Peer, own: u32) -> Option<Self> {
+        if let Some(address) = peer.address {
+            return Some(Self::Address(network(address)));
+        }
+        let user = peer.user.as_ref().map(|user| user.uid)?;
+        (user != 0 && user != own).then_some(Self::User(user))
+    }
+
+    /// Whether one more is too many, beside those that are there.
+    fn is_over(self, there: &Origins, bounds: Bounds) -> Option<Over> {
+        let own = there.get(&self).copied().unwrap_or(0);
+        match self {
+            Self::Address(_) => {
+                (own >= bounds.max_connections_per_address).then_some(Over::Address)
+            }
+            Self::User(user) => {
+                let share = (bounds.max_connections / USER_SHARE).max(1);
+                let most = bounds.max_connections.saturating_sub(share).max(1);
+                // Several may stand together: what is left beside all of them is root's.
+                let all: u64 = there.values().sum();
+                (own >= share || all >= most).then_some(Over::User(user))
+            }
+        }
+    }
+}
+
+/// The part of a gate's connections that one user of this machine may have, and that is kept from all of them together: a
+/// quarter. One user may always have one connection.
+const USER_SHARE: u64 = 4;
 
 impl Gate {
     /// A gate with these bounds, which counts in `tally`.
@@ -180,31 +228,29 @@ impl Gate {
         self.flight.take_refused(bytes)
     }
 
-    /// Lets a connection in, as long as the pass is kept. `address` is none on a Unix socket.
-    pub(super) fn enter(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Pass, Over> {
+    /// Lets a connection in, as long as the pass is kept. Without an origin it is held to the bound of all alone.
+    pub(super) fn enter(self: &Arc<Self>, origin: Option<Origin>) -> Result<Pass, Over> {
         let bounds = self.bounds();
         if self.open.fetch_add(1, Ordering::Relaxed) >= bounds.max_connections {
             self.open.fetch_sub(1, Ordering::Relaxed);
             Tally::count(&self.tally.over_all);
             return Err(Over::All);
         }
-        let address = address.map(network);
-        if let Some(address) = address {
-            let mut addresses = self.lock();
-            let count = addresses.entry(address).or_insert(0);
-            if *count >= bounds.max_connections_per_address {
-                drop(addresses);
+        if let Some(origin) = origin {
+            let mut origins = self.lock();
+            if let Some(over) = origin.is_over(&origins, bounds) {
+                drop(origins);
                 self.open.fetch_sub(1, Ordering::Relaxed);
                 Tally::count(&self.tally.over_address);
-                return Err(Over::Address);
+                return Err(over);
             }
-            *count += 1;
+            *origins.entry(origin).or_insert(0) += 1;
         }
         Tally::count(&self.tally.open);
         Tally::count(&self.tally.accepted);
         Ok(Pass {
             gate: Arc::clone(self),
-            address,
+            origin,
         })
     }
 
@@ -213,10 +259,8 @@ impl Gate {
         self.ended.notified().await;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, u64, RandomState>> {
-        self.addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Origins> {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -224,17 +268,17 @@ impl Gate {
 #[derive(Debug)]
 pub(super) struct Pass {
     gate: Arc<Gate>,
-    address: Option<IpAddr>,
+    origin: Option<Origin>,
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if let Some(address) = self.address {
-            let mut addresses = self.gate.lock();
-            if let Some(count) = addresses.get_mut(&address) {
+        if let Some(origin) = self.origin {
+            let mut origins = self.gate.lock();
+            if let Some(count) = origins.get_mut(&origin) {
                 *count -= 1;
                 if *count == 0 {
-                    addresses.remove(&address);
+                    origins.remove(&origin);
                 }
             }
         }
@@ -257,6 +301,10 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        access::Grant,
+        http::caller::{Standing, User},
+    };
 
     fn gate(all: u64, per_address: u64) -> Arc<Gate> {
         let bounds = Bounds {
@@ -267,17 +315,74 @@ mod tests {
         Gate::new(bounds, Arc::default())
     }
 
+    fn from(address: impl Into<IpAddr>) -> Option<Origin> {
+        let peer = Peer {
+            address: Some(address.into()),
+            ..Peer::default()
+        };
+        Origin::of(&peer, 0)
+    }
+
+    fn user(uid: u32) -> Option<Origin> {
+        #[derive(Debug)]
+        struct Anyone;
+        impl Standing for Anyone {
+            fn grant(&self) -> Option<Arc<Grant>> {
+                None
+            }
+        }
+        let peer = Peer {
+            user: Some(User {
+                uid,
+                standing: Arc::new(Anyone),
+            }),
+            ..Peer::default()
+        };
+        Origin::of(&peer, 990)
+    }
+
+    #[test]
+    fn users_of_the_machine_do_not_shut_out_root_and_the_daemon_nor_one_another() {
+        let gate = gate(8, 1);
+        let mut passes = vec![
+            gate.enter(user(1000)).unwrap(),
+            gate.enter(user(1000)).unwrap(),
+        ];
+        assert_eq!(gate.enter(user(1000)).unwrap_err(), Over::User(1000));
+        for uid in [1001, 1001, 1002, 1002] {
+            passes.push(gate.enter(user(uid)).unwrap());
+        }
+        assert_eq!(gate.enter(user(1003)).unwrap_err(), Over::User(1003));
+        assert_eq!(gate.tally.over_address.load(Ordering::Relaxed), 2);
+        let _root = gate.enter(user(0)).unwrap();
+        let own = gate.enter(user(990)).unwrap();
+        assert_eq!(gate.enter(user(0)).unwrap_err(), Over::All);
+        drop((own, passes));
+        let _again = gate.enter(user(1000)).unwrap();
+        assert_eq!(gate.lock().len(), 1);
+    }
+
+    #[test]
+    fn where_there_may_be_one_connection_any_user_may_have_it() {
+        for most in 1..4 {
+            let gate = gate(most, 1);
+            let _one = gate.enter(user(1000)).unwrap();
+            gate.enter(user(1000)).unwrap_err();
+            assert_eq!(gate.enter(user(0)).is_ok(), most > 1);
+        }
+    }
+
     #[test]
     fn connections_are_counted_in_all_and_by_address_and_given_back() {
         let gate = gate(3, 2);
-        let (a, b): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let first = gate.enter(Some(a)).unwrap();
-        let _second = gate.enter(Some(a)).unwrap();
-        assert_eq!(gate.enter(Some(a)).unwrap_err(), Over::Address);
-        let _third = gate.enter(Some(b)).unwrap();
-        assert_eq!(gate.enter(Some(b)).unwrap_err(), Over::All);
+        let (a, b) = (from([10, 0, 0, 1]), from([10, 0, 0, 2]));
+        let first = gate.enter(a).unwrap();
+        let _second = gate.enter(a).unwrap();
+        assert_eq!(gate.enter(a).unwrap_err(), Over::Address);
+        let _third = gate.enter(b).unwrap();
+        assert_eq!(gate.enter(b).unwrap_err(), Over::All);
         drop(first);
-        let _fourth = gate.enter(Some(a)).unwrap();
+        let _fourth = gate.enter(a).unwrap();
         assert_eq!(gate.tally.open.load(Ordering::Relaxed), 3);
     }
 
@@ -285,7 +390,7 @@ mod tests {
     fn the_table_of_addresses_forgets_those_who_left() {
         let gate = gate(1_000, 1_000);
         let passes: Vec<_> = (0..100_u8)
-            .map(|last| gate.enter(Some(IpAddr::from([10, 0, 0, last]))).unwrap())
+            .map(|last| gate.enter(from([10, 0, 0, last])).unwrap())
             .collect();
         assert_eq!(gate.lock().len(), 100);
         drop(passes);

@@ -14,7 +14,7 @@ use crate::{
         export::{ALL_QUEUES, ExportHead, ExportLine, FORMAT},
     },
     backend::Backend,
-    task::{NewTask, Options, Past, QueueName, Refusal, TaskObject, from_json},
+    task::{NewTask, Object, Options, Past, QueueName, Refusal, TaskObject, from_json},
 };
 
 /// The longest error of a last attempt, in bytes: as long as one that a worker tells.
@@ -77,7 +77,7 @@ impl Import {
         http: &Http<B>,
         text: &str,
     ) -> Result<Option<NewTask>, Refusal> {
-        let line: ExportLine<'_> = from_json(text)?;
+        let Object(line): Object<ExportLine<'_>> = from_json(text)?;
         if self.ended {
             return Err(Refusal::invalid(
                 "end",

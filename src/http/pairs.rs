@@ -3,6 +3,8 @@
 //! Knows `application/x-www-form-urlencoded` (<https://url.spec.whatwg.org/#application/x-www-form-urlencoded>), not what
 //! the names mean.
 
+use std::collections::BTreeSet;
+
 use axum::{extract::FromRequestParts, http::request::Parts};
 
 use super::problem::{self, Problem};
@@ -36,7 +38,7 @@ impl Pairs {
         repeatable: &[&str],
     ) -> Result<Self, Problem> {
         let pairs = Self::parse(query.unwrap_or_default())?;
-        for (index, (name, _)) in pairs.0.iter().enumerate() {
+        for (name, _) in &pairs.0 {
             if !known.contains(&name.as_str()) {
                 let known = if known.is_empty() {
                     "none is".to_owned()
@@ -48,12 +50,24 @@ impl Pairs {
                     format!("not a query parameter that is known here; {known}"),
                 ));
             }
-            let given_before = || pairs.0[..index].iter().any(|(before, _)| before == name);
-            if !repeatable.contains(&name.as_str()) && given_before() {
+        }
+        pairs.once_each(repeatable)
+    }
+
+    /// The fields of a form, each at most once. Others than those that are looked at may be among them, as pages send them.
+    pub(crate) fn of_form(text: &str) -> Result<Self, Problem> {
+        Self::parse(text)?.once_each(&[])
+    }
+
+    /// Refuses what is given twice and not in `repeatable`: which of the two is meant is not known.
+    fn once_each(self, repeatable: &[&str]) -> Result<Self, Problem> {
+        let mut given = BTreeSet::new();
+        for (name, _) in &self.0 {
+            if !repeatable.contains(&name.as_str()) && !given.insert(name) {
                 return Err(Problem::invalid(name.clone(), "given twice"));
             }
         }
-        Ok(pairs)
+        Ok(self)
     }
 
     /// The value of `name`, if it was given.

@@ -419,7 +419,8 @@ fn of_connections(out: &mut Exposition, tally: &Tally) {
     }
     let refused = Family::counter(
         "workqueue_connections_refused",
-        "Connections turned away, by the limit that they were over: of all connections, or of those from one address.",
+        "Connections turned away, by the limit that they were over: of all connections, or of those from one address, on the \
+         admin socket of users.",
     );
     out.family(refused);
     for (limit, counter) in [("all", &tally.over_all), ("address", &tally.over_address)] {

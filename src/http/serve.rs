@@ -25,7 +25,7 @@ use super::{
     audit,
     caller::{Peer, Standing, User, no_admin},
     connection::{self, Link},
-    gate::{Gate, Over, Tally},
+    gate::{Gate, Origin, Over, Tally},
     problem::{self, Problem},
     tls::Tls,
 };
@@ -128,6 +128,7 @@ async fn serve<S>(
             });
         }
     };
+    let own = rustix::process::geteuid().as_raw();
     let mut trouble = Trouble::default();
     let mut stopped = pin!(serving.stop.cancelled());
     loop {
@@ -136,7 +137,7 @@ async fn serve<S>(
             () = &mut stopped => break,
         };
         match accepted {
-            Ok(Coming::Guest(stream, peer)) => match serving.gate.enter(peer.address) {
+            Ok(Coming::Guest(stream, peer)) => match serving.gate.enter(Origin::of(&peer, own)) {
                 Ok(pass) => {
                     let link = Link {
                         serving: serving.clone(),
@@ -174,6 +175,12 @@ fn why(over: Over) -> Problem {
     let kind = match over {
         Over::All => &problem::TOO_MANY_CONNECTIONS,
         Over::Address => &problem::TOO_MANY_FROM_ADDRESS,
+        Over::User(uid) => {
+            return problem::TOO_MANY_CONNECTIONS.problem(format!(
+                "the user with the number {uid}, or all users together, have as many connections to the admin socket as users \
+                 besides root and the daemon's own may: one a quarter of the setting `max_connections`, all three quarters"
+            ));
+        }
     };
     kind.problem(kind.about)
 }

@@ -34,7 +34,7 @@ pub use happening::{Happening, TaskHistory};
 pub use id::{IdPrefix, IdSource, TaskId, Token};
 pub use name::{Area, FileName, Location};
 pub use numbers::{Distribution, HistorySlot, HistoryView, Quantiles, Span};
-pub use object::{NewTask, Object, TaskObject, from_json, seconds};
+pub use object::{NewTask, Object, TaskObject, from_json, object_or_null, objects, seconds};
 pub use options::{Backoff, Options};
 pub use payload::{Payload, PayloadLimits};
 pub use priority::Priority;
@@ -44,7 +44,7 @@ pub use record::{
     Then,
 };
 pub use refusal::Refusal;
-pub use shown::shown_text;
+pub use shown::{is_unsafe_to_show, shown_text};
 pub use state::State;
 pub use time::{Millis, Now, Tick, WallMillis};
 pub use trace::Trace;

@@ -27,6 +27,7 @@ pub struct TaskObject<'a> {
     #[serde(default, deserialize_with = "whole_or_null")]
     max_attempts: Option<u32>,
     lease: Option<f64>,
+    #[serde(default, deserialize_with = "object_or_null")]
     backoff: Option<BackoffObject>,
     traceparent: Option<String>,
     tracestate: Option<String>,
@@ -205,6 +206,26 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// Reads an object or null, like [`Object`]; for `#[serde(default, deserialize_with)]`.
+pub fn object_or_null<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    let object = Option::<Object<T>>::deserialize(deserializer)?;
+    Ok(object.map(|object| object.0))
+}
+
+/// Reads an array of objects, each like [`Object`]; for `#[serde(deserialize_with)]`.
+pub fn objects<'de, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    let objects = Vec::<Object<T>>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|object| object.0).collect())
+}
+
 fn explain<'a, T: Deserialize<'a>>(text: &'a str, error: &serde_json::Error) -> Refusal {
     let (line, column) = (error.line(), error.column());
     if !error.is_data() {
@@ -250,17 +271,10 @@ fn bare(error: &serde_json::Error) -> String {
         .map_or(text.as_str(), |end| &text[..end])
         .to_owned();
     // The names of Rust's types say nothing to who writes JSON.
-    for (rust, words) in [
-        ("expected f64", "expected a number"),
-        (
-            "expected struct BackoffObject",
-            "expected an object with base and max",
-        ),
-    ] {
-        if bare.ends_with(rust) {
-            bare.truncate(bare.len() - rust.len());
-            bare.push_str(words);
-        }
+    let (rust, words) = ("expected f64", "expected a number");
+    if bare.ends_with(rust) {
+        bare.truncate(bare.len() - rust.len());
+        bare.push_str(words);
     }
     bare
 }
@@ -288,6 +302,12 @@ mod tests {
             check(r#"{"payload":null}"#).unwrap(),
             NewTask::of(Payload::from_json("null").unwrap())
         );
+    }
+
+    #[test]
+    fn null_asks_for_no_backoff_of_its_own() {
+        let task = check(r#"{"payload":1,"backoff":null}"#).unwrap();
+        assert_eq!(task.options.backoff, None);
     }
 
     #[test]
@@ -336,6 +356,8 @@ mod tests {
                 "backoff.factor",
             ),
             (r#"{"payload":1,"backoff":{"base":"x"}}"#, "backoff.base"),
+            (r#"{"payload":1,"backoff":[1,2]}"#, "backoff"),
+            (r#"{"payload":1,"backoff":1}"#, "backoff"),
             (
                 r#"{"payload":"0123456789012345678901234567890123456789012345678901234567890123456789"}"#,
                 "payload",

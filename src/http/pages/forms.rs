@@ -23,7 +23,7 @@ pub(super) async fn read_most<B>(
 ) -> Result<Pairs, Problem> {
     MediaType::of(request.headers(), &[MediaType::Form])?;
     let bytes = body::read_most(request, http, limit).await?;
-    Pairs::parse(body::text(&bytes)?)
+    Pairs::of_form(body::text(&bytes)?)
 }
 
 /// When, by the fields `when` (`now`, `in` or `at`), `in`, `exectime` and `offset`. The original's form has `exectime` only;

@@ -521,6 +521,11 @@ async fn a_login_gives_a_cookie_that_is_no_token_and_ends_with_a_logout() {
     // Nobody knows yet who sends it: whoever it is takes no room from those who are known.
     let large = format!("token={}", "a".repeat(20_000));
     assert_eq!(site.form("/login", &large).await.status, 413);
+    let got = site.form("/login", "token=a&next=%2F&next=%2Flist").await;
+    assert_eq!(
+        (got.status.as_u16(), got.body.contains("given twice")),
+        (400, true)
+    );
     let got = site.form("/login", "token=wrong").await;
     assert_eq!(got.status, 401);
     assert!(got.body.contains("not known here"), "{}", got.body);

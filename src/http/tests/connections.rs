@@ -207,7 +207,7 @@ async fn a_peer_is_let_in_by_its_credentials_only() {
 }
 
 #[tokio::test]
-async fn a_head_without_a_host_or_with_an_unknown_coding_is_told_so_and_ends_its_connection() {
+async fn a_head_that_can_not_be_served_is_told_why_and_ends_its_connection() {
     let site = Site::new();
     let server = start(&site, Millis(30_000)).await;
     let submit = "POST /api/v1/tasks HTTP/1.1\r\nhost: a\r\ncontent-type: application/json";
@@ -221,6 +221,21 @@ async fn a_head_without_a_host_or_with_an_unknown_coding_is_told_so_and_ends_its
             format!("{submit}\r\ntransfer-encoding: gzip, chunked"),
             "501",
             "unknown-coding",
+        ),
+        (
+            format!("{submit}\r\ncontent-length: {}", u64::MAX),
+            "413",
+            "too-large",
+        ),
+        (
+            format!("{submit}\r\ncontent-length: {}0", u64::MAX),
+            "400",
+            "malformed-request",
+        ),
+        (
+            format!("{submit}{}", "\r\nx: 1".repeat(200)),
+            "431",
+            "head-too-large",
         ),
     ];
     for (head, status, name) in heads {

@@ -113,6 +113,24 @@ async fn what_is_no_export_is_refused_by_its_line_and_what_stood_before_is_taken
             0,
             "export.format",
         ),
+        (
+            vec![r#"{"export":[1,"",0,0,[],[]]}"#.into()],
+            1,
+            0,
+            "export",
+        ),
+        (
+            vec![r#"[{"format":1},null,null,null,null,null,null]"#.into()],
+            1,
+            0,
+            "body",
+        ),
+        (
+            vec![begin.into(), task(ID), r#"{"end":[1,0]}"#.into()],
+            3,
+            1,
+            "end",
+        ),
         (vec![begin.into(), task(ID), begin.into()], 3, 1, "export"),
         (vec![begin.into(), task(ID)], 2, 1, "end"),
         (

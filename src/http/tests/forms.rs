@@ -50,6 +50,8 @@ async fn a_form_that_is_wrong_names_the_field_in_a_page_for_browsers() {
         ("payload=x&priority=high", "priority"),
         ("payload=x&exectime=tomorrow", "exectime"),
         ("payload=x&queue=A", "queue"),
+        ("payload=x&payload=y", "payload"),
+        ("payload=x&queue=&queue=b", "queue"),
     ] {
         let got = site.form("/new", body).await;
         assert_eq!(got.problem().0, 400, "{body}");

@@ -155,6 +155,10 @@ async fn a_wrong_field_of_a_claim_is_named() {
             "complete[0].token",
         ),
         (r#"{"complete":[{"id":"1","token":"x"}]}"#, "complete[0].id"),
+        (
+            r#"{"complete":[["0198c0de-0000-7000-8000-000000000001","x"]]}"#,
+            "complete[0]",
+        ),
         (&long.to_string(), "complete[0].result"),
         (&many.to_string(), "queues"),
         (r#"{"queues":[]}"#, "queues"),
