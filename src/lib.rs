@@ -21,7 +21,7 @@
 //! | [`task`] | what a task is, how it is written down, what is asked and shown of it | everything above |
 //! | [`defect`] | deliberate defects, for the proof that tests can fail; none of it in a program | everything |
 //! | [`pem`] | certificates and keys from files | who shows them to whom |
-//! | [`runtime`] | the threads that programs run on | what runs on them |
+//! | [`runtime`] | the threads that programs run on, and their limits | what runs on them |
 //! | [`systemd`] | notify, listening descriptors, log: the edge to the init system | tasks |
 
 #![forbid(unsafe_code)]

@@ -1,15 +1,17 @@
-//! The threads that the programs run on, started so that a system that gives none is an error and never a panic.
+//! What the programs need of the system before they begin: the threads that they run on, started so that a system that gives none is
+//! an error and never a panic, and that a limit of files is an error and no end.
 //!
 //! Knows nothing of what runs on them. The runtime itself panics where it needs a thread and has none to fall back on, as under
 //! a low `TasksMax=` or `ulimit -u`: so the threads are tried first, and one that may block is kept from the start on.
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     thread,
     time::Duration,
 };
 
+use signal_hook::{consts::SIGXFSZ, flag};
 use tokio::runtime::{Builder, Runtime};
 
 /// How many threads may block at once; what comes beyond them waits for one of them.
@@ -57,6 +59,12 @@ pub fn try_threads(count: usize) -> io::Result<()> {
         thread.join().unwrap_or_default();
     }
     Ok(())
+}
+
+/// Has a write that would make a file larger than `LimitFSIZE=` (`ulimit -f`) allows fail, as for want of room, where it would end
+/// the program without a word. The signal is caught and not ignored, which programs that are started from here would inherit.
+pub fn outlive_large_files() -> io::Result<()> {
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }
 
 #[cfg(test)]

@@ -840,3 +840,18 @@ fn tokens_that_are_made_and_revoked_at_once_are_all_made_and_revoked() {
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
 }
+
+/// The kernel ends a program that goes beyond its limit, without a word.
+#[test]
+fn an_output_beyond_the_limit_of_files_is_an_error() {
+    let scratch = tempfile::tempdir().unwrap();
+    let out = File::create(scratch.path().join("script")).unwrap();
+    let output = Command::new("sh")
+        .args(["-c", r#"ulimit -f 1; exec "$0" "$@""#])
+        .args([CTL, "--help"])
+        .stdout(out)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(74), "{output:?}");
+}

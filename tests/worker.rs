@@ -259,6 +259,73 @@ async fn a_daemon_that_refuses_is_not_said_to_be_silent() {
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }
 
+/// The worker with these flags, in a shell that lets no file grow beyond a few hundred bytes.
+fn limited(flags: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", r#"ulimit -f 1; exec "$0" "$@""#])
+        .arg(env!("CARGO_BIN_EXE_workqueue-worker"))
+        .args(flags)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// The kernel ends a program that goes beyond its limit; and what found room would stay as a piece of a line, once for each try.
+#[tokio::test]
+async fn a_line_beyond_the_limit_of_files_ends_no_worker_and_leaves_no_piece() {
+    let before = "a line\n".repeat(10);
+    for by_name in [true, false] {
+        let (url, mut calls) = daemon_with("x".repeat(5000)).await;
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        std::fs::write(&log, &before).unwrap();
+        let mut command = if by_name {
+            limited(&["-u", &url, "-f", log.to_str().unwrap()])
+        } else {
+            let mut command = limited(&["-u", &url]);
+            let mut file = std::fs::File::options().write(true).open(&log).unwrap();
+            std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap();
+            command.stdout(file);
+            command
+        };
+        let mut child = command.spawn().unwrap();
+        said(&mut child, "it is tried again").await;
+        assert_eq!(calls.recv().await.unwrap().0, "/api/v1/claim");
+        terminate(&child);
+        said(&mut child, "stopping").await;
+        terminate(&child);
+        assert_eq!(
+            calls.recv().await.unwrap().0,
+            "/api/v1/tasks/t/release",
+            "{by_name}"
+        );
+        assert_eq!(child.wait().await.unwrap().code(), Some(0));
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), before, "{by_name}");
+    }
+}
+
+/// What a handler does beyond its limit is its own matter: it is not to be told by a write that fails where it knows a signal.
+#[tokio::test]
+async fn a_handler_inherits_no_ignored_signal() {
+    let (url, mut calls) = daemon().await;
+    let script = "grep SigIgn /proc/self/status";
+    let child = worker(&["-u", &url, "--until-empty", "--", "/bin/sh", "-c", script])
+        .spawn()
+        .unwrap();
+    assert_eq!(calls.recv().await.unwrap().0, "/api/v1/claim");
+    let (_, body) = calls.recv().await.unwrap();
+    let result = body["complete"][0]["result"].as_str().unwrap().to_owned();
+    let set = result.trim().strip_prefix("SigIgn:").unwrap().trim();
+    let ignored = u64::from_str_radix(set, 16).unwrap();
+    let signal = Signal::XFSZ.as_raw();
+    assert_eq!(ignored & (1 << (signal - 1)), 0, "{result}");
+    assert_eq!(
+        child.wait_with_output().await.unwrap().status.code(),
+        Some(0)
+    );
+}
+
 #[tokio::test]
 async fn until_empty_ends_with_0() {
     let (url, _calls) = daemon().await;

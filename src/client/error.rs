@@ -7,7 +7,7 @@ use crate::{api, pem::PemError, task::shown_text};
 /// Why a request has no good answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// No connection, or it broke before the answer was whole. Whether the daemon did what was asked is not known.
+    /// No connection, or it broke before the answer was whole: then whether the daemon did what was asked is not known.
     #[error("cannot reach the daemon at {endpoint}: {reason}; {hint}")]
     Unreachable {
         /// Where it was looked for.
@@ -16,6 +16,8 @@ pub enum ClientError {
         reason: String,
         /// What to do next.
         hint: &'static str,
+        /// Whether nothing was sent: there was no connection.
+        unsent: bool,
     },
     /// The daemon refused.
     #[error("{}", problem_text(.0))]
@@ -61,6 +63,18 @@ impl ClientError {
         }
     }
 
+    /// Whether the daemon may have done what was asked, although there is no good answer.
+    #[must_use]
+    pub fn may_be_done(&self) -> bool {
+        match self {
+            Self::Unreachable { unsent, .. } => !unsent,
+            // A request that is refused has changed nothing.
+            Self::Problem(problem) => problem.status >= 500,
+            Self::Unexpected { .. } | Self::Timeout { .. } => true,
+            Self::BadUrl(_) | Self::NotJson(_) | Self::Tls(_) | Self::File(_) => false,
+        }
+    }
+
     /// Whether the daemon said that the request itself is wrong, so that sending it again would end the same way.
     #[must_use]
     pub fn is_final(&self) -> bool {
@@ -99,6 +113,13 @@ pub(super) fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
         next = error.source();
     }
     None
+}
+
+/// Whether `error` is that of a request for which there was no connection.
+pub(super) fn is_unsent(error: &(dyn Error + 'static)) -> bool {
+    error
+        .downcast_ref::<hyper_util::client::legacy::Error>()
+        .is_some_and(hyper_util::client::legacy::Error::is_connect)
 }
 
 /// An error and its causes in one line, without those that a cause repeats.

@@ -99,6 +99,7 @@ impl Events {
                         endpoint: self.endpoint.to_string(),
                         reason: error::chain(&error),
                         hint: self.endpoint.hint(error::io_kind(&error)),
+                        unsent: false,
                     });
                 }
             }

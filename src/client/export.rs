@@ -48,6 +48,7 @@ impl Export {
                         endpoint: self.endpoint.to_string(),
                         reason: error::chain(&error),
                         hint: self.endpoint.hint(error::io_kind(&error)),
+                        unsent: false,
                     });
                 }
             }

@@ -241,6 +241,7 @@ impl Client {
             endpoint: self.endpoint.to_string(),
             reason: error::chain(error),
             hint: self.endpoint.hint(error::io_kind(error)),
+            unsent: error::is_unsent(error),
         }
     }
 

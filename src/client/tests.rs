@@ -80,6 +80,20 @@ async fn an_absent_daemon_is_told_with_what_to_do() {
     assert!(text.contains("No such file"), "{text}");
 }
 
+#[tokio::test]
+async fn what_was_not_sent_is_not_done_and_what_has_no_answer_may_be() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let client = Client::new(Endpoint::parse(&url).unwrap()).unwrap();
+    let claim = api::Claim::default();
+    let (error, ()) = tokio::join!(client.claim(&claim), async {
+        drop(listener.accept().await.unwrap());
+    });
+    assert!(error.unwrap_err().may_be_done());
+    drop(listener);
+    assert!(!client.claim(&claim).await.unwrap_err().may_be_done());
+}
+
 fn serve_unix(path: &Path, router: Router) {
     let listener = tokio::net::UnixListener::bind(path).unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });

@@ -5,6 +5,7 @@
 //!
 //! - [`limits`]: every default and every range, with its reason
 //! - [`exit`]: exit codes of the programs
+//! - [`text`]: reads the small files that are named to the programs
 //! - [`Flags`], [`Surroundings`]: what the process was started with
 //! - [`Settings`]: what comes out
 
@@ -21,15 +22,12 @@ mod size;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+pub mod text;
 
 use std::{
-    fs,
-    io::{self, Read as _},
-    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    io,
     path::{Path, PathBuf},
 };
-
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 pub use access::Access;
 pub use bounds::Bounds;
@@ -249,37 +247,11 @@ fn settings_file(
         // No home, no file; whether that matters is seen when the data directory is asked for.
         (None, Err(_)) => return Ok(None),
     };
-    match read(&path) {
+    match text::read(&path) {
         Ok(text) => Ok(Some((path, text))),
         Err(cause) if named.is_none() && cause.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(cause) => Err(ConfigError::Unreadable { path, cause }),
     }
-}
-
-/// The most bytes of the file.
-const MAX_FILE: u64 = 1 << 20;
-
-/// The text of the file. A pipe that nobody writes into would be waited for, and a device read for ever.
-fn read(path: &Path) -> io::Result<String> {
-    let waits = OFlags::NONBLOCK;
-    let file = fs::File::options()
-        .read(true)
-        .custom_flags(waits.bits().cast_signed())
-        .open(path)?;
-    let flags = fcntl_getfl(&file)?;
-    fcntl_setfl(&file, flags - waits)?;
-    let is_pipe = file.metadata()?.file_type().is_fifo();
-    let mut text = String::new();
-    file.take(MAX_FILE + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(io::Error::other(format!(
-            "it is larger than {MAX_FILE} bytes"
-        )));
-    }
-    if is_pipe && text.is_empty() {
-        return Err(io::Error::other("it is a pipe that nobody writes into"));
-    }
-    Ok(text)
 }
 
 /// The data directory and the admin socket. Where both are said, the user's directories are not asked for: a system without

@@ -1,6 +1,6 @@
 //! Precedence, sources, and what every error names.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use super::*;
 

@@ -107,6 +107,11 @@ fn look(data: &Path) -> io::Result<Report> {
     };
     // The directory itself has to be readable; what is wrong below it is a finding.
     fs::read_dir(data)?;
+    let is_missing = |part: &str| matches!(data.join(part).try_exists(), Ok(false));
+    if is_missing("tasks") && is_missing("journal") {
+        let what = "no data directory of a daemon: it has neither tasks/ nor journal/";
+        report.problem(data, what);
+    }
     lock(data, &mut report);
     for area in [Area::Tasks, Area::Dead, Area::Done] {
         folders(&data.join(area.dir()), area, &mut report);

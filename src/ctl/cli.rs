@@ -476,8 +476,8 @@ impl ScopeName {
 }
 
 const AFTER_CHECK: &str = "\
-Exit codes: 0 all is well, 1 something is not, or a repair was refused (a daemon runs, a file is of another version), 74 the \
-directory can't be read.
+Exit codes: 0 all is well, 1 something is not, as where it is no data directory, or a repair was refused (a daemon runs, a file is \
+of another version), 74 the directory can't be read.
 
 Read without --repair: nothing is changed, also beside a running daemon, whose journal is then left out. --repair needs the \
 daemon to be stopped. It moves a damaged journal file aside and keeps what stands in it before the damage; what comes behind \

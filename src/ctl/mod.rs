@@ -47,6 +47,7 @@ use crate::{
     access::token_in,
     api,
     client::{Client, TlsFiles},
+    config::text,
     runtime,
 };
 
@@ -74,7 +75,7 @@ pub fn start(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(true) => return 0,
         Err(error) => return explain(&error, &mut console),
     }
-    let runtime = match runtime::of_one() {
+    let runtime = match runtime::outlive_large_files().and_then(|()| runtime::of_one()) {
         Ok(runtime) => runtime,
         Err(cause) => return fail(&cause.into(), &mut console),
     };
@@ -167,7 +168,7 @@ async fn dispatch(cli: Cli, console: &mut Console) -> Result<(), CtlError> {
 }
 
 fn shown_token(path: PathBuf) -> Result<Arc<str>, CtlError> {
-    let text = match std::fs::read_to_string(&path) {
+    let text = match text::read(&path) {
         Ok(text) => text,
         Err(cause) => return Err(CtlError::File { path, cause }),
     };

@@ -1,6 +1,7 @@
 //! The command line against a small server on a real Unix socket: what is asked, what is shown, how it ends.
 
 mod server;
+mod tokens;
 
 use std::io::{self, Write};
 
@@ -604,6 +605,21 @@ async fn check_finds_nothing_wrong_with_what_a_daemon_takes_and_keeps() {
     let ran = run_plain(&["check", &data, "--json"], "", false).await;
     let report: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(report["problems"].as_array().unwrap().len(), 3, "{report}");
+}
+
+#[tokio::test]
+async fn check_of_what_is_no_data_directory_is_not_well() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("letter.txt"), "").unwrap();
+    let data = dir.path().to_str().unwrap();
+    for more in [&[][..], &["--repair"]] {
+        let ran = run_plain(&[&["check", data], more].concat(), "", false).await;
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        let is_told = ran.out.contains("neither tasks/ nor journal/");
+        assert!(is_told && !ran.out.contains("all is well"), "{}", ran.out);
+    }
+    std::fs::create_dir(dir.path().join("tasks")).unwrap();
+    assert_eq!(run_plain(&["check", data], "", false).await.code, 0);
 }
 
 #[tokio::test]

@@ -19,8 +19,13 @@ use super::{
     shape::{self, Shape},
     table::{Side, Table},
 };
-use crate::access::{Secret, Tokens, entry};
+use crate::{
+    access::{Secret, Tokens, entry},
+    config::{exit, text},
+};
 
+/// How many links are followed to a file that is not there yet: as many as the kernel follows (`path_resolution(7)`).
+const MOST_LINKS: usize = 40;
 /// What the file begins with when it is made here.
 const HEAD: &str = "# Tokens of workqueued: hashes only, so it may be read by all. workqueuectl token makes and revokes them;\n\
                     # `workqueuectl reload` has the daemon read it again.\n";
@@ -51,8 +56,8 @@ pub(super) fn run(verb: TokenVerb, shape: &Shape, console: &mut Console) -> Resu
 
 fn make(new: &NewToken, shape: &Shape, console: &mut Console) -> Result<(), CtlError> {
     let path = &new.place.file;
-    let _turn = turn(path).map_err(|cause| file(path, cause))?;
-    let before = match fs::read_to_string(path) {
+    let turn = Turn::take(path).map_err(|cause| file(path, cause))?;
+    let before = match text::read_tokens(&turn.path) {
         Ok(text) => text,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => HEAD.to_owned(),
         Err(cause) => return Err(file(path, cause)),
@@ -71,15 +76,24 @@ fn make(new: &NewToken, shape: &Shape, console: &mut Console) -> Result<(), CtlE
     if let Err(error) = Tokens::parse(&text) {
         return Err(CtlError::Usage(format!("{}: {error}", path.display())));
     }
-    write(path, &text).map_err(|cause| file(path, cause))?;
+    let draft = turn.draft(&text).map_err(|cause| file(&turn.path, cause))?;
     let shown = Shown {
         name: new.name.clone(),
         token: Some(secret.reveal().to_owned()),
         scopes,
         queues: (!new.queues.is_empty()).then(|| new.queues.clone()),
     };
-    if !shape.tell(&shown, console)? {
-        writeln!(console.out, "{}", secret.reveal())?;
+    // Only then the file: an entry whose token nobody saw would be there for ever, and its name be taken.
+    let is_told = show(&secret, &shown, shape, console).map_err(|error| CtlError::Ended {
+        text: format!(
+            "{} has no token {}: it can't be shown: {error}",
+            path.display(),
+            new.name
+        ),
+        code: exit::IOERR,
+    })?;
+    draft.keep().map_err(|cause| file(&turn.path, cause))?;
+    if !is_told {
         console.note(&format!(
             "It is not shown again. {} holds its hash; workqueuectl reload has the daemon read it.",
             path.display()
@@ -88,8 +102,23 @@ fn make(new: &NewToken, shape: &Shape, console: &mut Console) -> Result<(), CtlE
     Ok(())
 }
 
+/// Shows a token that was just made. Gives whether that was for a program.
+fn show(
+    secret: &Secret,
+    shown: &Shown,
+    shape: &Shape,
+    console: &mut Console,
+) -> Result<bool, CtlError> {
+    let is_told = shape.tell(shown, console)?;
+    if !is_told {
+        writeln!(console.out, "{}", secret.reveal())?;
+    }
+    console.out.flush()?;
+    Ok(is_told)
+}
+
 fn list(path: &Path, shape: &Shape, console: &mut Console) -> Result<(), CtlError> {
-    let text = fs::read_to_string(path).map_err(|cause| file(path, cause))?;
+    let text = text::read_tokens(path).map_err(|cause| file(path, cause))?;
     let tokens = parse(path, &text)?;
     let rows: Vec<_> = tokens
         .grants()
@@ -125,8 +154,8 @@ fn list(path: &Path, shape: &Shape, console: &mut Console) -> Result<(), CtlErro
 }
 
 fn remove(name: &str, path: &Path, shape: &Shape, console: &mut Console) -> Result<(), CtlError> {
-    let _turn = turn(path).map_err(|cause| file(path, cause))?;
-    let text = fs::read_to_string(path).map_err(|cause| file(path, cause))?;
+    let turn = Turn::take(path).map_err(|cause| file(path, cause))?;
+    let text = text::read_tokens(&turn.path).map_err(|cause| file(path, cause))?;
     let tokens = parse(path, &text)?;
     let Some(grant) = tokens.named(name) else {
         return Err(CtlError::NotWell(format!(
@@ -150,7 +179,9 @@ fn remove(name: &str, path: &Path, shape: &Shape, console: &mut Console) -> Resu
             path.display()
         )));
     }
-    write(path, &without).map_err(|cause| file(path, cause))?;
+    turn.draft(&without)
+        .and_then(Draft::keep)
+        .map_err(|cause| file(&turn.path, cause))?;
     if !shape.tell(&shown, console)? {
         console.note(&format!(
             "{name} is revoked when the daemon has read its tokens again: workqueuectl reload"
@@ -170,53 +201,88 @@ fn file(path: &Path, cause: io::Error) -> CtlError {
     }
 }
 
-/// Where the file is, and its folder.
-fn place(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
-    let path = match fs::canonicalize(path) {
-        Ok(path) => path,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-        Err(error) => return Err(error),
-    };
-    let folder = match path.parent() {
+/// Where the file is, or is to be: where links lead, also one whose file is not there yet. None of them is replaced.
+fn place(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::canonicalize(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            found => return found,
+        }
+        match fs::read_link(&path) {
+            Ok(to) => path = folder(&path).join(to),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(rustix::io::Errno::LOOP.into())
+}
+
+fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
-    };
-    Ok((path, folder))
+    }
 }
 
-/// Waits until nobody else changes the file from what it held before, and has others wait as long as what is given lives. The
-/// lock is the folder's: the file itself is replaced.
-fn turn(path: &Path) -> io::Result<fs::File> {
-    let (_, folder) = place(path)?;
-    let folder = fs::File::open(folder)?;
-    folder.lock()?;
-    Ok(folder)
+/// The right to change the file: nobody else changes it from what it held before as long as this lives. The lock is the folder's: the
+/// file itself is replaced.
+struct Turn {
+    path: PathBuf,
+    folder: fs::File,
 }
 
-/// Replaces the file as a whole: a daemon that reads meanwhile sees the old one or the new one.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let (path, folder) = place(path)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new: PathBuf = folder.join(name);
-    let mut out = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(&new)?;
-    let written = (|| {
-        if let Ok(before) = fs::metadata(&path) {
+impl Turn {
+    /// Waits for it.
+    fn take(path: &Path) -> io::Result<Self> {
+        let path = place(path)?;
+        let folder = fs::File::open(folder(&path))?;
+        folder.lock()?;
+        Ok(Self { path, folder })
+    }
+
+    /// Writes what the file is to be beside it, with the file's owner and rights.
+    fn draft(&self, text: &str) -> io::Result<Draft<'_>> {
+        let mut name = self.path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let new = folder(&self.path).join(name);
+        // What has that name was left by one that was killed.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut out = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&new)?;
+        let draft = Draft { new, turn: self };
+        if let Ok(before) = fs::metadata(&self.path) {
             std::os::unix::fs::fchown(&out, Some(before.uid()), Some(before.gid()))?;
             out.set_permissions(fs::Permissions::from_mode(before.mode() & 0o777))?;
         }
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
-        fs::rename(&new, &path)?;
-        fs::File::open(folder)?.sync_all()
-    })();
-    if written.is_err() {
-        drop(fs::remove_file(&new));
+        Ok(draft)
     }
-    written
+}
+
+/// What the file is to be; it goes when it is dropped.
+struct Draft<'a> {
+    new: PathBuf,
+    turn: &'a Turn,
+}
+
+impl Draft<'_> {
+    /// Replaces the file as a whole: a daemon that reads meanwhile sees the old one or the new one.
+    fn keep(self) -> io::Result<()> {
+        fs::rename(&self.new, &self.turn.path)?;
+        self.turn.folder.sync_all()
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        // After it was kept there is none.
+        drop(fs::remove_file(&self.new));
+    }
 }

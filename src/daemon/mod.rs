@@ -18,7 +18,7 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -150,7 +150,9 @@ fn start(flags: &Flags) -> Result<(), Failure> {
         Failure::new(code, error.to_string())
     })?;
     take_small_pages();
-    outlive_large_files();
+    if let Err(error) = crate::runtime::outlive_large_files() {
+        tracing::warn!(%error, "a file that grows beyond its limit ends the daemon");
+    }
     if log.is_for_machines() {
         tracing::info!(
             message_id = catalog::STARTING.id,
@@ -271,15 +273,6 @@ fn live(settings: &Settings) -> engine::Live {
 fn take_small_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "memory comes by huge pages");
-    }
-}
-
-/// Has a write that would make a file larger than `LimitFSIZE=` allows fail, as for want of room, where it would end the program
-/// without a word.
-fn outlive_large_files() {
-    let caught = Arc::new(AtomicBool::new(false));
-    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, caught) {
-        tracing::warn!(%error, "a file that grows beyond its limit ends the daemon");
     }
 }
 

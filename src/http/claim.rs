@@ -1,7 +1,8 @@
 //! `POST /api/v1/claim`: the worker's round trip.
 //!
 //! Knows how a claim is written. Which tasks it gets, and when, is the backend's matter; that it is withdrawn when its
-//! client goes away comes from hyper, which drops the handler's future then: nothing here may spawn it away.
+//! client goes away comes from hyper, which drops the handler's future then: nothing here may spawn it away. Over HTTP/1.1 hyper
+//! sees that only while it has read nothing behind the request.
 
 use axum::{
     extract::{Request, State},

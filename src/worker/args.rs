@@ -58,6 +58,9 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
     pub concurrency: Option<u32>,
     /// End with 0 when nothing is due.
+    ///
+    /// Each attempt is made once: a task that its handler gives back is kept, its lease held, until the rest is done, and given back
+    /// then. Of those at most 1000 are kept; with so many nothing more is claimed, and the end is with 75.
     #[arg(long)]
     pub until_empty: bool,
     /// Check the configuration and end.

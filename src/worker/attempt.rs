@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -12,7 +13,7 @@ use crate::{
     api,
     client::{Client, ClientError},
     systemd::catalog,
-    task::Millis,
+    task::{Millis, Payload},
 };
 
 /// How long reports are tried after a stop, when the daemon can't be reached.
@@ -21,6 +22,9 @@ pub(super) const REPORT_GRACE: Duration = Duration::from_secs(5);
 /// How long an answer to an extension is waited for at least: on a busy machine a shorter silence means nothing, so a lease
 /// below three seconds is not saved from a longer one.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many tasks that were kept are given back at once: what a worker at work asks, and no flood at its end.
+pub(super) const RELEASES: usize = 8;
 
 /// What all attempts of a worker share.
 pub(super) struct Shared {
@@ -31,6 +35,10 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     /// Running handlers are to be stopped.
     pub(super) kill: CancellationToken,
+    /// Tasks that are kept are to be given back.
+    pub(super) let_go: CancellationToken,
+    /// Whose turn it is to be given back; closed where the daemon can't be told.
+    pub(super) turns: Semaphore,
 }
 
 /// How an attempt ended, and so what is left to do.
@@ -39,6 +47,8 @@ pub(super) enum Ended {
     Completed(api::Completion),
     /// It failed; nothing is left to do.
     Failed,
+    /// Its handler wants it at another time. Its lease is still held.
+    Deferred(Box<api::ClaimedTask>),
     /// So many tasks were given back; nothing is left to do.
     Released(u64),
     /// The lease was lost: the task is another's.
@@ -74,12 +84,37 @@ impl Shared {
                 self.report(&task, Some(failure)).await;
                 Ended::Failed
             }
-            Some(Outcome::Released | Outcome::Stopped) => self.release(task).await,
-            None => {
-                tracing::warn!(message_id = catalog::LEASE_LOST.id, task_id = %id, trace_id = task.task.trace_id(), queue = %task.task.queue, "{}", catalog::LEASE_LOST.line);
-                Ended::Lost
-            }
+            Some(Outcome::Released) => Ended::Deferred(Box::new(task)),
+            Some(Outcome::Stopped) => self.release(task).await,
+            None => lost(&task),
         }
+    }
+
+    /// Keeps the lease of a task that is not to come again, and gives the task back when all that are kept are let go.
+    pub(super) async fn keep(&self, mut task: api::ClaimedTask) -> Ended {
+        tracing::info!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, "task kept until the rest is done");
+        // Very many may be kept, and nobody reads it any more.
+        task.task.payload = Payload::null();
+        let turn = async {
+            self.let_go.cancelled().await;
+            self.turns.acquire().await
+        };
+        let turn = tokio::select! {
+            biased;
+            turn = turn => turn,
+            () = self.hold(&task) => return lost(&task),
+        };
+        if turn.is_err() {
+            tracing::error!(task_id = %task.task.id, "a task that was kept can't be given back; the lease will expire");
+            return Ended::Lost;
+        }
+        if !self.report(&task, None).await {
+            // Each of the others would wait as long.
+            self.turns.close();
+            return Ended::Lost;
+        }
+        tracing::info!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, "task released");
+        Ended::Released(1)
     }
 
     /// Gives a task back.
@@ -165,7 +200,8 @@ impl Shared {
                         if backoff.is_fresh() {
                             tracing::warn!(task_id = %id, %error, "the report is kept and sent again");
                         }
-                        tokio::time::sleep(backoff.next()).await;
+                        let third = self.lease.as_duration() / 3;
+                        tokio::time::sleep(backoff.next().min(third)).await;
                     }
                 }
             }
@@ -185,7 +221,12 @@ impl Shared {
     }
 }
 
+fn lost(task: &api::ClaimedTask) -> Ended {
+    tracing::warn!(message_id = catalog::LEASE_LOST.id, task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, "{}", catalog::LEASE_LOST.line);
+    Ended::Lost
+}
+
 /// Whether the daemon says that the lease is not ours any more.
-pub(super) fn is_stale(error: &ClientError) -> bool {
+fn is_stale(error: &ClientError) -> bool {
     matches!(error, ClientError::Problem(problem) if matches!(problem.status, 404 | 409))
 }

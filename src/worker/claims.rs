@@ -1,6 +1,6 @@
 //! The loop of a worker: claims, completions, stopping.
 
-use std::{collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::{task::JoinSet, time::Instant};
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Config, WorkerError,
-    attempt::{Ended, REPORT_GRACE, Shared, is_stale},
+    attempt::{Ended, REPORT_GRACE, Shared},
     backoff::Backoff,
 };
 use crate::{
@@ -30,6 +30,8 @@ const BATCH_BYTES: usize = 4 << 20;
 const BATCH_COUNT: usize = 1000;
 /// With so many completions that the daemon does not take, nothing more is claimed.
 const MOST_KEPT: usize = 10 * BATCH_COUNT;
+/// The most tasks that are kept with `until_empty`: as many as one claim may bring. Each costs a request at each third of a lease.
+const MOST_DEFERRED: usize = 1000;
 /// The least time between two observations.
 const OBSERVE_PACE: Duration = Duration::from_secs(1);
 
@@ -53,7 +55,7 @@ pub struct Counts {
 /// A completion that the daemon has not taken yet.
 struct Kept {
     completion: api::Completion,
-    /// Sent before, without an answer: the daemon may have it.
+    /// It may have arrived before, without an answer that came back: the daemon may have it.
     is_in_doubt: bool,
     /// It was in a request that was refused as a whole, perhaps because of it: it goes alone.
     is_alone: bool,
@@ -69,9 +71,6 @@ enum Said {
 }
 
 type Answer = Result<api::ClaimAnswer, ClientError>;
-
-/// An attempt: a task's id and how often it was tried.
-type Attempt = (String, u32);
 
 /// A request under way and the completions in it.
 struct Flight {
@@ -95,8 +94,10 @@ pub(super) struct Claims<O> {
     observe: O,
     observed: Option<Instant>,
     counts: Counts,
-    /// One entry for each used slot; with `until_empty`, also which attempt it is.
-    running: JoinSet<(Option<Attempt>, Ended)>,
+    /// One entry for each used slot.
+    running: JoinSet<Ended>,
+    /// With `until_empty`: the tasks that were given back and are kept to the end. They use no slots.
+    deferred: JoinSet<Ended>,
     kept: Vec<Kept>,
     claim: Option<Flight>,
     /// Completions that go beside a claim that waits.
@@ -111,9 +112,8 @@ pub(super) struct Claims<O> {
     /// The last claim found nothing, and nothing has ended since.
     is_empty: bool,
     was_reached: bool,
-    /// With `until_empty`: the attempts that run or were given back, and whether one of them came again.
-    met: HashSet<Attempt>,
-    met_again: bool,
+    /// As many tasks are kept as may be.
+    is_full: bool,
     /// Whether a task has ended since the claim in flight was sent: what that end brought, its answer may not know.
     ended_since: bool,
     is_stopping: bool,
@@ -141,6 +141,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             observed: None,
             counts: Counts::default(),
             running: JoinSet::new(),
+            deferred: JoinSet::new(),
             kept: Vec::new(),
             claim: None,
             report: None,
@@ -150,8 +151,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             claim_at: None,
             is_empty: false,
             was_reached: false,
-            met: HashSet::new(),
-            met_again: false,
+            is_full: false,
             ended_since: false,
             is_stopping: false,
             withdraw_at: None,
@@ -163,6 +163,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
     pub(super) async fn run(mut self) -> Result<Counts, WorkerError> {
         while !self.is_over() {
             self.send();
+            self.let_go_at_the_end();
             self.show();
             tokio::select! {
                 biased;
@@ -172,6 +173,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
                 answer = arrival(&mut self.report) => self.report_answered(answer),
                 answer = arrival(&mut self.claim) => self.claim_answered(answer)?,
                 Some(ended) = self.running.join_next() => self.ended(ended),
+                Some(ended) = self.deferred.join_next() => self.let_gone(ended),
                 () = until(self.retry_at) => self.retry_at = None,
                 () = until(self.claim_at) => self.claim_at = None,
                 () = until(self.withdraw_at) => self.withdraw(),
@@ -180,16 +182,30 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         }
         self.counts.running = 0;
         (self.observe)(&self.counts);
+        if self.is_full && !self.is_stopping {
+            return Err(WorkerError::TooManyDeferred(MOST_DEFERRED));
+        }
         Ok(self.counts)
     }
 
     /// Whether nothing runs, nothing is to be told, and nothing more is to be claimed.
     fn is_over(&self) -> bool {
+        self.is_done() && self.deferred.is_empty()
+    }
+
+    /// The same, but for tasks that are kept.
+    fn is_done(&self) -> bool {
         let is_idle = self.running.is_empty()
             && self.kept.is_empty()
             && self.claim.is_none()
             && self.report.is_none();
         is_idle && (self.is_stopping || self.waits_for_the_rest())
+    }
+
+    fn let_go_at_the_end(&self) {
+        if self.is_done() {
+            self.shared.let_go.cancel();
+        }
     }
 
     /// Free slots: kept completions use theirs until they are delivered.
@@ -198,7 +214,9 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             return 0;
         }
         let carried = |flight: &Option<Flight>| flight.as_ref().map_or(0, |f| f.carried.len());
+        // Each that runs may be one more to keep.
         (self.config.concurrency as usize)
+            .min(MOST_DEFERRED.saturating_sub(self.deferred.len()))
             .saturating_sub(self.running.len())
             .saturating_sub(carried(&self.report))
             .saturating_sub(self.kept.iter().filter(|kept| kept.is_alone).count())
@@ -230,9 +248,11 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         }
     }
 
-    /// With `until_empty`: nothing was due, and tasks still run; what their ends bring is looked for then.
+    /// With `until_empty`: nothing was due, and tasks still run; what their ends bring is looked for then. What is given back at the
+    /// end is not.
     fn waits_for_the_rest(&self) -> bool {
-        self.config.until_empty && (self.is_empty || self.met_again)
+        let is_ending = self.is_empty || self.is_full || self.shared.let_go.is_cancelled();
+        self.config.until_empty && is_ending
     }
 
     fn flight(&self, max: usize, wait: f64, carried: Vec<Kept>) -> Flight {
@@ -342,7 +362,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         );
         let shared = Arc::clone(&self.shared);
         self.running
-            .spawn(async move { (None, shared.release_all(surplus).await) });
+            .spawn(async move { shared.release_all(surplus).await });
     }
 
     fn report_answered(&mut self, (flight, answer): (Flight, Answer)) {
@@ -359,22 +379,42 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
     fn begin(&mut self, task: api::ClaimedTask) {
         let shared = Arc::clone(&self.shared);
         let has_room = self.running.len() < self.config.concurrency as usize;
-        // With `until_empty`, a task that comes again as the same attempt was given back before: it wants another time.
-        let attempt = self
-            .config
-            .until_empty
-            .then(|| (task.task.id.clone(), task.attempt));
-        let again = attempt
-            .as_ref()
-            .is_some_and(|attempt| !self.met.insert(attempt.clone()));
-        self.met_again |= again;
-        if self.is_stopping || !has_room || again {
+        if self.is_stopping || !has_room {
             self.running
-                .spawn(async move { (attempt, shared.release(task).await) });
-        } else {
-            tracing::debug!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, attempt = task.attempt, "task claimed");
-            self.running
-                .spawn(async move { (attempt, shared.attempt(task).await) });
+                .spawn(async move { shared.release(task).await });
+            return;
+        }
+        tracing::debug!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, attempt = task.attempt, "task claimed");
+        let is_kept = self.config.until_empty;
+        self.running.spawn(async move {
+            match shared.attempt(task).await {
+                Ended::Deferred(task) if !is_kept => shared.release(*task).await,
+                ended => ended,
+            }
+        });
+    }
+
+    /// A task that would come again before all others is kept until those are done.
+    fn defer(&mut self, task: api::ClaimedTask) {
+        let shared = Arc::clone(&self.shared);
+        self.deferred.spawn(async move { shared.keep(task).await });
+        self.is_full |= self.deferred.len() >= MOST_DEFERRED;
+    }
+
+    /// A task that was kept is given back, or was lost.
+    fn let_gone(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        match ended {
+            Ok(Ended::Released(count)) => self.counts.released += count,
+            Ok(_) => {
+                // Its lease has ended, so it may be due once more.
+                self.counts.lost += 1;
+                self.is_empty = false;
+                self.ended_since = true;
+            }
+            Err(error) => {
+                self.counts.lost += 1;
+                tracing::error!(%error, "a task can't be kept; its lease will expire");
+            }
         }
     }
 
@@ -406,8 +446,9 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
     /// The daemon did not take a completion.
     fn refused(&mut self, mut kept: Kept, error: &ClientError) {
         let id = &kept.completion.id;
-        if is_stale(error) && kept.is_in_doubt {
-            // Most likely it was taken when it was sent first, and only the answer was lost.
+        if error.status() == Some(404) && kept.is_in_doubt {
+            // Most likely it was taken when it was sent first, and only the answer was lost. Where the task is still there, under
+            // another lease or none, it was not.
             tracing::info!(task_id = %id, %error, "the completion was sent before; it is dropped");
         } else if kept.completion.result.is_some() && may_mean_result(error) {
             // The work is done: without its completion it would be done again until it is dead, and end the same way each time.
@@ -439,7 +480,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
                 continue;
             }
             kept.is_alone |= is_final;
-            kept.is_in_doubt = true;
+            kept.is_in_doubt |= error.may_be_done();
             self.kept.push(kept);
         }
         self.wait_to_retry();
@@ -457,23 +498,18 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
     }
 
     fn wait_to_retry(&mut self) {
-        self.retry_at = Some(Instant::now() + self.backoff.next());
+        // Whose completions wait, their leases run on.
+        let third = self.config.lease.as_duration() / 3;
+        self.retry_at = Some(Instant::now() + self.backoff.next().min(third));
     }
 
     fn hold_claims(&mut self, until: Instant) {
         self.claim_at = self.claim_at.max(Some(until));
     }
 
-    fn ended(&mut self, ended: Result<(Option<Attempt>, Ended), tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
         self.is_empty = false;
         self.ended_since = true;
-        let ended = ended.map(|(attempt, ended)| {
-            // Only what was given back can come again as the same attempt.
-            if let Some(attempt) = attempt.filter(|_| !matches!(ended, Ended::Released(_))) {
-                self.met.remove(&attempt);
-            }
-            ended
-        });
         match ended {
             Ok(Ended::Completed(completion)) => self.kept.push(Kept {
                 completion,
@@ -481,6 +517,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
                 is_alone: false,
             }),
             Ok(Ended::Failed) => self.counts.failed += 1,
+            Ok(Ended::Deferred(task)) => self.defer(*task),
             Ok(Ended::Released(count)) => {
                 self.counts.released += count;
                 // What was just given back is due again at once: without a pause the two would race in a circle.
@@ -505,6 +542,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         self.kill_at = Some(now + self.config.shutdown_grace.as_duration());
         self.retry_at = None;
         self.backoff.reset();
+        self.shared.let_go.cancel();
         self.withdraw_at = self.claim.as_ref().map(|flight| flight.since + LONG_POLL);
         tracing::info!(
             message_id = catalog::WORKER_STOPS.id,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    fmt,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -15,6 +15,7 @@ use super::Args;
 use crate::{
     access::token_in,
     client::{Endpoint, TlsFiles},
+    config::text,
     systemd::logging::Format,
     task::{Millis, Options, QueueName, Refusal, shown_text},
 };
@@ -223,7 +224,7 @@ impl Config {
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
+    text::read(path)
         .map_err(|error| ConfigError(format!("cannot read {}: {error}", path.display())))
 }
 
@@ -360,6 +361,10 @@ impl HandlerTable {
             if let (Some(start), false) = (start, kinds.contains(&self.kind)) {
                 return Err(place.wrong(start, key, "is no key of a handler of this type"));
             }
+        }
+        if let Some(timeout) = self.timeout.as_ref().filter(|one| one.get_ref().0.0 == 0) {
+            let reason = "is 0, which no attempt can keep: leave it out for the default";
+            return Err(place.wrong(timeout.span().start, "timeout", reason));
         }
         let timeout = self.timeout.map(|timeout| timeout.into_inner().0);
         match self.kind {
@@ -572,9 +577,8 @@ impl Place<'_> {
             let line = self.line(file.span().start);
             self.error(line, &format!("token_file: {reason}"))
         };
-        let text = std::fs::read_to_string(path).map_err(|error: io::Error| {
-            wrong(format!("cannot read {}: {error}", path.display()))
-        })?;
+        let text = text::read(path)
+            .map_err(|error| wrong(format!("cannot read {}: {error}", path.display())))?;
         token_in(&text).map_err(|reason| wrong(format!("{} {reason}", path.display())))
     }
 }

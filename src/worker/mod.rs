@@ -30,6 +30,7 @@ pub use program::main;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{Client, ClientError};
@@ -43,9 +44,17 @@ pub enum WorkerError {
     /// The daemon can't be used. Only at the start: later the worker waits for it.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// With `until_empty`: the handler gave back as many tasks as can be kept, so what else is due was not looked for.
+    #[error(
+        "the handler gave {0} tasks back, which are as many as are kept: there may be more that are due"
+    )]
+    TooManyDeferred(usize),
 }
 
 /// Works until `stop` is cancelled, or with `until_empty` until nothing is due.
+///
+/// With `until_empty` a task that its handler gives back is kept, its lease held, and given back at the end: the daemon would hand it
+/// out again at once, before the others. So each attempt is made once.
 ///
 /// After `stop` nothing new is claimed and running handlers have `shutdown_grace` to finish; then, or as soon as `hurry` is
 /// cancelled, they are stopped and their tasks released. Returns when all is reported, or a few seconds later when the daemon
@@ -76,6 +85,8 @@ pub async fn run_with(
         lease: config.lease,
         stop,
         kill: CancellationToken::new(),
+        let_go: CancellationToken::new(),
+        turns: Semaphore::new(attempt::RELEASES),
     });
     claims::Claims::new(shared, config, hurry, observe)
         .run()

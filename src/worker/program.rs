@@ -23,6 +23,7 @@ use crate::{
 const EX_UNAVAILABLE: u8 = 69;
 const EX_OSERR: u8 = 71;
 const EX_CANTCREAT: u8 = 73;
+const EX_TEMPFAIL: u8 = 75;
 const EX_CONFIG: u8 = 78;
 /// A program can't be run: as shells have it.
 const EX_NOT_RUN: u8 = 127;
@@ -33,7 +34,8 @@ const LOG_PATIENCE: Duration = Duration::from_secs(1);
 const END: Duration = Duration::from_secs(15);
 
 /// Runs the worker with the process's arguments. The exit code: 0 after a stop or when nothing is due (`--until-empty`), 69 the
-/// daemon can't be used, 71 the system refuses something, 73 the log file can't be written, 78 the configuration is wrong.
+/// daemon can't be used, 71 the system refuses something, 73 the log file can't be written, 75 so many tasks were given back that the
+/// rest was not looked for (`--until-empty`), 78 the configuration is wrong.
 #[must_use]
 pub fn main() -> ExitCode {
     if let Some(error) = super::handler::enter() {
@@ -66,6 +68,8 @@ fn start(args: &Args) -> Result<(), (u8, String)> {
         };
         (code, error.to_string())
     })?;
+    runtime::outlive_large_files()
+        .map_err(|error| (EX_OSERR, format!("cannot take signals: {error}")))?;
     let runtime =
         runtime::of_one().map_err(|error| (EX_OSERR, format!("cannot start: {error}")))?;
     let ended = runtime.block_on(work(config));
@@ -107,6 +111,7 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
         }
         Err(WorkerError::Handler(text)) => Err((EX_CANTCREAT, text)),
         Err(WorkerError::Client(error)) => Err((EX_UNAVAILABLE, error.to_string())),
+        Err(error @ WorkerError::TooManyDeferred(_)) => Err((EX_TEMPFAIL, error.to_string())),
     }
 }
 

@@ -14,6 +14,8 @@ use tokio::{
 use super::*;
 use crate::{client::Endpoint, task::Millis};
 
+mod until_empty;
+
 /// One request as it came in; it waits until it is answered.
 struct Call {
     path: String,
@@ -382,6 +384,45 @@ async fn results_outlive_a_daemon_that_goes_and_comes_back() {
     stage.begun("b").await;
 }
 
+/// The daemon goes before the completion comes, and is another's or has forgotten the task when it is back.
+async fn told_after_a_break(status: u16, was_sent: bool) -> Counts {
+    let mut stage = Stage::with(|_| {});
+    stage.daemon.claim().await.give(&["a"]);
+    let handler = stage.begun("a").await;
+    let address = stage.daemon.address;
+    let runtime = stage.daemon.runtime.take();
+    // Only off the runtime that runs this test may another end.
+    tokio::task::spawn_blocking(move || drop(runtime))
+        .await
+        .unwrap();
+    if was_sent {
+        let deaf = TcpListener::bind(address).await.unwrap();
+        handler.answer(200, &json!(null));
+        drop(deaf.accept().await.unwrap());
+    } else {
+        handler.answer(200, &json!(null));
+    }
+    stage.daemon = Server::start_at(address);
+    let claim = stage.daemon.claim().await;
+    assert_eq!(claim.completes(), ["a"]);
+    let completed = json!([{"id": "a", "problem": problem(status)}]);
+    claim.answer(200, &json!({"tasks": [], "completed": completed}));
+    stage.stop.cancel();
+    stage.counts().await
+}
+
+#[tokio::test]
+async fn a_completion_that_comes_too_late_is_lost_unless_it_was_taken_before() {
+    for (status, was_sent, lost) in [(404, true, 0), (409, true, 1), (404, false, 1)] {
+        let counts = told_after_a_break(status, was_sent).await;
+        assert_eq!(
+            (counts.completed, counts.lost),
+            (0, lost),
+            "{status} {was_sent}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_completion_that_is_stale_is_dropped() {
     let mut stage = Stage::with(|_| {});
@@ -577,42 +618,4 @@ async fn tasks_that_outlast_the_grace_are_released() {
         call.answer(200, &json!({"status": "ok"}));
     }
     assert_eq!(stage.counts().await.released, 2);
-}
-
-#[tokio::test]
-async fn until_empty_ends_when_nothing_is_due_and_all_is_told() {
-    let mut stage = Stage::with(|config| {
-        config.until_empty = true;
-        config.concurrency = 2;
-    });
-    let claim = stage.daemon.claim().await;
-    assert_eq!(claim.body["wait"], 0.0);
-    claim.give(&["a"]);
-    let handler = stage.begun("a").await;
-    // Nothing more now; but what runs may bring something.
-    stage.daemon.claim().await.give(&[]);
-    handler.answer(200, &json!(null));
-    // What is told and asked from here on may come in either order; there is nothing more in any case.
-    let answer_rest = async {
-        while let Some(call) = stage.daemon.calls.recv().await {
-            call.give(&[]);
-        }
-    };
-    tokio::select! {
-        counts = &mut stage.worker => assert_eq!(counts.unwrap().unwrap().completed, 1),
-        () = answer_rest => panic!("the daemon ended first"),
-    }
-}
-
-#[tokio::test]
-async fn until_empty_without_a_daemon_is_an_error() {
-    let stage = Stage::with(|config| {
-        config.until_empty = true;
-        config.url = Endpoint::Unix("/none/such.sock".into());
-    });
-    let error = stage.worker.await.unwrap().unwrap_err();
-    assert!(
-        error.to_string().contains("is workqueued running?"),
-        "{error}"
-    );
 }

@@ -136,6 +136,18 @@ fn a_wrong_file_names_its_line_and_key() {
             "can't be a variable",
         ),
         (
+            "[handler]\ntype = \"exec\"\ncommand = [\"a\"]\ntimeout = \"0s\"",
+            4,
+            "handler.timeout",
+            "is 0",
+        ),
+        (
+            "[handler]\ntype = \"http\"\ntimeout = \"0ms\"\nurl = \"http://a/\"",
+            3,
+            "handler.timeout",
+            "is 0",
+        ),
+        (
             "\ntoken_file = \"/none/such\"",
             2,
             "token_file",
@@ -207,6 +219,31 @@ fn a_named_file_that_is_not_there_is_an_error() {
     let args = Args::try_parse_from(["w", "--config", "/none/such.toml"]).unwrap();
     let error = Config::load(&args).unwrap_err().to_string();
     assert!(error.contains("cannot read /none/such.toml"), "{error}");
+}
+
+/// Each would be waited for or read without an end.
+#[test]
+fn files_without_an_end_are_errors_that_name_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pipe, wild) = (dir.path().join("pipe"), dir.path().join("wild.toml"));
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    std::fs::write(&wild, b"delay = \"1s\"\n# caf\xe9\n").unwrap();
+    for (path, words) in [
+        (&*pipe, "a pipe that nobody writes into"),
+        (Path::new("/dev/zero"), "larger than 1048576 bytes"),
+        (&*wild, "not UTF-8 in line 2"),
+    ] {
+        let named = path.display().to_string();
+        let args = Args::try_parse_from(["w", "--config", &named]).unwrap();
+        let text = format!("token_file = \"{named}\"");
+        for error in [
+            Config::load(&args).unwrap_err().to_string(),
+            parse(&text).unwrap_err(),
+        ] {
+            assert!(error.contains(&named) && error.contains(words), "{error}");
+        }
+    }
 }
 
 #[test]

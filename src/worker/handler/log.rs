@@ -3,8 +3,8 @@
 use std::{
     fmt::Write as _,
     fs::{File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{self, Seek as _, SeekFrom, Write as _},
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -33,7 +33,8 @@ pub(in crate::worker) struct Log {
 
 #[derive(Debug)]
 enum Sink {
-    Stdout,
+    /// Without the buffer of [`io::stdout`], so that what a failed write left is known.
+    Stdout(File),
     /// Opened for each line, so that it may be rotated under us.
     File(PathBuf),
 }
@@ -42,7 +43,12 @@ impl Log {
     /// Opens the file once, so that one that can't be written is told at the start.
     pub(super) fn new(config: &LogConfig) -> Result<Self, WorkerError> {
         let sink = match &config.logfile {
-            None => Sink::Stdout,
+            None => {
+                let stdout = io::stdout().as_fd().try_clone_to_owned();
+                Sink::Stdout(File::from(stdout.map_err(|error| {
+                    WorkerError::Handler(format!("cannot write stdout: {error}"))
+                })?))
+            }
             Some(path) => {
                 open(path).map_err(|error| {
                     WorkerError::Handler(format!("cannot write {}: {error}", path.display()))
@@ -97,18 +103,49 @@ impl Log {
 impl Sink {
     fn write(&self, line: &str) -> io::Result<()> {
         match self {
-            Self::Stdout => {
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(line.as_bytes())?;
-                stdout.flush()
-            }
-            Self::File(path) => {
-                let mut file = open(path)?;
-                file.write_all(line.as_bytes())?;
-                file.flush()
-            }
+            Self::Stdout(stdout) => append(stdout, line.as_bytes()),
+            Self::File(path) => append(&open(path)?, line.as_bytes()),
         }
     }
+}
+
+/// Writes a line as a whole, or takes back what was written of it: it is tried again, and a piece of it before it would make a line
+/// that nobody sent.
+fn append(mut file: &File, line: &[u8]) -> io::Result<()> {
+    let mut left = line;
+    while !left.is_empty() {
+        let failure = match file.write(left) {
+            Ok(0) => io::ErrorKind::WriteZero.into(),
+            Ok(count) => {
+                left = &left[count..];
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        let written = (line.len() - left.len()) as u64;
+        if written > 0
+            && let Err(error) = take_back(file, written)
+        {
+            tracing::warn!(%error, "a part of a line stays in the log file");
+        }
+        return Err(failure);
+    }
+    Ok(())
+}
+
+/// Takes the last bytes that were written back from a regular file, unless somebody else has written behind them.
+fn take_back(mut file: &File, written: u64) -> io::Result<()> {
+    if !file.metadata()?.is_file() {
+        return Ok(());
+    }
+    // Also of a file that is appended to this is where our own bytes end.
+    let end = file.stream_position()?;
+    if file.metadata()?.len() != end {
+        return Ok(());
+    }
+    file.set_len(end - written)?;
+    file.seek(SeekFrom::Start(end - written)).map(drop)
 }
 
 /// A FIFO that nobody reads would be waited for, and no signal would end that.
