@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use workqueue::{
     backend::{
         Answer, Backend, Change, ClaimAnswer, ClaimRequest, Error, EventId, EventLog, EventStream,
-        ExportHead, ExportPiece, Failure, Fault, Health, HistoryView, LeaseView, Listeners, Page,
-        PageQuery, QueueView, RejectedView, RetriedDead, Settlement, Span, StatusView,
-        SubmitOutcome, TaskView, Meant, WorkerView,
+        ExportHead, ExportPiece, Failure, Fault, Health, HistoryView, LeaseView, Listeners, Meant,
+        Page, PageQuery, QueueView, RejectedView, RetriedDead, Settlement, Span, StatusView,
+        SubmitOutcome, TaskView, WorkerView,
     },
     engine::clock,
     http::{self, Http, HttpLimits},
