@@ -42,12 +42,24 @@ struct Missed {
     before: bool,
 }
 
+/// Of how many files a checkpoint tells that may have been missed before the last start: few enough for the room that is set aside for it.
+const MOST_TOLD: usize = 1 << 11;
+
+/// Whether that is not so long ago that it matters no longer. A clock that was set back makes it matter longer.
+fn is_lately(at: WallMillis, now: Now) -> bool {
+    let ago = u64::try_from(now.wall.0.saturating_sub(at.0));
+    ago.unwrap_or(0) < MISSED.0
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Astray {
     /// Tasks whose files were not where they were: to be removed when they had ended, to be moved, or while a worker held them;
     /// and when that was found.
     missed: Lately<TaskId, Missed>,
+    /// Tasks that the journal's tail tells to have ended, and when: most of their files were removed, and some may have been missed by the
+    /// former life.
+    perhaps: Lately<TaskId, WallMillis>,
     /// Tasks whose files somebody moves while workers hold them: each may have more than one.
     restless: Lately<TaskId, ()>,
     /// Tasks of which it was asked whether their own files are gone, for the sake of others with their ids.
@@ -71,7 +83,8 @@ impl Default for Astray {
     fn default() -> Self {
         Self {
             missed: Lately::of(MISSED),
-            restless: Lately::default(),
+            perhaps: Lately::of(MISSED),
+            restless: Lately::of(MISSED),
             doubted: Lately::default(),
             behind: Behind::default(),
             moved_at: None,
@@ -86,26 +99,38 @@ impl Default for Astray {
 impl Astray {
     /// The file of a task that was done, or is being done, was not in its place.
     pub(super) fn missed(&mut self, id: TaskId, now: Now) {
+        let before = self.perhaps.take(&id, now.tick);
         let known = self.missed.get(&id, now.tick);
-        let missed = known.filter(|missed| missed.before).unwrap_or(Missed {
+        let known = known.filter(|missed| missed.before);
+        let before = before.map(|at| Missed { at, before: true });
+        let missed = known.or(before).unwrap_or(Missed {
             at: now.wall,
             before: false,
         });
         self.missed.note(id, missed, now.tick);
     }
 
-    /// The same of a task that ended at `at`, in a former life.
-    pub(super) fn missed_before(&mut self, id: TaskId, at: WallMillis, now: Tick) {
-        self.missed.note(id, Missed { at, before: true }, now);
+    /// A task ended in a former life, at `at` or later.
+    pub(super) fn perhaps_missed(&mut self, id: TaskId, at: WallMillis, now: Now) {
+        if is_lately(at, now) {
+            self.perhaps.note(id, at, now.tick);
+        }
     }
 
     /// A task was submitted, perhaps one with the id of one that had ended.
     pub(super) fn submitted(&mut self, id: TaskId, now: Tick) {
         self.behind.submitted(id);
+        self.perhaps.take(&id, now);
         if let Some(missed) = self.missed.get(&id, now) {
             let before = false;
             self.missed.note(id, Missed { before, ..missed }, now);
         }
+    }
+
+    /// When the file of a task that has ended was missed, if it was or may have been.
+    fn missed_at(&mut self, id: TaskId, now: Tick) -> Option<WallMillis> {
+        let missed = self.missed.get(&id, now).map(|missed| missed.at);
+        missed.or_else(|| self.perhaps.get(&id, now))
     }
 
     /// The task may have another file than its own.
@@ -126,6 +151,7 @@ impl Astray {
     pub(super) fn removed(&mut self, id: TaskId, now: Tick) {
         self.behind.removed(id);
         self.missed.take(&id, now);
+        self.perhaps.take(&id, now);
     }
 
     /// The task has ended. Of one whose file was moved while the daemon wrote another, there may be a second one, under any name
@@ -151,14 +177,19 @@ impl Astray {
                 id,
                 at,
                 left: Left::Missed,
-            } => self.missed_before(*id, *at, now.tick),
+            } => {
+                let (at, before) = (*at, true);
+                if is_lately(at, now) {
+                    self.missed.note(*id, Missed { at, before }, now.tick);
+                }
+            }
             _ => self.behind.recall(record),
         }
     }
 
     /// Whether the file of a task that has ended may come back: then it is looked at before it is believed.
     pub(super) fn may_come_back(&mut self, id: TaskId, now: Tick) -> bool {
-        self.behind.has_ended(id) || self.missed.get(&id, now).is_some()
+        self.behind.has_ended(id) || self.missed_at(id, now).is_some()
     }
 
     /// For a checkpoint: that another directory is there may be found only after a crash, so those that were missed lately are
@@ -168,11 +199,13 @@ impl Astray {
         now: Tick,
         has_ended: impl Fn(TaskId) -> bool,
     ) -> impl Iterator<Item = Record> {
-        let missed = self.missed.iter(now);
+        let missed = self.missed.iter(now).map(|(id, missed)| (id, missed.at));
+        let perhaps = self.perhaps.iter(now).take(MOST_TOLD);
+        let missed = missed.chain(perhaps);
         let missed = missed.filter(move |(id, _)| has_ended(*id));
-        let missed = missed.map(|(id, missed)| Record::LeftBehind {
+        let missed = missed.map(|(id, at)| Record::LeftBehind {
             id,
-            at: missed.at,
+            at,
             left: Left::Missed,
         });
         let unseen = self.unseen.records().cloned();
@@ -198,8 +231,8 @@ impl Astray {
 
     /// Whether this is the file of a task that has ended, under whatever name.
     fn is_missed(&mut self, id: TaskId, source: &Source, now: Tick) -> bool {
-        let missed = self.missed.get(&id, now);
-        missed.is_some_and(|missed| is_older(source, missed.at))
+        let missed = self.missed_at(id, now);
+        missed.is_some_and(|at| is_older(source, at))
     }
 }
 
@@ -320,7 +353,7 @@ impl Engine {
     pub(super) fn went_astray(&mut self, now: Now, id: TaskId, out: &mut Vec<Output>) {
         // What a former life wanted removed, it may have removed itself; and yet its file may be elsewhere.
         let has_ended = self.queue.get(id).is_none();
-        if self.files.has_own(id) {
+        if self.files.had_own(id, self.queue.location(id).as_ref()) {
             self.astray.missed(id, now);
         }
         // The change was begun before anybody knew of another directory.

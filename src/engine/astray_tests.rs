@@ -383,6 +383,30 @@ fn a_file_that_was_written_after_its_task_had_ended_and_moved_at_once_makes_no_t
 /// that was written since the end is another task.
 #[test]
 fn a_file_that_somebody_moved_before_a_restart_makes_no_task_after_it() {
+    let long = MISSED.0 as i64;
+    for (ago, written, is_own) in [(0, 0, true), (0, 5, false), (long, -long, false)] {
+        let own = place(1, 3);
+        let completed = Record::Completed {
+            id: id(1),
+            result: None,
+            at: WallMillis(WALL.0 - ago),
+        };
+        let mut bench = Bench::new([Found::Tail(Seq(1), completed)]);
+        assert!(bench.engine.queue.get(id(1)).is_none());
+        let renamed = Source {
+            path: "tasks/other/renamed.json".into(),
+            modified: i128::from(WALL.0 + written) * 1_000_000,
+            ..source(&own)
+        };
+        bench.drop_source(&own, renamed);
+        assert_eq!(bench.engine.queue.get(id(1)).is_none(), is_own);
+        assert_eq!(bench.rejected.len(), usize::from(is_own));
+    }
+}
+
+/// The same where the new life looks for the file to remove it: that it finds none then says nothing of what was written meanwhile.
+#[test]
+fn a_file_that_is_looked_for_in_vain_after_a_start_was_written_before_the_end() {
     let completed = Record::Completed {
         id: id(1),
         result: None,
@@ -391,8 +415,6 @@ fn a_file_that_somebody_moved_before_a_restart_makes_no_task_after_it() {
     for (written, is_own) in [(0, true), (5, false)] {
         let own = place(1, 3);
         let mut bench = Bench::new([restored(&own), Found::Tail(Seq(1), completed.clone())]);
-        assert!(bench.engine.queue.get(id(1)).is_none());
-        // The next life is much later, and looks for the file in vain.
         bench.now.wall.0 += 60_000;
         while bench.changes.is_empty() {
             bench.wait();
@@ -401,9 +423,8 @@ fn a_file_that_somebody_moved_before_a_restart_makes_no_task_after_it() {
         let missing = missing.iter().map(|work| (work.id, Ok(Ran::Astray)));
         bench.step(Input::FilesDone(missing.collect()));
         let renamed = Source {
-            path: "tasks/other/renamed.json".into(),
             modified: i128::from(WALL.0 + written) * 1_000_000,
-            ..source(&own)
+            ..source(&place(1, 9))
         };
         bench.drop_source(&own, renamed);
         assert_eq!(bench.engine.queue.get(id(1)).is_none(), is_own);

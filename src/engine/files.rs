@@ -321,10 +321,14 @@ impl Files {
         self.waiting.get(&id).is_some_and(removes) || self.in_flight.get(&id).is_some_and(removes)
     }
 
-    /// Whether the task has, as far as is known, files of its own that are not where the queue has it.
-    pub(super) fn has_own(&self, id: TaskId) -> bool {
+    /// Whether the task had, as far as is known, a file of its own before the changes that are not made; its new one may be at `goal`.
+    pub(super) fn had_own(&self, id: TaskId, goal: Option<&Location>) -> bool {
         let changes = [self.waiting.get(&id), self.in_flight.get(&id)];
-        changes.into_iter().flatten().any(FileChange::has_own)
+        let had = |change: &FileChange| {
+            let mut strays = change.strays.iter();
+            change.old.is_some() || strays.any(|stray| Some(stray) != goal)
+        };
+        changes.into_iter().flatten().any(had)
     }
 
     /// The dropped files that a change that is being made removes.

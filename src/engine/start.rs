@@ -280,14 +280,14 @@ impl Loader {
         }
     }
 
-    /// The tail tells of a task's end, which was at that time or later. If its file is not here, the former life may have missed it
-    /// when it was to be removed, or have ended before it looked: then somebody has moved it, and it may come back under any name.
+    /// The tail tells of a task's end, which was at that time or later. The former life may have missed its file when it was to be removed,
+    /// or have ended before it looked: then somebody has moved it, and it may come back under any name. One that is here may be another,
+    /// written since by that life.
     fn ended(&mut self, id: TaskId, at: Option<WallMillis>) {
         self.ended.push(id);
-        if self.found_place(id).is_some() {
-            self.survived += 1;
-        } else if let Some(at) = at {
-            self.engine.astray.missed_before(id, at, self.now.tick);
+        self.survived += u64::from(self.found_place(id).is_some());
+        if let Some(at) = at {
+            self.engine.astray.perhaps_missed(id, at, self.now);
         }
     }
 
@@ -487,6 +487,10 @@ impl Loader {
         for (id, source) in engine.files.remember_sources() {
             // None of them is removed yet.
             engine.taken.recall(source, id, now, |_| true);
+        }
+        // The former life may have written their files once more, because somebody had moved them.
+        for (id, _) in engine.queue.leased() {
+            engine.astray.note_restless(id, now.tick);
         }
         engine.queue.forget_counts();
         engine.workers = Workers::new(engine.settings.max_workers);

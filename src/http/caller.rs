@@ -284,7 +284,7 @@ impl Caller {
     }
 }
 
-/// Refuses what is about a task of this queue, if it is another's. Meant queue it is is not the caller's business.
+/// Refuses what is about a task of this queue, if it is another's. Which queue it is is not the caller's business.
 fn not_another(grant: &Grant, queue: &QueueName) -> Result<(), Problem> {
     if grant.reaches(queue.as_str()) {
         return Ok(());

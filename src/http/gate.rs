@@ -155,8 +155,9 @@ impl Origin {
                 (own >= bounds.max_connections_per_address).then_some(Over::Address)
             }
             Self::User(user) => {
-                let share = (bounds.max_connections / USER_SHARE).max(1);
-                let most = bounds.max_connections.saturating_sub(share).max(1);
+                let share = (bounds.max_connections / 2).max(1);
+                let kept = (bounds.max_connections / KEPT_PART).max(1);
+                let most = bounds.max_connections.saturating_sub(kept).max(1);
                 // Several may stand together: what is left beside all of them is root's.
                 let all: u64 = there.values().sum();
                 (own >= share || all >= most).then_some(Over::User(user))
@@ -165,9 +166,9 @@ impl Origin {
     }
 }
 
-/// The part of a gate's connections that one user of this machine may have, and that is kept from all of them together: a
-/// quarter. One user may always have one connection.
-const USER_SHARE: u64 = 4;
+/// The part of a gate's connections that is kept from users of this machine together: a quarter. One of them may have half of all, which
+/// is enough for a worker also where there may be few, and always one.
+const KEPT_PART: u64 = 4;
 
 impl Gate {
     /// A gate with these bounds, which counts in `tally`.
@@ -344,12 +345,9 @@ mod tests {
     #[test]
     fn users_of_the_machine_do_not_shut_out_root_and_the_daemon_nor_one_another() {
         let gate = gate(8, 1);
-        let mut passes = vec![
-            gate.enter(user(1000)).unwrap(),
-            gate.enter(user(1000)).unwrap(),
-        ];
+        let mut passes: Vec<_> = (0..4).map(|_| gate.enter(user(1000)).unwrap()).collect();
         assert_eq!(gate.enter(user(1000)).unwrap_err(), Over::User(1000));
-        for uid in [1001, 1001, 1002, 1002] {
+        for uid in [1001, 1002] {
             passes.push(gate.enter(user(uid)).unwrap());
         }
         assert_eq!(gate.enter(user(1003)).unwrap_err(), Over::User(1003));

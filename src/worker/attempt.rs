@@ -1,8 +1,11 @@
 //! One task from its claim to its end.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -47,25 +50,30 @@ pub(super) enum Ended {
     Completed(api::Completion),
     /// It failed; nothing is left to do.
     Failed,
-    /// Its handler wants it at another time. Its lease is still held.
-    Deferred(Box<api::ClaimedTask>),
+    /// Its handler wants it at another time. Its lease is still held, and was extended last at that time.
+    Deferred(Box<api::ClaimedTask>, Instant),
     /// So many tasks were given back; nothing is left to do.
     Released(u64),
     /// The lease was lost: the task is another's.
     Lost,
 }
 
+fn lock(extended: &Mutex<Instant>) -> MutexGuard<'_, Instant> {
+    extended.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
     /// Runs the handler, and reports all ends but a completion.
     pub(super) async fn attempt(&self, task: api::ClaimedTask) -> Ended {
         let stop = self.kill.child_token();
-        let begin = tokio::time::Instant::now();
+        let begin = Instant::now();
+        let extended = Mutex::new(begin);
         let outcome = {
             let mut handler = std::pin::pin!(self.handler.run(&task, &stop));
             tokio::select! {
                 biased;
                 outcome = &mut handler => Some(outcome),
-                () = self.hold(&task) => {
+                () = self.hold(&task, &extended) => {
                     stop.cancel();
                     handler.await;
                     None
@@ -84,17 +92,18 @@ impl Shared {
                 self.report(&task, Some(failure)).await;
                 Ended::Failed
             }
-            Some(Outcome::Released) => Ended::Deferred(Box::new(task)),
+            Some(Outcome::Released) => Ended::Deferred(Box::new(task), *lock(&extended)),
             Some(Outcome::Stopped) => self.release(task).await,
             None => lost(&task),
         }
     }
 
     /// Keeps the lease of a task that is not to come again, and gives the task back when all that are kept are let go.
-    pub(super) async fn keep(&self, mut task: api::ClaimedTask) -> Ended {
+    pub(super) async fn keep(&self, mut task: api::ClaimedTask, extended: Instant) -> Ended {
         tracing::info!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, "task kept until the rest is done");
         // Very many may be kept, and nobody reads it any more.
         task.task.payload = Payload::null();
+        let extended = Mutex::new(extended);
         let turn = async {
             self.let_go.cancelled().await;
             self.turns.acquire().await
@@ -102,7 +111,7 @@ impl Shared {
         let turn = tokio::select! {
             biased;
             turn = turn => turn,
-            () = self.hold(&task) => return lost(&task),
+            () = self.hold(&task, &extended) => return lost(&task),
         };
         if turn.is_err() {
             tracing::error!(task_id = %task.task.id, "a task that was kept can't be given back; the lease will expire");
@@ -141,17 +150,22 @@ impl Shared {
         Ended::Released(count)
     }
 
-    /// Extends the lease at each third of its length, which is also about how long an answer may take. Returns when it is lost.
-    async fn hold(&self, task: &api::ClaimedTask) {
+    /// Extends the lease at each third of its length since it was `extended`, which is also about how long an answer may take. Returns
+    /// when it is lost.
+    async fn hold(&self, task: &api::ClaimedTask, extended: &Mutex<Instant>) {
         let third = self.lease.as_duration() / 3;
         let patience = third.max(LEAST_PATIENCE);
         loop {
-            tokio::time::sleep(third).await;
+            let due = *lock(extended) + third;
+            tokio::time::sleep_until(due).await;
             let mut backoff = Backoff::default();
             loop {
                 // One that hangs is tried again, over another connection, while there is time.
                 match tokio::time::timeout(patience, self.extend(task)).await {
-                    Ok(Ok(())) => break,
+                    Ok(Ok(())) => {
+                        *lock(extended) = Instant::now();
+                        break;
+                    }
                     Ok(Err(error)) if is_stale(&error) => return,
                     Ok(Err(error)) => {
                         tracing::debug!(task_id = %task.task.id, %error, "the lease is not extended; trying again");

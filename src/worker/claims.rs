@@ -388,16 +388,17 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         let is_kept = self.config.until_empty;
         self.running.spawn(async move {
             match shared.attempt(task).await {
-                Ended::Deferred(task) if !is_kept => shared.release(*task).await,
+                Ended::Deferred(task, _) if !is_kept => shared.release(*task).await,
                 ended => ended,
             }
         });
     }
 
     /// A task that would come again before all others is kept until those are done.
-    fn defer(&mut self, task: api::ClaimedTask) {
+    fn defer(&mut self, task: api::ClaimedTask, extended: Instant) {
         let shared = Arc::clone(&self.shared);
-        self.deferred.spawn(async move { shared.keep(task).await });
+        self.deferred
+            .spawn(async move { shared.keep(task, extended).await });
         self.is_full |= self.deferred.len() >= MOST_DEFERRED;
     }
 
@@ -517,7 +518,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
                 is_alone: false,
             }),
             Ok(Ended::Failed) => self.counts.failed += 1,
-            Ok(Ended::Deferred(task)) => self.defer(*task),
+            Ok(Ended::Deferred(task, extended)) => self.defer(*task, extended),
             Ok(Ended::Released(count)) => {
                 self.counts.released += count;
                 // What was just given back is due again at once: without a pause the two would race in a circle.

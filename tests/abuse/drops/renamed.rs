@@ -125,6 +125,27 @@ fn files_that_were_out_of_the_directory_over_a_restart_make_no_tasks_of_what_was
     }
 }
 
+/// A worker held its task, so the daemon wrote the file once more before it was killed.
+#[test]
+fn a_file_that_was_moved_from_under_a_worker_before_a_crash_makes_no_task_after_it() {
+    let mut daemon = start("spool_delay = \"0s\"\n");
+    let id = daemon.submit(r#"{"payload": 1}"#);
+    let name = file_of(&daemon, &id);
+    let task = daemon.claim("default", 1).remove(0);
+    let out = daemon.scratch.path().join("moved");
+    fs::rename(daemon.tasks().join(name), &out).expect("moved out");
+    file_of(&daemon, &id);
+    daemon.kill();
+    daemon.restart();
+    complete(&daemon, &task);
+    fs::rename(&out, daemon.tasks().join("back.json")).expect("moved back");
+    looked_through(&daemon);
+    assert_eq!(all(&daemon).len(), 0, "{}", daemon.logged());
+    assert_eq!(rejected(&daemon).len(), 1);
+    serves_on(&daemon);
+    assert!(daemon.stop().success());
+}
+
 /// A start writes the files of the journal's tail once more. What is moved before that has a second file from then on.
 #[test]
 fn files_that_are_moved_right_after_a_start_make_no_tasks_of_what_was_done() {

@@ -31,7 +31,8 @@ pub(super) struct Seen {
     pub(super) memory: u64,
     pub(super) descriptors: u64,
     /// What half of the looks at a process of some age found no more than: a moment's burst does not show in it, and growth does.
-    pub(super) usual_memory: u64,
+    /// None where no process was that old.
+    pub(super) usual_memory: Option<u64>,
 }
 
 #[derive(Default)]
@@ -82,7 +83,7 @@ impl Measure {
             Seen {
                 memory: most,
                 descriptors: descriptors.unwrap_or(0),
-                usual_memory: memory(part.get(part.len() / 2)),
+                usual_memory: part.get(part.len() / 2).map(|sample| sample.memory),
             }
         })
     }
