@@ -38,10 +38,12 @@ pub fn install(root: &Path) {
     put(root, "/etc/hostname", "queue\n");
 }
 
-/// As after an installation: nothing runs, nothing is kept, nothing is configured.
+/// As after an installation: nothing runs, nothing is kept, nothing is configured. Workers end first: by its socket, one that comes
+/// between the daemon's stop and the socket's would have the daemon started again.
 fn fresh(machine: &Machine) {
     machine.sh(&format!(
-        "systemctl stop {DAEMON} 'workqueue-worker*' 'workqueue-submit@*.timer' 'workqueue-submit@*' 2>/dev/null; systemctl reset-failed
+        "systemctl stop 'workqueue-worker*' 'workqueue-submit@*.timer' 'workqueue-submit@*' 2>/dev/null
+         systemctl stop {DAEMON} 2>/dev/null; systemctl reset-failed
          rm -rf /var/lib/workqueue /var/lib/workqueue-worker /etc/workqueue /etc/credstore/workqueue.token
          rm -rf /etc/systemd/system/workqueue*.d /run/systemd/system/workqueue*.d
          systemd-tmpfiles --create workqueue.conf && systemctl daemon-reload"
