@@ -13,8 +13,8 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 /// The most bytes of a file of settings, or of one that holds a token.
 const MAX_FILE: u64 = 1 << 20;
-/// The most bytes of a file of tokens: as many as the daemon reads.
-const MAX_TOKENS: u64 = 4 << 20;
+/// The most bytes of a file of tokens: thousands of them.
+pub const MAX_TOKENS: u64 = 4 << 20;
 
 /// The text of a file, or of a pipe that somebody writes into (`<(pass show token)`).
 pub fn read(path: &Path) -> io::Result<String> {

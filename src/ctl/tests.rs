@@ -7,10 +7,9 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use self::server::{Daemon, GONE, ID, Written, run_plain, status};
+use self::server::{Daemon, GONE, ID, Written, console, run_plain, status};
 pub(super) use self::server::{queue_of, status_of, task_of, worker_of};
 use super::*;
-use crate::config::Surroundings;
 
 #[tokio::test]
 async fn submit_sends_text_json_and_options_and_prints_the_id() {
@@ -496,18 +495,7 @@ async fn a_reader_that_has_had_enough_is_no_error() {
     }
     let daemon = Daemon::start();
     let err = Written::default();
-    let mut console = Console {
-        out: Box::new(Gone),
-        err: Box::new(err.clone()),
-        input: None,
-        interactive: false,
-        terminal: false,
-        watched: false,
-        columns: None,
-        colour: false,
-        outlet: None,
-        surroundings: Surroundings::new(|_| None, 0),
-    };
+    let mut console = console(Gone, &err);
     let socket = daemon.socket();
     for verb in [&["list"][..], &["completions", "bash"], &["--help"]] {
         let args = [

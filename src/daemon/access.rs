@@ -18,13 +18,10 @@ use tokio::{net::unix::UCred, sync::watch};
 use super::{Addresses, Failure};
 use crate::{
     access::{Grant, Scopes, Tokens},
-    config::{Settings, exit},
+    config::{Settings, exit, text::MAX_TOKENS},
     http::{Door, Http, Keys, Rates, Sessions, Standing},
     systemd::catalog,
 };
-
-/// The largest file of tokens: thousands of them.
-const MAX_FILE: u64 = 4 << 20;
 
 /// Who comes in.
 #[derive(Debug)]
@@ -185,11 +182,11 @@ fn read(path: &Path) -> Result<Tokens, String> {
         ));
     }
     let mut text = String::new();
-    file.take(MAX_FILE + 1)
+    file.take(MAX_TOKENS + 1)
         .read_to_string(&mut text)
         .map_err(|cause| cause.to_string())?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(format!("is larger than {MAX_FILE} bytes"));
+    if text.len() as u64 > MAX_TOKENS {
+        return Err(format!("is larger than {MAX_TOKENS} bytes"));
     }
     Tokens::parse(&text).map_err(|error| error.to_string())
 }

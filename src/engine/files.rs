@@ -63,9 +63,9 @@ impl FileChange {
             && !self.sought
     }
 
-    /// Whether there is, as far as is known, a file of the task's own.
-    const fn has_own(&self) -> bool {
-        self.old.is_some() || !self.strays.is_empty()
+    /// Whether there was, as far as is known, a file of the task's own before the change; its new one may be at `goal`.
+    fn had_own(&self, goal: Option<&Location>) -> bool {
+        self.old.is_some() || self.strays.iter().any(|stray| Some(stray) != goal)
     }
 
     /// Counts it among those that depend on frames from `seq` on.
@@ -317,18 +317,15 @@ impl Files {
 
     /// Whether files of the task are to be removed.
     pub(super) fn removes(&self, id: TaskId) -> bool {
-        let removes = |change: &FileChange| change.has_own() || !change.sources.is_empty();
+        let removes = |change: &FileChange| change.had_own(None) || !change.sources.is_empty();
         self.waiting.get(&id).is_some_and(removes) || self.in_flight.get(&id).is_some_and(removes)
     }
 
     /// Whether the task had, as far as is known, a file of its own before the changes that are not made; its new one may be at `goal`.
     pub(super) fn had_own(&self, id: TaskId, goal: Option<&Location>) -> bool {
         let changes = [self.waiting.get(&id), self.in_flight.get(&id)];
-        let had = |change: &FileChange| {
-            let mut strays = change.strays.iter();
-            change.old.is_some() || strays.any(|stray| Some(stray) != goal)
-        };
-        changes.into_iter().flatten().any(had)
+        let mut changes = changes.into_iter().flatten();
+        changes.any(|change| change.had_own(goal))
     }
 
     /// The dropped files that a change that is being made removes.

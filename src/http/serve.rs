@@ -178,7 +178,7 @@ fn why(over: Over) -> Problem {
         Over::User(uid) => {
             return problem::TOO_MANY_CONNECTIONS.problem(format!(
                 "the user with the number {uid}, or all users together, have as many connections to the admin socket as users \
-                 besides root and the daemon's own may: one a quarter of the setting `max_connections`, all three quarters"
+                 besides root and the daemon's own may: one half of the setting `max_connections`, all three quarters"
             ));
         }
     };

@@ -138,6 +138,16 @@ struct Stage {
 }
 
 impl Stage {
+    /// The daemon is there no more. Gives where it was.
+    async fn daemon_goes(&mut self) -> SocketAddr {
+        let runtime = self.daemon.runtime.take();
+        // Only off the runtime that runs this test may another end.
+        tokio::task::spawn_blocking(move || drop(runtime))
+            .await
+            .unwrap();
+        self.daemon.address
+    }
+
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let (daemon, site) = (Server::start(), Server::start());
         let url = format!("http://{}/hook", site.address).parse().unwrap();
@@ -364,12 +374,7 @@ async fn results_outlive_a_daemon_that_goes_and_comes_back() {
     let mut stage = Stage::with(|_| {});
     stage.daemon.claim().await.give(&["a"]);
     let handler = stage.begun("a").await;
-    let address = stage.daemon.address;
-    let runtime = stage.daemon.runtime.take();
-    // Only off the runtime that runs this test may another end.
-    tokio::task::spawn_blocking(move || drop(runtime))
-        .await
-        .unwrap();
+    let address = stage.daemon_goes().await;
     // What answers in its place hangs up: the worker has tried in vain.
     let deaf = TcpListener::bind(address).await.unwrap();
     handler.answer(200, &json!(null));
@@ -389,12 +394,7 @@ async fn told_after_a_break(status: u16, was_sent: bool) -> Counts {
     let mut stage = Stage::with(|_| {});
     stage.daemon.claim().await.give(&["a"]);
     let handler = stage.begun("a").await;
-    let address = stage.daemon.address;
-    let runtime = stage.daemon.runtime.take();
-    // Only off the runtime that runs this test may another end.
-    tokio::task::spawn_blocking(move || drop(runtime))
-        .await
-        .unwrap();
+    let address = stage.daemon_goes().await;
     if was_sent {
         let deaf = TcpListener::bind(address).await.unwrap();
         handler.answer(200, &json!(null));

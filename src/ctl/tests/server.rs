@@ -262,19 +262,28 @@ pub(super) struct Ran {
     pub(super) err: String,
 }
 
-pub(super) async fn run_plain(args: &[&str], input: &str, interactive: bool) -> Ran {
-    let (out, err) = (Written::default(), Written::default());
-    let mut console = Console {
-        out: Box::new(out.clone()),
+/// A console without a terminal, which nobody types into.
+pub(super) fn console(out: impl Write + Send + 'static, err: &Written) -> Console {
+    Console {
+        out: Box::new(out),
         err: Box::new(err.clone()),
-        input: Some(Box::new(Cursor::new(input.to_owned()))),
-        interactive,
+        input: None,
+        interactive: false,
         terminal: false,
         watched: false,
         columns: None,
         colour: false,
         outlet: None,
         surroundings: Surroundings::new(|_| None, 0),
+    }
+}
+
+pub(super) async fn run_plain(args: &[&str], input: &str, interactive: bool) -> Ran {
+    let (out, err) = (Written::default(), Written::default());
+    let mut console = Console {
+        input: Some(Box::new(Cursor::new(input.to_owned()))),
+        interactive,
+        ..console(out.clone(), &err)
     };
     let args = std::iter::once("workqueuectl")
         .chain(args.iter().copied())

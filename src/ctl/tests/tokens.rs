@@ -98,18 +98,7 @@ async fn a_token_that_can_not_be_shown_is_not_in_the_file() {
     let before = fs::read_to_string(&file).unwrap();
     for kind in [io::ErrorKind::StorageFull, io::ErrorKind::BrokenPipe] {
         let err = Written::default();
-        let mut console = Console {
-            out: Box::new(Full(kind)),
-            err: Box::new(err.clone()),
-            input: None,
-            interactive: false,
-            terminal: false,
-            watched: false,
-            columns: None,
-            colour: false,
-            outlet: None,
-            surroundings: Surroundings::new(|_| None, 0),
-        };
+        let mut console = console(Full(kind), &err);
         let args = ["workqueuectl", "token", "new", "b", "--scope", "work"];
         let place = ["--file".into(), file.clone().into_os_string()];
         let args = args.into_iter().map(OsString::from).chain(place);
