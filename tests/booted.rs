@@ -360,6 +360,109 @@ fn the_journal_tells_a_tasks_life_and_explains_it() {
     );
 }
 
+/// Tokens and certificates come as credentials here; the port is one of TLS by what the socket unit calls it.
+#[test]
+fn who_changed_what_and_who_was_refused_is_in_the_journal() {
+    let Some(machine) = machine() else { return };
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let names = vec!["localhost".to_owned()];
+    let params = rcgen::CertificateParams::new(names).expect("parameters");
+    let certificate = params.self_signed(&key).expect("a certificate").pem();
+    machine.write("/root/certificate.pem", &certificate);
+    machine.write("/root/key.pem", key.serialize_pem());
+    let token = machine
+        .sh("workqueuectl token new --scope work --file /root/tokens.toml press 2>/dev/null");
+    machine.write(
+        "/etc/workqueue/workqueued.toml",
+        "tokens = \"credential:tokens\"\n\
+         [tls]\ncertificate = \"credential:certificate\"\nkey = \"credential:key\"\n\
+         [admin.users]\nbackup = [\"read\"]\n",
+    );
+    drop_in(
+        &machine,
+        "workqueued.service",
+        "[Service]\nLoadCredential=tokens:/root/tokens.toml\n\
+         LoadCredential=certificate:/root/certificate.pem\nLoadCredential=key:/root/key.pem\n",
+    );
+    drop_in(
+        &machine,
+        "workqueued.socket",
+        "[Socket]\nFileDescriptorName=https\n",
+    );
+    drop_in(
+        &machine,
+        "workqueued-admin.socket",
+        "[Socket]\nSocketMode=0666\n",
+    );
+    machine.sh("systemctl start workqueued");
+    submit(&machine, r#"{"payload":1}"#);
+
+    let status = |arguments: &str| -> String {
+        let curl = "curl -sS -o /dev/null -w '%{http_code}'";
+        machine.sh(&format!("{curl} {arguments}"))
+    };
+    let tls = "--cacert /root/certificate.pem https://localhost:5000/api/v1";
+    let shows = |token: &str| format!("-H 'Authorization: Bearer {token}' {tls}");
+    let token = token.trim();
+    assert_eq!(
+        status(&format!("--json '{{}}' {}/claim", shows(token))),
+        "200"
+    );
+    assert_eq!(status(&format!("{}/tasks?show=no", shows(token))), "403");
+    assert_eq!(status(&format!("{}/tasks", shows("guessed"))), "401");
+    let by = |user: &str, rest: &str| {
+        let as_user = format!("setpriv --reuid {user} --regid nogroup --clear-groups");
+        let curl =
+            "curl -sS -o /dev/null -w '%{http_code}' --unix-socket /run/workqueue/admin.sock";
+        machine.sh(&format!("{as_user} {curl} {rest}"))
+    };
+    let queue = "http://localhost/api/v1/queues/default";
+    assert_eq!(by("backup", queue), "200");
+    assert_eq!(by("backup", &format!("-X POST {queue}/pause")), "403");
+    assert_eq!(by("nobody", queue), "403");
+    machine.sh("workqueuectl pause default");
+
+    let told = |id: &str, count: usize| -> Vec<Value> {
+        machine.until("the journal has it", || {
+            let text = machine.sh(&format!(
+                "journalctl -b -u workqueued MESSAGE_ID={id} -o json --no-pager"
+            ));
+            let entries: Vec<Value> = text
+                .lines()
+                .map(|line| serde_json::from_str(line).expect("JSON"))
+                .collect();
+            (entries.len() >= count).then_some(entries)
+        })
+    };
+    let refused = told(workqueue::systemd::catalog::CREDENTIAL_REFUSED.id, 4);
+    let seen = |entry: &Value| {
+        let text = |field: &str| entry[field].as_str().expect("a text").to_owned();
+        // The number of a port is anything.
+        let peer = text("PEER");
+        let peer = peer
+            .strip_prefix("127.0.0.1:")
+            .map_or(peer.as_str(), |_| "127.0.0.1");
+        format!("{} {peer} {} {}", text("BY"), text("METHOD"), text("PATH"))
+    };
+    let refused: Vec<String> = refused.iter().map(seen).collect();
+    assert_eq!(
+        refused,
+        [
+            "press 127.0.0.1 GET /api/v1/tasks",
+            "unknown 127.0.0.1 GET /api/v1/tasks",
+            "backup uid 34 POST /api/v1/queues/default/pause",
+            "unknown uid 65534 - the admin socket",
+        ]
+    );
+    let done = told(workqueue::systemd::catalog::ADMIN_ACTION.id, 1);
+    let last = done.last().expect("one");
+    assert_eq!(seen(last), "root uid 0 POST /pause");
+    let asked = last["ASKED"].as_str().unwrap_or_default();
+    assert!(asked.contains("default"), "{last}");
+    assert_eq!(last["STATUS"], "200", "{last}");
+    assert!(!machine.sh("journalctl -b --no-pager").contains(token));
+}
+
 #[test]
 fn under_another_supervisor_lines_are_json_and_a_flood_is_counted_not_waited_for() {
     let Some(machine) = machine() else { return };
