@@ -1,7 +1,9 @@
-//! Memory and descriptors of a daemon through a soak, and whether they stay what they were.
+//! Memory and descriptors of a daemon through a soak, and whether they stay what they were; and how much its checkpoints carry
+//! from life to life: files that may come back are known by it up to limits, which a soak that takes directories away reaches late.
 
 use std::{
     fs,
+    path::Path,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -22,6 +24,7 @@ struct Sample {
     age: Duration,
     memory: u64,
     descriptors: u64,
+    checkpoint: u64,
 }
 
 /// What was seen in a part of the time.
@@ -30,6 +33,8 @@ pub(super) struct Seen {
     /// The most.
     pub(super) memory: u64,
     pub(super) descriptors: u64,
+    /// In bytes.
+    pub(super) checkpoint: u64,
     /// What half of the looks at a process of some age found no more than: a moment's burst does not show in it, and growth does.
     /// None where no process was that old.
     pub(super) usual_memory: Option<u64>,
@@ -41,8 +46,8 @@ pub(super) struct Measure {
 }
 
 impl Measure {
-    /// Looks at the process of this number, which changes, until told to stop.
-    pub(super) fn watch(&self, pid: &AtomicU32, stop: &AtomicBool) {
+    /// Looks at the process of this number, which changes, and at the checkpoints of its journal, until told to stop.
+    pub(super) fn watch(&self, pid: &AtomicU32, journal: &Path, stop: &AtomicBool) {
         let begin = Instant::now();
         let mut life = (0, begin);
         while !stop.load(Ordering::Relaxed) {
@@ -59,6 +64,7 @@ impl Measure {
                     age: life.1.elapsed(),
                     memory,
                     descriptors,
+                    checkpoint: checkpoint(journal),
                 });
             }
             std::thread::park_timeout(EVERY);
@@ -78,11 +84,13 @@ impl Measure {
             part.sort_by_key(|sample| sample.memory);
             let memory = |sample: Option<&Sample>| sample.map_or(0, |sample| sample.memory);
             let descriptors = part.iter().map(|sample| sample.descriptors).max();
+            let checkpoint = part.iter().map(|sample| sample.checkpoint).max();
             let most = memory(part.last());
             part.retain(|sample| sample.age >= GROWN);
             Seen {
                 memory: most,
                 descriptors: descriptors.unwrap_or(0),
+                checkpoint: checkpoint.unwrap_or(0),
                 usual_memory: part.get(part.len() / 2).map(|sample| sample.memory),
             }
         })
@@ -100,4 +108,16 @@ fn memory(pid: u32) -> Option<u64> {
 
 fn descriptors(pid: u32) -> Option<u64> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64)
+}
+
+/// The largest checkpoint that is there, in bytes; 0 where there is none.
+fn checkpoint(journal: &Path) -> u64 {
+    let entries = fs::read_dir(journal).into_iter().flatten().flatten();
+    let checkpoints = entries.filter(|entry| {
+        let path = entry.path();
+        path.extension().is_some_and(|end| end == "checkpoint")
+    });
+    // One may be removed just now.
+    let sizes = checkpoints.filter_map(|one| one.metadata().ok());
+    sizes.map(|meta| meta.len()).max().unwrap_or(0)
 }

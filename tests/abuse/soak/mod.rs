@@ -43,6 +43,7 @@ const DRAIN: Duration = Duration::from_mins(3);
 const SLACK: measure::Seen = measure::Seen {
     memory: 32 << 20,
     descriptors: 64,
+    checkpoint: 0,
     usual_memory: Some(8 << 20),
 };
 
@@ -100,6 +101,7 @@ fn a_soak_of_everything_at_once_loses_nothing() {
     let address = RwLock::new(daemon.address.clone());
     let (pid, worker_pid) = (AtomicU32::new(daemon.pid()), AtomicU32::new(0));
     let (stop, measured) = (AtomicBool::new(false), AtomicBool::new(false));
+    let journal = daemon.data().join("journal");
     let mut worker = Hands::start(daemon.scratch.path(), &daemon.socket());
     let lease = (length / 10).clamp(Duration::from_secs(5), Duration::from_mins(1));
     let mut soak = Soak {
@@ -115,7 +117,7 @@ fn a_soak_of_everything_at_once_loses_nothing() {
     };
     thread::scope(|scope| {
         let _measured = End(&measured);
-        scope.spawn(|| measure.watch(&pid, &measured));
+        scope.spawn(|| measure.watch(&pid, &journal, &measured));
         let load = thread::scope(|scope| {
             let _end = End(&stop);
             for number in 0..CLIENTS {
@@ -354,6 +356,7 @@ fn report(soak: &Soak<'_>, load: Duration, peaks: [measure::Seen; 3]) {
     });
     let usual = usual.join(", ");
     let descriptors = peaks.map(|peak| peak.descriptors.to_string());
+    let checkpoints = peaks.map(|peak| format!("{} KiB", peak.checkpoint >> 10));
     lines.push(format!(
         "peak memory            {} MiB (beginning, middle, end: {memory})",
         most.0 >> 20
@@ -365,6 +368,10 @@ fn report(soak: &Soak<'_>, load: Duration, peaks: [measure::Seen; 3]) {
         "peak descriptors       {} (beginning, middle, end: {})",
         most.1,
         descriptors.join(", ")
+    ));
+    lines.push(format!(
+        "largest checkpoint     {} (what is carried from life to life)",
+        checkpoints.join(", ")
     ));
     say(&lines.join("\n"));
 }
