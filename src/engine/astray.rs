@@ -110,6 +110,13 @@ impl Astray {
         self.missed.note(id, missed, now.tick);
     }
 
+    /// What is in the place of its file now may be that or another: nobody can say, so it makes no task.
+    pub(super) fn doubtful(&mut self, id: TaskId, now: Now) {
+        self.perhaps.take(&id, now.tick);
+        let at = now.wall;
+        self.missed.note(id, Missed { at, before: true }, now.tick);
+    }
+
     /// A task ended in a former life, at `at` or later.
     pub(super) fn perhaps_missed(&mut self, id: TaskId, at: WallMillis, now: Now) {
         if is_lately(at, now) {
@@ -372,6 +379,13 @@ impl Engine {
         }
         let paths = sources.iter().map(|source| source.path.clone());
         out.push(Output::Again(paths.collect()));
+    }
+
+    /// Another file is where that of a task was that has ended.
+    pub(super) fn gave_way(&mut self, now: Now, id: TaskId, out: &mut Vec<Output>) {
+        self.astray.doubtful(id, now);
+        let place = self.files.place_of(id).map(Location::path);
+        out.push(Output::Again(place.into_iter().collect()));
     }
 
     /// Has files looked at again that waited for a change of their task's file.

@@ -344,11 +344,56 @@ fn a_file_that_was_moved_from_under_a_worker_makes_no_task_when_that_has_done_it
         }
         bench.ask(Request::Complete(id(1), None, None));
         assert!(bench.engine.queue.get(id(1)).is_none());
-        assert_eq!(bench.changed(), [FileOp::Remove { at: own }]);
+        assert_eq!(
+            bench.changed(),
+            [FileOp::Remove {
+                at: own,
+                strange: None
+            }]
+        );
         bench.drop_file(&other);
         assert_eq!(bench.engine.queue.get(id(1)).is_none(), is_moved);
         assert_eq!(bench.rejected.len(), usize::from(is_moved));
     }
+}
+
+/// What comes to the place of a done task's file may be another one: then it stays where it was written since, and makes no task, as
+/// the clock says only roughly which it is.
+#[test]
+fn a_file_that_takes_the_place_of_a_done_tasks_file_is_rejected() {
+    let mut bench = Bench::new([]);
+    let own = place(1, 3);
+    bench.ask(Request::Submit(vec![task_in(&own)]));
+    bench.changed();
+    bench.claim();
+    bench.ask(Request::Complete(id(1), None, None));
+    bench.step(Input::Sighting(Sighting::Seen(vec![own.clone()])));
+    while bench.changes.is_empty() {
+        bench.wait();
+    }
+    let changes = std::mem::take(&mut bench.changes);
+    let [
+        FileOp::Remove {
+            at,
+            strange: Some(strange),
+        },
+    ] = &*changes[0].ops
+    else {
+        panic!("{changes:?}");
+    };
+    assert_eq!(*at, own);
+    assert!(strange.contains(&bench.now.wall) || strange.end == bench.now.wall);
+    bench.step(Input::FilesDone(vec![(id(1), Ok(Ran::Strange))]));
+    let now = i128::from(bench.now.wall.0) * 1_000_000;
+    bench.drop_source(
+        &own,
+        Source {
+            modified: now,
+            ..source(&own)
+        },
+    );
+    assert!(bench.engine.queue.get(id(1)).is_none());
+    assert_eq!(bench.rejected.len(), 1);
 }
 
 /// The same where the file was just being written when the task was completed: it is younger than that.
@@ -367,7 +412,13 @@ fn a_file_that_was_written_after_its_task_had_ended_and_moved_at_once_makes_no_t
     bench.ask(Request::Complete(id(1), None, None));
     bench.now.wall.0 += 10;
     assert!(matches!(&*bench.change_all(), [FileOp::Put { .. }]));
-    assert_eq!(bench.changed(), [FileOp::Remove { at: own }]);
+    assert_eq!(
+        bench.changed(),
+        [FileOp::Remove {
+            at: own,
+            strange: None
+        }]
+    );
     bench.drop_source(
         &other,
         Source {
@@ -464,7 +515,13 @@ fn a_file_that_was_moved_before_a_start_wrote_it_again_makes_no_task_when_its_ow
     let moved = changes.iter().map(|work| (work.id, Ok(Ran::Astray)));
     bench.step(Input::FilesDone(moved.collect()));
     bench.ask(Request::Complete(id(1), None, None));
-    assert_eq!(bench.changed(), [FileOp::Remove { at: own }]);
+    assert_eq!(
+        bench.changed(),
+        [FileOp::Remove {
+            at: own,
+            strange: None
+        }]
+    );
     bench.drop_file(&other);
     assert!(bench.engine.queue.get(id(1)).is_none());
     assert_eq!(bench.rejected.len(), 1);
@@ -493,7 +550,7 @@ fn a_file_that_a_former_life_may_have_moved_unseen_is_found_where_it_is() {
             bench.wait();
         }
         match &*bench.change_all() {
-            [FileOp::Remove { at: other }] => assert_eq!((there, other), (&place, &former)),
+            [FileOp::Remove { at: other, .. }] => assert_eq!((there, other), (&place, &former)),
             [FileOp::Put { old, at, .. }] => {
                 assert_eq!((there, old.as_ref(), at), (&former, Some(there), &place));
             }

@@ -162,6 +162,8 @@ impl Engine {
         let has_ended = self.queue.get(id).is_none();
         if self.files.is_in_flight(id) && (has_ended || !is_former) {
             self.astray.wait(id, place.path());
+        } else if has_ended {
+            self.files.note_crossed(id);
         }
         true
     }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,10 +21,21 @@ use super::{
 use crate::{
     store::Seq,
     task::{
-        Area, ExecTime, Location, Millis, Options, Payload, Priority, QueueName, Record, Source,
-        Submitted, TaskId, Tick, WallMillis,
+        Area, ExecTime, Location, Millis, Now, Options, Payload, Priority, QueueName, Record,
+        Source, Submitted, TaskId, Tick, WallMillis,
     },
 };
+
+/// What was written to the place of a task's file since a change of it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    /// Nothing.
+    Former,
+    /// Perhaps what the daemon itself was writing there.
+    Ours,
+    /// Something has come there that is not the daemon's.
+    Strange,
+}
 
 /// A task's file that is not as it should be.
 #[derive(Debug, Clone)]
@@ -38,6 +50,8 @@ pub(super) struct FileChange {
     pub(super) rewrite: bool,
     /// The file was not where it was taken to be: until it has been read, none of its places is given up.
     pub(super) sought: bool,
+    /// What has come to the file's place.
+    writing: Writing,
     /// What is to stand in `done/`, for a task that was completed where that is kept.
     pub(super) done: Option<Box<DoneTask>>,
     /// Bytes of the payload that is only in memory and in the journal until then.
@@ -73,6 +87,13 @@ impl FileChange {
         let before = std::mem::replace(&mut self.first, seq);
         *unsettled.entry(seq).or_default() += 1;
         settle(unsettled, before);
+    }
+
+    /// When a file in the place of one that is to be removed was written, if it is another one; `None`: nothing says that there is
+    /// one. A time to come is told by a clock that was set back since.
+    pub(super) fn strange(&self, now: Now) -> Option<Range<WallMillis>> {
+        let is_doubtful = self.writing == Writing::Strange;
+        is_doubtful.then(|| WallMillis(wall_of(self.since, now).0 - COARSE)..now.wall)
     }
 
     /// Whether all that is to be done is that the file goes elsewhere.
@@ -169,6 +190,11 @@ impl Files {
         seq: Seq,
         now: Tick,
     ) -> &mut FileChange {
+        let writing = if self.in_flight.contains_key(&id) {
+            Writing::Ours
+        } else {
+            Writing::Former
+        };
         let change = self.waiting.get_or_insert_with(id, || {
             *self.unsettled.entry(seq).or_default() += 1;
             self.order.push_back((now, id));
@@ -178,6 +204,7 @@ impl Files {
                 strays: Vec::new(),
                 rewrite: false,
                 sought: false,
+                writing,
                 done: None,
                 bytes: 0,
                 first: seq,
@@ -208,6 +235,14 @@ impl Files {
     pub(super) fn note_gone(&mut self, id: TaskId) {
         if let Some(change) = self.waiting.get_mut(&id) {
             change.old = None;
+        }
+    }
+
+    /// Something has come to where the file of a task is that has ended: that may be another one.
+    pub(super) fn note_crossed(&mut self, id: TaskId) {
+        let change = self.waiting.get_mut(&id);
+        if let Some(change) = change.filter(|change| change.writing == Writing::Former) {
+            change.writing = Writing::Strange;
         }
     }
 
@@ -608,6 +643,7 @@ impl Files {
         let Some(mut change) = self.in_flight.remove(&id) else {
             return;
         };
+        change.writing = Writing::Ours;
         if let Some(newer) = self.waiting.remove(&id) {
             settle(&mut self.unsettled, newer.first);
             change.last = newer.last;
@@ -624,6 +660,16 @@ impl Files {
             hindered.push(id);
         }
     }
+}
+
+/// By how many milliseconds the time of a file's last writing may be before the writing: the kernel takes it from the last tick of
+/// its clock, of which there are 100 a second at least.
+const COARSE: i64 = 10;
+
+/// What the wall clock shows now of an earlier moment.
+fn wall_of(then: Tick, now: Now) -> WallMillis {
+    let ago = i64::try_from(now.tick.since(then).0).unwrap_or(i64::MAX);
+    WallMillis(now.wall.0.saturating_sub(ago))
 }
 
 fn settle(unsettled: &mut BTreeMap<Seq, u64>, seq: Seq) {

@@ -44,8 +44,8 @@ pub struct Loader {
     doubles: Vec<Location>,
     /// The tasks that the journal's tail speaks of, or the checkpoint as a whole.
     touched: HashSet<TaskId, FixedState>,
-    /// Those that ended, by the tail.
-    ended: Vec<TaskId>,
+    /// Those that ended, by the tail, and when, where it says so.
+    ended: Vec<(TaskId, Option<WallMillis>)>,
     /// No later than what the tail tells of next: the last time that it named.
     told_at: Option<WallMillis>,
     /// Those that were cancelled because their files were gone, by the tail: what lies under their names now is not theirs.
@@ -257,9 +257,13 @@ impl Loader {
             }
             Record::Completed { id, at, .. } => {
                 self.told_at = self.told_at.max(Some(*at));
+                self.ended.push((*id, Some(*at)));
                 self.ended(*id, Some(*at));
             }
-            Record::Cancelled { id, .. } => self.ended(*id, self.told_at),
+            Record::Cancelled { id, .. } => {
+                self.ended.push((*id, None));
+                self.ended(*id, self.told_at);
+            }
             Record::Claimed(claimed) => self.told_at = self.told_at.max(Some(claimed.at)),
             Record::Submitted(task) => {
                 let made = task.id.made_at().filter(|_| task.made_here);
@@ -284,7 +288,6 @@ impl Loader {
     /// or have ended before it looked: then somebody has moved it, and it may come back under any name. One that is here may be another,
     /// written since by that life.
     fn ended(&mut self, id: TaskId, at: Option<WallMillis>) {
-        self.ended.push(id);
         self.survived += u64::from(self.found_place(id).is_some());
         if let Some(at) = at {
             self.engine.astray.perhaps_missed(id, at, self.now);
@@ -332,6 +335,7 @@ impl Loader {
     /// taken. Where one is another, what is not here was left behind in the former one, and nobody has removed it. `read` is the
     /// task directory whose names were read. `each` is called for each file that is looked for.
     pub fn compare(&mut self, disk: &impl Disk, read: Option<DirId>, each: &mut dyn FnMut()) {
+        self.spare_later(disk, each);
         // A folder that may not be listed, or a mount that came meanwhile, has them.
         let queue = &self.engine.queue;
         self.unseen.retain(|id| {
@@ -347,7 +351,7 @@ impl Loader {
         let at = self.now.wall;
         self.elsewhere = true;
         self.engine.moved(self.now);
-        for id in std::mem::take(&mut self.ended) {
+        for (id, _) in std::mem::take(&mut self.ended) {
             if self.engine.queue.get(id).is_none() {
                 self.engine.astray.behind.note(id, Left::Ended, at);
             }
@@ -389,6 +393,34 @@ impl Loader {
             files = lost + copies,
             "another directory is where tasks had their files when the daemon last ran: those whose payloads are only in the former one wait for it"
         );
+    }
+
+    /// A file that has the name of a task's which was completed, and was written after that, is another one that somebody has put there:
+    /// it is not removed, but judged like any dropped file. It makes no task: the former life may have been writing the task's own while
+    /// that was completed.
+    fn spare_later(&mut self, disk: &impl Disk, each: &mut dyn FnMut()) {
+        for (id, at) in &self.ended {
+            let engine = &mut self.engine;
+            let (Some(at), None) = (at, engine.queue.get(*id)) else {
+                continue;
+            };
+            let Some(place) = engine.files.place_of(*id).cloned() else {
+                continue;
+            };
+            each();
+            let is_later = |modified: i128| {
+                let written = modified.div_euclid(1_000_000);
+                i128::from(at.0) < written && written <= i128::from(self.now.wall.0)
+            };
+            let looked = disk.look(&place.path());
+            if place.area == Area::Tasks && looked.is_ok_and(|meta| is_later(meta.modified)) {
+                engine.files.note_gone(*id);
+                engine.astray.doubtful(*id, self.now);
+                self.gone.insert(*id);
+                self.doubles.push(place);
+                self.survived = self.survived.saturating_sub(1);
+            }
+        }
     }
 
     /// The queues whose files were in another directory than now, which is noted. With the default one go all.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     defect::{Defect, planted},
     store::{FileOp, Ran},
-    task::{Millis, NewTask, Now, QueueName, State, TaskFile, TaskId, Tick, WallMillis},
+    task::{Location, Millis, NewTask, Now, QueueName, State, TaskFile, TaskId, Tick, WallMillis},
 };
 
 /// How many file changes go out in one output, and how many may be out at once: enough to keep the disk busy, few enough
@@ -49,7 +49,7 @@ impl Engine {
             else {
                 break;
             };
-            match self.ops(id, &change) {
+            match self.ops(now, id, &change) {
                 Some(ops) if ops.is_empty() => self.file_made(id),
                 Some(ops) => {
                     if let Some(place) = self.queue.location(id) {
@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// What makes a task's file right; `None`: its payload has to be read first.
-    fn ops(&self, id: TaskId, change: &FileChange) -> Option<Vec<FileOp>> {
+    fn ops(&self, now: Now, id: TaskId, change: &FileChange) -> Option<Vec<FileOp>> {
         let mut ops = Vec::new();
         match self.queue.location(id) {
             Some(_) if change.sought && self.bodies.get(id).is_none() => return None,
@@ -99,19 +99,28 @@ impl Engine {
                 });
             }
             Some(_) => {}
-            None => ops.extend(Self::ops_of_ended(id, change)),
+            None => ops.extend(Self::ops_of_ended(now, id, change)),
         }
         let at = self.queue.location(id);
         let strays = change
             .strays
             .iter()
             .filter(|stray| Some(*stray) != at.as_ref());
-        ops.extend(strays.cloned().map(|at| FileOp::Remove { at }));
+        ops.extend(
+            strays
+                .cloned()
+                .map(|at| FileOp::Remove { at, strange: None }),
+        );
         ops.extend(change.sources.iter().cloned().map(FileOp::RemoveSource));
         Some(ops)
     }
 
-    fn ops_of_ended(id: TaskId, change: &FileChange) -> Option<FileOp> {
+    fn ops_of_ended(now: Now, id: TaskId, change: &FileChange) -> Vec<FileOp> {
+        let strange = change.strange(now);
+        let removed = |at: Location| FileOp::Remove {
+            at,
+            strange: strange.clone(),
+        };
         if let Some(done) = &change.done
             && let Some(payload) = &done.payload
         {
@@ -126,13 +135,18 @@ impl Engine {
                 result: done.result.clone(),
                 completed_at: Some(done.completed_at.as_secs_f64()),
             };
-            return Some(FileOp::Put {
-                old: change.old.clone(),
-                at: done.at.clone(),
-                file,
-            });
+            // One that another may have taken the place of goes by a step of its own.
+            let (old, rest) = match &change.old {
+                Some(old) if strange.is_some() => (None, Some(removed(old.clone()))),
+                old => (old.clone(), None),
+            };
+            let at = done.at.clone();
+            return [FileOp::Put { old, at, file }]
+                .into_iter()
+                .chain(rest)
+                .collect();
         }
-        change.old.clone().map(|at| FileOp::Remove { at })
+        change.old.clone().map(removed).into_iter().collect()
     }
 
     pub(super) fn files_done(
@@ -147,6 +161,8 @@ impl Engine {
                 Ok(ran) => {
                     if ran == Ran::Astray {
                         self.went_astray(now, id, out);
+                    } else if ran == Ran::Strange {
+                        self.gave_way(now, id, out);
                     } else if self.queue.get(id).is_none() {
                         self.astray.changed(id, now);
                     }

@@ -7,6 +7,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -22,6 +23,8 @@ use crate::{
 use super::{
     Disk, DiskError, DiskFile as _, DiskResult, Kind, Read,
     own::{OwnSteps, Step},
+    rejected::reject,
+    shown::shown,
 };
 
 /// How large a file that is read as a task may be.
@@ -79,6 +82,8 @@ pub enum FileOp {
     Remove {
         /// Where it is.
         at: Location,
+        /// Another may have come to its place: one that was written within this time is, and stays.
+        strange: Option<Range<WallMillis>>,
     },
     /// Remove a dropped file whose task has been taken, if it is still the same file: another one that has come to its
     /// path since stays.
@@ -92,6 +97,8 @@ pub enum Ran {
     Whole,
     /// A file that was to be removed, or to be made whole, was not there: somebody has removed or moved it.
     Astray,
+    /// Another file is where the one was that was to be removed.
+    Strange,
 }
 
 /// Why a task's file could not be read as a task.
@@ -174,7 +181,10 @@ impl<D: Disk> Spool<D> {
                 self.sync_name(at)?;
                 self.remove_own(old)
             }
-            FileOp::Remove { at } => self.remove_own(at),
+            FileOp::Remove { at, strange } => match strange {
+                Some(strange) if self.is_strange(at, strange)? => Ok(Ran::Strange),
+                _ => self.remove_own(at),
+            },
             FileOp::RemoveSource(source) => self.remove_source(source),
         }
     }
@@ -191,10 +201,30 @@ impl<D: Disk> Spool<D> {
         let bytes = encoded(&path, file)?;
         self.own.begin(Step::Made, at);
         let made = self.disk.write_whole(ASIDE.as_ref(), &path, &bytes);
-        if made.is_err() {
-            self.own.end(Step::Made, at.clone());
+        let Err(error) = made else { return Ok(()) };
+        self.own.end(Step::Made, at.clone());
+        if error.is_taken() && at.area == Area::Tasks && !self.disk.holds(&path, &bytes) {
+            self.turn_away(&path)?;
         }
-        made.or_else(|_| self.put(at, &path, &bytes, false))
+        self.put(at, &path, &bytes, false)
+    }
+
+    /// Makes room for a task's first file: somebody has put another one under the name that only the daemon gives.
+    fn turn_away(&self, path: &Path) -> DiskResult<()> {
+        let kind = match self.disk.look(path) {
+            Err(error) if is_absent(&error) => return Ok(()),
+            looked => looked?.kind,
+        };
+        if !matches!(kind, Kind::File | Kind::HardLink) {
+            return Ok(());
+        }
+        let reason = "it has the name of a task's file, and came before that was written";
+        match reject(&*self.disk, path, None, reason) {
+            Err(error) if is_absent(&error) => return Ok(()),
+            rejected => rejected?,
+        };
+        tracing::warn!(file = %shown(path), reason, "a dropped file is rejected");
+        Ok(())
     }
 
     fn put(&self, at: &Location, path: &Path, bytes: &[u8], durably: bool) -> DiskResult<()> {
@@ -231,6 +261,18 @@ impl<D: Disk> Spool<D> {
             self.own.end(Step::Removed, at.clone());
         }
         self.was_there(at.area, removed)
+    }
+
+    /// Whether the file in a place was written within that time, to the millisecond.
+    fn is_strange(&self, at: &Location, strange: &Range<WallMillis>) -> DiskResult<bool> {
+        match self.disk.look(&at.path()) {
+            Ok(meta) => {
+                let written = meta.modified.div_euclid(1_000_000);
+                Ok(i128::from(strange.start.0) < written && written <= i128::from(strange.end.0))
+            }
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// What a removal came to. Where there is no task directory, the file is with that, which may come back.
@@ -499,7 +541,10 @@ mod tests {
         for _ in 0..2 {
             bench
                 .spool
-                .run(&FileOp::Remove { at: dead.clone() })
+                .run(&FileOp::Remove {
+                    at: dead.clone(),
+                    strange: None,
+                })
                 .unwrap();
             assert!(bench.names("dead/emails").is_empty());
         }
@@ -629,6 +674,52 @@ mod tests {
         disk.fail_next("remove", io::ErrorKind::PermissionDenied);
         assert!(spool.purge_done(WallMillis(1)).is_err());
         assert_eq!(left(), 1);
+    }
+
+    #[test]
+    fn another_file_in_the_place_of_one_that_is_to_be_removed_stays() {
+        let bench = Bench::new();
+        let own = at(Area::Tasks, "default", NAME);
+        let run = |strange| {
+            let at = own.clone();
+            bench.spool.run(&FileOp::Remove { at, strange }).unwrap()
+        };
+        fs::write(bench.path(own.path()), "another").unwrap();
+        let written = bench.source(own.path().to_str().unwrap()).modified / 1_000_000;
+        let written = i64::try_from(written).unwrap();
+        let around =
+            |before, after| Some(WallMillis(written + before)..WallMillis(written + after));
+        assert_eq!(run(around(-1, 0)), Ran::Strange);
+        assert_eq!(bench.names("tasks").len(), 1);
+        // One that is no newer than the task's end is its own; so is one of a time to come.
+        for strange in [around(0, 5), around(-5, -1), None] {
+            fs::write(bench.path("tasks/.aside"), "own").unwrap();
+            let aside = fs::File::open(bench.path("tasks/.aside")).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(written as u64);
+            aside.set_modified(time).unwrap();
+            fs::rename(bench.path("tasks/.aside"), bench.path(own.path())).unwrap();
+            assert_eq!(run(strange), Ran::Whole);
+            assert_eq!(bench.names("tasks").len(), 0);
+        }
+        assert_eq!(run(around(-1, 0)), Ran::Astray);
+    }
+
+    #[test]
+    fn who_took_the_name_of_a_first_file_is_rejected() {
+        let bench = Bench::new();
+        let own = at(Area::Tasks, "default", NAME);
+        fs::write(bench.path(own.path()), r#"{"payload":"of another"}"#).unwrap();
+        let first = put(None, &own, "a");
+        assert_eq!(bench.spool.run(&first).unwrap(), Ran::Whole);
+        let text = |path: PathBuf| fs::read_to_string(path).unwrap();
+        assert!(text(bench.path(own.path())).contains("\"a\""));
+        let rejected = bench.names("rejected");
+        assert_eq!(rejected.len(), 2, "{rejected:?}");
+        assert!(text(bench.path("rejected").join(NAME)).contains("of another"));
+        // Done once more, it finds its own.
+        assert_eq!(bench.spool.run(&first).unwrap(), Ran::Whole);
+        assert_eq!(bench.names("rejected").len(), 2);
+        assert_eq!(bench.names("tasks"), [NAME]);
     }
 
     #[test]

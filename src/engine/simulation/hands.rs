@@ -151,7 +151,7 @@ fn view_ops(work: &FileWork) -> Vec<String> {
                 .map(|old| old.path().display().to_string())
                 .unwrap_or_default()
         ),
-        FileOp::Remove { at } => format!("remove {}", at.path().display()),
+        FileOp::Remove { at, .. } => format!("remove {}", at.path().display()),
         FileOp::RemoveSource(source) => format!("remove source {}", source.path.display()),
     };
     work.ops.iter().map(op).collect()

@@ -138,6 +138,66 @@ fn files_that_were_out_of_the_directory_over_a_restart_make_no_tasks_of_what_was
     }
 }
 
+/// The names of tasks' files are the daemon's to give. Whoever takes one when its task has just ended, or before its file was written,
+/// finds the file in `rejected/`.
+#[test]
+fn files_that_take_the_names_of_tasks_files_are_told_of() {
+    const TASKS: usize = 40;
+    let mut daemon = start("spool_delay = \"1s\"\n");
+    let aside = daemon.scratch.path().join("new");
+    let drop_at = |place: PathBuf, payload: &str| {
+        fs::write(&aside, json!({ "payload": payload }).to_string()).expect("a file");
+        fs::rename(&aside, place).expect("moved in");
+    };
+    for number in 0..TASKS {
+        daemon.submit(&json!({"payload": format!("{number}")}).to_string());
+    }
+    daemon.until_files_are_written();
+    let names = names(&daemon.tasks());
+    assert_eq!(names.len(), TASKS);
+    for task in daemon.claim("default", TASKS as u32) {
+        let name = file_of(&daemon, task["id"].as_str().expect("an id"));
+        complete(&daemon, &task);
+        drop_at(daemon.tasks().join(name), "after the end");
+    }
+    until("all to be rejected", || {
+        let rejected = rejected(&daemon);
+        let is_there = |name: &String| rejected.contains_key(name);
+        names.iter().all(is_there).then_some(())
+    });
+    for (number, name) in names.iter().enumerate() {
+        let kept = daemon.data().join("rejected").join(name);
+        let text = fs::read_to_string(kept).expect("the file");
+        assert!(text.contains("after the end"), "{number}: {text}");
+    }
+    // While the daemon was down.
+    for ended in [&names[0], &names[1]] {
+        assert!(daemon.stop().success());
+        drop_at(daemon.tasks().join(ended), "while it was down");
+        daemon.restart();
+        until("one more to be rejected", || {
+            let numbered = ended.replace(".json", "-1.json");
+            rejected(&daemon).contains_key(&numbered).then_some(())
+        });
+    }
+    // Before its file was written: who submits by HTTP may say the id.
+    let id = "01a20faf-c61d-73d4-bb75-e529343f9307";
+    daemon.submit(&json!({"id": id, "payload": "mine"}).to_string());
+    let name = format!("1970-01-01T00:00:00_00000100_{id}.json");
+    drop_at(daemon.tasks().join(&name), "before it was written");
+    until("it to be rejected", || {
+        rejected(&daemon).contains_key(&name).then_some(())
+    });
+    let tasks = daemon.claim("default", 10);
+    assert_eq!(tasks.len(), 1, "{tasks:?}");
+    assert_eq!(tasks[0]["payload"], "mine");
+    complete(&daemon, &tasks[0]);
+    looked_through(&daemon);
+    assert_eq!(all(&daemon).len(), 0, "{}", daemon.logged());
+    serves_on(&daemon);
+    assert!(daemon.stop().success());
+}
+
 /// A worker held its task, so the daemon wrote the file once more before it was killed.
 #[test]
 fn a_file_that_was_moved_from_under_a_worker_before_a_crash_makes_no_task_after_it() {
@@ -220,17 +280,26 @@ fn files_that_are_moved_as_they_appear_are_tasks_where_they_are() {
         });
         ends.store(true, Ordering::Relaxed);
     });
-    // By what the kernel told alone: each file is that of a task, and each task has one.
+    // By what the kernel told alone: each file is that of a task in the queue of its folder, and each task has one.
     until("each file to be a task's", || {
-        let tasks: BTreeSet<String> = all(&daemon).into_keys().collect();
-        let files = [daemon.tasks(), other.clone()].into_iter();
-        let files = files.flat_map(|folder| names(&folder));
-        let files: BTreeSet<String> = files.filter_map(|name| id_of(&name)).collect();
-        (files == tasks).then_some(())
+        let tasks: BTreeSet<(String, String)> = all(&daemon)
+            .into_iter()
+            .map(|(id, task)| (id, task["queue"].as_str().expect("a queue").to_owned()))
+            .collect();
+        let folders = [(daemon.tasks(), "default"), (other.clone(), "other")];
+        let files = folders.into_iter().flat_map(|(folder, queue)| {
+            let ids = names(&folder).into_iter().filter_map(|name| id_of(&name));
+            ids.map(move |id| (id, queue.to_owned()))
+        });
+        (files.collect::<BTreeSet<_>>() == tasks).then_some(())
     });
     let left = all(&daemon).len();
     let kept = rejected(&daemon).len();
-    assert!(left + kept >= TASKS, "{left} tasks, {kept} rejected");
+    assert!(
+        left + kept >= TASKS,
+        "{left} tasks, {kept} rejected\n{}",
+        daemon.logged()
+    );
     let mut done = work_off(&daemon, "default", 0);
     for (payload, times) in work_off(&daemon, "other", 0) {
         *done.entry(payload).or_default() += times;
