@@ -12,7 +12,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::TcpStream,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     process::{Command, Stdio},
     sync::mpsc,
     thread,
@@ -150,6 +150,43 @@ fn a_stop_answers_waiting_claims_at_once_and_exits_with_0() {
         !daemon.socket().exists(),
         "the socket is gone with the daemon"
     );
+}
+
+#[test]
+fn a_stop_leaves_the_admin_socket_that_another_daemon_has_made_meanwhile() {
+    let mut daemon = Daemon::start(&[]);
+    let socket = daemon.socket();
+    let listens = || UnixStream::connect(&socket).is_ok();
+    // A body that does not end keeps the stop from its end.
+    let mut upload = TcpStream::connect(&daemon.address).expect("connect");
+    let head = "POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\nExpect: 100-continue\r\n\r\n";
+    upload.write_all(head.as_bytes()).expect("send");
+    let mut line = String::new();
+    BufReader::new(&upload)
+        .read_line(&mut line)
+        .expect("it is waited for");
+    assert!(line.contains(" 100 "), "{line}");
+    daemon.signal("-TERM");
+    until("nobody listens any more", || (!listens()).then_some(()));
+    let other = tempfile::tempdir().expect("a scratch directory");
+    let mut other_daemon = Command::new(env!("CARGO_BIN_EXE_workqueued"))
+        .arg("--data-dir")
+        .arg(other.path().join("data"))
+        .arg("--admin-socket")
+        .arg(&socket)
+        .args(["--listen", "none"])
+        .env("XDG_CONFIG_HOME", other.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    until("the other one listens", || listens().then_some(()));
+    drop(upload);
+    let ended = daemon.wait();
+    let is_there = listens();
+    other_daemon.kill().expect("kill -9");
+    other_daemon.wait().expect("it is dead");
+    assert!(ended.success() && is_there, "{ended}, {is_there}");
 }
 
 #[test]

@@ -4,18 +4,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::{
-    env,
+    env, fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::{
         fd::AsRawFd as _,
         unix::net::{UnixDatagram, UnixListener, UnixStream},
     },
-    process::Command,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use common::{Daemon, Way};
 use workqueue::systemd::{listen, notify};
 
 const CHILD: &str = "WORKQUEUE_TEST_CHILD";
@@ -79,48 +83,132 @@ fn the_manager_hears_each_state() {
     );
 }
 
-/// Starts the daemon with a notify socket, until it is ready, and kills it; gives what it told before.
-fn told_until_ready(data: &std::path::Path) -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_mins(1)))
-        .unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_workqueued"))
-        .arg("--data-dir")
-        .arg(data)
-        .arg("--admin-socket")
-        .arg(dir.path().join("admin.sock"))
-        .args(["--listen", "none"])
-        .env("NOTIFY_SOCKET", &path)
-        .env("XDG_CONFIG_HOME", dir.path())
-        .stdout(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut heard: Vec<String> = Vec::new();
-    let mut buffer = [0; 1024];
-    while heard.last().is_none_or(|last| !last.starts_with("READY=1")) {
-        let length = socket.recv(&mut buffer).unwrap();
-        heard.push(
-            String::from_utf8_lossy(&buffer[..length])
-                .trim_end()
-                .to_owned(),
-        );
+/// A service manager's socket, in a directory.
+struct Manager {
+    path: PathBuf,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn listen(dir: &Path) -> Self {
+        let path = dir.join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_mins(1)))
+            .unwrap();
+        Self { path, socket }
     }
+
+    /// Leaves no room for more, until somebody reads.
+    fn fill(&self) {
+        let filler = UnixDatagram::unbound().unwrap();
+        filler.set_nonblocking(true).unwrap();
+        while filler.send_to(b"filler", &self.path).is_ok() {}
+    }
+
+    /// What it is told, up to the first that begins so.
+    fn hear_until(&self, begin: &str) -> Vec<String> {
+        let mut heard: Vec<String> = Vec::new();
+        let mut buffer = [0; 1024];
+        while heard.last().is_none_or(|last| !last.starts_with(begin)) {
+            let length = self.socket.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            heard.push(text.trim_end().to_owned());
+        }
+        heard
+    }
+
+    /// The daemon, started by this manager.
+    fn start(&self, data: &Path, dir: &Path, stdout: impl Into<Stdio>) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_workqueued"))
+            .arg("--data-dir")
+            .arg(data)
+            .arg("--admin-socket")
+            .arg(dir.join("admin.sock"))
+            .args(["--listen", "none"])
+            .env("NOTIFY_SOCKET", &self.path)
+            .env("XDG_CONFIG_HOME", dir)
+            .stdout(stdout)
+            .spawn()
+            .unwrap()
+    }
+}
+
+/// Starts the daemon with a notify socket, until it is ready, and kills it; gives what it told before.
+fn told_until_ready(data: &Path) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = Manager::listen(dir.path());
+    let mut child = manager.start(data, dir.path(), Stdio::null());
+    let heard = manager.hear_until("READY=1");
     child.kill().unwrap();
     child.wait().unwrap();
     heard
 }
 
 #[test]
+fn a_manager_that_does_not_read_holds_up_neither_the_daemon_nor_a_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = Manager::listen(dir.path());
+    manager.fill();
+    let path = manager.path.display().to_string();
+    let way = Way {
+        environment: [("NOTIFY_SOCKET", path.as_str()), ("WATCHDOG_USEC", "20000")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        ..Way::default()
+    };
+    let mut daemon = Daemon::start_so(tempfile::tempdir().unwrap(), way);
+    for _ in 0..30 {
+        daemon.submit(r#"{"payload":1}"#);
+    }
+    let (status, answer) = daemon.admin("POST", "/reload", "");
+    assert!(status < 300, "{answer}");
+    // More of a task's life than there is room for what is told about it.
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_workqueue-worker"))
+        .args(["--url", &format!("http://{}/api", daemon.address)])
+        .arg("--logfile")
+        .arg(dir.path().join("log"))
+        .arg("--until-empty")
+        .env("NOTIFY_SOCKET", &path)
+        .spawn()
+        .unwrap();
+    assert!(common::wait(&mut worker).success());
+    let done = fs::read_to_string(dir.path().join("log")).unwrap();
+    assert_eq!(done.lines().count(), 30);
+    // Nothing of what counts is lost when it reads at last.
+    manager.hear_until("RELOADING=1");
+    manager.hear_until("READY=1");
+    manager.hear_until("WATCHDOG=1");
+    manager.fill();
+    assert!(daemon.stop().success());
+    let warnings = daemon.logged().matches("could not be told").count();
+    assert_eq!(warnings, 1, "{}", daemon.logged());
+}
+
+#[test]
+fn a_standard_output_that_is_full_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let manager = Manager::listen(dir.path());
+    let (_unread, mut full) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&full, true).unwrap();
+    while full.write(&[b'x'; 512]).is_ok() {}
+    rustix::io::ioctl_fionbio(&full, false).unwrap();
+    let mut child = manager.start(&dir.path().join("data"), dir.path(), full);
+    manager.hear_until("READY=1");
+    assert!(UnixStream::connect(dir.path().join("admin.sock")).is_ok());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(common::wait(&mut child).success());
+}
+
+#[test]
 fn a_long_load_is_told_and_asks_for_time() {
     let scratch = tempfile::tempdir().unwrap();
     let tasks = scratch.path().join("tasks");
-    std::fs::create_dir(&tasks).unwrap();
+    fs::create_dir(&tasks).unwrap();
     for number in 0..4200_u64 {
         let id = format!("00000000-0000-4000-8000-{number:012x}");
-        std::fs::write(
+        fs::write(
             tasks.join(format!("1970-01-01T00:00:00_00000100_{id}.json")),
             r#"{"payload":1}"#,
         )
@@ -169,6 +257,15 @@ fn child_takes_sockets() {
             matches!(listen::take(), Err(listen::ListenError::UnknownName(name)) if name == "odd")
         );
     }
+    if is_child("deaf") {
+        assert!(matches!(listen::take(), Err(listen::ListenError::Deaf(name)) if name == "http"));
+    }
+    if is_child("many") {
+        assert!(matches!(
+            listen::take(),
+            Err(listen::ListenError::Nameless { count: 2, names: 1 })
+        ));
+    }
 }
 
 /// Starts the child with `tcp` and `unix` as descriptors 3 and 4, as the manager would.
@@ -209,4 +306,12 @@ fn sockets_are_taken_by_their_names() {
     to_unix.read_exact(&mut byte).unwrap();
     assert_eq!(&byte, b"u");
     pass("odd", "http:odd", &tcp, &unix);
+    pass("many", "http", &tcp, &unix);
+    let deaf = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    );
+    let deaf = TcpListener::from(deaf.unwrap());
+    pass("deaf", "http:admin", &deaf, &unix);
 }

@@ -4,6 +4,7 @@
 //! queue's. It knows who starts first and who stops last.
 
 mod access;
+mod announcement;
 mod connections;
 mod control;
 mod files;
@@ -177,9 +178,6 @@ fn start(flags: &Flags) -> Result<(), Failure> {
     // Transports are gone; what they were told is in the journal.
     runtime.shutdown_timeout(Duration::from_millis(100));
     let fault = running.close(CLOSE_PATIENCE);
-    if settings.admin_socket.exists() && served.as_ref().is_ok_and(|own_socket| *own_socket) {
-        sockets::remove(&settings.admin_socket);
-    }
     served?;
     match fault {
         None => {
@@ -282,15 +280,17 @@ fn runtime() -> io::Result<Runtime> {
     crate::runtime::of_many(cores.saturating_sub(1).max(1))
 }
 
-/// Serves until a signal or the admin API says stop. Gives whether the admin socket's file is ours to remove.
+/// Serves until a signal or the admin API says stop.
 async fn serve(
     settings: &Settings,
     running: &Running,
     controls: Arc<Controls>,
-) -> Result<bool, Failure> {
+) -> Result<(), Failure> {
     let sockets = sockets::open(settings)?;
-    let own_socket = sockets.own_admin;
     let addresses = sockets.addresses();
+    // Its file goes with this function, while the data directory's lock is held: who waits for that finds nothing of ours.
+    let own_socket = sockets.own_admin;
+    let has_own_socket = own_socket.is_some();
     let handle = running.handle();
     let stop = CancellationToken::new();
     let mut servers = JoinSet::new();
@@ -319,7 +319,7 @@ async fn serve(
             let mut changed = access.renew(door, settings);
             changed.tokens |= has_others;
             if changed.users
-                && own_socket
+                && has_own_socket
                 && let Err(error) = sockets::let_in(&socket, settings)
             {
                 tracing::warn!(%error, path = %socket.display(), "the mode of the admin socket can't be changed");
@@ -353,7 +353,7 @@ async fn serve(
             ready_text(&addresses)
         );
     } else {
-        announce(settings, &addresses);
+        announcement::make(settings, &addresses);
     }
     notify::ready(&ready_text(&addresses));
     let status = tokio::spawn(signs::keep_status(Arc::clone(&handle)));
@@ -380,7 +380,8 @@ async fn serve(
     finish("open requests", &controls, servers).await;
     watch.abort();
     drop(signals);
-    Ok(own_socket)
+    drop(own_socket);
+    Ok(())
 }
 
 /// What routers are made of, besides the settings.
@@ -548,44 +549,4 @@ fn ready_text(addresses: &Addresses) -> String {
     } else {
         format!("serving {}", http.join(", "))
     }
-}
-
-/// Says where everything is, to a person who has just started the program.
-fn announce(settings: &Settings, addresses: &Addresses) {
-    let mut out = io::stdout().lock();
-    if let Err(error) = write_places(&mut out, settings, addresses) {
-        tracing::debug!(%error, "nobody reads standard output");
-    }
-}
-
-fn write_places(
-    out: &mut impl io::Write,
-    settings: &Settings,
-    addresses: &Addresses,
-) -> io::Result<()> {
-    writeln!(out, "workqueued {} is ready", env!("CARGO_PKG_VERSION"))?;
-    for one in &addresses.http {
-        writeln!(out, "  page       {}", url(*one))?;
-    }
-    if let Some(socket) = &addresses.admin {
-        writeln!(out, "  socket     {}", socket.display())?;
-    }
-    writeln!(
-        out,
-        "  directory  {}",
-        settings.data_dir.join("tasks").display()
-    )?;
-    let hello = "-H 'Content-Type: application/json' -d '{\"payload\":\"hello\"}'";
-    match (addresses.http.first(), &addresses.admin) {
-        (Some(one), _) => writeln!(out, "  try        curl {hello} {}api/v1/tasks", url(*one))?,
-        (None, Some(socket)) => {
-            let socket = socket.display();
-            writeln!(
-                out,
-                "  try        curl {hello} --unix-socket {socket} http://localhost/api/v1/tasks"
-            )?;
-        }
-        (None, None) => {}
-    }
-    out.flush()
 }

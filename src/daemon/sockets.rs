@@ -2,11 +2,15 @@
 
 use std::{
     io,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use nix::unistd::Group;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, statat};
 use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 
@@ -25,8 +29,8 @@ pub(super) struct Sockets {
     /// Each with whether TLS is spoken on it.
     pub(super) http: Vec<(TcpListener, bool)>,
     pub(super) admin: Vec<UnixListener>,
-    /// Whether the admin socket's file was made here.
-    pub(super) own_admin: bool,
+    /// The admin socket's file, where it was made here.
+    pub(super) own_admin: Option<OwnSocket>,
     path: Option<PathBuf>,
 }
 
@@ -84,9 +88,11 @@ pub(super) fn open(settings: &Settings) -> Result<Sockets, Failure> {
     for (listener, _) in &http {
         keep_unsent_here(listener);
     }
-    let own_admin = admin.is_empty();
-    if own_admin {
-        admin.push(unix(settings)?);
+    let mut own_admin = None;
+    if admin.is_empty() {
+        let (listener, own) = unix(settings)?;
+        admin.push(listener);
+        own_admin = Some(own);
     }
     Ok(Sockets {
         http,
@@ -133,6 +139,53 @@ fn refused(address: std::net::SocketAddr, error: &io::Error) -> Failure {
     }
 }
 
+/// The file of a socket that was made here. It goes when this is dropped, unless another daemon has put its own in its place: one
+/// that starts while this one stops finds a socket that nobody listens on.
+#[derive(Debug)]
+pub(super) struct OwnSocket {
+    path: PathBuf,
+    /// The file itself. While it is open the file system gives its number to no other file, so that device and number say which
+    /// one it is.
+    file: OwnedFd,
+}
+
+impl OwnSocket {
+    fn at(path: &Path) -> io::Result<Self> {
+        // A socket can't be opened but so, as a place (open(2)).
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self {
+            path: path.to_owned(),
+            file: rustix::fs::open(path, flags, Mode::empty())?,
+        })
+    }
+
+    /// Whether the file at the path is still this one.
+    fn is_there(&self) -> io::Result<bool> {
+        let there = match statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => there,
+            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let own = fstat(&self.file)?;
+        Ok((there.st_dev, there.st_ino) == (own.st_dev, own.st_ino))
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        if self.is_there()? {
+            std::fs::remove_file(&self.path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for OwnSocket {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            tracing::warn!(%error, path = %self.path.display(), "can't remove the admin socket");
+        }
+    }
+}
+
 /// Opens the admin socket's file at `path` to those who may use it. Users who are named may be anybody: then their credentials are looked
 /// at, not the file's mode.
 pub(super) fn let_in(path: &Path, settings: &Settings) -> io::Result<()> {
@@ -144,7 +197,7 @@ pub(super) fn let_in(path: &Path, settings: &Settings) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-fn unix(settings: &Settings) -> Result<UnixListener, Failure> {
+fn unix(settings: &Settings) -> Result<(UnixListener, OwnSocket), Failure> {
     let path = settings.admin_socket.as_path();
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(|error| failure(parent, &error))?;
@@ -172,13 +225,14 @@ fn unix(settings: &Settings) -> Result<UnixListener, Failure> {
         },
     }
     // Nobody may connect before mode and group are right: the file is made closed, and opened when they are.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
     let listener = UnixListener::bind(path);
     rustix::process::umask(before);
     let listener = listener.map_err(|error| failure(path, &error))?;
+    let own = OwnSocket::at(path).map_err(|error| failure(path, &error))?;
     give_to_group(path, &settings.admin_group);
     let_in(path, settings).map_err(|error| failure(path, &error))?;
-    Ok(listener)
+    Ok((listener, own))
 }
 
 fn give_to_group(path: &Path, group: &str) {
@@ -205,9 +259,28 @@ fn failure(path: &Path, error: &io::Error) -> Failure {
     Failure::new(code, tried(&path.display().to_string(), error)).because(error)
 }
 
-/// Removes the admin socket's file when the daemon has stopped.
-pub(super) fn remove(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path) {
-        tracing::warn!(%error, path = %path.display(), "can't remove the admin socket");
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_goes_with_its_owner_and_what_another_put_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        drop(OwnSocket::at(&path).unwrap());
+        assert!(!path.exists());
+        // Not there any more, which is as good.
+        let listener = UnixListener::bind(&path).unwrap();
+        let own = OwnSocket::at(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(!own.is_there().unwrap());
+        // Its number is not given to the next one, as some file systems do at once, though nobody listens any more.
+        drop(listener);
+        let _other = UnixListener::bind(&path).unwrap();
+        drop(own);
+        assert!(path.exists());
     }
 }
