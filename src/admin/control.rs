@@ -15,7 +15,7 @@ use crate::{
 pub trait Control: About {
     /// Logs from now on as `directives` say; the error says what is wrong with them.
     fn set_log_level(&self, directives: &str) -> Result<(), String>;
-    /// Reads the configuration again; the error says why the old one stays.
+    /// Reads the configuration again; the error says why the old one stays. Blocks its thread: users are looked up.
     fn reload(&self) -> Result<(), String>;
     /// Begins to stop. Returns at once.
     fn shutdown(&self);
@@ -27,10 +27,11 @@ pub trait Control: About {
     responses((status = 200, description = "What can change while the daemon runs has changed", body = api::Done))
 )]
 pub(super) async fn reload<B: Backend, C: Control>(State(admin): Shared<B, C>) -> Answer {
-    admin
-        .control
-        .reload()
-        .map_err(|reason| Problem::invalid("config", reason))?;
+    let reload = tokio::task::spawn_blocking(move || admin.control.reload());
+    match reload.await {
+        Ok(done) => done.map_err(|reason| Problem::invalid("config", reason))?,
+        Err(ended) => return Err(Problem::of_defect(&ended)),
+    }
     Ok(nothing_to_tell())
 }
 

@@ -284,7 +284,7 @@ fn files(status: &StatusView, found: &mut Vec<Trouble>) {
             "watch-deaf",
             Severity::Warning,
             what,
-            "raise the limit that is named, then: workqueuectl rescan",
+            next_of_deaf(why),
         ));
     }
     if status.rejected > 0 {
@@ -295,6 +295,17 @@ fn files(status: &StatusView, found: &mut Vec<Trouble>) {
             what,
             "workqueuectl rejected",
         ));
+    }
+}
+
+/// What helps where no events come. The reason is the system's: that of a limit names what sets it, in brackets.
+fn next_of_deaf(why: &str) -> &'static str {
+    if why.contains("(sysctl ") || why.contains("(ulimit ") {
+        "raise the limit that is named, then: workqueuectl rescan"
+    } else if why.contains("(os error 13)") {
+        "let the daemon's user read the directory that is named, then: workqueuectl rescan"
+    } else {
+        "see to what is named, then: workqueuectl rescan; if that does not help: restart the daemon"
     }
 }
 

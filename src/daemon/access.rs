@@ -6,20 +6,16 @@ use std::{
     io::Read as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
-use nix::unistd::{Group, User};
-use tokio::{net::unix::UCred, sync::watch};
+use tokio::sync::watch;
 
-use super::{Addresses, Failure};
+use super::{Addresses, Failure, admins::Admins};
 use crate::{
-    access::{Grant, Scopes, Tokens},
+    access::Tokens,
     config::{Settings, exit, text::MAX_TOKENS},
-    http::{Door, Http, Keys, Rates, Sessions, Standing},
+    http::{Door, Http, Keys, Rates, Sessions},
     systemd::catalog,
 };
 
@@ -41,7 +37,7 @@ impl Access {
             door: watch::Sender::new(door),
             sessions: Arc::default(),
             used,
-            admins: Arc::new(Admins::new(settings, members_of)),
+            admins: Admins::of_system(settings),
         })
     }
 
@@ -203,176 +199,4 @@ fn hosts(settings: &Settings) -> Arc<[Box<str>]> {
         .chain([own.as_str()])
         .map(Box::from)
         .collect()
-}
-
-/// Who may use the admin socket.
-#[derive(Debug)]
-pub(super) struct Admins {
-    /// Root, and our own user: they come often, and nobody else gets their numbers.
-    always: [(u32, Arc<Grant>); 2],
-    group: String,
-    look_up: LookUp,
-    users: RwLock<Vec<(String, Scopes)>>,
-    /// The group as the last reload found it.
-    members: Mutex<Option<Members>>,
-    /// How often they were read: what was found before is looked up again.
-    edition: AtomicU64,
-}
-
-/// Asks the system's databases for a group by its name.
-type LookUp = fn(&str) -> Option<Members>;
-
-/// A group of the system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Members {
-    gid: u32,
-    names: Vec<String>,
-}
-
-fn members_of(group: &str) -> Option<Members> {
-    let group = Group::from_name(group).ok().flatten()?;
-    let mut names = group.mem;
-    // In whatever order the databases tell of them.
-    names.sort();
-    Some(Members {
-        gid: group.gid.as_raw(),
-        names,
-    })
-}
-
-impl Admins {
-    fn new(settings: &Settings, look_up: LookUp) -> Self {
-        Self {
-            always: [0, rustix::process::geteuid().as_raw()]
-                .map(|uid| (uid, Arc::new(Grant::all(&name_of(uid))))),
-            members: Mutex::new(look_up(&settings.admin_group)),
-            group: settings.admin_group.clone(),
-            look_up,
-            users: RwLock::new(settings.access.users.clone()),
-            edition: AtomicU64::new(0),
-        }
-    }
-
-    /// Gives whether they are others than before: those in the settings, or the group's members.
-    fn renew(&self, settings: &Settings) -> bool {
-        let found = (self.look_up)(&self.group);
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
-        // Databases that are out of reach for a moment tell of no change.
-        let has_changed = found.is_some() && *members != found;
-        let are_others = *users != settings.access.users || has_changed;
-        users.clone_from(&settings.access.users);
-        *members = found.or_else(|| members.take());
-        // After them: who sees the new edition sees the new users.
-        self.edition.fetch_add(1, Ordering::Release);
-        are_others
-    }
-
-    /// The standing of a process with these credentials; none where it may do nothing.
-    pub(super) fn standing(self: &Arc<Self>, peer: UCred) -> Option<Arc<dyn Standing>> {
-        let edition = self.edition.load(Ordering::Acquire);
-        let known = Mutex::new((edition, self.grant(peer)?));
-        Some(Arc::new(OfPeer {
-            admins: Arc::clone(self),
-            peer,
-            known,
-        }))
-    }
-
-    /// What a process with these credentials may do: everything for root, our own user and the group's members, and what
-    /// the settings say for others. The file's mode says a part of it too; this holds also where a socket was passed on with
-    /// another mode. Other users and the group are looked up for each connection, and again after each reload: who becomes a member
-    /// need not wait for a restart (`tests/packages/installed.rs`), and who is none any more is out on connections that are kept, too.
-    fn grant(&self, peer: UCred) -> Option<Arc<Grant>> {
-        let uid = peer.uid();
-        if let Some((_, grant)) = self.always.iter().find(|(one, _)| *one == uid) {
-            return Some(Arc::clone(grant));
-        }
-        let (name, number) = (name_of(uid), uid.to_string());
-        if self.is_member(peer, &name) {
-            return Some(Arc::new(Grant::all(&name)));
-        }
-        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        let (_, scopes) = users
-            .iter()
-            .find(|(one, _)| *one == name || *one == number)?;
-        Some(Arc::new(Grant {
-            name: name.into(),
-            scopes: *scopes,
-            queues: None,
-        }))
-    }
-
-    fn is_member(&self, peer: UCred, name: &str) -> bool {
-        let Some(group) = (self.look_up)(&self.group) else {
-            return false;
-        };
-        peer.gid() == group.gid || group.names.iter().any(|member| member == name)
-    }
-}
-
-/// What the process at the other end of a connection may do.
-#[derive(Debug)]
-struct OfPeer {
-    admins: Arc<Admins>,
-    peer: UCred,
-    /// What it was found to be granted, and after which reload.
-    known: Mutex<(u64, Arc<Grant>)>,
-}
-
-impl Standing for OfPeer {
-    /// Looks the user up again only after a reload: that asks the system's databases. What was not granted is not kept: these may
-    /// have been out of reach.
-    fn grant(&self) -> Option<Arc<Grant>> {
-        let edition = self.admins.edition.load(Ordering::Acquire);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.0 != edition {
-            *known = (edition, self.admins.grant(self.peer)?);
-        }
-        Some(Arc::clone(&known.1))
-    }
-}
-
-/// The name of a user, or the number where there is none.
-fn name_of(uid: u32) -> String {
-    let user = User::from_uid(uid.into()).ok().flatten();
-    user.map_or_else(|| uid.to_string(), |user| user.name)
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::UnixStream;
-
-    use super::*;
-    use crate::config::{Flags, Surroundings};
-
-    static MEMBERS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-    fn look_up(group: &str) -> Option<Members> {
-        let names = MEMBERS.lock().unwrap().clone();
-        let gid = u32::MAX - 1;
-        (group == "workqueue").then_some(Members { gid, names })
-    }
-
-    #[tokio::test]
-    async fn who_leaves_the_group_is_out_after_a_reload_on_connections_that_are_kept_too() {
-        let surroundings = Surroundings::of_test(1000, &[("HOME", "/home/ada")]);
-        let settings = Settings::load(&Flags::default(), &surroundings).unwrap();
-        let (_near, far) = UnixStream::pair().unwrap();
-        let peer = far.peer_cred().unwrap();
-        MEMBERS.lock().unwrap().push(name_of(peer.uid()));
-        let mut admins = Admins::new(&settings, look_up);
-        // Whoever runs this test comes in by the group only.
-        let nobody = (u32::MAX - 1, Arc::new(Grant::all("nobody")));
-        admins.always = [nobody.clone(), nobody];
-        let admins = Arc::new(admins);
-        let standing = admins.standing(peer).unwrap();
-        assert!(!admins.renew(&settings), "nothing has changed");
-        assert!(standing.grant().is_some());
-        MEMBERS.lock().unwrap().clear();
-        assert!(standing.grant().is_some(), "nobody has looked");
-        assert!(admins.renew(&settings), "others may come in");
-        assert_eq!(standing.grant(), None);
-        assert!(admins.standing(peer).is_none());
-    }
 }

@@ -5,6 +5,8 @@
 
 mod access;
 mod announcement;
+mod accounts;
+mod admins;
 mod connections;
 mod control;
 mod files;
@@ -334,7 +336,7 @@ async fn serve(
     }
     for listener in sockets.admin {
         let admins = access.admins();
-        let admit = move |peer| admins.standing(peer);
+        let admit = move |peer| Arc::clone(&admins).standing(peer);
         let serving = doors.admin(routers.admin.subscribe(), &stop);
         servers.spawn(http::serve_unix(listener, serving, admit));
     }

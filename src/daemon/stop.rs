@@ -22,8 +22,10 @@ impl Signals {
         let task = tokio::spawn(async move {
             while let Some(signal) = signals.next().await {
                 if signal == SIGHUP {
+                    let controls = Arc::clone(&controls);
+                    let reload = tokio::task::spawn_blocking(move || controls.reload());
                     // Why a reload was refused is in the log already.
-                    drop(controls.reload());
+                    drop(reload.await);
                 } else {
                     controls.signalled();
                 }

@@ -224,3 +224,19 @@ pub(super) fn peer_refused(uid: u32, gid: u32) {
         catalog::CREDENTIAL_REFUSED.line
     );
 }
+
+/// Tells of a user of this machine who was turned away since nobody can say who may use the admin socket.
+pub(super) fn peer_not_asked(uid: u32, gid: u32, cause: &str) {
+    tracing::warn!(
+        target: REFUSED,
+        message_id = catalog::CREDENTIAL_REFUSED.id,
+        by = UNKNOWN,
+        peer = format!("uid {uid}"),
+        gid,
+        method = "-",
+        path = "the admin socket",
+        reason = format!("the system's users can't be looked up: {cause}"),
+        "{}",
+        catalog::CREDENTIAL_REFUSED.line
+    );
+}

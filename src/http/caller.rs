@@ -9,6 +9,7 @@
 use std::{convert::Infallible, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
+use futures_util::future::BoxFuture;
 
 use super::{
     problem::{self, Problem},
@@ -46,6 +47,20 @@ pub struct User {
 pub trait Standing: fmt::Debug + Send + Sync {
     /// What the user may do as of now; none: nothing any more. Asked for each request, so cheap where nothing has changed.
     fn grant(&self) -> Option<Arc<Grant>>;
+
+    /// Ready when the user was looked up again, as far as that was possible: awaited before a request is judged. None: nothing has changed.
+    fn renewed(&self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+}
+
+/// Why one who comes by a Unix socket has no standing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoStanding {
+    /// The user may do nothing here.
+    MayNothing,
+    /// The system's users can't be looked up, and why.
+    NotAsked(String),
 }
 
 /// A certificate that an authority of the settings was found to have signed.
@@ -71,6 +86,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 pub(super) fn no_admin(uid: u32) -> Problem {
     problem::FORBIDDEN.problem(format!(
         "the user with the number {uid} is neither root, nor the daemon's own, nor in its group, nor named in admin.users"
+    ))
+}
+
+/// What a user is told of whom it can't be found out.
+pub(super) fn not_asked(uid: u32) -> Problem {
+    problem::USERS_OUT_OF_REACH.problem(format!(
+        "whether the user with the number {uid} is in the daemon's group can't be found out: the system's users can't be looked up"
     ))
 }
 

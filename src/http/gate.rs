@@ -143,8 +143,12 @@ impl Origin {
         if let Some(address) = peer.address {
             return Some(Self::Address(network(address)));
         }
-        let user = peer.user.as_ref().map(|user| user.uid)?;
-        (user != 0 && user != own).then_some(Self::User(user))
+        Self::of_user(peer.user.as_ref()?.uid, own)
+    }
+
+    /// The same of one who came by a Unix socket.
+    pub(super) fn of_user(uid: u32, own: u32) -> Option<Self> {
+        (uid != 0 && uid != own).then_some(Self::User(uid))
     }
 
     /// Whether one more is too many, beside those that are there.

@@ -12,6 +12,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
 };
+use futures_util::future::BoxFuture;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use super::{
@@ -130,6 +131,9 @@ async fn check(State(guard): State<Arc<Guard>>, mut request: Request, next: Next
     let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let method = timing::method(request.method());
     let need = Need::new(request.method(), route);
+    if let Some(renewed) = renewal(&request) {
+        renewed.await;
+    }
     let response = match guard.admit(&request, need, begun) {
         Ok(caller) => {
             let seen = audit::Seen::of(&mut request, need, &caller);
@@ -342,6 +346,11 @@ fn user_of(request: &Request) -> Result<Caller, Problem> {
         return Err(problem);
     };
     Ok(Caller::new(grant, Shown::User(Arc::clone(&user.standing))))
+}
+
+/// What to wait for before it can be said what the user may do whose process sent the request.
+fn renewal(request: &Request) -> Option<BoxFuture<'static, ()>> {
+    peer(request)?.user.as_ref()?.standing.renewed()
 }
 
 /// Whether `grant` has what is needed.

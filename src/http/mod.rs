@@ -63,7 +63,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use about::{About, Facts};
-pub use caller::{Certificate, Door, Keys, Peer, Standing, User, Validity};
+pub use caller::{Certificate, Door, Keys, NoStanding, Peer, Standing, User, Validity};
 pub use flight::Flight;
 pub use gate::{Bounds, Gate, Tally};
 pub use openapi::openapi_json;

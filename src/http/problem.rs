@@ -119,6 +119,8 @@ kinds! {
         "Nothing has changed. Try again when it has been started again.";
     OUT_OF_REACH = "out-of-reach", SERVICE_UNAVAILABLE, "A file is out of reach", Some(5),
         "The detail names the task or the file, and what is in the way: its directory is not there (moved away, not mounted), or the disk refuses. Nothing has changed, and all else goes on.";
+    USERS_OUT_OF_REACH = "users-out-of-reach", SERVICE_UNAVAILABLE, "The system's users can't be looked up", Some(5),
+        "The databases of users and groups that `/etc/nsswitch.conf` names (LDAP, sssd) gave no answer in time, and who is in the daemon's group is asked there. Root and the daemon's own user come in without.";
     FAULT = "fault", SERVICE_UNAVAILABLE, "The daemon takes no writes", None,
         "A write to the disk failed. The log tells why; the daemon must be restarted when the cause is gone.";
     TOO_MANY = "too-many", INSUFFICIENT_STORAGE, "A configured limit is reached", None,
@@ -353,6 +355,14 @@ impl From<Error> for Problem {
             Error::Refused(refusal) => refusal.into(),
             Error::Fault(fault) => fault.into(),
         }
+    }
+}
+
+impl Problem {
+    /// What was asked for has ended by a defect, which the log tells of.
+    pub(crate) fn of_defect(cause: &dyn std::error::Error) -> Self {
+        tracing::error!(%cause, "a request met a defect");
+        INTERNAL.problem("the request met a defect of the daemon")
     }
 }
 

@@ -13,6 +13,7 @@
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener, unix::UCred},
@@ -23,9 +24,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     audit,
-    caller::{Peer, Standing, User, no_admin},
+    caller::{self, NoStanding, Peer, Standing, User},
     connection::{self, Link},
-    gate::{Gate, Origin, Over, Tally},
+    gate::{Gate, Origin, Over, Pass, Tally},
     problem::{self, Problem},
     tls::Tls,
 };
@@ -70,26 +71,18 @@ pub async fn serve_tcp(listener: TcpListener, serving: Serving, tls: Option<Arc<
 }
 
 /// Serves on a Unix socket like [`serve_tcp`], to those peers to whom `admit` gives a standing by their credentials; the others
-/// are told that it gives them none.
-pub async fn serve_unix(
-    listener: UnixListener,
-    serving: Serving,
-    admit: impl Fn(UCred) -> Option<Arc<dyn Standing>>,
-) {
+/// are told why it gives them none. It may take its time: others are accepted meanwhile, and who waits for it is counted among the
+/// connections.
+pub async fn serve_unix<F>(listener: UnixListener, serving: Serving, admit: impl Fn(UCred) -> F)
+where
+    F: Future<Output = Result<Arc<dyn Standing>, NoStanding>> + Send + 'static,
+{
     let accept = async move || {
         let (stream, _) = listener.accept().await?;
         match stream.peer_cred() {
             Ok(credentials) => {
-                let uid = credentials.uid();
-                let Some(standing) = admit(credentials) else {
-                    audit::peer_refused(uid, credentials.gid());
-                    return Ok(Coming::Stranger(stream, no_admin(uid)));
-                };
-                let peer = Peer {
-                    user: Some(User { uid, standing }),
-                    ..Peer::default()
-                };
-                Ok(Coming::Guest(stream, peer))
+                let peer = known(credentials, admit(credentials));
+                Ok(Coming::User(stream, credentials.uid(), peer.boxed()))
             }
             Err(error) => {
                 tracing::warn!(%error, "a peer without credentials was turned away");
@@ -102,10 +95,34 @@ pub async fn serve_unix(
     serve(accept, serving, None).await;
 }
 
+/// The user with these credentials, who has the standing that comes of `admitted`.
+async fn known(
+    credentials: UCred,
+    admitted: impl Future<Output = Result<Arc<dyn Standing>, NoStanding>>,
+) -> Result<Peer, Problem> {
+    let (uid, gid) = (credentials.uid(), credentials.gid());
+    match admitted.await {
+        Ok(standing) => Ok(Peer {
+            user: Some(User { uid, standing }),
+            ..Peer::default()
+        }),
+        Err(NoStanding::MayNothing) => {
+            audit::peer_refused(uid, gid);
+            Err(caller::no_admin(uid))
+        }
+        Err(NoStanding::NotAsked(cause)) => {
+            audit::peer_not_asked(uid, gid, &cause);
+            Err(caller::not_asked(uid))
+        }
+    }
+}
+
 /// A connection that has come.
 enum Coming<S> {
     /// It may be let in.
     Guest(S, Peer),
+    /// It is of the user with this number, who is being looked up.
+    User(S, u32, BoxFuture<'static, Result<Peer, Problem>>),
     /// It may not, and is told why.
     Stranger(S, Problem),
 }
@@ -121,12 +138,7 @@ async fn serve<S>(
     let connections = TaskTracker::new();
     let telling = Arc::new(Semaphore::new(TOLD_AT_ONCE));
     let turn_away = |stream: S, problem: Problem| {
-        if let Ok(permit) = Arc::clone(&telling).try_acquire_owned() {
-            connections.spawn(async move {
-                connection::tell(stream, &problem).await;
-                drop(permit);
-            });
-        }
+        connections.spawn(turn_away(stream, problem, Arc::clone(&telling)));
     };
     let own = rustix::process::geteuid().as_raw();
     let mut trouble = Trouble::default();
@@ -150,6 +162,15 @@ async fn serve<S>(
                 Err(_) if tls.is_some() => drop(stream),
                 Err(over) => turn_away(stream, why(over)),
             },
+            Ok(Coming::User(stream, uid, peer)) => {
+                match serving.gate.enter(Origin::of_user(uid, own)) {
+                    Ok(pass) => {
+                        let (serving, telling) = (serving.clone(), Arc::clone(&telling));
+                        connections.spawn(look_up(stream, peer, pass, serving, telling));
+                    }
+                    Err(over) => turn_away(stream, why(over)),
+                }
+            }
             Ok(Coming::Stranger(stream, problem)) => turn_away(stream, problem),
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection ended before it was accepted");
@@ -168,6 +189,48 @@ async fn serve<S>(
     drop(accept);
     connections.close();
     connections.wait().await;
+}
+
+/// Carries a connection when it is known whose it is, and what that user may do.
+async fn look_up<S>(
+    stream: S,
+    peer: BoxFuture<'static, Result<Peer, Problem>>,
+    pass: Pass,
+    serving: Serving,
+    telling: Arc<Semaphore>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let known = tokio::select! {
+        // One who is known at once has last requests after a stop, too.
+        biased;
+        known = peer => known,
+        () = serving.stop.cancelled() => return,
+    };
+    match known {
+        Ok(peer) => {
+            let link = Link {
+                serving,
+                peer,
+                pass,
+            };
+            connection::carry(stream, link, None).await;
+        }
+        Err(problem) => {
+            drop(pass);
+            turn_away(stream, problem, telling).await;
+        }
+    }
+}
+
+/// Tells one who is turned away why, unless many are being told.
+async fn turn_away<S>(stream: S, problem: Problem, telling: Arc<Semaphore>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Ok(_permit) = telling.try_acquire() {
+        connection::tell(stream, &problem).await;
+    }
 }
 
 /// What one who is turned away is told.

@@ -281,17 +281,23 @@ fn beginning_of<D: Disk>(disk: &D, name: &OsStr) -> DiskResult<String> {
     })
 }
 
-/// The file in `rejected/` that is shown as `name`.
+/// The file in `rejected/` that is shown as `name`: one of those that [`rejected`] lists, and so never another's reason.
 fn find<D: Disk>(disk: &D, name: &str) -> DiskResult<Option<OsString>> {
     let mut found = None;
     let listed = disk.list(Path::new(DIRECTORY), &mut |one, kind| {
-        if kind == Kind::File && shown(Path::new(one)) == name {
+        if kind == Kind::File && one != UNFINISHED && shown(Path::new(one)) == name {
             found = Some(one.to_owned());
         }
     });
     match listed {
-        Err(error) if error.is_missing() => Ok(None),
-        other => other.map(|()| found),
+        Err(error) if error.is_missing() => return Ok(None),
+        other => other?,
+    }
+    match found {
+        Some(one) if one.as_bytes().ends_with(REASON) => {
+            Ok(look(disk, &with_reason(&one))?.map(|_| one))
+        }
+        other => Ok(other),
     }
 }
 
@@ -397,6 +403,20 @@ mod tests {
         let third = drop_and_reject(scratch.path(), &disk, OsStr::new("x-1.json.reason"), "odd");
         assert_eq!(third, Path::new("rejected/x-1.json-1.reason"));
         assert_eq!(rejected(&disk, 10).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_reason_is_no_file_that_can_be_discarded_or_taken_back() {
+        let (scratch, disk) = scratch();
+        drop_and_reject(scratch.path(), &disk, OsStr::new("noext"), "odd");
+        assert!(!discard(&disk, "noext.reason").unwrap());
+        assert!(!take_back(&disk, "noext.reason").unwrap());
+        assert_eq!(rejected(&disk, 10).unwrap()[0].reason, "odd");
+        drop_and_reject(scratch.path(), &disk, OsStr::new("own.reason"), "odd");
+        assert!(!discard(&disk, "own.reason.reason").unwrap());
+        assert!(discard(&disk, "own.reason").unwrap());
+        assert!(discard(&disk, "noext").unwrap());
+        assert!(rejected(&disk, 10).unwrap().is_empty());
     }
 
     #[test]

@@ -244,8 +244,9 @@ pub const LINES_PASSED_OVER: Entry = Entry {
     id: "66d9c415c648a35653db2cfa650b2157",
     line: "events were passed over",
     fields: &["COUNT"],
-    help: "More tasks were submitted, claimed and completed, or more credentials refused, in a second than are logged one by one:\n\
-            @COUNT@ such events are missing before this one. Failures are always logged; /metrics has all the counts.",
+    help: "More tasks were submitted, claimed and completed, more credentials refused, or more said by the libraries that speak HTTP and\n\
+            TLS, in a second than are logged one by one: @COUNT@ such events are missing before this one. Failures of tasks are always\n\
+            logged; /metrics has all the counts.",
 };
 
 /// Workqueue-worker starts.

@@ -2,9 +2,9 @@
 //!
 //! Nobody who logs waits for whoever reads: an event becomes a line where it happens, and a thread of its own writes lines.
 //! When that one is behind by `QUEUE` lines, further ones are dropped and counted. Events of each task's ordinary life
-//! (target [`LIFE`]) are logged up to `LIFE_A_SECOND`, refusals of a credential ([`REFUSED`]) up to `REFUSED_A_SECOND`; the rest of a
-//! second is counted and passed over, so neither a busy queue nor somebody who guesses floods the journal or pushes what matters
-//! out of it.
+//! (target [`LIFE`]) are logged up to `LIFE_A_SECOND`, refusals of a credential ([`REFUSED`]) up to `REFUSED_A_SECOND`, and what
+//! libraries say, whom a client may have warn of each of its requests, up to `OTHERS_A_SECOND`; the rest of a second is counted and
+//! passed over, so neither a busy queue nor somebody who guesses floods the journal or pushes what matters out of it.
 
 mod line;
 mod writer;
@@ -39,8 +39,12 @@ const QUEUE: usize = 8192;
 /// How many events of tasks' ordinary lives are logged in a second: below the 10 000 in 30 s that journald takes of one
 /// service by default, so that it never drops what matters for what does not.
 const LIFE_A_SECOND: u64 = 200;
-/// How many refusals: both together stay below that.
+/// How many refusals.
 const REFUSED_A_SECOND: u64 = 100;
+/// How many events of libraries: all three together stay below that.
+const OTHERS_A_SECOND: u64 = 30;
+/// How the targets of our own events begin.
+const OWN: &str = "workqueue";
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -155,7 +159,7 @@ pub fn check(level: &str) -> Result<(), LogError> {
 pub struct Missing {
     /// Lines dropped because the log was not written as fast as they came.
     pub dropped: u64,
-    /// Events of tasks' ordinary lives, and refusals, passed over because there were too many in a second.
+    /// Events of tasks' ordinary lives, refusals, and events of libraries, passed over because there were too many in a second.
     pub passed_over: u64,
 }
 
@@ -179,13 +183,7 @@ pub fn init(level: &str, format: Format) -> Result<LogHandle, LogError> {
     let colour =
         io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let (lines, written) = bounded(QUEUE);
-    let layer = Lines {
-        format,
-        colour,
-        waiting: lines.clone(),
-        life: Second::default(),
-        refused: Second::default(),
-    };
+    let layer = Lines::new(format, colour, lines.clone());
     tracing_subscriber::registry()
         .with(filter)
         .with(layer)
@@ -216,15 +214,28 @@ struct Lines {
     waiting: Sender<Post>,
     life: Second,
     refused: Second,
+    others: Second,
 }
 
 impl Lines {
+    fn new(format: Format, colour: bool, waiting: Sender<Post>) -> Self {
+        Self {
+            format,
+            colour,
+            waiting,
+            life: Second::default(),
+            refused: Second::default(),
+            others: Second::default(),
+        }
+    }
+
     /// Whether one more event of this target is logged in this second.
     fn has_room(&self, target: &str) -> bool {
         match target {
             LIFE => self.life.has_room(LIFE_A_SECOND),
             REFUSED => self.refused.has_room(REFUSED_A_SECOND),
-            _ => true,
+            _ if target.starts_with(OWN) => true,
+            _ => self.others.has_room(OTHERS_A_SECOND),
         }
     }
 }
@@ -345,13 +356,7 @@ mod tests {
     fn ordinary_lives_have_a_bounded_share_and_nobody_who_logs_waits() {
         // A writer that never writes: as when the disk of the journal, or a pipe's reader, stands still.
         let (lines, unread) = bounded(4);
-        let layer = Lines {
-            format: Format::Json,
-            colour: false,
-            waiting: lines,
-            life: Second::default(),
-            refused: Second::default(),
-        };
+        let layer = Lines::new(Format::Json, false, lines);
         let before = missing();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             for number in 0..10 {
@@ -368,5 +373,23 @@ mod tests {
             after.passed_over - before.passed_over >= LIFE_A_SECOND,
             "{after:?}"
         );
+    }
+
+    #[test]
+    fn what_a_client_has_a_library_say_is_bounded_and_what_we_say_is_not() {
+        let (lines, unread) = bounded(QUEUE);
+        let layer = Lines::new(Format::Json, false, lines);
+        let before = missing();
+        let sent = 20 * OTHERS_A_SECOND;
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            for number in 0..sent {
+                tracing::warn!(target: "h2::proto::streams::recv", number, "recv_reset");
+                tracing::warn!(target: "workqueue::http::serve", number, "ours");
+            }
+        });
+        let passed_over = missing().passed_over - before.passed_over;
+        assert!(passed_over >= sent / 2, "{passed_over}");
+        let kept = unread.len() as u64;
+        assert!((sent + 1..=sent + sent / 2).contains(&kept), "{kept}");
     }
 }

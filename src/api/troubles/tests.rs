@@ -272,3 +272,31 @@ fn files_and_switches_are_told_of() {
     let found = troubles(&self::status(), &[one], &[], None);
     assert_eq!(found[0].next, "workqueuectl resume emails");
 }
+
+#[test]
+fn what_helps_where_no_events_come_is_said_by_the_reason() {
+    let next = |why: &str| {
+        let status = StatusView {
+            deaf: Some(why.into()),
+            ..status()
+        };
+        let found = troubles(&status, &[], &[], None);
+        assert_eq!(kinds(&found), [("watch-deaf", Severity::Warning)]);
+        found[0].next.clone()
+    };
+    let limits = [
+        "no events come from 3 directories: the limit of inotify watches is reached (sysctl fs.inotify.max_user_watches): /d/tasks/a",
+        "no events come from 1 directories: Too many open files (os error 24) (ulimit -n, or sysctl fs.inotify.max_user_instances)",
+    ];
+    for why in limits {
+        assert!(next(why).starts_with("raise the limit"), "{why}");
+    }
+    let why = "no events come from 1 directories: Permission denied (os error 13): /d/tasks/a";
+    assert!(next(why).starts_with("let the daemon's user read"));
+    for why in [
+        "the thread that reads the kernel's events has ended",
+        "no events come from 1 directories: Input/output error (os error 5): /d/tasks/a",
+    ] {
+        assert!(next(why).starts_with("see to what is named"), "{why}");
+    }
+}

@@ -188,7 +188,7 @@ fn workers(workers: &[WorkerView]) -> Markup {
                 ul class="plain-list" {
                     @for worker in busy.iter().take(WORKERS) {
                         li {
-                            bdi { (worker.name.as_str()) } ": "
+                            bdi { (words::visible(worker.name.as_str(), 300, false).markup) } ": "
                             (super::workers::holds(worker, 3))
                         }
                     }
@@ -315,5 +315,27 @@ fn queues_table(queues: &[&QueueView]) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{TaskId, WallMillis, WorkerName};
+
+    #[test]
+    fn what_can_not_be_seen_in_a_workers_name_is_shown() {
+        let worker = WorkerView {
+            name: WorkerName::parse("a\u{202e}b<i>").unwrap(),
+            holds: vec![TaskId::parse("0198c0de-0000-7000-8000-000000000001").unwrap()],
+            waiting: false,
+            last_seen: WallMillis(0),
+            claimed: 1,
+            completed: 0,
+            failed: 0,
+        };
+        let page = workers(&[worker]).into_string();
+        let name = "<bdi>a<span class=\"code\">U+202E</span>b&lt;i&gt;</bdi>";
+        assert!(page.contains(name), "{page}");
     }
 }

@@ -1,6 +1,12 @@
 //! Real connections: pipelining, clients that go away, and the end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Site, access::standing};
 use crate::{
     access::Grant,
-    http::{Bounds, Gate, Serving, serve_tcp, serve_unix},
+    http::{Bounds, Gate, NoStanding, Serving, serve_tcp, serve_unix},
     task::Millis,
 };
 
@@ -191,7 +197,11 @@ async fn a_peer_is_let_in_by_its_credentials_only() {
         tokio::spawn(serve_unix(
             listener,
             serving(&site, &CancellationToken::new(), Millis(30_000)),
-            move |peer| (peer.uid() == own && let_in).then(|| standing(Grant::all("own"))),
+            move |peer| {
+                let is_let_in = peer.uid() == own && let_in;
+                let standing = is_let_in.then(|| standing(Grant::all("own")));
+                std::future::ready(standing.ok_or(NoStanding::MayNothing))
+            },
         ));
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let mut got = String::new();
@@ -204,6 +214,42 @@ async fn a_peer_is_let_in_by_its_credentials_only() {
         }
         assert_eq!(got.starts_with("HTTP/1.1 200"), let_in, "{got}");
     }
+}
+
+#[tokio::test]
+async fn who_is_being_looked_up_keeps_nobody_else_waiting() {
+    let site = Site::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (tell, told) = watch::channel(None);
+    let first = AtomicBool::new(true);
+    let served = serve_unix(
+        listener,
+        serving(&site, &CancellationToken::new(), Millis(30_000)),
+        move |_| {
+            let is_first = first.swap(false, Ordering::Relaxed);
+            let mut told = told.clone();
+            async move {
+                if !is_first {
+                    return Ok(standing(Grant::all("own")));
+                }
+                let no: Option<NoStanding> = told.wait_for(Option::is_some).await.unwrap().clone();
+                Err(no.unwrap())
+            }
+        },
+    );
+    tokio::spawn(served);
+    let mut slow = UnixStream::connect(&path).await.unwrap();
+    let request = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    slow.write_all(request).await.unwrap();
+    let mut other = UnixStream::connect(&path).await.unwrap();
+    other.write_all(request).await.unwrap();
+    read_until(&mut other, "ok\n", 1).await;
+    tell.send_replace(Some(NoStanding::NotAsked("no answer".to_owned())));
+    let got = read_until(&mut slow, "/problems/users-out-of-reach", 1).await;
+    assert!(got.starts_with("HTTP/1.1 503"), "{got}");
+    assert!(got.contains("retry-after: 5"), "{got}");
 }
 
 #[tokio::test]
