@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio_util::sync::CancellationToken;
 
-use super::{Args, Config, Counts, WorkerError};
+use super::{Args, Config, Counts, WorkerError, handler};
 use crate::{
     runtime,
     systemd::{catalog, logging, notify},
@@ -25,8 +25,6 @@ const EX_OSERR: u8 = 71;
 const EX_CANTCREAT: u8 = 73;
 const EX_TEMPFAIL: u8 = 75;
 const EX_CONFIG: u8 = 78;
-/// A program can't be run: as shells have it.
-const EX_NOT_RUN: u8 = 127;
 
 /// How long the last lines of the log may take.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
@@ -38,9 +36,9 @@ const END: Duration = Duration::from_secs(15);
 /// rest was not looked for (`--until-empty`), 78 the configuration is wrong.
 #[must_use]
 pub fn main() -> ExitCode {
-    if let Some(error) = super::handler::enter() {
+    if let Some(error) = handler::enter() {
         tell(&error);
-        return ExitCode::from(EX_NOT_RUN);
+        return ExitCode::from(handler::NOT_STARTED);
     }
     let args = Args::parse();
     let ended = start(&args);

@@ -5,6 +5,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use crate::{
@@ -12,12 +13,15 @@ use crate::{
     handlers::{Worker, lines, runs, worked_off},
 };
 
+/// How many were made: two tests may have one each.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
 /// A control group that says of itself that it is delegated; removed at the end, with all that runs in it.
-struct Delegated(PathBuf);
+pub(crate) struct Delegated(PathBuf);
 
 impl Delegated {
     /// None where this machine, or this user, can't make one.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
         let mut mounts = mounts.lines().map(|line| line.split(' '));
         let mount = mounts.find_map(|mut fields| {
@@ -27,7 +31,9 @@ impl Delegated {
         let Some(mount) = mount else {
             return skip("no control groups of the second version");
         };
-        let directory = mount.join(format!("workqueue-test-{}", std::process::id()));
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("workqueue-test-{}-{number}", std::process::id());
+        let directory = mount.join(name);
         if let Err(error) = fs::create_dir(&directory) {
             return skip(&format!("{}: {error}", directory.display()));
         }
@@ -43,7 +49,7 @@ impl Delegated {
     }
 
     /// A command that runs `program` in it.
-    fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", "echo $$ >\"$0\" && exec \"$@\""])

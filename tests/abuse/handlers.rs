@@ -4,13 +4,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use crate::common::{Daemon, account::all, until, wait};
+use crate::{
+    cgroups::Delegated,
+    common::{Daemon, account::all, mount::skip, package::there_is, until, wait},
+};
 
 /// What a handler may find in its environment, beside `LC_*`.
 const ENVIRONMENT: [&str; 14] = [
@@ -58,15 +63,28 @@ impl Worker {
         of_worker: &str,
         command: impl FnOnce(&str) -> Command,
     ) -> Self {
-        let scratch = daemon.scratch.path();
-        let handler = scratch.join("handler");
+        let handler = daemon.scratch.path().join("handler");
         fs::write(&handler, script).expect("a handler");
+        let handler = handler.display().to_string();
+        let shell = ["/bin/sh", &handler];
+        Self::start_command(daemon, &shell, of_handler, of_worker, command)
+    }
+
+    /// With a handler of its own.
+    fn start_command(
+        daemon: &Daemon,
+        handler: &[&str],
+        of_handler: &str,
+        of_worker: &str,
+        command: impl FnOnce(&str) -> Command,
+    ) -> Self {
+        let scratch = daemon.scratch.path();
         let settings = scratch.join("worker.toml");
         let text = format!(
             "url = \"unix:{}\"\nlog_level = \"error\"\n{of_worker}[handler]\ntype = \"exec\"\n\
-             command = [\"/bin/sh\", \"{}\"]\nenvironment = {{ OUT = \"{}\" }}\n{of_handler}",
+             command = {}\nenvironment = {{ OUT = \"{}\" }}\n{of_handler}",
             daemon.socket().display(),
-            handler.display(),
+            json!(handler),
             scratch.display(),
         );
         fs::write(&settings, text).expect("settings");
@@ -261,4 +279,181 @@ fn a_handler_may_close_its_pipes_and_go_on() {
     assert!(worked_off(&daemon).is_empty());
     worker.stop();
     assert_eq!(lines(&book), [id]);
+}
+
+/// A file that may be executed.
+fn executable(path: &Path, content: &[u8]) {
+    fs::write(path, content).expect("a handler");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("its mode");
+}
+
+/// The head of a program for another machine than this one.
+fn foreign() -> Vec<u8> {
+    let mut program = fs::read("/proc/self/exe").expect("this test");
+    program.truncate(4096);
+    // e_machine: that of a processor of the sixties.
+    program[18] = 1;
+    program[19] = 0;
+    program
+}
+
+/// execvp(3) would have the shell read it: an empty one would be done at once, with nothing done.
+#[test]
+fn a_file_that_is_no_program_fails_and_no_shell_runs_it() {
+    let daemon = Daemon::start(&["--log-level", "warn"]);
+    let scratch = daemon.scratch.path();
+    let foreign = foreign();
+    let files = [
+        ("empty", &b""[..]),
+        ("script", b"echo ran >>\"$OUT/ran\"\n"),
+        ("foreign", &foreign),
+    ];
+    let path = format!("{}:/usr/bin:/bin", scratch.display());
+    let group = Delegated::new();
+    let mut ways = vec![None];
+    ways.extend(group.as_ref().map(Some));
+    for way in ways {
+        for (name, content) in files {
+            let file = scratch.join(name);
+            executable(&file, content);
+            for command in [name, &file.display().to_string()] {
+                let worker = Worker::start_command(&daemon, &[command], "", "", |program| {
+                    let mut worker =
+                        way.map_or_else(|| Command::new(program), |group| group.command(program));
+                    worker.env("PATH", &path);
+                    worker
+                });
+                let id = daemon.submit(r#"{"payload": 1, "max_attempts": 1}"#);
+                let dead = until("it has failed", || worked_off(&daemon).remove(&id));
+                let expected = format!("cannot start {command}: Exec format error (os error 8)");
+                assert_eq!(dead["last_error"], expected, "{}", way.is_some());
+                worker.stop();
+            }
+        }
+    }
+    assert!(!scratch.join("ran").exists());
+}
+
+/// Holds up whoever opens a file, also to execute it, as a file system does that does not answer: has a lease on it (`F_SETLEASE`
+/// of fcntl(2)) and keeps it, while the kernel lets it, for 45 s.
+struct Slow {
+    holder: Child,
+    says: BufReader<ChildStdout>,
+}
+
+impl Slow {
+    /// None where this machine has no leases on files.
+    fn new(file: &Path) -> Option<Self> {
+        if !there_is("python3") {
+            return skip("no python3 to hold up a file");
+        }
+        let script = "import fcntl, os, signal, sys\n\
+                      file = os.open(sys.argv[1], os.O_RDWR)\n\
+                      signal.signal(signal.SIGIO, lambda *_: print('asked', flush=True))\n\
+                      fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+                      print('held', flush=True)\n\
+                      sys.stdin.read()\n";
+        let mut holder = Command::new("python3")
+            .args(["-c", script])
+            .arg(file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let says = BufReader::new(holder.stdout.take().expect("its output"));
+        let mut slow = Self { holder, says };
+        match slow.line().as_str() {
+            "held" => Some(slow),
+            _ => skip("no leases on files here"),
+        }
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.says.read_line(&mut line).expect("a line");
+        line.trim_end().to_owned()
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        drop(self.holder.kill());
+        drop(self.holder.wait());
+    }
+}
+
+/// The worker has one thread, and other tasks and signals to heed: it is not to wait itself.
+#[test]
+fn a_program_that_does_not_come_to_start_ends_by_its_timeout_and_by_a_stop() {
+    let daemon = Daemon::start(&["--log-level", "warn"]);
+    let scratch = daemon.scratch.path();
+    let plain = |program: &str| Command::new(program);
+    let file = scratch.join("timed");
+    executable(&file, b"#!/bin/sh\n: >\"$OUT/ran\"\n");
+    let Some(mut slow) = Slow::new(&file) else {
+        return;
+    };
+    let command = file.display().to_string();
+    let worker = Worker::start_command(&daemon, &[&command], "timeout = \"2s\"\n", "", plain);
+    let id = daemon.submit(r#"{"payload": 1, "max_attempts": 1}"#);
+    assert_eq!(slow.line(), "asked");
+    let dead = until("it is over", || worked_off(&daemon).remove(&id));
+    assert_eq!(dead["last_error"], "timeout after 2s", "{dead:?}");
+    worker.stop();
+
+    let file = scratch.join("stopped");
+    executable(&file, b"#!/bin/sh\n: >\"$OUT/ran\"\n");
+    let mut second = Slow::new(&file).expect("as before");
+    let command = file.display().to_string();
+    let grace = "shutdown_grace = \"100ms\"\n";
+    let worker = Worker::start_command(&daemon, &[&command], "", grace, plain);
+    let id = daemon.submit(r#"{"payload": 2, "max_attempts": 1}"#);
+    assert_eq!(second.line(), "asked");
+    worker.stop();
+    let task = all(&daemon).remove(&id).expect("it was given back");
+    assert_eq!(
+        (&task["state"], &task["attempts"]),
+        (&json!("ready"), &json!(0))
+    );
+    drop((slow, second));
+    assert!(
+        !scratch.join("ran").exists(),
+        "it was run when all was over"
+    );
+}
+
+/// A child of `parent` that waits for something.
+fn has_sleeping_child(parent: u32) -> bool {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let stats = entries.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let start = format!("S {parent} ");
+    stats
+        .filter_map(|stat| stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned()))
+        .any(|rest| rest.starts_with(&start))
+}
+
+#[test]
+fn a_program_whose_file_is_just_being_written_is_started_when_it_is_there() {
+    let daemon = Daemon::start(&["--log-level", "warn"]);
+    let file = daemon.scratch.path().join("handler");
+    executable(&file, b"#!/bin/sh\n");
+    let mut written = fs::OpenOptions::new()
+        .append(true)
+        .open(&file)
+        .expect("it is written");
+    let command = file.display().to_string();
+    let worker = Worker::start_command(&daemon, &[&command], "", "", |program| {
+        Command::new(program)
+    });
+    let id = daemon.submit(r#"{"payload": 1, "max_attempts": 1}"#);
+    until("its start is tried again in a while", || {
+        assert_ne!(all(&daemon)[&id]["state"], "dead", "{:?}", all(&daemon));
+        has_sleeping_child(worker.pid()).then_some(())
+    });
+    let ran = daemon.scratch.path().join("ran");
+    writeln!(written, ": >\"$OUT/ran\"").expect("the rest");
+    drop(written);
+    assert!(worked_off(&daemon).is_empty());
+    assert!(ran.exists(), "all of it was run");
+    worker.stop();
 }

@@ -4,15 +4,12 @@
 //! the kernel ends all of it. Only what has the worker's user and moves itself out on purpose gets away; those are looked
 //! for by their mark (see [`strays`](super::strays)).
 //!
-//! A process enters a group by itself, before it becomes the program: if the worker moved it after it has begun, what it
-//! started before would stay outside. So the worker runs its own executable again, which enters and is replaced
-//! ([`enter`]). A hook between `fork` and `exec` would do the same with unsafe code.
+//! A process enters a group by itself, before it becomes the program (see [`entrance`](super::entrance)): if the worker moved it
+//! after it has begun, what it started before would stay outside.
 
 use std::{
-    ffi::OsStr,
     fs,
     io::{self, Read as _, Seek as _},
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -21,12 +18,10 @@ use rustix::{
     event::PollFlags,
     fs::{Access, access, getxattr},
 };
-use tokio::{process::Command, time::Instant};
+use tokio::time::Instant;
 
 use super::strays;
 
-/// The name by which the worker's executable knows that it is to enter a group: no program that a user starts has it.
-const ENTRANCE: &str = "workqueue-attempt";
 /// How groups of runs are named.
 const PREFIX: &str = "attempt-";
 /// How many levels of groups that a program has made are removed.
@@ -81,11 +76,9 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// A command that becomes `program` in this group.
-    pub(super) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0(ENTRANCE).arg(self.file("procs")).arg(program);
-        command
+    /// The file to which a process writes that enters it.
+    pub(super) fn procs(&self) -> PathBuf {
+        self.file("procs")
     }
 
     /// Kills all processes in it. Blocks until they have ended.
@@ -199,23 +192,6 @@ fn directory_of(groups: &str, mounts: &str) -> Option<PathBuf> {
         let below = Path::new(path).strip_prefix(root).ok()?;
         Some(Path::new(point).join(below))
     })
-}
-
-/// Where this process was started to become a program in a group, does that. Gives why it can't; `None` where it was started
-/// as what it is.
-pub(in crate::worker) fn enter() -> Option<String> {
-    let mut args = std::env::args_os();
-    if args.next().as_deref() != Some(OsStr::new(ENTRANCE)) {
-        return None;
-    }
-    let (Some(procs), Some(program)) = (args.next(), args.next()) else {
-        return Some("a group and a program are missing".to_owned());
-    };
-    if let Err(error) = fs::write(&procs, "0") {
-        return Some(format!("cannot enter {}: {error}", procs.display()));
-    }
-    let error = std::process::Command::new(&program).args(args).exec();
-    Some(format!("cannot start {}: {error}", program.display()))
 }
 
 #[cfg(test)]

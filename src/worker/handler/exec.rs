@@ -4,11 +4,13 @@
 //! status says how the attempt ended: 0 completes, with what it wrote to stdout as the result; 75 (`EX_TEMPFAIL`) releases;
 //! 64 and 65 (`EX_USAGE`, `EX_DATAERR`) make the task dead; anything else fails with the tail of stderr.
 //!
-//! It leads a process group, in a control group of its own where there are such (see [`cgroup`]). A timeout or a stop ends the
-//! whole group: SIGTERM, then SIGKILL, and SIGKILL for what it has started and what has left the group (see [`strays`]). A
-//! process that a program left behind when it ended by itself is let live, unless it holds on to stdout or stderr.
+//! It is started through the worker's own executable (see [`entrance`]), and leads a process group, in a control group of its
+//! own where there are such (see [`cgroup`]). A timeout or a stop ends the whole group: SIGTERM, then SIGKILL, and SIGKILL for
+//! what it has started and what has left the group (see [`strays`]). A process that a program left behind when it ended by
+//! itself is let live, unless it holds on to stdout or stderr.
 
 use std::{
+    ffi::OsString,
     io,
     pin::Pin,
     process::{ExitStatus, Stdio},
@@ -17,16 +19,26 @@ use std::{
 };
 
 use futures_util::future::{FusedFuture, FutureExt as _, join3};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    fd::{AsFd as _, OwnedFd},
+    io::Errno,
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+    },
+};
 use std::os::unix::process::ExitStatusExt as _;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, Interest, unix::AsyncFd},
     process::{Child, ChildStdin, Command},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Outcome, Untried, cgroup, strays, try_for};
+use super::{
+    Failure, Outcome, Untried, cgroup,
+    entrance::{self, Entrance, SHORTAGE, is_shortage},
+    strays, try_for,
+};
 use crate::{
     api,
     task::{Payload, PayloadLimits},
@@ -35,8 +47,6 @@ use crate::{
 
 /// How long a group may take to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(5);
-/// How long a program is tried to be started while the machine has no room for it.
-const SHORTAGE: Duration = Duration::from_secs(10);
 /// How long pipes may stay open after the program has ended.
 const PIPE_GRACE: Duration = Duration::from_secs(1);
 /// The longest result, in bytes.
@@ -51,17 +61,20 @@ const KEPT: [&str; 5] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"];
 const EX_USAGE: i32 = 64;
 const EX_DATAERR: i32 = 65;
 const EX_TEMPFAIL: i32 = 75;
+const NOT_STARTED: i32 = entrance::NOT_STARTED as i32;
 
 /// Runs a program.
 #[derive(Debug)]
 pub(in crate::worker) struct Exec {
     config: ExecConfig,
+    /// Without one, as in tests, programs are started right from here.
+    entrance: Option<Entrance>,
     cgroups: Option<cgroup::Delegated>,
 }
 
 /// How a program ended.
 enum End {
-    Exited(ExitStatus),
+    Exited,
     TimedOut,
     Stopped,
     Lost(io::Error),
@@ -69,12 +82,17 @@ enum End {
 
 impl Exec {
     pub(super) fn new(config: ExecConfig) -> Self {
-        let cgroups = cgroup::Delegated::find();
+        let entrance = Entrance::find();
+        let cgroups = entrance.and_then(|_| cgroup::Delegated::find());
         tracing::debug!(
             found = cgroups.is_some(),
             "looked for a delegated control group"
         );
-        Self { config, cgroups }
+        Self {
+            config,
+            entrance,
+            cgroups,
+        }
     }
 
     pub(super) async fn run(&self, task: &api::ClaimedTask, stop: &CancellationToken) -> Outcome {
@@ -85,6 +103,7 @@ impl Exec {
             Err(outcome) => return outcome,
         };
         let group = Group::of(&child, mark, cgroup);
+        let exit = Exit::of(&group);
         let mut output = Head::default();
         let mut errors = Tail::default();
         let end = {
@@ -94,22 +113,25 @@ impl Exec {
                 errors.fill(child.stderr.take()),
             );
             let mut pipes = std::pin::pin!(pipes.fuse());
-            let end = self.watch(&mut child, pipes.as_mut(), stop).await;
+            let end = self.watch(&exit, &mut child, pipes.as_mut(), stop).await;
             match end {
-                End::Exited(_) => linger(pipes.as_mut(), &group).await,
-                _ => terminate(&mut child, pipes.as_mut(), &group).await,
+                End::Exited => linger(pipes.as_mut(), &group).await,
+                _ => terminate(&exit, &mut child, pipes.as_mut(), &group).await,
             }
             end
         };
         group.let_live();
         match end {
-            End::Exited(status) => outcome(status, output, &errors),
+            End::Exited => match child.wait().await {
+                Ok(status) => outcome(status, output, &errors),
+                Err(error) => Outcome::lost(&error),
+            },
             End::TimedOut => {
                 let limit = self.config.timeout.unwrap_or_default();
                 Outcome::failed(errors.after(&format!("timeout after {limit}")))
             }
             End::Stopped => Outcome::Stopped,
-            End::Lost(error) => Outcome::failed(format!("cannot wait for the program: {error}")),
+            End::Lost(error) => Outcome::lost(&error),
         }
     }
 
@@ -154,17 +176,39 @@ impl Exec {
             self.config.command.split_first().ok_or_else(|| {
                 io::Error::new(io::ErrorKind::InvalidInput, "no program is named")
             })?;
+        let spawn = |mut command: Command| {
+            command.args(arguments);
+            self.prepare(&mut command, task, mark);
+            command.spawn()
+        };
+        if let Some(entrance) = self.entrance {
+            let procs = cgroup.map(cgroup::Group::procs);
+            return spawn(entrance.command(procs.as_deref(), program));
+        }
+        entrance::along(&self.path(), program.as_ref(), |file| {
+            let mut command = Command::new(file);
+            command.arg0(program);
+            spawn(command)
+        })
+    }
+
+    /// Where a program is looked for that is named without a directory.
+    fn path(&self) -> OsString {
+        let own = self.config.environment.get("PATH").map(OsString::from);
+        own.or_else(|| std::env::var_os("PATH"))
+            .unwrap_or_else(|| DEFAULT_PATH.into())
+    }
+
+    fn prepare(&self, command: &mut Command, task: &api::ClaimedTask, mark: &str) {
         let kept = std::env::vars_os().filter(|(name, _)| {
             name.to_str()
                 .is_some_and(|name| KEPT.contains(&name) || name.starts_with("LC_"))
         });
-        cgroup
-            .map_or_else(|| Command::new(program), |group| group.command(program))
-            .args(arguments)
+        command
             .env_clear()
-            .env("PATH", DEFAULT_PATH)
             .envs(kept)
             .envs(&self.config.environment)
+            .env("PATH", self.path())
             .env(strays::MARK, mark)
             .env("WORKQUEUE_TASK_ID", &task.task.id)
             .env("WORKQUEUE_QUEUE", &task.task.queue)
@@ -186,13 +230,13 @@ impl Exec {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
+            .kill_on_drop(true);
     }
 
     /// Waits for the first of: the program's end, the timeout, a stop. The pipes flow meanwhile.
     async fn watch<P: FusedFuture>(
         &self,
+        exit: &Exit,
         child: &mut Child,
         mut pipes: Pin<&mut P>,
         stop: &CancellationToken,
@@ -207,22 +251,13 @@ impl Exec {
         loop {
             tokio::select! {
                 biased;
-                status = child.wait() => return status.map_or_else(End::Lost, End::Exited),
+                seen = exit.seen(child) => return seen.map_or_else(End::Lost, |()| End::Exited),
                 () = stop.cancelled() => return End::Stopped,
                 () = &mut deadline => return End::TimedOut,
                 _ = pipes.as_mut(), if !pipes.is_terminated() => {}
             }
         }
     }
-}
-
-/// Whether a program was not started for want of something that there may be again: processes, memory, descriptors.
-fn is_shortage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = error.raw_os_error();
-    [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE]
-        .iter()
-        .any(|one| errno == Some(one.raw_os_error()))
 }
 
 /// After the program's end: takes what is still in the pipes. A process that it left behind and that holds them open is
@@ -235,18 +270,23 @@ async fn linger<P: FusedFuture>(pipes: Pin<&mut P>, group: &Group) {
 }
 
 /// Ends the group: asks it to, and when it has not ended in time, or has left something behind, kills it.
-async fn terminate<P: FusedFuture>(child: &mut Child, pipes: Pin<&mut P>, group: &Group) {
+async fn terminate<P: FusedFuture>(
+    exit: &Exit,
+    child: &mut Child,
+    pipes: Pin<&mut P>,
+    group: &Group,
+) {
     group.signal(Signal::TERM);
     let quiet = async {
-        let status = child.wait().await;
+        let seen = exit.seen(child).await;
         if !pipes.is_terminated() {
             pipes.await;
         }
-        status
+        seen
     };
     let ended = timeout(TERM_GRACE, quiet).await;
     group.signal(Signal::KILL);
-    if ended.is_err() && timeout(TERM_GRACE, child.wait()).await.is_err() {
+    if ended.is_err() && timeout(TERM_GRACE, exit.seen(child)).await.is_err() {
         tracing::error!("a program can't be killed: it waits for a device");
     }
     group.kill_strays().await;
@@ -260,6 +300,47 @@ async fn feed(stdin: Option<ChildStdin>, input: String) {
             tracing::warn!(%error, "a program's stdin can't be written");
         }
         Ok(()) | Err(_) => {}
+    }
+}
+
+/// The end of a program, seen while its status is still to be taken. Until that is taken, its number stays its own, and with it its
+/// group's: no signal to the group reaches another that the system has given the number meanwhile.
+struct Exit(Option<AsyncFd<OwnedFd>>);
+
+impl Exit {
+    fn of(group: &Group) -> Self {
+        let leader = group.leader.ok_or(Errno::SRCH).map_err(io::Error::from);
+        match leader.and_then(Self::registered) {
+            Ok(process) => Self(Some(process)),
+            Err(error) => {
+                tracing::debug!(%error, "a program's status is taken as soon as it has ended");
+                Self(None)
+            }
+        }
+    }
+
+    #[expect(
+        deprecated,
+        reason = "what takes its place is unsafe for types that change their descriptor: this one does not"
+    )]
+    fn registered(leader: Pid) -> io::Result<AsyncFd<OwnedFd>> {
+        let process = pidfd_open(leader, PidfdFlags::empty())?;
+        AsyncFd::with_interest(process, Interest::READABLE)
+    }
+
+    /// Waits for it. Afterwards `child` gives its status at once.
+    async fn seen(&self, child: &mut Child) -> io::Result<()> {
+        let Some(process) = &self.0 else {
+            return child.wait().await.map(drop);
+        };
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        loop {
+            let mut ready = process.readable().await?;
+            if waitid(WaitId::PidFd(process.get_ref().as_fd()), look)?.is_some() {
+                return Ok(());
+            }
+            ready.clear_ready();
+        }
     }
 }
 
@@ -307,7 +388,7 @@ impl Group {
         let Some(group) = self.leader else { return };
         match kill_process_group(group, signal) {
             // No such process: all have ended.
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => tracing::error!(%error, "a program's group can't be signalled"),
         }
     }
@@ -327,10 +408,21 @@ impl Drop for Group {
     }
 }
 
+impl Outcome {
+    fn lost(error: &io::Error) -> Self {
+        Self::failed(format!("cannot wait for the program: {error}"))
+    }
+}
+
 fn outcome(status: ExitStatus, output: Head, errors: &Tail) -> Outcome {
     match (status.code(), status.signal()) {
         (Some(0), _) => Outcome::Completed(output.into_result()),
         (Some(EX_TEMPFAIL), _) => Outcome::Released,
+        (Some(NOT_STARTED), _) => {
+            let told = errors.after(&format!("exit status {NOT_STARTED}"));
+            let why = entrance::why_not(&errors.text()).map(str::to_owned);
+            Outcome::failed(why.unwrap_or(told))
+        }
         (Some(code), _) => Outcome::Failed(Failure {
             error: errors.after(&format!("exit status {code}")),
             retry_in: None,
@@ -407,10 +499,13 @@ impl Tail {
         }
     }
 
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).trim().to_owned()
+    }
+
     /// `what`, and what was written.
     fn after(&self, what: &str) -> String {
-        let text = String::from_utf8_lossy(&self.bytes);
-        let text = text.trim();
+        let text = self.text();
         let mark = if self.is_cut { "…" } else { "" };
         if text.is_empty() {
             what.to_owned()

@@ -1,6 +1,7 @@
 //! What is done with a task. A handler knows its task and nothing of leases, claims or reports.
 
 mod cgroup;
+mod entrance;
 mod exec;
 mod http;
 mod log;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{HandlerConfig, WorkerError, backoff::Backoff};
 use crate::{api, task::Payload};
 
-pub(super) use cgroup::enter;
+pub(super) use entrance::{NOT_STARTED, enter};
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]

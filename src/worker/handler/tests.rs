@@ -256,6 +256,53 @@ async fn a_process_in_a_session_of_its_own_lives_on_unless_it_holds_the_pipes() 
     }
 }
 
+/// As soon as a program's status is taken the system may give its number to another, and the group would be another's.
+#[tokio::test]
+async fn a_programs_number_stays_its_own_as_long_as_its_group_may_be_signalled() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seen");
+    // What has left the group holds the pipes, so the group is signalled a while after the end; and looks at the program meanwhile.
+    let script = format!(
+        "setsid sh -c 'while [ -e /proc/$1 ] && ! grep -q \") Z \" /proc/$1/stat; do :; done\n\
+         exec 3>\"{}\"; sleep 0.2; grep -q \") Z \" /proc/$1/stat && printf z >&3; exec sleep 1000' sh $$ & echo 5",
+        path.display()
+    );
+    // On a busy machine it is ended before it has looked.
+    for _ in 0..5 {
+        let mut seen = fifo(&path);
+        assert_eq!(result(self::script(&script).await).as_deref(), Some("5"));
+        let mut said = String::new();
+        seen.read_to_string(&mut said).await.unwrap();
+        if said == "z" {
+            return;
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+    panic!("it was gone at once");
+}
+
+/// Its name alone would have the standard library use execvp(3), and that a shell.
+#[tokio::test]
+async fn what_is_no_program_is_no_script_either() {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("handler");
+    std::fs::write(&file, "exit 0\n").unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+    for command in ["handler", file.to_str().unwrap()] {
+        let path = dir.path().to_str().unwrap().to_owned();
+        let config = ExecConfig {
+            command: vec![command.to_owned()],
+            timeout: None,
+            environment: BTreeMap::from([("PATH".to_owned(), path)]),
+        };
+        let handler = Handler::new(&HandlerConfig::Exec(config)).unwrap();
+        let failure = failure(run(&handler, "1").await);
+        let expected = format!("cannot start {command}: Exec format error (os error 8)");
+        assert_eq!(failure.error, expected);
+    }
+}
+
 #[tokio::test]
 async fn an_attempt_that_is_dropped_leaves_nothing_running() {
     let dir = tempfile::tempdir().unwrap();
