@@ -4,9 +4,9 @@
 //! queue's. It knows who starts first and who stops last.
 
 mod access;
-mod announcement;
 mod accounts;
 mod admins;
+mod announcement;
 mod connections;
 mod control;
 mod files;
