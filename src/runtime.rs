@@ -15,7 +15,7 @@ use signal_hook::{consts::SIGXFSZ, flag};
 use tokio::runtime::{Builder, Runtime};
 
 /// How many threads may block at once; what comes beyond them waits for one of them.
-const MOST_BLOCKING: usize = 8;
+pub const MOST_BLOCKING: usize = 8;
 /// How long such a thread waits for something to do: as good as for ever, so that there is always one.
 const KEPT: Duration = Duration::from_hours(24 * 365 * 10);
 

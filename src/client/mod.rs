@@ -37,6 +37,8 @@ mod endpoint;
 mod error;
 mod events;
 mod export;
+mod halves;
+mod lookups;
 mod transport;
 mod v1;
 
@@ -49,6 +51,7 @@ pub use v1::{Submitted, TaskQuery};
 
 pub use transport::TlsFiles;
 
+pub(crate) use lookups::Lookups;
 pub(crate) use transport::Transport;
 
 use std::{sync::Arc, time::Duration};
@@ -58,8 +61,10 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Either, Limited};
 use hyper::body::Incoming;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use crate::{api, task::Millis};
+use transport::{Connections, Outgoing};
 
 /// How long an answer may take beyond the time that the request itself asks the daemon to wait.
 pub const ANSWER_TIMEOUT: Millis = Millis::from_secs(30);
@@ -75,7 +80,7 @@ const SHOWN: usize = 200;
 #[derive(Debug, Clone)]
 pub struct Client {
     endpoint: Arc<Endpoint>,
-    transport: Transport,
+    connections: Connections,
     bearer: Option<Arc<str>>,
 }
 
@@ -89,7 +94,7 @@ impl Client {
     /// be used.
     pub fn over(endpoint: Endpoint, files: &TlsFiles) -> Result<Self, ClientError> {
         Ok(Self {
-            transport: Transport::for_endpoint(&endpoint, files)?,
+            connections: Connections::over(Transport::for_endpoint(&endpoint, files)?),
             endpoint: Arc::new(endpoint),
             bearer: None,
         })
@@ -166,14 +171,33 @@ impl Client {
         body: Option<Content>,
         limit: Duration,
     ) -> Result<(StatusCode, Bytes), ClientError> {
-        let whole = async {
+        // It is large, and is a part of whatever waits for it.
+        let whole = Box::pin(async {
             let response = self.send(method, path, body).await?;
             let status = response.status();
             Ok((status, self.read(response.into_body()).await?))
-        };
-        tokio::time::timeout(limit, whole)
-            .await
-            .map_err(|_| self.timed_out(limit))?
+        });
+        self.until(tokio::time::sleep(limit), whole).await
+    }
+
+    /// What `requests` of this client lead to, unless `given_up` ends before: that is a [`ClientError::Timeout`]. No connection that
+    /// there was until then carries another request: one that swallows what it is given may not be the only one.
+    pub async fn until<T>(
+        &self,
+        given_up: impl Future<Output = ()>,
+        requests: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let (begin, age) = (Instant::now(), self.connections.age());
+        tokio::select! {
+            biased;
+            answer = requests => answer,
+            () = given_up => {
+                self.connections.leave(age);
+                // A limit that is over is so by some fraction.
+                let tenths = begin.elapsed().as_millis() / 100;
+                Err(self.timed_out(Duration::from_millis(100 * tenths as u64)))
+            }
+        }
     }
 
     /// Sends a request; an answer that is not good becomes an error here.
@@ -183,6 +207,15 @@ impl Client {
         path: &str,
         body: Option<Content>,
     ) -> Result<http::Response<Incoming>, ClientError> {
+        self.carry(self.request(method, path, body)?).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Content>,
+    ) -> Result<Request<Outgoing>, ClientError> {
         let uri = self.endpoint.uri(path)?;
         let mut request = Request::builder()
             .method(method)
@@ -206,16 +239,23 @@ impl Client {
             }
             None => Content::nothing(),
         };
-        let request = request
+        request
             .body(outgoing)
-            .map_err(|error| ClientError::BadUrl(format!("{path}: {error}")))?;
+            .map_err(|error| ClientError::BadUrl(format!("{path}: {error}")))
+    }
+
+    async fn carry(
+        &self,
+        request: Request<Outgoing>,
+    ) -> Result<http::Response<Incoming>, ClientError> {
         let is_stream = matches!(request.body(), Either::Right(_));
         let response = if is_stream && !self.endpoint.is_tls() {
             alone::send(&self.endpoint, request)
                 .await
                 .map_err(|error| self.unreachable(&*error))?
         } else {
-            self.transport
+            let transport = self.connections.transport();
+            transport
                 .send_any(request)
                 .await
                 .map_err(|error| self.unreachable(&error))?

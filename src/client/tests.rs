@@ -200,3 +200,75 @@ async fn events_come_one_at_a_time_until_the_stream_ends() {
         wanted.map(|(place, kind)| (place.to_owned(), kind.to_owned()))
     );
 }
+
+/// A stand-in for a daemon that answers all that comes over a connection until it is told to swallow it.
+async fn forgetful() -> (Client, tokio_util::sync::CancellationToken) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let forget = tokio_util::sync::CancellationToken::new();
+    let forgotten = forget.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let lives = forgotten.is_cancelled();
+            let forgotten = forgotten.clone();
+            tokio::spawn(async move {
+                let mut head = [0; 4096];
+                while stream.read(&mut head).await.is_ok_and(|count| count > 0) {
+                    if lives || !forgotten.is_cancelled() {
+                        let answer =
+                            b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"workers\":[]}";
+                        stream.write_all(answer).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let client = Client::new(Endpoint::parse(&url).unwrap()).unwrap();
+    (client, forget)
+}
+
+/// Each that is kept may be as dead as the first, and would cost as much time.
+#[tokio::test]
+async fn after_one_silence_no_connection_of_before_is_used() {
+    let (client, forget) = forgetful().await;
+    // Two at once need two connections, which are kept.
+    let (one, two) = tokio::join!(client.workers(), client.workers());
+    one.and(two).unwrap();
+    forget.cancel();
+    let patience = tokio::time::sleep(Duration::from_millis(200));
+    let error = client.until(patience, client.workers()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Timeout { .. }), "{error}");
+    assert!(error.may_be_done());
+    client.workers().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_that_is_withdrawn_has_what_was_answered_until_then() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("a.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let client = Client::new(Endpoint::Unix(socket)).unwrap();
+    for answers in [true, false] {
+        let withdrawn = tokio_util::sync::CancellationToken::new();
+        let claim = api::Claim::default();
+        let claimed = client.claim_until(withdrawn.cancelled(), &claim);
+        let (claimed, ()) = tokio::join!(claimed, async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let first = stream.read_u8().await.unwrap();
+            assert_eq!(first, b'P');
+            withdrawn.cancel();
+            // All of the request, and its end.
+            stream.read_to_end(&mut Vec::new()).await.unwrap();
+            if answers {
+                let body = r#"{"tasks":[],"completed":[]}"#;
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                let answer = head + body;
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        assert_eq!(claimed.is_ok(), answers, "{claimed:?}");
+    }
+}

@@ -1,17 +1,20 @@
 //! The requests of `/api/v1`.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{
-    ANSWER_TIMEOUT, Client, ClientError, Content, EventQuery, Events, Export, parse, shown,
-    unexpected,
+    ANSWER_TIMEOUT, Client, ClientError, Content, EventQuery, Events, Export, halves::Way, parse,
+    shown, unexpected,
 };
 use crate::{
     api,
     task::{Payload, TaskId},
 };
+
+/// How long a claim that was withdrawn is heard: a daemon that is there ends it at once.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// What became of one submitted task.
 #[derive(Debug, Clone, PartialEq)]
@@ -90,16 +93,41 @@ impl Client {
         parse(&self.read(response.into_body()).await?)
     }
 
-    /// Completes, then claims. Takes as long as the claim waits, and dropping the future withdraws the claim.
+    /// Completes, then claims. Takes as long as the claim waits. Dropping the future withdraws the claim; tasks that were handed out
+    /// at that moment stay leased to nobody.
     pub async fn claim(&self, claim: &api::Claim) -> Result<api::ClaimAnswer, ClientError> {
-        let wait = std::time::Duration::try_from_secs_f64(claim.wait).unwrap_or_default();
+        self.claim_until(std::future::pending(), claim).await
+    }
+
+    /// The same, until `withdrawn` ends: then the claim is withdrawn, and has no answer, an error; but tasks that the daemon has handed
+    /// out by then still come.
+    pub async fn claim_until(
+        &self,
+        withdrawn: impl Future<Output = ()>,
+        claim: &api::Claim,
+    ) -> Result<api::ClaimAnswer, ClientError> {
+        let wait = Duration::try_from_secs_f64(claim.wait).unwrap_or_default();
         let limit = wait.saturating_add(ANSWER_TIMEOUT.as_duration());
         let body = Some(Content::json(claim)?);
-        parse(
-            &self
-                .exchange_within(Method::POST, "/api/v1/claim", body, limit)
-                .await?,
-        )
+        let mut request = self.request(Method::POST, "/api/v1/claim", body)?;
+        let way = Way::of(&mut request);
+        let whole = Box::pin(async { self.read(self.carry(request).await?.into_body()).await });
+        let mut whole = pin!(self.until(tokio::time::sleep(limit), whole));
+        tokio::select! {
+            biased;
+            answer = &mut whole => return parse(&answer?),
+            () = withdrawn => {}
+        }
+        if !way.close() {
+            return Err(ClientError::Unreachable {
+                endpoint: self.endpoint.to_string(),
+                reason: "the claim was withdrawn before there was a connection".to_owned(),
+                hint: self.endpoint.hint(None),
+                unsent: true,
+            });
+        }
+        // What does not even end is dead, and may not be alone.
+        parse(&self.until(tokio::time::sleep(PARTING), whole).await?)
     }
 
     /// Tells that a task is done.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api,
-    client::{Client, ClientError},
+    client::{ANSWER_TIMEOUT, Client, ClientError},
     systemd::catalog,
     task::{Millis, Payload},
 };
@@ -22,9 +22,12 @@ use crate::{
 /// How long reports are tried after a stop, when the daemon can't be reached.
 pub(super) const REPORT_GRACE: Duration = Duration::from_secs(5);
 
-/// How long an answer to an extension is waited for at least: on a busy machine a shorter silence means nothing, so a lease
-/// below three seconds is not saved from a longer one.
+/// How long an answer is waited for at least: on a busy machine a shorter silence means nothing, so a lease below three seconds is
+/// not saved from a longer one.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long an answer to a report is waited for at most after a stop, so that [`REPORT_GRACE`] is enough for other connections.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How many tasks that were kept are given back at once: what a worker at work asks, and no flood at its end.
 pub(super) const RELEASES: usize = 8;
@@ -46,8 +49,8 @@ pub(super) struct Shared {
 
 /// How an attempt ended, and so what is left to do.
 pub(super) enum Ended {
-    /// The completion is still to be reported.
-    Completed(api::Completion),
+    /// The completion is still to be reported. The lease is held no more, and was extended last at that time.
+    Completed(api::Completion, Instant),
     /// It failed; nothing is left to do.
     Failed,
     /// Its handler wants it at another time. Its lease is still held, and was extended last at that time.
@@ -73,7 +76,7 @@ impl Shared {
             tokio::select! {
                 biased;
                 outcome = &mut handler => Some(outcome),
-                () = self.hold(&task, &extended) => {
+                () = self.hold(&task.task.id, &task.token, &extended) => {
                     stop.cancel();
                     handler.await;
                     None
@@ -82,18 +85,24 @@ impl Shared {
         };
         let id = &task.task.id;
         match outcome {
-            Some(Outcome::Completed(result)) => Ended::Completed(api::Completion {
-                id: task.task.id,
-                token: task.token,
-                result,
-            }),
+            Some(Outcome::Completed(result)) => {
+                let completion = api::Completion {
+                    id: task.task.id,
+                    token: task.token,
+                    result,
+                };
+                Ended::Completed(completion, *lock(&extended))
+            }
             Some(Outcome::Failed(failure)) => {
                 tracing::warn!(message_id = catalog::TASK_FAILED.id, task_id = %id, trace_id = task.task.trace_id(), queue = %task.task.queue, attempt = task.attempt, duration_usec = begin.elapsed().as_micros() as u64, error = %failure.error, "{}", catalog::TASK_FAILED.line);
-                self.report(&task, Some(failure)).await;
+                self.report(&task, &extended, Some(failure)).await;
                 Ended::Failed
             }
             Some(Outcome::Released) => Ended::Deferred(Box::new(task), *lock(&extended)),
-            Some(Outcome::Stopped) => self.release(task).await,
+            Some(Outcome::Stopped) => {
+                let extended = *lock(&extended);
+                self.release(task, extended).await
+            }
             None => lost(&task),
         }
     }
@@ -111,13 +120,13 @@ impl Shared {
         let turn = tokio::select! {
             biased;
             turn = turn => turn,
-            () = self.hold(&task, &extended) => return lost(&task),
+            () = self.hold(&task.task.id, &task.token, &extended) => return lost(&task),
         };
         if turn.is_err() {
             tracing::error!(task_id = %task.task.id, "a task that was kept can't be given back; the lease will expire");
             return Ended::Lost;
         }
-        if !self.report(&task, None).await {
+        if !self.report(&task, &extended, None).await {
             // Each of the others would wait as long.
             self.turns.close();
             return Ended::Lost;
@@ -126,10 +135,10 @@ impl Shared {
         Ended::Released(1)
     }
 
-    /// Gives a task back.
-    pub(super) async fn release(&self, task: api::ClaimedTask) -> Ended {
+    /// Gives a task back whose lease was extended, or began, at that time.
+    pub(super) async fn release(&self, task: api::ClaimedTask, extended: Instant) -> Ended {
         tracing::info!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, "task released");
-        self.report(&task, None).await;
+        self.report(&task, &Mutex::new(extended), None).await;
         Ended::Released(1)
     }
 
@@ -137,8 +146,9 @@ impl Shared {
     pub(super) async fn release_all(&self, tasks: Vec<api::ClaimedTask>) -> Ended {
         let mut left = tasks.len();
         let mut count = 0;
+        let begin = Instant::now();
         for task in tasks {
-            if !self.report(&task, None).await {
+            if !self.report(&task, &Mutex::new(begin), None).await {
                 tracing::error!(
                     left,
                     "the leases of tasks that were not asked for will expire"
@@ -150,9 +160,9 @@ impl Shared {
         Ended::Released(count)
     }
 
-    /// Extends the lease at each third of its length since it was `extended`, which is also about how long an answer may take. Returns
+    /// Extends a lease at each third of its length since it was `extended`, which is also about how long an answer may take. Returns
     /// when it is lost.
-    async fn hold(&self, task: &api::ClaimedTask, extended: &Mutex<Instant>) {
+    pub(super) async fn hold(&self, id: &str, token: &str, extended: &Mutex<Instant>) {
         let third = self.lease.as_duration() / 3;
         let patience = third.max(LEAST_PATIENCE);
         loop {
@@ -161,35 +171,92 @@ impl Shared {
             let mut backoff = Backoff::default();
             loop {
                 // One that hangs is tried again, over another connection, while there is time.
-                match tokio::time::timeout(patience, self.extend(task)).await {
-                    Ok(Ok(())) => {
+                let lease = Some(self.lease.as_secs_f64());
+                let extension = self.client.extend(id, token, lease);
+                let given_up = tokio::time::sleep(patience);
+                match self.client.until(given_up, extension).await {
+                    Ok(_) => {
                         *lock(extended) = Instant::now();
                         break;
                     }
-                    Ok(Err(error)) if is_stale(&error) => return,
-                    Ok(Err(error)) => {
-                        tracing::debug!(task_id = %task.task.id, %error, "the lease is not extended; trying again");
-                        tokio::time::sleep(backoff.next().min(third)).await;
+                    Err(error) if is_stale(&error) => return,
+                    Err(ClientError::Timeout { .. }) => {
+                        tracing::debug!(task_id = %id, "no answer to the lease's extension; trying again");
                     }
-                    Err(_) => {
-                        tracing::debug!(task_id = %task.task.id, "no answer to the lease's extension; trying again");
+                    Err(error) => {
+                        tracing::debug!(task_id = %id, %error, "the lease is not extended; trying again");
+                        tokio::time::sleep(backoff.next().min(third)).await;
                     }
                 }
             }
         }
     }
 
-    async fn extend(&self, task: &api::ClaimedTask) -> Result<(), ClientError> {
-        let lease = Some(self.lease.as_secs_f64());
-        self.client
-            .extend(&task.task.id, &task.token, lease)
-            .await
-            .map(drop)
+    /// How long the answer to a request is waited for that tells how a task ended, after `silences` that were as long: about a third of
+    /// the lease, so that there is time for another connection. Then longer: a large result takes its time.
+    pub(super) fn patience(&self, silences: u32) -> Duration {
+        let third = self.lease.as_duration() / 3;
+        third
+            .max(LEAST_PATIENCE)
+            .saturating_mul(1 << silences.min(16))
+            .min(ANSWER_TIMEOUT.as_duration())
     }
 
-    /// Tells of a failure, or (`None`) gives the task back: until the daemon has taken it, or says that it will not. `false`: it
-    /// could not be told in time.
-    async fn report(&self, task: &api::ClaimedTask, failure: Option<Failure>) -> bool {
+    /// `request`, which tells how a task ended, unless it has no answer for too long: so many times (`silences`) it had none before.
+    /// After a stop a second or two are too long.
+    pub(super) async fn tell<T>(
+        &self,
+        silences: u32,
+        request: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let patience = self.patience(silences);
+        let last = LEAST_PATIENCE
+            .saturating_mul(1 << silences.min(16))
+            .min(LAST_PATIENCE);
+        let stopped = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(last).await;
+        };
+        let given_up = async {
+            tokio::select! {
+                () = stopped => {}
+                () = tokio::time::sleep(patience) => {}
+            }
+        };
+        self.client.until(given_up, request).await
+    }
+
+    /// Tells of a failure, or (`None`) gives the task back: until the daemon has taken it, or says that it will not. Meanwhile the lease,
+    /// `extended` last then, is held. `false`: it could not be told in time.
+    async fn report(
+        &self,
+        task: &api::ClaimedTask,
+        extended: &Mutex<Instant>,
+        failure: Option<Failure>,
+    ) -> bool {
+        let id = &task.task.id;
+        let given_up = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(REPORT_GRACE).await;
+        };
+        let held = async {
+            self.hold(id, &task.token, extended).await;
+            // What became of the report is for its answer to say.
+            std::future::pending::<()>().await;
+        };
+        // A killed handler ends long after the stop; its report gets its own time.
+        tokio::select! {
+            () = self.deliver(task, failure) => true,
+            () = given_up => {
+                tracing::error!(task_id = %id, "the report was not delivered; the lease will expire");
+                false
+            }
+            () = held => false,
+        }
+    }
+
+    /// Sends a report until there is an answer that is the last word.
+    async fn deliver(&self, task: &api::ClaimedTask, failure: Option<Failure>) {
         let failure = failure.map(|failure| api::Fail {
             token: task.token.clone(),
             error: failure.error,
@@ -197,40 +264,35 @@ impl Shared {
             dead: failure.dead,
         });
         let id = &task.task.id;
-        let delivered = async {
-            let mut backoff = Backoff::default();
-            loop {
-                let sent = match &failure {
+        let mut backoff = Backoff::default();
+        let mut silences = 0;
+        let mut is_in_doubt = false;
+        loop {
+            let request = async {
+                match &failure {
                     Some(failure) => self.client.fail(id, failure).await,
                     None => self.client.release(id, &task.token).await,
-                };
-                match sent {
-                    Ok(()) => return,
-                    Err(error) if error.is_final() => {
-                        tracing::warn!(task_id = %id, %error, "the report was refused and is dropped");
-                        return;
-                    }
-                    Err(error) => {
-                        if backoff.is_fresh() {
-                            tracing::warn!(task_id = %id, %error, "the report is kept and sent again");
-                        }
-                        let third = self.lease.as_duration() / 3;
-                        tokio::time::sleep(backoff.next().min(third)).await;
-                    }
                 }
+            };
+            let error = match self.tell(silences, request).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            if is_stale(&error) && is_in_doubt {
+                tracing::info!(task_id = %id, %error, "the report was sent before; it is dropped");
+                return;
             }
-        };
-        let given_up = async {
-            self.stop.cancelled().await;
-            tokio::time::sleep(REPORT_GRACE).await;
-        };
-        // A killed handler ends long after the stop; its report gets its own time.
-        tokio::select! {
-            () = delivered => true,
-            () = given_up => {
-                tracing::error!(task_id = %id, "the report was not delivered; the lease will expire");
-                false
+            if error.is_final() {
+                tracing::warn!(task_id = %id, %error, "the report was refused and is dropped");
+                return;
             }
+            if backoff.is_fresh() {
+                tracing::warn!(task_id = %id, %error, "the report is kept and sent again");
+            }
+            silences += u32::from(is_silence(&error));
+            is_in_doubt |= error.may_be_done();
+            let third = self.lease.as_duration() / 3;
+            tokio::time::sleep(backoff.next().min(third)).await;
         }
     }
 }
@@ -243,4 +305,9 @@ fn lost(task: &api::ClaimedTask) -> Ended {
 /// Whether the daemon says that the lease is not ours any more.
 fn is_stale(error: &ClientError) -> bool {
     matches!(error, ClientError::Problem(problem) if matches!(problem.status, 404 | 409))
+}
+
+/// Whether there was no answer for as long as one was waited for.
+pub(super) fn is_silence(error: &ClientError) -> bool {
+    matches!(error, ClientError::Timeout { .. })
 }

@@ -1,15 +1,15 @@
 //! The loop of a worker: claims, completions, stopping.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Config, WorkerError,
-    attempt::{Ended, REPORT_GRACE, Shared},
+    attempt::{Ended, REPORT_GRACE, Shared, is_silence},
     backoff::Backoff,
+    flight::{Answer, Flight, Kept, arrival},
 };
 use crate::{
     api,
@@ -52,15 +52,6 @@ pub struct Counts {
     pub lost: u64,
 }
 
-/// A completion that the daemon has not taken yet.
-struct Kept {
-    completion: api::Completion,
-    /// It may have arrived before, without an answer that came back: the daemon may have it.
-    is_in_doubt: bool,
-    /// It was in a request that was refused as a whole, perhaps because of it: it goes alone.
-    is_alone: bool,
-}
-
 /// Why the log says that the daemon can't be worked with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Said {
@@ -68,17 +59,6 @@ enum Said {
     Silent,
     /// It answers, and does not do what it is asked.
     Refuses,
-}
-
-type Answer = Result<api::ClaimAnswer, ClientError>;
-
-/// A request under way and the completions in it.
-struct Flight {
-    answer: Pin<Box<dyn Future<Output = Answer> + Send>>,
-    carried: Vec<Kept>,
-    /// How many tasks were asked for.
-    asked: usize,
-    since: Instant,
 }
 
 /// The loop.
@@ -231,20 +211,41 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         let is_wanted = !self.is_stopping && self.claim_at.is_none() && !self.waits_for_the_rest();
         if self.claim.is_none() && free > 0 && is_wanted {
             let carried = self.batch();
-            let wait = if self.config.until_empty {
-                0.0
-            } else {
-                CLAIM_WAIT_SECS
-            };
-            self.claim = Some(self.flight(free, wait, carried));
+            self.claim = Some(self.claiming(free, carried));
             self.ended_since = false;
         }
         if !self.kept.is_empty() && self.report.is_none() {
             let carried = self.report_batch();
+            let shared = Arc::clone(&self.shared);
             self.report = Some(match &carried[..] {
-                [kept] if kept.is_alone => self.lone_flight(carried),
-                _ => self.flight(0, 0.0, carried),
+                [kept] if kept.is_alone => Flight::of_one(shared, carried),
+                _ => {
+                    let claim = self.asking(0, 0.0, &carried);
+                    Flight::of_report(shared, claim, carried)
+                }
             });
+        }
+    }
+
+    /// A claim, which waits for a task only where it carries nothing: while it waits, whether the completions have arrived would not be
+    /// known, and their leases would end. A busy queue answers at once; an idle worker has the time for a second claim.
+    fn claiming(&self, max: usize, carried: Vec<Kept>) -> Flight {
+        let shared = Arc::clone(&self.shared);
+        let waits = carried.is_empty() && !self.config.until_empty;
+        let wait = if waits { CLAIM_WAIT_SECS } else { 0.0 };
+        let claim = self.asking(max, wait, &carried);
+        Flight::of_claim(shared, claim, carried)
+    }
+
+    fn asking(&self, max: usize, wait: f64, carried: &[Kept]) -> api::Claim {
+        let queues = self.config.queues.iter();
+        api::Claim {
+            queues: queues.map(|queue| queue.as_str().to_owned()).collect(),
+            max: max as u32,
+            wait,
+            lease: Some(self.config.lease.as_secs_f64()),
+            worker: Some(self.name.clone()),
+            complete: carried.iter().map(|kept| kept.completion.clone()).collect(),
         }
     }
 
@@ -253,50 +254,6 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
     fn waits_for_the_rest(&self) -> bool {
         let is_ending = self.is_empty || self.is_full || self.shared.let_go.is_cancelled();
         self.config.until_empty && is_ending
-    }
-
-    fn flight(&self, max: usize, wait: f64, carried: Vec<Kept>) -> Flight {
-        let claim = api::Claim {
-            queues: self
-                .config
-                .queues
-                .iter()
-                .map(|queue| queue.as_str().to_owned())
-                .collect(),
-            max: max as u32,
-            wait,
-            lease: Some(self.config.lease.as_secs_f64()),
-            worker: Some(self.name.clone()),
-            complete: carried.iter().map(|kept| kept.completion.clone()).collect(),
-        };
-        let shared = Arc::clone(&self.shared);
-        Flight {
-            answer: Box::pin(async move { shared.client.claim(&claim).await }),
-            carried,
-            asked: max,
-            since: Instant::now(),
-        }
-    }
-
-    /// One completion by its own request, whose refusal can only mean this one.
-    fn lone_flight(&self, carried: Vec<Kept>) -> Flight {
-        let shared = Arc::clone(&self.shared);
-        let completion = carried.first().map(|kept| kept.completion.clone());
-        let answer = async move {
-            if let Some(api::Completion { id, token, result }) = completion {
-                shared.client.complete(&id, &token, result).await?;
-            }
-            Ok(api::ClaimAnswer {
-                tasks: Vec::new(),
-                completed: Vec::new(),
-            })
-        };
-        Flight {
-            answer: Box::pin(answer),
-            carried,
-            asked: 0,
-            since: Instant::now(),
-        }
     }
 
     /// Takes completions that may go together.
@@ -326,6 +283,10 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
+                if flight.is_withdrawn() {
+                    self.keep_all(flight.carried, &error);
+                    return Ok(());
+                }
                 let holds_nothing = self.running.is_empty() && flight.carried.is_empty();
                 if self.config.until_empty && !self.was_reached && holds_nothing {
                     return Err(error.into());
@@ -334,7 +295,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
                 return Ok(());
             }
         };
-        // With very many completions a claim does not wait.
+        // One that carries completions does not wait.
         let may_wait = flight.carried.is_empty();
         self.answered(flight.carried, &answer.completed);
         self.is_empty = answer.tasks.is_empty() && !self.ended_since;
@@ -381,14 +342,16 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         let has_room = self.running.len() < self.config.concurrency as usize;
         if self.is_stopping || !has_room {
             self.running
-                .spawn(async move { shared.release(task).await });
+                .spawn(async move { shared.release(task, Instant::now()).await });
             return;
         }
         tracing::debug!(task_id = %task.task.id, trace_id = task.task.trace_id(), queue = %task.task.queue, attempt = task.attempt, "task claimed");
         let is_kept = self.config.until_empty;
         self.running.spawn(async move {
             match shared.attempt(task).await {
-                Ended::Deferred(task, _) if !is_kept => shared.release(*task).await,
+                Ended::Deferred(task, extended) if !is_kept => {
+                    shared.release(*task, extended).await
+                }
                 ended => ended,
             }
         });
@@ -450,19 +413,20 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         if error.status() == Some(404) && kept.is_in_doubt {
             // Most likely it was taken when it was sent first, and only the answer was lost. Where the task is still there, under
             // another lease or none, it was not.
+            self.counts.completed += 1;
             tracing::info!(task_id = %id, %error, "the completion was sent before; it is dropped");
         } else if kept.completion.result.is_some() && may_mean_result(error) {
             // The work is done: without its completion it would be done again until it is dead, and end the same way each time.
             tracing::warn!(task_id = %id, %error, "the daemon refuses the result; the task is completed without it");
             kept.completion.result = None;
             kept.is_alone = true;
-            self.kept.push(kept);
+            self.keep(kept);
         } else if error.is_final() {
             self.counts.lost += 1;
             tracing::warn!(task_id = %id, %error, "the completion was refused and is dropped");
         } else {
             tracing::warn!(task_id = %id, %error, "the completion is kept and sent again");
-            self.kept.push(kept);
+            self.keep(kept);
             self.wait_to_retry();
         }
     }
@@ -475,16 +439,36 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         } else {
             self.say(error, carried.len());
         }
-        for mut kept in carried {
-            if is_final && kept.is_alone {
-                self.refused(kept, error);
-                continue;
-            }
+        let (refused, mut carried): (Vec<_>, Vec<_>) = carried
+            .into_iter()
+            .partition(|kept| is_final && kept.is_alone);
+        for kept in refused {
+            self.refused(kept, error);
+        }
+        for kept in &mut carried {
             kept.is_alone |= is_final;
+        }
+        self.keep_all(carried, error);
+        self.wait_to_retry();
+    }
+
+    /// Keeps what a request without a good answer carried.
+    fn keep_all(&mut self, carried: Vec<Kept>, error: &ClientError) {
+        for mut kept in carried {
             kept.is_in_doubt |= error.may_be_done();
+            kept.silences += u32::from(is_silence(error));
             self.kept.push(kept);
         }
-        self.wait_to_retry();
+        // Those, too, that have waited for that request to end.
+        for kept in &mut self.kept {
+            kept.hold(&self.shared);
+        }
+    }
+
+    /// Keeps what was sent and not taken, and its lease for as long.
+    fn keep(&mut self, mut kept: Kept) {
+        kept.hold(&self.shared);
+        self.kept.push(kept);
     }
 
     /// Says what is wrong with the daemon, unless that was said before.
@@ -512,11 +496,14 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         self.is_empty = false;
         self.ended_since = true;
         match ended {
-            Ok(Ended::Completed(completion)) => self.kept.push(Kept {
-                completion,
-                is_in_doubt: false,
-                is_alone: false,
-            }),
+            Ok(Ended::Completed(completion, extended)) => {
+                let kept = Kept::new(completion, extended);
+                if self.said.is_some() {
+                    self.keep(kept);
+                } else {
+                    self.kept.push(kept);
+                }
+            }
             Ok(Ended::Failed) => self.counts.failed += 1,
             Ok(Ended::Deferred(task, extended)) => self.defer(*task, extended),
             Ok(Ended::Released(count)) => {
@@ -554,24 +541,11 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         self.mind_the_end();
     }
 
-    /// Withdraws a claim that waits, by dropping it; takes its answer when that has come at this very moment.
+    /// Withdraws a claim that waits. It still has an end: the tasks that were handed out at this very moment, which are given back.
     fn withdraw(&mut self) {
         self.withdraw_at = None;
-        let Some(mut flight) = self.claim.take() else {
-            return;
-        };
-        match flight.answer.as_mut().now_or_never() {
-            Some(Ok(answer)) => {
-                self.answered(flight.carried, &answer.completed);
-                self.take_in(flight.asked, answer.tasks);
-            }
-            Some(Err(error)) => self.unanswered(flight.carried, &error),
-            None => self
-                .kept
-                .extend(flight.carried.into_iter().map(|kept| Kept {
-                    is_in_doubt: true,
-                    ..kept
-                })),
+        if let Some(flight) = &self.claim {
+            flight.withdraw();
         }
     }
 
@@ -633,18 +607,6 @@ fn may_mean_result(error: &ClientError) -> bool {
 /// Whether the request was too large, for the daemon or for a proxy before it, whose answer is no problem document.
 fn is_too_large(error: &ClientError) -> bool {
     error.status() == Some(413)
-}
-
-/// The flight's answer, when there is a flight. Cancel-safe: the flight stays until it has arrived.
-async fn arrival(flight: &mut Option<Flight>) -> (Flight, Answer) {
-    let answer = match flight {
-        Some(flight) => flight.answer.as_mut().await,
-        None => std::future::pending().await,
-    };
-    match flight.take() {
-        Some(flight) => (flight, answer),
-        None => std::future::pending().await,
-    }
 }
 
 async fn until(at: Option<Instant>) {

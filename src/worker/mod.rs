@@ -1,7 +1,8 @@
 //! The library behind `workqueue-worker`: takes tasks, runs a handler for each, reports.
 //!
-//! `concurrency` tasks run at once, each in a slot of a bounded set. A claim is a long poll that also carries what was
-//! completed since the last one; what completes while a long poll waits is reported at once beside it. A completed task
+//! `concurrency` tasks run at once, each in a slot of a bounded set. A claim also carries what was completed since the last one, and
+//! does not wait then; one that carries nothing is a long poll, and what completes while it waits is reported at once beside it. What
+//! has no answer for about a third of a lease is sent again over another connection. A completed task
 //! stays in memory until the daemon has taken its report, and the kept ones count as used slots, so a daemon that is gone
 //! can't make them grow past `concurrency`.
 //!
@@ -11,6 +12,7 @@
 //! | `handler` | what is done with a task: `log`, `exec`, `http` |
 //! | `attempt` | one task from its claim to its end: runs the handler, extends the lease, fails or releases |
 //! | `claims` | the loop: claims, completions, stopping |
+//! | `flight` | one request of the loop and the completions that it carries |
 //! | `program` | the process: arguments, signals, service manager, exit code |
 //!
 //! This floor may not know the engine or any file of the daemon: it speaks HTTP through [`crate::client`].
@@ -20,6 +22,7 @@ mod attempt;
 mod backoff;
 mod claims;
 mod config;
+mod flight;
 mod handler;
 mod program;
 

@@ -15,10 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, Outcome};
 use crate::{
     api,
-    client::{TlsFiles, Transport},
+    client::{Lookups, TlsFiles, Transport},
+    runtime,
     worker::{HttpConfig, WorkerError},
 };
 
+/// How many lookups of the target's name may run at once: a resolver that hangs is to leave threads for the way to the daemon.
+const LOOKUPS: usize = runtime::MOST_BLOCKING / 2;
 /// How much of an answer is read, in bytes: for the error's text, and so that its connection can be used again.
 const READ: usize = 64 << 10;
 /// How long the answer's body is waited for: the status has told how the attempt ended.
@@ -38,6 +41,7 @@ impl Http {
         let transport = Transport::for_http(
             config.url.scheme_str() == Some("https"),
             &TlsFiles::default(),
+            Lookups::at_once(LOOKUPS),
         )?;
         Ok(Self { transport, config })
     }
