@@ -246,10 +246,7 @@ fn a_damaged_checkpoint_does_not_take_the_journal_behind_it_with_it() {
     for at in [0, 13, 30, -5_isize] {
         let scratch = copy(&killed.daemon);
         let data = scratch.path().join("data");
-        let is_checkpoint =
-            |file: &PathBuf| file.extension().is_some_and(|end| end == "checkpoint");
-        let checkpoint = journal(&data).into_iter().find(is_checkpoint);
-        let checkpoint = checkpoint.expect("a checkpoint");
+        let checkpoint = checkpoint_of(&data);
         let mut bytes = fs::read(&checkpoint).expect("it is there");
         let at = at.rem_euclid(bytes.len() as isize) as usize;
         bytes[at] ^= 4;
@@ -283,6 +280,125 @@ fn a_damaged_checkpoint_does_not_take_the_journal_behind_it_with_it() {
         daemon.crash_and_restart();
         holds(&killed, &daemon, &what);
         assert!(daemon.stop().success());
+    }
+}
+
+/// The one checkpoint that there is.
+fn checkpoint_of(data: &Path) -> PathBuf {
+    let is_checkpoint = |file: &PathBuf| file.extension().is_some_and(|end| end == "checkpoint");
+    let checkpoint = journal(data).into_iter().find(is_checkpoint);
+    checkpoint.expect("a checkpoint")
+}
+
+#[test]
+fn damage_that_nothing_needs_keeps_no_daemon_from_starting_and_is_told() {
+    type Spoil = fn(&Path);
+    let killed = killed_with(2000);
+    let changes: [(&str, Spoil); 2] = [
+        ("a frame that the checkpoint holds", |data| {
+            let first = segments(data).remove(0);
+            let mut bytes = fs::read(&first).expect("a segment");
+            bytes[64 + 45] ^= 0xff;
+            fs::write(&first, bytes).expect("written back");
+        }),
+        ("an empty file before the first segment", |data| {
+            fs::write(data.join("journal/00000000000000000000.wal"), "").expect("a file");
+        }),
+    ];
+    for (what, change) in changes {
+        let scratch = copy(&killed.daemon);
+        let data = scratch.path().join("data");
+        change(&data);
+        let before = names(&data.join("journal"));
+        for more in [&[][..], &["--repair"]] {
+            let looked = check(&data, more);
+            assert_eq!(looked.status.code(), Some(0), "{what}: {}", out(&looked));
+            assert!(out(&looked).contains("passed over"), "{}", out(&looked));
+        }
+        assert_eq!(names(&data.join("journal")), before, "{what}");
+        let mut daemon = Daemon::start_in(scratch, &["--log-level", "warn"]);
+        holds(&killed, &daemon, what);
+        assert!(daemon.logged().contains("was passed over"), "{what}");
+        daemon.checkpoint();
+        daemon.crash_and_restart();
+        holds(&killed, &daemon, what);
+        assert!(daemon.stop().success());
+        let looked = check(&daemon.data(), &[]);
+        assert!(!out(&looked).contains("passed over"), "{}", out(&looked));
+    }
+}
+
+#[test]
+fn a_missing_checkpoint_does_not_take_the_journal_with_it() {
+    let killed = killed_with(2000);
+    let scratch = copy(&killed.daemon);
+    let data = scratch.path().join("data");
+    let checkpoint = checkpoint_of(&data);
+    let other = checkpoint.with_file_name("00000000000000000099.checkpoint");
+    fs::rename(&checkpoint, &other).expect("renamed");
+    for more in [&[][..], &["--repair"]] {
+        let looked = check(&data, more);
+        let text = format!(
+            "{}{}",
+            out(&looked),
+            String::from_utf8_lossy(&looked.stderr)
+        );
+        assert_eq!(looked.status.code(), Some(1), "{text}");
+        let name = checkpoint.file_name().expect("a name").to_string_lossy();
+        assert!(
+            text.contains(&format!("call it journal/{name} again")),
+            "{text}"
+        );
+    }
+    fs::remove_file(&other).expect("it goes");
+    let (code, said) = refused(scratch.path(), &[]);
+    assert_eq!(code, 65, "{said}");
+    let words = "an empty checkpoint takes its place, so that all that the journal tells from";
+    let looked = check(&data, &[]);
+    assert!(out(&looked).contains(words), "{}", out(&looked));
+    let whole = segments(&data);
+    let mended = check(&data, &["--repair"]);
+    assert_eq!(mended.status.code(), Some(0), "{mended:?}");
+    assert_eq!(segments(&data), whole);
+    let mut daemon = Daemon::start_in(scratch, &["--log-level", "warn"]);
+    holds(&killed, &daemon, "without its checkpoint");
+    daemon.checkpoint();
+    daemon.crash_and_restart();
+    holds(&killed, &daemon, "without its checkpoint");
+}
+
+/// As `truncate -s 10T` makes it: there is nothing on the disk.
+#[test]
+fn a_journal_file_of_an_absurd_length_neither_hangs_a_start_nor_a_check() {
+    let killed = killed_with(2000);
+    for which in 0..3 {
+        let scratch = copy(&killed.daemon);
+        let data = scratch.path().join("data");
+        let mut all = journal(&data);
+        all.retain(|file| file.extension().is_some_and(|end| end == "wal"));
+        let file = match which {
+            0 => segments(&data).remove(0),
+            1 => all.pop().expect("a spare"),
+            _ => checkpoint_of(&data),
+        };
+        let opened = fs::File::options().write(true).open(&file);
+        if opened.expect("a file").set_len(10 << 40).is_err() {
+            return skip("the file system has no such files").unwrap_or_default();
+        }
+        if which < 2 {
+            assert_eq!(check(&data, &[]).status.code(), Some(0), "{which}");
+        } else {
+            let (code, said) = refused(scratch.path(), &[]);
+            assert_eq!(code, 65, "{said}");
+            assert!(
+                said.contains("it has another length than it says"),
+                "{said}"
+            );
+            let mended = check(&data, &["--repair"]);
+            assert_eq!(mended.status.code(), Some(0), "{mended:?}");
+        }
+        let daemon = Daemon::start_in(scratch, &["--log-level", "warn"]);
+        holds(&killed, &daemon, &file.display().to_string());
     }
 }
 

@@ -182,35 +182,61 @@ pub(super) fn empty(boot: &Boot, cut: Seq) -> [u8; HEADER] {
     )
 }
 
-/// Whether the checkpoint under the name of `cut` is whole, and is that of another one.
-pub(super) fn is_misnamed(disk: &impl Disk, cut: Seq) -> DiskResult<bool> {
-    let Read::Whole(_, bytes) = disk.read_own(&checkpoint_path(cut), u64::MAX)? else {
-        return Ok(false);
+/// The cut of the checkpoint under the name of `cut`, if that is whole, and another one.
+pub(super) fn misnamed(disk: &impl Disk, cut: Seq) -> DiskResult<Option<Seq>> {
+    let Ok(bytes) = whole(disk, cut)? else {
+        return Ok(None);
     };
-    if bytes.len() < HEADER {
-        return Ok(false);
-    }
     let own = Seq(u64_at(&bytes, 16));
-    Ok(own != cut && decode(bytes, own).is_ok())
+    Ok((own != cut && decode(bytes, own).is_ok()).then_some(own))
+}
+
+/// What is wrong with a header that does not fit a file of `size` bytes.
+fn misfit(header: &[u8], size: u64) -> Result<(), Unread> {
+    let damaged = |at: usize, reason: &str| Err(Unread::Damaged(at as u64, reason.to_owned()));
+    if header.len() < HEADER {
+        return damaged(header.len(), "its header is cut off");
+    }
+    if header[..8] != MAGIC {
+        return damaged(0, "it has no header of a checkpoint");
+    }
+    match u32_at(header, 8) {
+        VERSION => {}
+        other => return Err(Unread::Version(other)),
+    }
+    if u64_at(header, 72).checked_add(HEADER as u64) != Some(size) {
+        return damaged(72, "it has another length than it says");
+    }
+    Ok(())
+}
+
+/// All bytes of the checkpoint of `cut`, if its header fits its size: a file may say any size and have nothing on the disk.
+fn whole(disk: &impl Disk, cut: Seq) -> DiskResult<Result<Vec<u8>, Unread>> {
+    let path = checkpoint_path(cut);
+    let size = match disk.read_own(&path, HEADER as u64)? {
+        Read::TooLarge(meta) => {
+            let header = disk.open(&path)?.read_at(0, HEADER)?;
+            if let Err(unread) = misfit(&header, meta.size) {
+                return Ok(Err(unread));
+            }
+            meta.size
+        }
+        _ => HEADER as u64,
+    };
+    let unread = match disk.read_own(&path, size)? {
+        Read::Whole(_, bytes) => return Ok(misfit(&bytes, bytes.len() as u64).map(|()| bytes)),
+        Read::Irregular(kind) => format!("it is no file of its own ({kind:?})"),
+        Read::TooLarge(_) => "it is too large".to_owned(),
+        Read::Changed => "another took its place".to_owned(),
+    };
+    Ok(Err(Unread::Damaged(0, unread)))
 }
 
 fn decode(bytes: Vec<u8>, cut: Seq) -> Result<Found, Unread> {
     let damaged = |at: usize, reason: &str| Err(Unread::Damaged(at as u64, reason.to_owned()));
-    if bytes.len() < HEADER {
-        return damaged(bytes.len(), "its header is cut off");
-    }
-    if bytes[..8] != MAGIC {
-        return damaged(0, "it has no header of a checkpoint");
-    }
-    match u32_at(&bytes, 8) {
-        VERSION => {}
-        other => return Err(Unread::Version(other)),
-    }
+    misfit(&bytes, bytes.len() as u64)?;
     if u32_at(&bytes, 12) != crc32c::crc32c(&bytes[16..]) {
         return damaged(12, "its checksum is wrong");
-    }
-    if u64_at(&bytes, 72) != (bytes.len() - HEADER) as u64 {
-        return damaged(72, "it has another length than it says");
     }
     if u64_at(&bytes, 16) != cut.0 {
         return damaged(16, "its cut is not that of its name");
@@ -234,15 +260,7 @@ fn decode(bytes: Vec<u8>, cut: Seq) -> Result<Found, Unread> {
 
 /// Reads the checkpoint of `cut`.
 pub(super) fn read(disk: &impl Disk, cut: Seq) -> DiskResult<Result<Found, Unread>> {
-    Ok(match disk.read_own(&checkpoint_path(cut), u64::MAX)? {
-        Read::Whole(_, bytes) => decode(bytes, cut),
-        Read::Irregular(kind) => Err(Unread::Damaged(
-            0,
-            format!("it is no file of its own ({kind:?})"),
-        )),
-        Read::TooLarge(_) => Err(Unread::Damaged(0, "it is too large".to_owned())),
-        Read::Changed => Err(Unread::Damaged(0, "another took its place".to_owned())),
-    })
+    Ok(whole(disk, cut)?.and_then(|bytes| decode(bytes, cut)))
 }
 
 /// Makes everything durable that was done before, then the checkpoint: where the disk is full, of the [reserve].

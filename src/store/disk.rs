@@ -61,6 +61,12 @@ impl DiskError {
             .any(|one| errno == Some(one.raw_os_error()))
     }
 
+    /// A file of the journal is larger than any that is written: it is not read.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::FileTooLarge
+    }
+
     /// There is no such file.
     #[must_use]
     pub fn is_missing(&self) -> bool {
@@ -144,7 +150,8 @@ pub trait DiskFile: Send {
     fn read_at(&self, offset: u64, limit: usize) -> DiskResult<Vec<u8>>;
     /// Its length in bytes.
     fn size(&self) -> DiskResult<u64>;
-    /// All of the file. What was set aside and never written is zeros, and need not be read to know that.
+    /// All of the file, up to where nothing more was written. What was set aside and never written is zeros, and need not be read
+    /// to know that. An error that [says so](DiskError::is_too_large) where that is more than any segment has.
     fn read_written(&self) -> DiskResult<Vec<u8>>;
 }
 

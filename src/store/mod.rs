@@ -42,7 +42,7 @@ pub use lock::{Lock, LockError};
 pub(crate) use memory_disk::{Kept, MemoryDisk};
 pub use own::OwnSteps;
 pub use real_disk::{RealDisk, RealFile};
-pub use recover::{Found, JournalStart, RecoverError, TornTail, recover};
+pub use recover::{Found, JournalStart, RecoverError, Spoilt, TornTail, recover};
 pub use rejected::{RejectedFile, discard, reject, rejected, take_back};
 pub use repair::{SetAside, inspect, kept_behind, set_aside};
 pub use shown::shown;

@@ -25,6 +25,7 @@ use rustix::{
 use super::{
     dir_id::{DirId, birth},
     disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
+    journal::LARGEST_SEGMENT,
     mounts::Mounts,
 };
 use crate::task::DiskSpace;
@@ -171,6 +172,10 @@ const FILE_MODE: Mode = Mode::RUSR
     .union(Mode::RGRP)
     .union(Mode::WGRP);
 
+/// So many zeros are read behind the last that a file system says was written, in bytes: a copy that leaves zeros out makes a hole of
+/// those that end a frame. No record has nearly as many.
+const LAST_ZEROS: u64 = 1 << 20;
+
 /// Tries again what a signal interrupted.
 pub(super) fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
@@ -209,6 +214,19 @@ pub struct RealFile {
 impl RealFile {
     fn error(&self, operation: &'static str, cause: io::Error) -> DiskError {
         DiskError::new(operation, &self.path, cause)
+    }
+
+    /// Adds zeros up to `length`, unless no segment is so long: a file may say any length and have nothing on the disk.
+    fn grow(&self, bytes: &mut Vec<u8>, length: u64) -> DiskResult<()> {
+        if length > LARGEST_SEGMENT + LAST_ZEROS {
+            return Err(self.error("read", io::ErrorKind::FileTooLarge.into()));
+        }
+        let length = length as usize;
+        bytes
+            .try_reserve_exact(length - bytes.len())
+            .map_err(|_| self.error("read", io::ErrorKind::OutOfMemory.into()))?;
+        bytes.resize(length, 0);
+        Ok(())
     }
 
     /// Sets room aside for a new file, in which nothing is yet.
@@ -288,24 +306,25 @@ impl DiskFile for RealFile {
     }
 
     fn read_written(&self) -> DiskResult<Vec<u8>> {
-        let size = self.size()? as usize;
-        let mut bytes = vec![0; size];
+        let size = self.size()?;
+        let mut bytes = Vec::new();
         let mut at = 0;
         while at < size {
-            let from = match fs::seek(&self.file, SeekFrom::Data(at as u64)) {
-                Ok(from) if (from as usize) < size => from as usize,
+            let from = match fs::seek(&self.file, SeekFrom::Data(at)) {
+                Ok(from) if from < size => from,
                 // Nothing was written from here on.
                 Ok(_) | Err(Errno::NXIO) => break,
                 // A file system that does not know has all of it read.
                 Err(_) => at,
             };
-            let to = fs::seek(&self.file, SeekFrom::Hole(from as u64));
-            let to = to.map_or(size, |to| to as usize).clamp(from + 1, size);
+            let to = fs::seek(&self.file, SeekFrom::Hole(from));
+            at = to.map_or(size, |to| to.clamp(from + 1, size));
+            self.grow(&mut bytes, at)?;
             self.file
-                .read_exact_at(&mut bytes[from..to], from as u64)
+                .read_exact_at(&mut bytes[from as usize..], from)
                 .map_err(|cause| self.error("read", cause))?;
-            at = to;
         }
+        self.grow(&mut bytes, size.min(at.saturating_add(LAST_ZEROS)))?;
         Ok(bytes)
     }
 }

@@ -69,6 +69,20 @@ pub struct JournalStart {
     pub tail_bytes: u64,
     /// A newer checkpoint that is damaged and was not needed: the journal before it is still whole.
     pub passed_over: Option<PathBuf>,
+    /// Damage in segments that was not needed.
+    pub spoilt: Vec<Spoilt>,
+}
+
+/// A damaged piece of a segment that nothing needs: the checkpoint holds what its frames changed, or it has none. It stays until the
+/// next checkpoint lets it go with the segments around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spoilt {
+    /// The segment, relative to the data directory.
+    pub file: PathBuf,
+    /// Where the damage begins, in bytes.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: String,
 }
 
 /// What a crash left of the last frame.
@@ -112,17 +126,20 @@ pub enum RecoverError {
         /// What it is.
         what: &'static str,
     },
-    /// A segment has another one's name. Its frames are those of its own number: under this one they would be taken for nothing.
+    /// A segment has another one's name, or a whole checkpoint has. A segment's frames are those of its own number, and what a
+    /// checkpoint stands for is in its cut: under this name they would be taken for something else.
     #[error(
-        "{} is segment {number} under another name: call it {} again, or take it away if that one is there",
+        "{} is {what} under another name: call it {} again, or take it away if that one is there",
         file.display(),
-        segment_path(*number).display()
+        own.display()
     )]
     Misnamed {
         /// The file, relative to the data directory.
         file: PathBuf,
-        /// The segment's own number.
-        number: u64,
+        /// Which one it is, in words.
+        what: String,
+        /// What it is called by what is in it, relative to the data directory.
+        own: PathBuf,
     },
     /// A file is of another version of the format.
     #[error(
@@ -161,6 +178,10 @@ impl Names {
                     if Path::new(text).extension().is_some_and(|end| end == "tmp") {
                         names.temporary.push(Path::new(DIR).join(text));
                     }
+                }
+                // Each checkpoint removes what stood in its place, and a folder is not removed so.
+                (Kind::Directory, ..) if text == checkpoint::TEMPORARY => {
+                    other = Some((Path::new(DIR).join(text), Kind::Directory.what()));
                 }
                 (_, None, None) if text != reserve::NAME => {}
                 // Passed over, it would be as if its frames had never been.
@@ -211,10 +232,17 @@ pub(super) fn choose(disk: &impl Disk, cuts: &[Seq]) -> Result<Chosen, RecoverEr
             }
             Err(Unread::Version(found)) => return Err(RecoverError::Version { file, found }),
             Err(Unread::Damaged(offset, reason)) => {
-                let damage = RecoverError::Damaged {
-                    file,
-                    offset,
-                    reason,
+                let damage = match checkpoint::misnamed(disk, cut)? {
+                    Some(own) if !cuts.contains(&own) => RecoverError::Misnamed {
+                        file,
+                        what: format!("the checkpoint of frame {own}"),
+                        own: checkpoint::checkpoint_path(own),
+                    },
+                    _ => RecoverError::Damaged {
+                        file,
+                        offset,
+                        reason,
+                    },
                 };
                 chosen.damaged.get_or_insert((cut, damage));
             }
@@ -276,6 +304,15 @@ pub fn recover<D: Disk>(
         read?;
     }
     start.boot = replay.close(boot, sink);
+    start.spoilt = replay.take_spoilt();
+    for Spoilt {
+        file,
+        offset,
+        reason,
+    } in &start.spoilt
+    {
+        tracing::warn!(file = %file.display(), offset, reason, "a damaged piece of the journal was passed over: nothing needs it");
+    }
     start.next = replay.last().next();
     start.tail_bytes = replay.tail_bytes();
     settle(disk, &names.temporary, &replay)?;
@@ -289,16 +326,25 @@ pub(super) fn read_segments(
     replay: &mut Replay,
     sink: &mut dyn FnMut(Found),
 ) -> Result<(), RecoverError> {
-    let mut of = 0;
+    let mut of = 0_u64;
     for number in numbers {
-        of += disk.look(&segment_path(*number))?.size;
+        of = of.saturating_add(disk.look(&segment_path(*number))?.size);
     }
     let mut done = 0;
     for number in numbers {
         let file = disk.open(&segment_path(*number))?;
-        let bytes = file.read_written()?;
-        replay.segment(*number, &bytes, Some(number) == numbers.last(), sink)?;
-        done += bytes.len() as u64;
+        let last = Some(number) == numbers.last();
+        match file.read_written() {
+            Err(error) if error.is_too_large() => {
+                let reason = "it is larger than any segment";
+                replay.unreadable(*number, file.size()?, reason, last)?;
+            }
+            read => {
+                let bytes = read?;
+                replay.segment(*number, &bytes, last, sink)?;
+                done += bytes.len() as u64;
+            }
+        }
         sink(Found::Progress { done, of });
     }
     Ok(())

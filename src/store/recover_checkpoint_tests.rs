@@ -155,6 +155,186 @@ fn a_checkpoint_for_which_there_is_no_room_changes_nothing() {
     assert_eq!(read(&*disk, boot(1, 10)).unwrap().0.cut, Seq(2));
 }
 
+/// Frames 1 to 70 of 3 KB in four segments, of which a checkpoint behind the 50th has let none go.
+fn covered() -> (Arc<MemoryDisk>, Vec<Group>) {
+    let (disk, groups) = several_segments();
+    let cp = Checkpoint {
+        cut: Seq(50),
+        ..Checkpoint::default()
+    };
+    checkpoint::write(&*disk, &boot(1, 10), &cp).unwrap();
+    (disk, groups)
+}
+
+fn spoil(disk: &MemoryDisk, group: &Group, how: &dyn Fn(&mut [u8])) {
+    let path = segment_path(group.segment);
+    let mut bytes = disk.bytes(&path);
+    let at = group.offset as usize;
+    how(&mut bytes[at..at + group.bytes.len()]);
+    disk.set_bytes(&path, bytes);
+}
+
+fn behind_the_cut(told: &[Found]) -> bool {
+    let expected: Vec<Record> = (50..70).map(|number| long(number, 3000)).collect();
+    tail(told) == expected
+}
+
+#[test]
+fn damage_among_frames_that_the_checkpoint_holds_is_passed_over_and_told() {
+    let wipe = |frame: &mut [u8]| frame.fill(0);
+    let flip = |frame: &mut [u8]| frame[45] ^= 0xff;
+    let length = |frame: &mut [u8]| frame[1] ^= 0xff;
+    let ways: [fn(&mut [u8]); 3] = [wipe, flip, length];
+    for (seq, how) in (1..=50).flat_map(|seq| ways.map(|how| (seq, how))) {
+        let (disk, groups) = covered();
+        let group = &groups[seq - 1];
+        spoil(&disk, group, &how);
+        let before = disk.bytes(&segment_path(group.segment));
+        let (start, told) = read(&*disk, boot(1, 20)).unwrap_or_else(|e| panic!("{seq}: {e}"));
+        assert!(behind_the_cut(&told), "{seq}");
+        assert_eq!((start.next, start.torn), (Seq(71), None), "{seq}");
+        let last = groups
+            .get(seq)
+            .is_none_or(|next| next.segment > group.segment);
+        // Of the last frame of a segment, what is wiped is not seen, and not missed.
+        let told = start
+            .spoilt
+            .first()
+            .map(|spoilt| (&spoilt.file, spoilt.offset));
+        let expected = segment_path(group.segment);
+        if !last || told.is_some() {
+            assert_eq!(told, Some((&expected, group.offset)), "{seq}");
+        }
+        let after = disk.bytes(&expected);
+        assert!(before.starts_with(&after), "what is there stays");
+        let mut running = Running::start(&disk, boot(1, 30)).unwrap();
+        running.write(&[&[record(71)]]).unwrap();
+        running.checkpoint(&[]).unwrap();
+        assert!(!disk.files().contains(&expected), "{seq}: it has gone");
+        assert!(tail(&read(&*disk, boot(1, 40)).unwrap().1).is_empty());
+    }
+}
+
+/// The one right behind the cut is not in the checkpoint.
+#[test]
+fn damage_behind_the_cut_stops_a_start_whatever_is_damaged_before_it() {
+    let (disk, groups) = covered();
+    let flip = |frame: &mut [u8]| frame[45] ^= 0xff;
+    spoil(&disk, &groups[50], &flip);
+    let (file, offset, text) = damage(read(&*disk, boot(1, 20)));
+    assert_eq!(
+        (file, offset),
+        (segment_path(groups[50].segment), groups[50].offset)
+    );
+    assert!(text.contains("frame 51 was there"), "{text}");
+    for group in &groups[45..50] {
+        spoil(&disk, group, &flip);
+    }
+    let (_, offset, text) = damage(read(&*disk, boot(1, 20)));
+    assert_eq!(offset, groups[45].offset);
+    assert!(text.contains("frame 51 was there"), "{text}");
+}
+
+#[test]
+fn a_segment_that_can_not_be_read_is_passed_over_where_the_next_one_goes_on_without_it() {
+    type Change = fn(&mut Vec<u8>);
+    let changes: [Change; 4] = [
+        |bytes| bytes.clear(),
+        |bytes| bytes.truncate(30),
+        |bytes| bytes[20] ^= 1,
+        |bytes| bytes.fill(0),
+    ];
+    for change in changes {
+        for spoilt in [&[1][..], &[2], &[1, 2]] {
+            let (disk, _) = covered();
+            for number in spoilt {
+                let mut bytes = disk.bytes(&segment_path(*number));
+                change(&mut bytes);
+                disk.set_bytes(&segment_path(*number), bytes);
+            }
+            let (start, told) = read(&*disk, boot(1, 20)).unwrap();
+            assert!(behind_the_cut(&told));
+            let files: Vec<PathBuf> = start.spoilt.into_iter().map(|one| one.file).collect();
+            let expected: Vec<PathBuf> = spoilt.iter().copied().map(segment_path).collect();
+            assert_eq!(files, expected);
+            assert!(expected.iter().all(|file| disk.files().contains(file)));
+            let numbers = start.segments.iter().map(|old| old.number);
+            assert!(numbers.eq(1..=4), "each goes with the next checkpoint");
+        }
+        // The third has frames behind the cut.
+        let (disk, _) = covered();
+        let mut bytes = disk.bytes(&segment_path(3));
+        change(&mut bytes);
+        disk.set_bytes(&segment_path(3), bytes);
+        let (file, offset, _) = damage(read(&*disk, boot(1, 20)));
+        assert_eq!((file, offset), (segment_path(3), 0));
+        // Before the first frame of all there was nothing.
+        let (disk, _) = several_segments();
+        disk.set_bytes(&segment_path(0), Vec::new());
+        assert_eq!(tail(&read(&*disk, boot(1, 20)).unwrap().1).len(), 70);
+    }
+}
+
+#[test]
+fn a_folder_in_the_place_of_the_next_checkpoint_is_refused() {
+    let disk = memory();
+    Running::start(&disk, boot(1, 10)).unwrap();
+    let path = Path::new(DIR).join(checkpoint::TEMPORARY);
+    disk.make_dir(&path).unwrap();
+    let error = read(&*disk, boot(1, 30)).unwrap_err();
+    assert!(matches!(&error, RecoverError::NoFile { file, .. } if *file == path));
+}
+
+/// A file says any length, and has nothing on the disk: as `truncate -s 10T` makes it.
+#[test]
+fn a_file_of_an_absurd_length_is_read_as_far_as_it_was_written() {
+    const LENGTH: u64 = 10 << 40;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(RealDisk::open(dir.path()).unwrap());
+    let lengthen = |path: &Path| {
+        let mut options = std::fs::File::options();
+        let file = options.write(true).open(dir.path().join(path)).unwrap();
+        if let Err(error) = file.set_len(LENGTH) {
+            assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+            return None;
+        }
+        Some(file)
+    };
+    let mut running = Running::start(&disk, boot(1, 10)).unwrap();
+    running.checkpoint(&[record(9)]).unwrap();
+    for number in 1..=30 {
+        running.write(&[&[long(number, 3000)]]).unwrap();
+    }
+    drop(running);
+    for number in 1..=3 {
+        if lengthen(&segment_path(number)).is_none() {
+            return;
+        }
+    }
+    let (start, told) = read(&*disk, boot(1, 20)).unwrap();
+    assert_eq!((tail(&told).len(), start.next), (30, Seq(31)));
+    assert!(
+        disk.look(&segment_path(1)).unwrap().size < 1 << 20,
+        "it is cut"
+    );
+
+    let size = disk.look(&segment_path(1)).unwrap().size;
+    let written = lengthen(&segment_path(1)).unwrap();
+    std::os::unix::fs::FileExt::write_at(&written, b"x", LENGTH - 9).unwrap();
+    let (file, offset, text) = damage(read(&*disk, boot(1, 20)));
+    assert_eq!((file, offset), (segment_path(1), 0), "{text}");
+    assert!(text.contains("larger than any segment"), "{text}");
+    written.set_len(size).unwrap();
+    read(&*disk, boot(1, 20)).unwrap();
+
+    let path = checkpoint_path(Seq(0));
+    let written = lengthen(&path).unwrap();
+    assert!(read(&*disk, boot(1, 20)).unwrap().0.passed_over.is_some());
+    std::os::unix::fs::FileExt::write_at(&written, b"x", LENGTH - 9).unwrap();
+    let start = read(&*disk, boot(1, 20)).unwrap().0;
+    assert_eq!(start.passed_over, Some(path));
+}
+
 #[test]
 fn what_is_set_aside_stays_over_a_start_and_has_to_be_a_file() {
     let disk = memory();

@@ -8,6 +8,10 @@
 //! build on each other, and those before them are in the tasks' files as far as files tell. So where the frames begin not later than
 //! right behind the checkpoint's cut, an empty checkpoint takes its place, with the lowest cut from which no frame is missing. It
 //! has the bytes of any other, so every program that knows the format starts with it. What is lost then is what only the damaged one told.
+//!
+//! So it is where the checkpoint is missing, or an older one is back in its place: the first frame that is left follows on nothing,
+//! and what was before it is in the tasks' files or nowhere. The segments stay, and an empty checkpoint right before that frame takes
+//! the place of the older one, or of none.
 
 use std::{
     path::{Path, PathBuf},
@@ -24,6 +28,7 @@ use super::{
     read_only::ReadOnly,
     recover::{Found, JournalStart, Names, RecoverError, choose, read_segments, recover},
     replay::Replay,
+    reserve,
 };
 
 /// Something that was set aside.
@@ -31,7 +36,7 @@ use super::{
 pub struct SetAside {
     /// What it was called, relative to the data directory.
     pub file: PathBuf,
-    /// What it is called now.
+    /// What it is called now. The same as `file`: that was missing, and has been put in its place.
     pub now: PathBuf,
     /// Bytes at its beginning that are whole and stay in use; 0: none.
     pub kept: u64,
@@ -49,7 +54,11 @@ pub fn inspect<D: Disk>(
     disk: &Arc<D>,
     sink: &mut dyn FnMut(Found),
 ) -> Result<JournalStart, RecoverError> {
-    recover(&ReadOnly(Arc::clone(disk)), &Boot::default(), sink)
+    let mut start = recover(&ReadOnly(Arc::clone(disk)), &Boot::default(), sink)?;
+    // Whoever looks asks what is not well, and a start says all of it in the log.
+    let spoilt = start.spoilt.first().map(|spoilt| spoilt.file.clone());
+    start.passed_over = start.passed_over.or(spoilt);
+    Ok(start)
 }
 
 /// Sets aside what is damaged, until a start would succeed. No daemon may run. `moved` tells what was done, also before an
@@ -83,23 +92,29 @@ pub fn set_aside<D: Disk>(disk: &Arc<D>, moved: &mut Vec<SetAside>) -> Result<()
     Ok(())
 }
 
-/// What [`set_aside`] would keep of the journal, if `damage` is a checkpoint's: what the frames behind the one that is given tell.
-/// `None`: as it does with any other damage.
+/// What [`set_aside`] would keep of the journal, if `damage` is a checkpoint's, or one is missing: what the frames behind the one that is
+/// given tell. `None`: as it does with any other damage.
 pub fn kept_behind(disk: &impl Disk, damage: &RecoverError) -> Result<Option<Seq>, RecoverError> {
-    let RecoverError::Damaged { file, .. } = damage else {
+    let RecoverError::Damaged { file, offset, .. } = damage else {
         return Ok(None);
     };
-    let Some(cut) = cut_of(file) else {
-        return Ok(None);
+    let found = match (cut_of(file), number_of(file)) {
+        (Some(cut), _) => find_stand_in(disk, cut)?,
+        (None, Some(number)) => find_missing(disk, number, *offset)?.map(|(_, found)| found),
+        (None, None) => None,
     };
-    Ok(find_stand_in(disk, cut)?.map(|found| found.cut))
+    Ok(found.map(|found| found.cut))
+}
+
+fn number_of(file: &Path) -> Option<u64> {
+    segment_number(file.file_name()?.to_str()?)
 }
 
 fn cut_of(file: &Path) -> Option<Seq> {
     checkpoint_cut(file.file_name()?.to_str()?)
 }
 
-/// What takes the place of a damaged checkpoint.
+/// What takes the place of a damaged checkpoint, or of a missing one.
 #[derive(Debug, Clone, Copy)]
 struct StandIn {
     cut: Seq,
@@ -109,24 +124,21 @@ struct StandIn {
 /// Looks for frames that vouch for the cut in the name of a damaged checkpoint, and go on from there.
 fn find_stand_in(disk: &impl Disk, damaged: Seq) -> Result<Option<StandIn>, RecoverError> {
     // A number that is never reached is nobody's; and one that is whole and has another's name shows that names can't be trusted.
-    if damaged.0 > LAST_NUMBER || checkpoint::is_misnamed(disk, damaged)? {
+    if damaged.0 > LAST_NUMBER || checkpoint::misnamed(disk, damaged)?.is_some() {
         return Ok(None);
     }
     let names = Names::list(disk)?;
-    let older = names.checkpoints.iter().copied();
-    let older: Vec<Seq> = older.filter(|cut| *cut < damaged).collect();
-    let before = choose(disk, &older)?
-        .found
-        .map_or(Seq(0), |found| found.cut);
+    let before = older_cut(disk, &names, damaged)?;
     // All is there without it, or would be but for damage behind it.
     if last_read(disk, &names.segments, before)? >= damaged {
         return Ok(None);
     }
-    let Some((first, boot)) = first_frame(disk, &names.segments)? else {
+    let Some(First { seq, boot, .. }) = first_frame(disk, &names.segments)? else {
         return Ok(None);
     };
-    let lowest = first.before();
-    if lowest <= damaged && last_read(disk, &names.segments, lowest)? >= damaged {
+    let lowest = seq.before();
+    // Where it lies behind the cut, the segments between are missing, too.
+    if lowest > damaged || last_read(disk, &names.segments, lowest)? >= damaged {
         let cut = lowest;
         return Ok(Some(StandIn { cut, boot }));
     }
@@ -135,16 +147,60 @@ fn find_stand_in(disk: &impl Disk, damaged: Seq) -> Result<Option<StandIn>, Reco
     Ok(goes_on.then_some(StandIn { cut: damaged, boot }))
 }
 
-/// The first frame that is left, and the boot that it is of.
-fn first_frame(disk: &impl Disk, segments: &[u64]) -> Result<Option<(Seq, Boot)>, RecoverError> {
+/// The cut of the checkpoint that a start takes if that of `damaged`, and all newer ones, are damaged; 0 if there is none.
+fn older_cut(disk: &impl Disk, names: &Names, damaged: Seq) -> Result<Seq, RecoverError> {
+    let older = names.checkpoints.iter().copied();
+    let older: Vec<Seq> = older.filter(|cut| *cut < damaged).collect();
+    let found = choose(disk, &older)?.found;
+    Ok(found.map_or(Seq(0), |found| found.cut))
+}
+
+/// Looks for what makes the journal begin with its first frame, if all before it is missing: so says damage at `offset` of segment
+/// `number` that no frame stands before. Also gives the checkpoint that is there, whose cut lies too far back.
+fn find_missing(
+    disk: &impl Disk,
+    number: u64,
+    offset: u64,
+) -> Result<Option<(Option<Seq>, StandIn)>, RecoverError> {
+    if offset > SEGMENT_HEADER as u64 {
+        return Ok(None);
+    }
+    let names = Names::list(disk)?;
+    let there = choose(disk, &names.checkpoints)?.found;
+    let there = there.map(|found| found.cut);
+    let first = first_frame(disk, &names.segments)?;
+    let first = first
+        .filter(|first| number <= first.segment && first.seq > there.unwrap_or_default().next());
+    Ok(first.map(|First { seq, boot, .. }| {
+        let cut = seq.before();
+        (there, StandIn { cut, boot })
+    }))
+}
+
+/// The first frame that is left.
+struct First {
+    seq: Seq,
+    segment: u64,
+    /// The boot that it is of.
+    boot: Boot,
+}
+
+fn first_frame(disk: &impl Disk, segments: &[u64]) -> Result<Option<First>, RecoverError> {
     for &number in segments {
         let path = segment_path(number);
         refuse_other_version(disk, number, &path)?;
-        let bytes = disk.open(&path)?.read_written()?;
+        let bytes = match disk.open(&path)?.read_written() {
+            Err(error) if error.is_too_large() => continue,
+            read => read?,
+        };
         if let Ok(header) = Header::decode(&bytes, number)
             && let Next::Frame(frame) = next_frame(number, &bytes, SEGMENT_HEADER)
         {
-            return Ok(Some((frame.seq, header.boot)));
+            return Ok(Some(First {
+                seq: frame.seq,
+                segment: number,
+                boot: header.boot,
+            }));
         }
     }
     Ok(None)
@@ -159,10 +215,10 @@ fn last_read(disk: &impl Disk, segments: &[u64], cut: Seq) -> Result<Seq, Recove
     }
 }
 
-/// Sets a damaged checkpoint aside, and makes its file an empty one.
+/// Sets a checkpoint aside, and makes its file an empty one.
 ///
 /// It is the same file, so that it keeps its owner, as in [`one`]. At each moment it is either damaged, and a repair begins anew,
-/// or whole.
+/// or whole, and never under another's name.
 fn replace(
     disk: &impl Disk,
     file: &Path,
@@ -176,19 +232,76 @@ fn replace(
         // A whole one would have been started from.
         one(disk, &place, 0, "it is damaged too", moved)?;
     }
-    let now = copy_aside(disk, file)?;
-    if place != file {
-        disk.rename_new(file, &place)?;
-        // Under its former name the next would be whole, and take another's place.
-        disk.sync_dir(Path::new(DIR))?;
-    }
-    disk.truncate(&place, 0)?;
-    let mut empty = disk.open_to_write(&place)?;
-    empty.write_at(&checkpoint::empty(&by.boot, by.cut), 0)?;
-    empty.sync()?;
+    let now = match copy_aside(disk, file) {
+        Err(error) if error.is_too_large() => {
+            let now = aside_name(disk, file)?;
+            disk.rename_new(file, &now)?;
+            put(disk, by)?;
+            now
+        }
+        copied => {
+            let now = copied?;
+            disk.truncate(file, 0)?;
+            if place != file {
+                disk.rename_new(file, &place)?;
+                // Under its former name the next would be whole, and take another's place.
+                disk.sync_dir(Path::new(DIR))?;
+            }
+            fill(disk, &place, by)?;
+            now
+        }
+    };
     moved.push(SetAside {
         file: file.to_owned(),
         now,
+        kept: 0,
+        reason: reason.to_owned(),
+        replayed_after: Some(by.cut),
+    });
+    Ok(())
+}
+
+/// Writes an empty checkpoint into an empty file.
+fn fill(disk: &impl Disk, place: &Path, by: StandIn) -> Result<(), DiskError> {
+    let mut empty = disk.open_to_write(place)?;
+    empty.write_at(&checkpoint::empty(&by.boot, by.cut), 0)?;
+    empty.sync()
+}
+
+/// Puts an empty checkpoint in place where none is. It is made of the reserve, so that it has the daemon's owner also where root
+/// repairs; the daemon sets room aside anew.
+fn put(disk: &impl Disk, by: StandIn) -> Result<PathBuf, DiskError> {
+    let temporary = Path::new(DIR).join(checkpoint::TEMPORARY);
+    checkpoint::remove(disk, &temporary)?;
+    match reserve::take(disk, &temporary)? {
+        Some(_) => disk.truncate(&temporary, 0)?,
+        None => disk.write_new(&temporary, b"")?,
+    }
+    fill(disk, &temporary, by)?;
+    let place = checkpoint_path(by.cut);
+    disk.rename_new(&temporary, &place)?;
+    disk.sync_dir(Path::new(DIR))?;
+    Ok(place)
+}
+
+/// Sets nothing aside but a checkpoint whose cut lies too far back, and has the journal begin with its first frame.
+fn begin_anew(
+    disk: &impl Disk,
+    there: Option<Seq>,
+    by: StandIn,
+    reason: &str,
+    moved: &mut Vec<SetAside>,
+) -> Result<(), DiskError> {
+    if let Some(there) = there {
+        let first = by.cut.next();
+        let reason =
+            format!("it ends with frame {there}, and the journal begins with frame {first}");
+        return replace(disk, &checkpoint_path(there), by, &reason, moved);
+    }
+    let place = put(disk, by)?;
+    moved.push(SetAside {
+        file: place.clone(),
+        now: place,
         kept: 0,
         reason: reason.to_owned(),
         replayed_after: Some(by.cut),
@@ -203,35 +316,68 @@ fn move_damaged<D: Disk>(
     reason: &str,
     moved: &mut Vec<SetAside>,
 ) -> Result<(), RecoverError> {
-    let number = file
-        .file_name()
-        .and_then(|name| segment_number(name.to_str()?));
-    let Some(number) = number else {
-        let stand_in = match cut_of(file) {
-            Some(cut) => find_stand_in(disk.as_ref(), cut)?,
-            None => None,
-        };
-        match stand_in {
-            Some(by) => replace(disk.as_ref(), file, by, reason, moved)?,
-            None => one(disk.as_ref(), file, 0, reason, moved)?,
-        }
-        return Ok(());
+    let Some(number) = number_of(file) else {
+        return move_checkpoint(disk.as_ref(), file, reason, moved);
     };
-    let mut segments: Vec<(u64, PathBuf)> = names(disk.as_ref(), Path::new(DIR))?
+    if let Some((there, by)) = find_missing(disk.as_ref(), number, offset)? {
+        return Ok(begin_anew(disk.as_ref(), there, by, reason, moved)?);
+    }
+    move_segments(disk.as_ref(), number, file, offset, reason, moved)
+}
+
+fn move_checkpoint(
+    disk: &impl Disk,
+    file: &Path,
+    reason: &str,
+    moved: &mut Vec<SetAside>,
+) -> Result<(), RecoverError> {
+    let cut = cut_of(file);
+    let stand_in = match cut {
+        Some(cut) => find_stand_in(disk, cut)?,
+        None => None,
+    };
+    if let Some(by) = stand_in {
+        return Ok(replace(disk, file, by, reason, moved)?);
+    }
+    // Where the frames end before the cut, what they changed may have been changed back since.
+    let names = Names::list(disk)?;
+    if let Some(cut) = cut.filter(|cut| cut.0 <= LAST_NUMBER)
+        && let Some(first) = first_frame(disk, &names.segments)?
+        && let Some(number) = names.segments.first()
+    {
+        let older = older_cut(disk, &names, cut)?;
+        let lowest = first.seq.before();
+        if lowest > older && last_read(disk, &names.segments, lowest)? < cut {
+            move_segments(disk, *number, file, 0, reason, moved)?;
+        }
+    }
+    Ok(one(disk, file, 0, reason, moved)?)
+}
+
+/// Sets a segment aside from the damage at `offset` on, and all behind it. `file` is what is damaged.
+fn move_segments(
+    disk: &impl Disk,
+    number: u64,
+    file: &Path,
+    offset: u64,
+    reason: &str,
+    moved: &mut Vec<SetAside>,
+) -> Result<(), RecoverError> {
+    let mut segments: Vec<(u64, PathBuf)> = names(disk, Path::new(DIR))?
         .into_iter()
         .filter_map(|name| Some((segment_number(name.to_str()?)?, Path::new(DIR).join(name))))
         .filter(|(found, _)| *found >= number)
         .collect();
     segments.sort();
     for (found, path) in &segments {
-        refuse_other_version(disk.as_ref(), *found, path)?;
+        refuse_other_version(disk, *found, path)?;
     }
-    for (found, path) in segments {
-        if found == number {
-            one(disk.as_ref(), &path, offset, reason, moved)?;
+    for (_, path) in segments {
+        if path == file {
+            one(disk, &path, offset, reason, moved)?;
         } else {
             let behind = format!("it comes behind the damage in {}", file.display());
-            one(disk.as_ref(), &path, 0, &behind, moved)?;
+            one(disk, &path, 0, &behind, moved)?;
         }
     }
     Ok(())

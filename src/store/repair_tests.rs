@@ -4,6 +4,7 @@ use super::*;
 use crate::store::{
     SetAside,
     journal::SEGMENT_HEADER,
+    memory_disk::Kept,
     repair::{kept_behind, set_aside},
 };
 
@@ -156,23 +157,143 @@ fn damage_behind_a_damaged_checkpoint_is_cut_off_as_ever() {
     assert_eq!(told_by(&disk), frames(first, 58));
 }
 
-/// Nothing shows then that the frames before those that are left are in the files.
+/// What the frames that are left changed may have been changed back by others that are gone.
 #[test]
-fn a_damaged_checkpoint_for_whose_cut_no_frame_vouches_is_not_replaced() {
-    // The cut that the name says lies before, or behind, all that is left; or it is not the one of what is in the file.
-    for name in [1, 500, u64::MAX, 55] {
+fn a_damaged_checkpoint_behind_all_frames_takes_them_with_it() {
+    let disk = with_checkpoint();
+    let path = checkpoint_path(Seq(50));
+    change(&disk, &path, 85);
+    disk.rename(&path, &checkpoint_path(Seq(500))).unwrap();
+    assert_eq!(foreseen(&disk), None);
+    let moved = repaired(&disk);
+    assert!(moved.len() > 1, "{moved:?}");
+    assert!(moved.iter().all(|one| one.replayed_after.is_none()));
+    assert_eq!(told_by(&disk), frames(1, 0));
+}
+
+/// So with a name that lies before all frames, or is nobody's.
+#[test]
+fn without_its_checkpoint_the_journal_begins_with_the_first_frame_that_is_left() {
+    type Change = fn(&MemoryDisk, &Path);
+    let changes: [(&str, Change); 4] = [
+        ("removed", |disk, path| disk.unlink(path).unwrap()),
+        ("damaged, and called 1", |disk, path| {
+            change(disk, path, 85);
+            disk.rename(path, &checkpoint_path(Seq(1))).unwrap();
+        }),
+        ("damaged, and called by nobody's number", |disk, path| {
+            change(disk, path, 85);
+            disk.rename(path, &checkpoint_path(Seq(u64::MAX))).unwrap();
+        }),
+        ("removed, and room set aside", |disk, path| {
+            disk.create(&reserve::path(), 300 << 10).unwrap();
+            disk.unlink(path).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
         let disk = with_checkpoint();
-        let path = checkpoint_path(Seq(50));
-        if name != 55 {
-            change(&disk, &path, 85);
+        if disk.look(&reserve::path()).is_ok() {
+            disk.unlink(&reserve::path()).unwrap();
         }
-        disk.rename(&path, &checkpoint_path(Seq(name))).unwrap();
-        assert_eq!(foreseen(&disk), None, "{name}");
+        change(&disk, &checkpoint_path(Seq(50)));
+        let first = first_frame(&disk);
+        let before = Some(Seq(first - 1));
+        if what.starts_with("removed") {
+            assert_eq!(foreseen(&disk), before, "{what}");
+        }
+        let segments = Names::list(&*disk).unwrap().segments;
         let moved = repaired(&disk);
-        assert!(moved.len() > 1, "{name}: {moved:?}");
-        assert!(moved.iter().all(|one| one.replayed_after.is_none()));
-        assert_eq!(told_by(&disk), frames(1, 0), "{name}");
+        assert_eq!(moved.last().unwrap().replayed_after, before, "{what}");
+        assert_eq!(Names::list(&*disk).unwrap().segments, segments, "{what}");
+        assert_eq!(told_by(&disk), frames(first, 60), "{what}");
+        assert_eq!(repaired(&disk), [], "{what}");
+        let mut running = Running::start(&disk, boot(1, 30)).unwrap();
+        running.checkpoint(&[]).unwrap();
+        assert_eq!(told_by(&disk), frames(1, 0), "{what}");
     }
+}
+
+#[test]
+fn an_older_checkpoint_in_the_place_of_the_newest_is_set_aside_alone() {
+    for stop in 0..60 {
+        let disk = memory();
+        let mut running = Running::start(&disk, boot(1, 10)).unwrap();
+        let mut older = Vec::new();
+        for number in 1..=90 {
+            running.write(&[&[long(number, 3000)]]).unwrap();
+            if number == 20 || number == 70 {
+                running.checkpoint(&[record(number)]).unwrap();
+            }
+            if number == 20 {
+                older = disk.bytes(&checkpoint_path(Seq(20)));
+            }
+        }
+        disk.unlink(&checkpoint_path(Seq(70))).unwrap();
+        let path = checkpoint_path(Seq(20));
+        disk.set_bytes(&path, older.clone());
+        disk.sync_everything().unwrap();
+        let first = first_frame(&disk);
+        assert!(first > 22);
+        assert_eq!(foreseen(&disk), Some(Seq(first - 1)));
+        disk.stop_after(stop);
+        let mut moved = Vec::new();
+        let done = set_aside(&disk, &mut moved).is_ok();
+        disk.crash(Kept::Everything);
+        if done {
+            assert_eq!((moved.len(), &moved[0].file), (1, &path));
+            assert_eq!(moved[0].replayed_after, Some(Seq(first - 1)));
+            assert!(moved[0].reason.contains("ends with frame 20"), "{moved:?}");
+        }
+        repaired(&disk);
+        assert_eq!(told_by(&disk), frames(first, 90), "{stop}");
+        let is_kept = disk.files().iter().any(|file| disk.bytes(file) == older);
+        assert!(is_kept, "{stop}");
+        if done {
+            return;
+        }
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn a_missing_first_segment_leaves_those_behind_it() {
+    let disk = with_checkpoint();
+    let mut running = Running::start(&disk, boot(1, 20)).unwrap();
+    for number in 61..=90 {
+        running.write(&[&[long(number, 3000)]]).unwrap();
+    }
+    let names = Names::list(&*disk).unwrap();
+    disk.unlink(&segment_path(names.segments[0])).unwrap();
+    let first = first_frame(&disk);
+    assert!(first > 51);
+    let moved = repaired(&disk);
+    assert_eq!(
+        (moved.len(), &moved[0].file),
+        (1, &checkpoint_path(Seq(50)))
+    );
+    assert_eq!(told_by(&disk), frames(first, 90));
+}
+
+#[test]
+fn a_whole_checkpoint_under_another_name_is_to_be_called_by_its_own_again() {
+    let disk = with_checkpoint();
+    let (path, other) = (checkpoint_path(Seq(50)), checkpoint_path(Seq(55)));
+    disk.rename(&path, &other).unwrap();
+    for repair in [false, true] {
+        let error = if repair {
+            set_aside(&disk, &mut Vec::new()).unwrap_err()
+        } else {
+            read(&*disk, boot(1, 20)).unwrap_err()
+        };
+        let text = error.to_string();
+        assert!(text.contains("the checkpoint of frame 50"), "{text}");
+        assert!(text.contains(&path.display().to_string()), "{text}");
+    }
+    // Beside itself it is a copy that nothing needs.
+    disk.set_bytes(&path, disk.bytes(&other));
+    let (start, told) = read(&*disk, boot(1, 20)).unwrap();
+    assert_eq!(start.passed_over, Some(other));
+    assert_eq!(numbers(&told), frames(51, 60));
 }
 
 #[test]
@@ -200,7 +321,6 @@ fn a_whole_journal_or_an_older_checkpoint_needs_no_other_in_place_of_a_damaged_o
 /// Whenever the machine stops in between, the next repair comes to the same.
 #[test]
 fn a_repair_that_was_stopped_goes_on() {
-    use crate::store::memory_disk::Kept;
     // A file system makes a rename whole or not at all: that only the former name goes does not happen.
     for kept in [Kept::Nothing, Kept::Everything, Kept::Additions] {
         for stop in 0..40 {

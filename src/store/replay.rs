@@ -1,15 +1,16 @@
 //! [`Replay`]: reads the journal's segments one after the other, and tells a torn tail from damage.
 //!
 //! The rule: after the last good frame, a bad or missing one is torn unless something later proves that it was durable.
-//! The proof is a later frame that was written when the missing one was known to be synced. This module may not know
-//! files; it sees bytes.
+//! The proof is a later frame that was written when the missing one was known to be synced. What the checkpoint holds is not
+//! missed: damage among its frames is passed over where the frames go on right behind the cut or before it, and so is a segment
+//! that can't be read where the next one goes on without it. This module may not know files; it sees bytes.
 
 use super::{
     journal::{
-        Boot, Frame, Header, HeaderError, Next, OldSegment, SEGMENT_HEADER, Seq, frames_after,
-        next_frame, segment_path,
+        Boot, FRAME_HEADER, Frame, Header, HeaderError, Next, OldSegment, SEGMENT_HEADER, Seq,
+        frames_after, next_frame, segment_path,
     },
-    recover::{Found, RecoverError, Settle, TornTail},
+    recover::{Found, RecoverError, Settle, Spoilt, TornTail},
 };
 use crate::{
     defect::{Defect, planted},
@@ -23,6 +24,17 @@ struct End {
     offset: usize,
     /// What is wrong there; `None` if nothing is there.
     bad: Option<&'static str>,
+}
+
+/// What can't be read from some byte on, while it is not known yet whether anything needs it.
+#[derive(Debug)]
+struct Unread {
+    segment: u64,
+    /// 0: all of it, whatever frames it had.
+    offset: usize,
+    reason: &'static str,
+    /// The segment's size.
+    bytes: u64,
 }
 
 /// The journal as read so far.
@@ -43,6 +55,8 @@ pub(super) struct Replay {
     proven: Seq,
     old: Vec<OldSegment>,
     settled: Vec<(u64, Settle)>,
+    unread: Vec<Unread>,
+    spoilt: Vec<Spoilt>,
 }
 
 impl Replay {
@@ -58,6 +72,8 @@ impl Replay {
             proven: Seq(0),
             old: Vec::new(),
             settled: Vec::new(),
+            unread: Vec::new(),
+            spoilt: Vec::new(),
         }
     }
 
@@ -85,6 +101,11 @@ impl Replay {
     pub(super) fn is_in_doubt(&self, number: u64) -> bool {
         let mut old = self.old.iter();
         old.any(|old| old.number == number && old.last > self.proven)
+    }
+
+    /// Damage that nothing needs.
+    pub(super) fn take_spoilt(&mut self) -> Vec<Spoilt> {
+        std::mem::take(&mut self.spoilt)
     }
 
     /// The segments that stay, and the torn tail.
@@ -118,6 +139,46 @@ impl Replay {
         last: bool,
         sink: &mut dyn FnMut(Found),
     ) -> Result<(), RecoverError> {
+        self.read(number, bytes, last, sink)?;
+        self.close_unread(last)
+    }
+
+    /// The next segment can't be read at all.
+    pub(super) fn unreadable(
+        &mut self,
+        number: u64,
+        bytes: u64,
+        reason: &'static str,
+        last: bool,
+    ) -> Result<(), RecoverError> {
+        self.unread.push(Unread {
+            segment: number,
+            offset: 0,
+            reason,
+            bytes,
+        });
+        self.close_unread(last)
+    }
+
+    /// Where none follows, nothing shows that a segment which can't be read is not needed.
+    fn close_unread(&self, last: bool) -> Result<(), RecoverError> {
+        self.unread_segment().filter(|_| last).map_or(Ok(()), Err)
+    }
+
+    /// The first segment that can't be read and may be needed.
+    fn unread_segment(&self) -> Option<RecoverError> {
+        let mut unread = self.unread.iter();
+        let whole = unread.find(|unread| unread.offset == 0)?;
+        Some(damaged(whole.segment, 0, whole.reason))
+    }
+
+    fn read(
+        &mut self,
+        number: u64,
+        bytes: &[u8],
+        last: bool,
+        sink: &mut dyn FnMut(Found),
+    ) -> Result<(), RecoverError> {
         let header = match Header::decode(bytes, number) {
             Ok(header) => header,
             Err(HeaderError::Version(found)) => {
@@ -128,7 +189,8 @@ impl Replay {
                 let file = segment_path(number);
                 return Err(RecoverError::Misnamed {
                     file,
-                    number: found,
+                    what: format!("segment {found}"),
+                    own: segment_path(found),
                 });
             }
             // Made at the moment of a crash: nothing was written to it yet.
@@ -138,7 +200,15 @@ impl Replay {
                 self.settled.push((number, Settle::Remove));
                 return Ok(());
             }
-            Err(HeaderError::Unreadable(reason)) => return Err(damaged(number, 0, reason)),
+            Err(HeaderError::Unreadable(reason)) => {
+                self.unread.push(Unread {
+                    segment: number,
+                    offset: 0,
+                    reason,
+                    bytes: bytes.len() as u64,
+                });
+                return Ok(());
+            }
         };
         if !self.stopped {
             // What the checkpoint holds may have gone with its segments.
@@ -159,16 +229,53 @@ impl Replay {
             let reason = format!("frame {} begins it, and was there before", first.seq);
             return Err(damaged(number, SEGMENT_HEADER, reason));
         }
-        if first.seq <= self.cut.next() {
-            self.expected = first.seq;
-        }
-        self.expected = self.expected.max(self.cut.next().min(first.seq));
+        let before = self.expected;
+        self.expected = before.max(self.cut.next().min(first.seq));
         self.stopped = first.seq > self.expected;
-        if self.stopped && self.end.is_none() {
-            // Not torn: what is missing was in a segment that is gone.
+        if !self.stopped {
+            self.pass_over(before, first.seq);
+        } else if self.end.is_none() || self.unread_segment().is_some() {
+            // Not torn: what is missing was in a segment that is gone, or can't be read.
             return Err(self.missing(number, first.seq));
         }
         Ok(())
+    }
+
+    /// Frame `first` goes on from what is known, so nothing needs what could not be read before it. `expected` came next by then.
+    fn pass_over(&mut self, expected: Seq, first: Seq) {
+        for unread in std::mem::take(&mut self.unread) {
+            // What ends without a hole behind it is a torn tail like any other.
+            if unread.offset > 0 && first == expected {
+                continue;
+            }
+            if unread.offset <= SEGMENT_HEADER {
+                // It stays as it is until a checkpoint lets it go with its neighbours.
+                self.settled.retain(|(number, _)| *number != unread.segment);
+                self.old.push(OldSegment {
+                    number: unread.segment,
+                    last: first.before(),
+                    bytes: unread.bytes,
+                });
+            }
+            self.tell_spoilt(unread.segment, unread.offset, unread.reason);
+        }
+    }
+
+    fn tell_spoilt(&mut self, segment: u64, offset: usize, reason: &str) {
+        self.spoilt.push(Spoilt {
+            file: segment_path(segment),
+            offset: offset as u64,
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Behind bad bytes at `at`, and while only frames that the checkpoint holds are passed over, the frame to go on with.
+    fn goes_on<'a>(&self, number: u64, bytes: &'a [u8], at: usize) -> Option<Frame<'a>> {
+        if self.expected > self.cut {
+            return None;
+        }
+        let seqs = self.expected..=self.cut.next();
+        frames_after(number, bytes, at).find(|frame| seqs.contains(&frame.seq))
     }
 
     /// Reads the frames of a segment that follows on what came before.
@@ -181,15 +288,23 @@ impl Replay {
         let number = header.number;
         let mut at = SEGMENT_HEADER;
         let bad = loop {
-            match next_frame(number, bytes, at) {
+            let bad = match next_frame(number, bytes, at) {
                 Next::Frame(frame) if frame.seq == self.expected => {
                     self.frame(header, &frame, at, sink)?;
                     at = frame.end;
+                    continue;
                 }
-                Next::Frame(_) => break Some("a frame is out of order"),
-                Next::Bad(reason) => break Some(reason),
-                Next::End => break None,
-            }
+                Next::Frame(_) => Some("a frame is out of order"),
+                Next::Bad(reason) => Some(reason),
+                Next::End => None,
+            };
+            let Some(next) = self.goes_on(number, bytes, at) else {
+                break bad;
+            };
+            self.pass_over(self.expected, next.seq);
+            self.tell_spoilt(number, at, bad.unwrap_or("frames are missing"));
+            self.expected = next.seq;
+            at = next.end - next.records.len() - FRAME_HEADER;
         };
         if at > SEGMENT_HEADER {
             self.settled.push((number, Settle::Keep(at as u64)));
@@ -211,6 +326,14 @@ impl Replay {
                 segment: number,
                 offset: at,
                 bad,
+            });
+        }
+        if let Some(reason) = bad.filter(|_| self.expected <= self.cut) {
+            self.unread.push(Unread {
+                segment: number,
+                offset: at,
+                reason,
+                bytes: bytes.len() as u64,
             });
         }
         self.look_for_proof(number, bytes, at)
@@ -251,13 +374,15 @@ impl Replay {
         }
     }
 
-    /// Looks behind the last good frame, from `at`, for one that says that the expected one was durable.
+    /// The frame that is missed where nothing more can be read: what the checkpoint holds is not.
+    fn missed(&self) -> Seq {
+        self.expected.max(self.cut.next())
+    }
+
+    /// Looks behind the last good frame, from `at`, for one that says that the missed one was durable.
     fn look_for_proof(&self, number: u64, bytes: &[u8], at: usize) -> Result<(), RecoverError> {
-        let proves = |frame: &Frame<'_>| {
-            // What a checkpoint holds had been made durable before it; only what is behind it is missed.
-            let durable = frame.synced >= self.expected || self.expected <= self.cut;
-            frame.seq > self.expected && frame.seq > self.cut && durable
-        };
+        let missed = self.missed();
+        let proves = |frame: &Frame<'_>| frame.seq > missed && frame.synced >= missed;
         let proof = frames_after(number, bytes, at).find(proves);
         match proof.filter(|_| !planted(Defect::CutBeforeTail)) {
             Some(frame) => Err(self.missing(number, frame.seq)),
@@ -265,9 +390,12 @@ impl Replay {
         }
     }
 
-    /// The expected frame is missing though it was durable, as `later`, found in segment `number`, shows.
+    /// A frame is missing though it was durable, as `later`, found in segment `number`, shows.
     fn missing(&self, number: u64, later: Seq) -> RecoverError {
-        let expected = self.expected;
+        if let Some(unread) = self.unread_segment() {
+            return unread;
+        }
+        let expected = self.missed();
         match &self.end {
             Some(End {
                 segment,
@@ -292,7 +420,9 @@ impl Replay {
             None => damaged(
                 number,
                 SEGMENT_HEADER,
-                format!("it begins with frame {later}; the segment of frame {expected} is missing"),
+                format!(
+                    "it begins with frame {later}, and neither a segment nor a checkpoint tells of frame {expected}: if one was taken away, put it back"
+                ),
             ),
         }
     }

@@ -53,6 +53,11 @@
 //! it is cut off. A bad frame is *not* torn if a later one says that it was durable: then the disk has lost what it had
 //! promised to keep, and a start stops and says where. A torn frame's seq is used again by the next start, in a new
 //! segment.
+//!
+//! What the checkpoint holds is not missed. Behind damage among such frames a start looks for the next whole one that lies not
+//! behind the first after the cut, and goes on there; it passes over a segment that can't be read at all, if the next one with frames
+//! goes on from what came before, or begins right behind the cut or before it. Both are told and left as they are, until a checkpoint
+//! lets them go. A segment is read as far as something was written in it, however long it says it is.
 
 mod format;
 mod ledger;
@@ -62,6 +67,7 @@ mod writer;
 
 pub use format::{Boot, Seq};
 pub use ledger::{Cut, Group, Ledger, LedgerSettings};
+pub(super) use room::LARGEST_SEGMENT;
 pub use room::{NewSegment, OldSegment, Room};
 pub use writer::{Journal, MadeSegment};
 

@@ -34,6 +34,10 @@ pub(super) const BLOCK: u64 = 4096;
 /// A segment made for a large shortfall has at most so many times the usual size, so that each can go soon.
 const LARGEST_FACTOR: u64 = 16;
 
+/// A file with more bytes than this is no segment: the largest that can be configured (1 GiB), [`LARGEST_FACTOR`] times, and as much
+/// again as two of the largest bodies, which may be one unit.
+pub(in crate::store) const LARGEST_SEGMENT: u64 = (LARGEST_FACTOR + 2) << 30;
+
 /// Whether there is room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
