@@ -12,6 +12,8 @@ use std::{fs, net::TcpListener};
 
 use common::{Daemon, refused};
 
+const CTL: &str = env!("CARGO_BIN_EXE_workqueuectl");
+
 #[track_caller]
 fn one_line(text: &str, words: &[&str]) {
     assert_eq!(text.trim_end().lines().count(), 1, "one line: {text}");
@@ -41,6 +43,56 @@ fn a_second_daemon_is_refused_with_the_firsts_pid() {
     assert_eq!(code, 69, "{text}");
     one_line(&text, &[&daemon.pid().to_string()]);
     assert_eq!(daemon.get("/api/v1/queues").0, 200, "the first serves on");
+}
+
+#[test]
+fn a_second_daemon_is_refused_also_when_the_lock_is_removed_or_replaced() {
+    let daemon = Daemon::start(&[]);
+    let (lock, pid) = (daemon.data().join("lock"), daemon.pid().to_string());
+    for replaced in [false, true] {
+        fs::remove_file(&lock).expect("removed");
+        if replaced {
+            // As of a backup that is unpacked over it.
+            fs::write(&lock, "1\n").expect("another file");
+        }
+        let (code, text) = refused(daemon.scratch.path(), &["--log-level", "error"]);
+        assert_eq!(code, 69, "{text}");
+        one_line(&text, &[&pid]);
+        let data = daemon.data().display().to_string();
+        let repair = common::run(CTL, &["check", "--repair", &data]);
+        assert_eq!(repair.status.code(), Some(1), "{repair:?}");
+        let said = String::from_utf8_lossy(&repair.stderr).into_owned();
+        assert!(said.contains(&pid), "{said}");
+        let looked = common::run(CTL, &["check", &data]);
+        let said = common::out(&looked);
+        assert!(looked.status.success(), "{said}");
+        assert!(said.contains(&format!("held by process {pid}")), "{said}");
+        assert!(said.contains("journal, which was not read"), "{said}");
+        fs::write(&lock, "").expect("a file");
+    }
+    daemon.submit(r#"{"payload":1}"#);
+}
+
+#[test]
+fn a_lock_that_is_no_file_is_named_and_ends_with_73() {
+    let mut daemon = Daemon::start(&["--log-level", "error"]);
+    assert!(daemon.stop().success());
+    let lock = daemon.data().join("lock");
+    fs::remove_file(&lock).expect("removed");
+    fs::create_dir(&lock).expect("a directory");
+    let (code, text) = refused(daemon.scratch.path(), &["--log-level", "error"]);
+    assert_eq!(code, 73, "{text}");
+    one_line(&text, &["data/lock is a directory", "remove it"]);
+    let data = daemon.data().display().to_string();
+    for more in [&[][..], &["--repair"]] {
+        let check = common::run(CTL, &[&["check", &data], more].concat());
+        assert_eq!(check.status.code(), Some(1), "{check:?}");
+        let said = String::from_utf8_lossy(&check.stderr).into_owned() + &common::out(&check);
+        assert!(said.contains("a directory, and has to be a file"), "{said}");
+        assert!(!said.contains("all is well"), "{said}");
+    }
+    fs::remove_dir(&lock).expect("removed");
+    daemon.restart();
 }
 
 #[test]

@@ -130,12 +130,19 @@ fn disk(status: &StatusView, found: &mut Vec<Trouble>) {
         found.push(trouble(
             "disk-low",
             Severity::Warning,
-            format!(
-                "the disk is nearly full: {} MiB ({percent} %) are free",
-                disk.free >> 20
-            ),
+            low(disk.free, percent),
             "df -h; when it is full, no new task is taken",
         ));
+    }
+}
+
+/// Of a small disk much may be free, and that may be little all the same.
+fn low(free: u64, percent: u64) -> String {
+    let free = free >> 20;
+    if percent < LOW_PERCENT {
+        format!("the disk is nearly full: {free} MiB ({percent} %) are free")
+    } else {
+        format!("the disk has little room: {free} MiB are free")
     }
 }
 

@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,7 +20,7 @@ use super::{
     table::{Side, Table, escaped},
 };
 use crate::{
-    store::{self, Found, Lock, RealDisk, RecoverError, Seq, TornTail},
+    store::{self, Found, Lock, Moved, RealDisk, RecoverError, Seq, TornTail},
     task::{Area, FileName, PayloadLimits, QueueName, TaskId, WallMillis, read_dropped},
 };
 
@@ -44,6 +43,8 @@ struct Report {
     rejected: u64,
     journal_files: u64,
     journal_bytes: u64,
+    /// Whether the journal was read as a start would read it: not while a daemon writes to it.
+    journal_read: bool,
     /// What is not well.
     problems: Vec<Problem>,
     /// What a crash left, and the next start settles by itself.
@@ -143,36 +144,37 @@ fn rejected(path: &Path, report: &mut Report) {
     }
 }
 
-/// Whether a daemon holds the lock: read from proc(5), so that looking takes no lock that a starting daemon would miss.
+/// Whether a daemon holds the lock, and what is wrong with its file.
 fn lock(data: &Path, report: &mut Report) {
     let path = data.join("lock");
-    let inode = match fs::metadata(&path) {
-        Ok(meta) => meta.ino(),
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return,
-        Err(cause) => return report.problem(&path, &cause.to_string()),
-    };
-    match fs::read_to_string("/proc/locks") {
-        Ok(locks) => {
-            let holder = holder(&locks, inode);
-            report.locked = holder.is_some();
-            report.locked_by = holder.filter(|pid| *pid > 0);
+    let mut is_holders = false;
+    match store::holder(data) {
+        Ok(Some(holder)) => {
+            report.locked = true;
+            report.locked_by = holder.pid;
+            // Where it is another one, it says nothing of that daemon.
+            is_holders = holder.path == path;
         }
-        Err(cause) => report.problem(Path::new("/proc/locks"), &cause.to_string()),
+        Ok(None) => {}
+        Err(error) => report.problem(&path, &error.to_string()),
     }
-}
-
-/// The process that holds a flock on `inode`; 0 where it lives outside of this container.
-fn holder(locks: &str, inode: u64) -> Option<u32> {
-    locks.lines().find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        match fields.as_slice() {
-            [_, "FLOCK", _, "WRITE", pid, place, ..] => {
-                let found: u64 = place.rsplit(':').next()?.parse().ok()?;
-                (found == inode).then(|| pid.parse().unwrap_or(0))
-            }
-            _ => None,
+    if let Some(what) = store::no_file(&path) {
+        let what = format!("{what}, and has to be a file: remove it, and the next start makes one");
+        return report.problem(&path, &what);
+    }
+    let journal = data.join("journal");
+    match (store::moved_journal(data), is_holders) {
+        (Ok(None), _) | (Ok(Some(Moved::Other)), false) => {}
+        (Ok(Some(_)), true) => {
+            let what = "another directory than the daemon began with, which writes to that one: put it back before the next start";
+            report.problem(&journal, what);
         }
-    })
+        (Ok(Some(Moved::Empty)), false) => {
+            let what = "empty, and another directory than the last daemon wrote to: was that moved, or is it not mounted?";
+            report.problem(&journal, what);
+        }
+        (Err(error), _) => report.problem(&path, &error.to_string()),
+    }
 }
 
 /// An area: the default queue's files, and a folder for each further queue.
@@ -305,6 +307,7 @@ fn journal(path: &Path, report: &mut Report) {
         }
     }
     // While a daemon writes, its last frame may look torn or damaged to somebody else.
+    report.journal_read = !report.locked;
     let Some(data) = path.parent().filter(|_| !report.locked && path.exists()) else {
         return doubles(&BTreeSet::new(), report);
     };
@@ -497,9 +500,18 @@ fn screen(report: &Report, console: &Console) -> String {
         text.push_str(&console.paint(Colour::Yellow, &line));
         text.push('\n');
     }
-    if report.problems.is_empty() {
-        text.push_str(&console.paint(Colour::Green, "all is well"));
-        text.push('\n');
+    match (report.problems.is_empty(), report.journal_read) {
+        (true, true) => {
+            text.push_str(&console.paint(Colour::Green, "all is well"));
+            text.push('\n');
+        }
+        (true, false) => {
+            let line =
+                "nothing is wrong but for the journal, which was not read: a daemon writes to it";
+            text.push_str(&console.paint(Colour::Yellow, line));
+            text.push('\n');
+        }
+        (false, _) => {}
     }
     text
 }

@@ -622,6 +622,7 @@ async fn check_tells_who_holds_the_lock() {
         "{}",
         ran.out
     );
+    assert!(!ran.out.contains("all is well"), "{}", ran.out);
     drop(lock);
     let ran = run_plain(&["check", dir.path().to_str().unwrap()], "", false).await;
     assert!(ran.out.contains("free"), "{}", ran.out);

@@ -92,7 +92,7 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let code = match &error {
             OpenError::DataDir(DataDirError::NoPermission { .. }) => exit::NOPERM,
-            OpenError::DataDir(_) => exit::CANTCREAT,
+            OpenError::DataDir(_) | OpenError::Lock(LockError::NoFile { .. }) => exit::CANTCREAT,
             OpenError::Lock(LockError::Held { .. }) => exit::UNAVAILABLE,
             OpenError::Disk { error, .. } | OpenError::Lock(LockError::Disk(error))
                 if error.cause.kind() == io::ErrorKind::PermissionDenied =>
@@ -100,7 +100,8 @@ impl From<OpenError> for Failure {
                 exit::NOPERM
             }
             // Another start would find the same: the units don't try.
-            OpenError::Recover {
+            OpenError::Lock(LockError::OtherJournal { .. })
+            | OpenError::Recover {
                 error:
                     RecoverError::Damaged { .. }
                     | RecoverError::NoFile { .. }

@@ -1,19 +1,29 @@
-//! One daemon per data directory: an advisory lock (`flock`) on the file `lock` in it.
+//! One daemon per data directory: advisory locks (`flock`) on the file `lock` in it, and on the directory itself.
 //!
-//! The file is never removed: whoever removed it could lock out nobody (the next one would lock another file of the same
-//! name). The kernel gives the lock back when its holder ends, however it ends. This module may not know: what the lock
-//! protects.
+//! The file says who holds it. Whoever removes or replaces it (a backup that is unpacked over it) would let a second daemon lock
+//! another file of the same name: so the directory is locked, too, which stays the same one. The kernel gives both back when their
+//! holder ends, however it ends.
+//!
+//! The file also keeps by what the journal's directory is known again: a start that finds an empty one in its place, since it was
+//! moved away or is not mounted yet, would take it for a first one. This module may not know: what is in the journal.
 
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt as _,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::FileExt as _,
+    },
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::{
+    fs::{AtFlags, CWD, FileType, FlockOperation, Gid, Mode, OFlags, Uid},
+    io::Errno,
+};
 
-use super::{DiskError, shown};
+use super::{DirId, DiskError, holder, journal::DIR, shown};
+use crate::task::DirMark;
 
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -21,10 +31,34 @@ pub enum LockError {
     /// Another daemon works on this data directory.
     #[error("another daemon{} holds {}", pid_text(*pid), shown(path))]
     Held {
+        /// The lock's file, or the data directory where that is gone.
+        path: PathBuf,
+        /// The other one's process id, where it is told.
+        pid: Option<u32>,
+    },
+    /// Something that is no file has the name of the lock's.
+    #[error(
+        "{} is {what}, and has to be a file: remove it, and the next start makes one",
+        shown(path)
+    )]
+    NoFile {
         /// The lock's file.
         path: PathBuf,
-        /// The other one's process id, where the file tells it.
-        pid: Option<u32>,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The journal is empty, and in another directory than the last daemon's.
+    #[error(
+        "{} is empty, and another directory than the last daemon wrote to: was that moved, or is it not mounted? Put it back, or \
+         remove {} to start with what tasks/ tells alone",
+        shown(path),
+        shown(lock)
+    )]
+    OtherJournal {
+        /// The journal's directory.
+        path: PathBuf,
+        /// The lock's file.
+        lock: PathBuf,
     },
     /// The lock's file can't be opened, locked or written.
     #[error(transparent)]
@@ -40,46 +74,198 @@ fn pid_text(pid: Option<u32>) -> String {
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+    _directory: OwnedFd,
 }
 
 impl Lock {
-    /// Takes the lock of the data directory `root`, without waiting, and writes our process id into its file.
+    /// Takes the lock of the data directory `root`, without waiting, and writes into its file who we are.
     pub fn take(root: &Path) -> Result<Self, LockError> {
         let path = root.join("lock");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        // Anybody who may look into the directory may read who holds it; the umask narrows that.
-        let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-        let file: File = rustix::fs::open(&path, flags, mode)
-            .map_err(|errno| DiskError::new("open", &path, errno))?
-            .into();
+        let directory = open_directory(root)?;
+        // First, so that whoever is kept out makes no file.
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(held(root, path)),
+            // The file alone has to do.
+            Err(errno) => {
+                tracing::debug!(%errno, "this file system has no locks of directories");
+            }
+        }
+        let file = open(&path)?;
         give_away(root, &file).map_err(|errno| DiskError::new("give away", &path, errno))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let pid = pid_in(&file).map_err(|cause| DiskError::new("read", &path, cause))?;
-                return Err(LockError::Held { path, pid });
-            }
+            Err(Errno::WOULDBLOCK) => return Err(held(root, path)),
             Err(errno) => return Err(DiskError::new("lock", path, errno).into()),
         }
-        match write_pid(&file).map_err(|cause| DiskError::new("write", path, cause)) {
+        if moved(&file, root)? == Some(Moved::Empty) {
+            let (path, lock) = (root.join(DIR), path);
+            return Err(LockError::OtherJournal { path, lock });
+        }
+        match write(&file, mark(root)?).map_err(|cause| DiskError::new("write", &path, cause)) {
             // It is held all the same. Who is kept out is not told by whom.
             Err(error) if error.is_full() => {
                 tracing::warn!(%error, "no room to say who holds the data directory");
-                let path = root.join("lock");
                 file.set_len(0)
                     .map_err(|cause| DiskError::new("cut", path, cause))?;
             }
             other => other?,
         }
-        Ok(Self { _file: file })
+        Ok(Self {
+            _file: file,
+            _directory: directory,
+        })
     }
 }
 
+fn open_directory(root: &Path) -> Result<OwnedFd, DiskError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(root, flags, Mode::empty())
+        .map_err(|errno| DiskError::new("open", root, errno))
+}
+
+fn open(path: &Path) -> Result<File, LockError> {
+    // NONBLOCK and NOCTTY: what is there may be no file.
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
+    // Anybody who may look into the directory may read who holds it; the umask narrows that.
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    let opened = rustix::fs::open(path, flags, mode);
+    match opened.and_then(|file| Ok((rustix::fs::fstat(&file)?, file))) {
+        Ok((stat, file)) if kind(stat.st_mode).is_none() => Ok(file.into()),
+        opened => {
+            let path = path.to_owned();
+            match (no_file(&path), opened) {
+                (Some(what), _) => Err(LockError::NoFile { path, what }),
+                (None, Err(errno)) => Err(DiskError::new("open", path, errno).into()),
+                (None, Ok(_)) => Err(DiskError::new("open", path, Errno::AGAIN).into()),
+            }
+        }
+    }
+}
+
+/// What is at `path`, in words, if that is there and no file.
+#[must_use]
+pub fn no_file(path: &Path) -> Option<&'static str> {
+    let stat = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    kind(stat.st_mode)
+}
+
+fn kind(mode: u32) -> Option<&'static str> {
+    match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => None,
+        FileType::Directory => Some("a directory"),
+        FileType::Symlink => Some("a symbolic link"),
+        FileType::Fifo => Some("a FIFO"),
+        FileType::Socket => Some("a socket"),
+        _ => Some("a device"),
+    }
+}
+
+/// The error that names who holds `root`: as the kernel has it, else as its file `path` says.
+fn held(root: &Path, path: PathBuf) -> LockError {
+    match holder(root) {
+        Ok(Some(found)) if found.pid.is_some() => LockError::Held {
+            path: found.path,
+            pid: found.pid,
+        },
+        // Another container's, or this one's rules hide it.
+        Ok(_) | Err(_) => {
+            let pid = told(&path).ok().and_then(|told| told.pid);
+            LockError::Held { path, pid }
+        }
+    }
+}
+
+/// What a lock's file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    /// Its holder, or the last one.
+    pid: Option<u32>,
+    /// The directory of that one's journal.
+    journal: Option<DirMark>,
+}
+
+impl Told {
+    /// Reads an open one. What a crash or a full disk left of the text says nothing.
+    fn read(file: &File) -> io::Result<Self> {
+        let mut bytes = [0; 128];
+        let count = file.read_at(&mut bytes, 0)?;
+        let text = str::from_utf8(&bytes[..count]).unwrap_or_default();
+        let mut lines = text.lines();
+        let pid = lines.next().and_then(|line| line.trim().parse().ok());
+        let mark = lines.find_map(|line| line.strip_prefix(JOURNAL));
+        let mark = mark.filter(|mark| mark.len() == 32);
+        let journal = mark.and_then(|mark| u128::from_str_radix(mark, 16).ok());
+        let journal = journal.map(|mark| DirMark(mark.to_be_bytes()));
+        Ok(Self { pid, journal })
+    }
+}
+
+const JOURNAL: &str = "journal ";
+
+fn told(path: &Path) -> io::Result<Told> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::open(path, flags | OFlags::NONBLOCK, Mode::empty())?;
+    Told::read(&file.into())
+}
+
 /// Cuts the file only when the new text is in it: on a full disk what is given away may be gone.
-fn write_pid(file: &File) -> io::Result<()> {
-    let pid = format!("{}\n", std::process::id());
-    file.write_all_at(pid.as_bytes(), 0)?;
-    file.set_len(pid.len() as u64)
+fn write(file: &File, journal: Option<DirMark>) -> io::Result<()> {
+    let journal = journal.map(|DirMark(mark)| u128::from_be_bytes(mark));
+    let journal = journal.map(|mark| format!("{JOURNAL}{mark:032x}\n"));
+    let text = format!("{}\n{}", std::process::id(), journal.unwrap_or_default());
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.set_len(text.len() as u64)
+}
+
+/// By what the journal's directory is known again, if there is one.
+fn mark(root: &Path) -> Result<Option<DirMark>, DiskError> {
+    let directory = open_directory(root)?;
+    match DirId::at(directory.as_fd(), Path::new(DIR)) {
+        Ok(id) => Ok(Some(id.mark())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(DiskError::new("look at", root.join(DIR), errno)),
+    }
+}
+
+/// What is known of a journal's directory that is another one than the file `lock` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// Nothing is in it, or it is not there at all.
+    Empty,
+    /// Something is: perhaps the data directory is a copy, or came back from a backup.
+    Other,
+}
+
+/// Whether the journal's directory in `root` is another one than the daemon's that holds the lock, or held it last. `None` also where
+/// that is not known.
+pub fn moved_journal(root: &Path) -> Result<Option<Moved>, DiskError> {
+    let path = root.join("lock");
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    match rustix::fs::open(&path, flags, Mode::empty()) {
+        Ok(file) => moved(&file.into(), root),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(DiskError::new("open", path, errno)),
+    }
+}
+
+fn moved(lock: &File, root: &Path) -> Result<Option<Moved>, DiskError> {
+    let read =
+        Told::read(lock).map_err(|cause| DiskError::new("read", root.join("lock"), cause))?;
+    let now = mark(root)?;
+    if read.journal.is_none() || read.journal == now {
+        return Ok(None);
+    }
+    let path = root.join(DIR);
+    let mut names = match std::fs::read_dir(&path) {
+        Ok(names) => names,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Some(Moved::Empty)),
+        Err(cause) => return Err(DiskError::new("list", path, cause)),
+    };
+    // A file system that was just made has one of its own.
+    let is_empty = names.all(|name| name.is_ok_and(|name| name.file_name() == "lost+found"));
+    Ok(Some(if is_empty { Moved::Empty } else { Moved::Other }))
 }
 
 /// Of root, who checks another user's directory, the file must not stay: that one's daemon could not open it any more.
@@ -95,16 +281,10 @@ fn give_away(root: &Path, file: &File) -> rustix::io::Result<()> {
     rustix::fs::fchown(file, Some(user), Some(group))
 }
 
-/// The process id in a lock's file; `None` while its holder has not written it yet.
-fn pid_in(file: &File) -> io::Result<Option<u32>> {
-    let mut bytes = [0; 16];
-    let count = file.read_at(&mut bytes, 0)?;
-    let text = str::from_utf8(&bytes[..count]).unwrap_or_default();
-    Ok(text.trim().parse().ok())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -123,18 +303,106 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_pid_of_before_leaves_no_digits_behind() {
+    fn a_lock_whose_file_is_removed_or_replaced_is_held_all_the_same() {
         let scratch = tempfile::tempdir().unwrap();
-        std::fs::write(scratch.path().join("lock"), "99999999999\n").unwrap();
+        let path = scratch.path().join("lock");
         let _held = Lock::take(scratch.path()).unwrap();
-        let text = std::fs::read_to_string(scratch.path().join("lock")).unwrap();
+        for replaced in [false, true] {
+            fs::remove_file(&path).unwrap();
+            if replaced {
+                fs::write(&path, "1\n").unwrap();
+            }
+            match Lock::take(scratch.path()) {
+                Err(LockError::Held { pid, path }) => {
+                    assert_eq!(pid, Some(std::process::id()));
+                    assert_eq!(path, scratch.path());
+                }
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(path.exists(), replaced, "who is kept out makes none");
+            fs::write(&path, "").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_locks_the_file_alone_keeps_others_out() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = File::create(scratch.path().join("lock")).unwrap();
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();
+        let second = Lock::take(scratch.path());
+        assert!(matches!(second, Err(LockError::Held { .. })), "{second:?}");
+    }
+
+    #[test]
+    fn a_longer_text_of_before_leaves_nothing_behind() {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::write(scratch.path().join("lock"), "99999999999\njournal x\n").unwrap();
+        let _held = Lock::take(scratch.path()).unwrap();
+        let text = fs::read_to_string(scratch.path().join("lock")).unwrap();
         assert_eq!(text, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn what_is_no_file_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("lock");
+        let refused = |what: &str| {
+            let error = Lock::take(scratch.path()).unwrap_err().to_string();
+            assert!(error.contains(&format!("lock is {what}, and")), "{error}");
+        };
+        fs::create_dir(&path).unwrap();
+        refused("a directory");
+        fs::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        refused("a symbolic link");
+        fs::remove_file(&path).unwrap();
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        refused("a FIFO");
+        fs::remove_file(&path).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        refused("a socket");
+    }
+
+    #[test]
+    fn an_empty_journal_in_place_of_the_last_daemons_is_refused_until_that_is_back() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path();
+        let (journal, away) = (root.join("journal"), root.join("away"));
+        fs::create_dir(&journal).unwrap();
+        drop(Lock::take(root).unwrap());
+        assert_eq!(moved_journal(root).unwrap(), None);
+        fs::rename(&journal, &away).unwrap();
+        assert_eq!(moved_journal(root).unwrap(), Some(Moved::Empty));
+        fs::create_dir_all(journal.join("lost+found")).unwrap();
+        for _ in 0..2 {
+            let refused = Lock::take(root);
+            assert!(
+                matches!(refused, Err(LockError::OtherJournal { .. })),
+                "{refused:?}"
+            );
+        }
+        fs::remove_dir(journal.join("lost+found")).unwrap();
+        fs::remove_dir(&journal).unwrap();
+        fs::rename(&away, &journal).unwrap();
+        drop(Lock::take(root).unwrap());
+
+        // One with something in it, as of a backup, is the journal from now on; and so is any where nobody says another.
+        fs::rename(&journal, &away).unwrap();
+        fs::create_dir(&journal).unwrap();
+        fs::write(journal.join("a"), "").unwrap();
+        assert_eq!(moved_journal(root).unwrap(), Some(Moved::Other));
+        drop(Lock::take(root).unwrap());
+        assert_eq!(moved_journal(root).unwrap(), None);
+        fs::remove_dir_all(&journal).unwrap();
+        fs::rename(&away, &journal).unwrap();
+        fs::remove_file(root.join("lock")).unwrap();
+        drop(Lock::take(root).unwrap());
     }
 
     #[test]
     fn a_lock_for_whose_text_there_is_no_room_is_held_all_the_same() {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let error = DiskError::new("write", "lock", write_pid(&full).unwrap_err());
+        let error = DiskError::new("write", "lock", write(&full, None).unwrap_err());
         assert!(error.is_full(), "{error}");
     }
 

@@ -10,6 +10,8 @@ mod dir_id;
 mod disk;
 #[cfg(test)]
 mod golden_tests;
+mod held;
+mod holder;
 mod journal;
 mod latch;
 mod lock;
@@ -32,12 +34,13 @@ pub use checkpoint::{Checkpoint, Pieces};
 pub use data_dir::{DataDirError, prepare};
 pub use dir_id::DirId;
 pub use disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read, free, names};
+pub use holder::{Holder, holder};
 pub use journal::{
     Boot, Cut, Group, Journal, Ledger, LedgerSettings, MadeSegment, NewSegment, OldSegment, Room,
     Seq,
 };
 pub use latch::{Latched, LatchedFile};
-pub use lock::{Lock, LockError};
+pub use lock::{Lock, LockError, Moved, moved_journal, no_file};
 #[cfg(test)]
 pub(crate) use memory_disk::{Kept, MemoryDisk};
 pub use own::OwnSteps;

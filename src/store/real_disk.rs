@@ -26,6 +26,7 @@ use super::{
     dir_id::{DirId, birth},
     disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
     journal::LARGEST_SEGMENT,
+    held::Held,
     mounts::Mounts,
 };
 use crate::task::DiskSpace;
@@ -34,6 +35,7 @@ use crate::task::DiskSpace;
 #[derive(Debug)]
 pub struct RealDisk {
     root: OwnedFd,
+    journal: Held,
     mounts: Mounts,
 }
 
@@ -45,6 +47,7 @@ impl RealDisk {
             .map_err(|errno| DiskError::new("open", root, errno))?;
         Ok(Self {
             root,
+            journal: Held::default(),
             mounts: Mounts::default(),
         })
     }
@@ -61,12 +64,15 @@ impl RealDisk {
     ///
     /// A queue's folder is opened without following a link: whoever may write into the task directory could put one in its
     /// place, and have the daemon write and remove files elsewhere (`a_queues_folder_that_becomes_a_link_leads_nowhere`). The
-    /// directories right in the data directory are the daemon's own.
+    /// directories right in the data directory are the daemon's own; the journal's is the one that it was at first.
     fn beside<T>(
         &self,
         path: &Path,
         act: impl FnOnce(BorrowedFd<'_>, &Path) -> rustix::io::Result<T>,
     ) -> rustix::io::Result<T> {
+        if let Some((folder, name)) = self.journal.place(self.root.as_fd(), path)? {
+            return act(folder, name);
+        }
         let folder = path.parent().unwrap_or(path);
         let is_deep = folder.components().nth(1).is_some();
         let Some(name) = path.file_name().filter(|_| is_deep) else {
@@ -204,6 +210,9 @@ fn meta(stat: &fs::Stat) -> Meta {
     }
 }
 
+/// How many zeros are written at once, in bytes.
+const PIECE: u64 = 1 << 20;
+
 /// A journal file opened through [`RealDisk`].
 #[derive(Debug)]
 pub struct RealFile {
@@ -233,10 +242,27 @@ impl RealFile {
     fn set_aside(&self, size: u64) -> DiskResult<()> {
         if size > 0 {
             self.write_in_place()?;
-            retry(|| fs::fallocate(&self.file, FallocateFlags::empty(), 0, size))
-                .map_err(|errno| DiskError::new("set room aside for", &self.path, errno))?;
+            match retry(|| fs::fallocate(&self.file, FallocateFlags::empty(), 0, size)) {
+                // A file system that has no call for it, as ext3 and NFS before 4.2.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros(size)?,
+                other => other
+                    .map_err(|errno| DiskError::new("set room aside for", &self.path, errno))?,
+            }
         }
         Ok(())
+    }
+
+    /// Sets room aside by taking it: zeros, on the disk, since some file systems find out only then that they have no room.
+    fn write_zeros(&self, size: u64) -> DiskResult<()> {
+        let zeros = vec![0; size.min(PIECE) as usize];
+        for at in (0..size).step_by(PIECE as usize) {
+            let count = (size - at).min(PIECE) as usize;
+            let written = self.file.write_all_at(&zeros[..count], at);
+            written.map_err(|cause| self.error("set room aside for", cause))?;
+        }
+        self.file
+            .sync_data()
+            .map_err(|cause| self.error("set room aside for", cause))
     }
 
     /// Has what is written to this file, which must be empty, written where its room is.
@@ -333,6 +359,7 @@ impl Disk for RealDisk {
     type File = RealFile;
 
     fn create(&self, path: &Path, size: u64) -> DiskResult<RealFile> {
+        self.journal.check(self.root.as_fd(), path)?;
         let fd = self.at("create", path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
         let file = RealFile {
             file: fd.into(),
@@ -506,6 +533,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> DiskResult<()> {
+        self.journal.check(self.root.as_fd(), path)?;
         let fd = match self.at("open", path, OFlags::RDONLY | OFlags::DIRECTORY) {
             // More than was asked for, and by a descriptor that is open already.
             Err(error) if error.is_for_want_of_descriptors() => return self.sync_everything(),
@@ -531,7 +559,11 @@ impl Disk for RealDisk {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink, thread};
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, symlink},
+        thread,
+    };
 
     use super::*;
 
@@ -592,5 +624,59 @@ mod tests {
         assert!(file.read_written().unwrap() == expected, "synced");
         let empty = disk.create(Path::new("empty"), 0).unwrap();
         assert!(empty.read_written().unwrap().is_empty());
+    }
+
+    #[test]
+    fn room_is_set_aside_by_zeros_where_there_is_no_other_way() {
+        const SIZE: u64 = 2 * PIECE + 4097;
+        let scratch = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(scratch.path()).unwrap();
+        let file = disk.create(Path::new("segment"), 0).unwrap();
+        file.write_zeros(SIZE).unwrap();
+        assert_eq!(file.size().unwrap(), SIZE);
+        let bytes = file.read_at(0, SIZE as usize + 1).unwrap();
+        assert!(bytes == vec![0; SIZE as usize]);
+        let taken = fs::metadata(scratch.path().join("segment")).unwrap();
+        assert!(taken.blocks() * 512 >= SIZE, "{} blocks", taken.blocks());
+    }
+
+    #[test]
+    fn what_takes_the_journals_name_gets_nothing_and_ends_the_writing() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        let path = Path::new("journal/a");
+        for takes_its_place in [true, false] {
+            fs::create_dir(at("journal")).unwrap();
+            let disk = RealDisk::open(scratch.path()).unwrap();
+            disk.create(path, 10).unwrap();
+            disk.sync_dir(Path::new("journal")).unwrap();
+            fs::rename(at("journal"), at("away")).unwrap();
+            if takes_its_place {
+                fs::create_dir(at("journal")).unwrap();
+            }
+            let refused = [
+                disk.create(Path::new("journal/b"), 10).map(drop),
+                disk.sync_dir(Path::new("journal")),
+            ];
+            for error in refused.map(Result::unwrap_err) {
+                assert!(!error.is_full(), "{error}");
+                assert!(error.to_string().contains("is not the directory any more"));
+            }
+            // What is begun is ended where it was begun.
+            disk.rename(path, Path::new("journal/c")).unwrap();
+            assert!(at("away/c").exists());
+            let mut names = Vec::new();
+            disk.list(Path::new("journal"), &mut |name, _| {
+                names.push(name.to_owned());
+            })
+            .unwrap();
+            assert_eq!(names, ["c"]);
+            if takes_its_place {
+                fs::remove_dir(at("journal")).unwrap();
+            }
+            fs::rename(at("away"), at("journal")).unwrap();
+            disk.create(Path::new("journal/b"), 10).unwrap();
+            fs::remove_dir_all(at("journal")).unwrap();
+        }
     }
 }

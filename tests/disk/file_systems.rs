@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use serde_json::json;
 
 use crate::{
-    common::mount::{Mount, may_mount, skip},
+    common::mount::{Mount, ext4, may_mount, skip},
     full::{a_full_disk, fail_many},
     ids, line_to, scratch, start, submit_with,
 };
@@ -68,4 +68,19 @@ fn a_full_xfs_makes_checkpoints_and_goes_on_handing_out() {
     daemon.crash_and_restart();
     assert_eq!(ids(&daemon), there);
     assert!(daemon.stop().success());
+}
+
+/// Room is set aside by zeros there: ext2 has no call for it.
+#[test]
+fn a_full_ext2_refuses_submits_and_nothing_else() {
+    if !may_mount() {
+        return;
+    }
+    let scratch = scratch(crate::SMALL);
+    let image = scratch.path().join("image");
+    let mount = ext4(&image, 64, &["-t", "ext2"])
+        .and_then(|()| Mount::image(&scratch.path().join("data"), &image));
+    if let Some(mount) = mount {
+        a_full_disk(scratch, &mount);
+    }
 }

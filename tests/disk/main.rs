@@ -11,6 +11,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod elsewhere;
 mod failing;
 mod file_systems;
 mod full;

@@ -115,6 +115,25 @@ fn memory_that_is_full_is_told_with_its_limit() {
 }
 
 #[test]
+fn a_small_disk_of_which_most_is_free_is_not_called_nearly_full() {
+    let of = |free, size| {
+        let status = StatusView {
+            disk: Some(DiskSpace { free, size }),
+            ..status()
+        };
+        troubles(&status, &[], &[], None)[0].what.clone()
+    };
+    assert_eq!(
+        of(55 << 20, 58 << 20),
+        "the disk has little room: 55 MiB are free"
+    );
+    assert_eq!(
+        of(2 * GIB, 100 * GIB),
+        "the disk is nearly full: 2048 MiB (2 %) are free"
+    );
+}
+
+#[test]
 fn a_disk_is_nearly_full_by_bytes_or_by_its_share_but_not_where_there_is_plenty() {
     let of = |free, size| {
         let status = StatusView {
