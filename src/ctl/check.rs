@@ -390,12 +390,12 @@ fn mend(data: &Path, console: &mut Console) -> Result<(), CtlError> {
             (0, None) => String::new(),
             (bytes, None) => format!("; its first {bytes} bytes are whole and stay in use"),
         };
-        let line = format!(
-            "set aside {} as {}: {}{kept}",
-            one.file.display(),
-            one.now.display(),
-            one.reason
-        );
+        let done = if one.file == one.now {
+            format!("put {} in place", one.file.display())
+        } else {
+            format!("set aside {} as {}", one.file.display(), one.now.display())
+        };
+        let line = format!("{done}: {}{kept}", one.reason);
         writeln!(console.err, "{}", escaped(&line))?;
     }
     if moved.iter().any(|one| one.replayed_after.is_none()) {

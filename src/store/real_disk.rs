@@ -25,8 +25,8 @@ use rustix::{
 use super::{
     dir_id::{DirId, birth},
     disk::{Disk, DiskError, DiskFile, DiskResult, Kind, Meta, Read},
-    journal::LARGEST_SEGMENT,
     held::Held,
+    journal::LARGEST_SEGMENT,
     mounts::Mounts,
 };
 use crate::task::DiskSpace;
