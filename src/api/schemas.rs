@@ -196,7 +196,8 @@ pub struct WorkerName(String);
 )]
 pub struct UniqueKey(String);
 
-/// A place in a list: the `next` of the page before.
+/// A place in a list: the `next` of the page before. The pages are not of one moment: a task whose state changes between two of them may
+/// be on none, or on both. All tasks as of one moment are in an export.
 #[derive(Serialize, ToSchema)]
 #[schema(
     example = "ready,100,0,0198c0de-7c1e-7000-8000-000000000001",
