@@ -170,7 +170,7 @@ fn lock(data: &Path, report: &mut Report) {
             report.problem(&journal, what);
         }
         (Ok(Some(Moved::Empty)), false) => {
-            let what = "empty, and another directory than the last daemon wrote to: was that moved, or is it not mounted?";
+            let what = "without a journal, and another directory than the last daemon wrote to: was that moved, or is it not mounted?";
             report.problem(&journal, what);
         }
         (Err(error), _) => report.problem(&path, &error.to_string()),

@@ -90,10 +90,11 @@ impl FileChange {
     }
 
     /// When a file in the place of one that is to be removed was written, if it is another one; `None`: nothing says that there is
-    /// one. A time to come is told by a clock that was set back since.
+    /// one. A time to come is told by a clock that was set back since. Of a file that was written in the moment of the task's end nobody
+    /// can tell which it is: it counts as the task's own, as a look through the directory tells of those, too.
     pub(super) fn strange(&self, now: Now) -> Option<Range<WallMillis>> {
         let is_doubtful = self.writing == Writing::Strange;
-        is_doubtful.then(|| WallMillis(wall_of(self.since, now).0 - COARSE)..now.wall)
+        is_doubtful.then(|| wall_of(self.since, now)..now.wall)
     }
 
     /// Whether all that is to be done is that the file goes elsewhere.
@@ -661,10 +662,6 @@ impl Files {
         }
     }
 }
-
-/// By how many milliseconds the time of a file's last writing may be before the writing: the kernel takes it from the last tick of
-/// its clock, of which there are 100 a second at least.
-const COARSE: i64 = 10;
 
 /// What the wall clock shows now of an earlier moment.
 fn wall_of(then: Tick, now: Now) -> WallMillis {

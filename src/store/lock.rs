@@ -4,8 +4,8 @@
 //! another file of the same name: so the directory is locked, too, which stays the same one. The kernel gives both back when their
 //! holder ends, however it ends.
 //!
-//! The file also keeps by what the journal's directory is known again: a start that finds an empty one in its place, since it was
-//! moved away or is not mounted yet, would take it for a first one. This module may not know: what is in the journal.
+//! The file also keeps by what the journal's directory is known again: a start that finds another in its place and no journal in that,
+//! since it was moved away or is not mounted yet, would take it for a first one. This module may not know: what is in the journal.
 
 use std::{
     fs::File,
@@ -22,7 +22,13 @@ use rustix::{
     io::Errno,
 };
 
-use super::{DirId, DiskError, holder, journal::DIR, shown};
+use super::{
+    DirId, DiskError,
+    checkpoint::checkpoint_cut,
+    holder,
+    journal::{DIR, segment_number},
+    shown,
+};
 use crate::task::DirMark;
 
 /// Why the lock was not taken.
@@ -47,10 +53,10 @@ pub enum LockError {
         /// What it is.
         what: &'static str,
     },
-    /// The journal is empty, and in another directory than the last daemon's.
+    /// There is no journal, and its directory is another one than the last daemon's.
     #[error(
-        "{} is empty, and another directory than the last daemon wrote to: was that moved, or is it not mounted? Put it back, or \
-         remove {} to start with what tasks/ tells alone",
+        "{} has no journal in it, and is another directory than the last daemon wrote to: was that moved, or is it not mounted? \
+         Put it back: mount it, or remove this one first, as it would get into it. Or remove {} to start with what tasks/ tells alone",
         shown(path),
         shown(lock)
     )]
@@ -232,9 +238,9 @@ fn mark(root: &Path) -> Result<Option<DirMark>, DiskError> {
 /// What is known of a journal's directory that is another one than the file `lock` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {
-    /// Nothing is in it, or it is not there at all.
+    /// No segment and no checkpoint is in it, or it is not there at all.
     Empty,
-    /// Something is: perhaps the data directory is a copy, or came back from a backup.
+    /// A journal is: perhaps the data directory is a copy, or came back from a backup.
     Other,
 }
 
@@ -258,14 +264,20 @@ fn moved(lock: &File, root: &Path) -> Result<Option<Moved>, DiskError> {
         return Ok(None);
     }
     let path = root.join(DIR);
-    let mut names = match std::fs::read_dir(&path) {
-        Ok(names) => names,
+    let list = |cause| DiskError::new("list", path.clone(), cause);
+    let entries = match std::fs::read_dir(&path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Some(Moved::Empty)),
-        Err(cause) => return Err(DiskError::new("list", path, cause)),
+        entries => entries.map_err(list)?,
     };
-    // A file system that was just made has one of its own.
-    let is_empty = names.all(|name| name.is_ok_and(|name| name.file_name() == "lost+found"));
-    Ok(Some(if is_empty { Moved::Empty } else { Moved::Other }))
+    for entry in entries {
+        let name = entry.map_err(list)?.file_name();
+        let of_a_journal =
+            |name: &str| segment_number(name).is_some() || checkpoint_cut(name).is_some();
+        if name.to_str().is_some_and(of_a_journal) {
+            return Ok(Some(Moved::Other));
+        }
+    }
+    Ok(Some(Moved::Empty))
 }
 
 /// Of root, who checks another user's directory, the file must not stay: that one's daemon could not open it any more.
@@ -386,10 +398,13 @@ mod tests {
         fs::rename(&away, &journal).unwrap();
         drop(Lock::take(root).unwrap());
 
-        // One with something in it, as of a backup, is the journal from now on; and so is any where nobody says another.
+        // One with a journal in it, as of a backup, is the journal from now on; and so is any where nobody says another.
         fs::rename(&journal, &away).unwrap();
         fs::create_dir(&journal).unwrap();
-        fs::write(journal.join("a"), "").unwrap();
+        fs::write(journal.join(".keep"), "").unwrap();
+        fs::create_dir(journal.join("journal")).unwrap();
+        assert_eq!(moved_journal(root).unwrap(), Some(Moved::Empty));
+        fs::write(journal.join(format!("{:020}.wal", 1)), "").unwrap();
         assert_eq!(moved_journal(root).unwrap(), Some(Moved::Other));
         drop(Lock::take(root).unwrap());
         assert_eq!(moved_journal(root).unwrap(), None);

@@ -22,8 +22,8 @@ use super::{
     checkpoint::{self, checkpoint_cut, checkpoint_path},
     disk::{Disk, DiskError, DiskFile as _, names},
     journal::{
-        Boot, DIR, Header, HeaderError, LAST_NUMBER, Next, SEGMENT_HEADER, Seq, next_frame,
-        segment_number, segment_path,
+        Boot, DIR, Header, HeaderError, LAST_NUMBER, Next, SEGMENT_HEADER, Seq, frames_after,
+        next_frame, segment_number, segment_path,
     },
     read_only::ReadOnly,
     recover::{Found, JournalStart, Names, RecoverError, choose, read_segments, recover},
@@ -133,10 +133,13 @@ fn find_stand_in(disk: &impl Disk, damaged: Seq) -> Result<Option<StandIn>, Reco
     if last_read(disk, &names.segments, before)? >= damaged {
         return Ok(None);
     }
-    let Some(First { seq, boot, .. }) = first_frame(disk, &names.segments)? else {
+    let Some(first) = first_frame(disk, &names.segments)? else {
         return Ok(None);
     };
-    let lowest = seq.before();
+    let (lowest, boot) = (first.seq.before(), first.boot);
+    if lowest > damaged && first.hides_behind(damaged) {
+        return Ok(None);
+    }
     // Where it lies behind the cut, the segments between are missing, too.
     if lowest > damaged || last_read(disk, &names.segments, lowest)? >= damaged {
         let cut = lowest;
@@ -169,8 +172,10 @@ fn find_missing(
     let there = choose(disk, &names.checkpoints)?.found;
     let there = there.map(|found| found.cut);
     let first = first_frame(disk, &names.segments)?;
-    let first = first
-        .filter(|first| number <= first.segment && first.seq > there.unwrap_or_default().next());
+    let first = first.filter(|first| {
+        let cut = there.unwrap_or_default();
+        number <= first.segment && first.seq > cut.next() && !first.hides_behind(cut)
+    });
     Ok(first.map(|First { seq, boot, .. }| {
         let cut = seq.before();
         (there, StandIn { cut, boot })
@@ -183,9 +188,19 @@ struct First {
     segment: u64,
     /// The boot that it is of.
     boot: Boot,
+    /// The last of the whole frames before it: the beginnings of their segments are damaged.
+    hidden: Option<Seq>,
+}
+
+impl First {
+    /// Whether frames before it are there that were not in a checkpoint of this cut: those are damaged, and not missing.
+    fn hides_behind(&self, cut: Seq) -> bool {
+        self.hidden.is_some_and(|hidden| hidden > cut)
+    }
 }
 
 fn first_frame(disk: &impl Disk, segments: &[u64]) -> Result<Option<First>, RecoverError> {
+    let mut hidden = None;
     for &number in segments {
         let path = segment_path(number);
         refuse_other_version(disk, number, &path)?;
@@ -200,8 +215,11 @@ fn first_frame(disk: &impl Disk, segments: &[u64]) -> Result<Option<First>, Reco
                 seq: frame.seq,
                 segment: number,
                 boot: header.boot,
+                hidden,
             }));
         }
+        let whole = frames_after(number, &bytes, SEGMENT_HEADER).map(|frame| frame.seq);
+        hidden = hidden.max(whole.max());
     }
     Ok(None)
 }

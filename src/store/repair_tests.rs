@@ -274,6 +274,36 @@ fn a_missing_first_segment_leaves_those_behind_it() {
     assert_eq!(told_by(&disk), frames(first, 90));
 }
 
+/// Frames whose segment's beginning is damaged are there, and not missing: they go aside with it, and the checkpoint stays.
+#[test]
+fn a_damaged_beginning_of_the_first_segment_takes_no_whole_checkpoint_with_it() {
+    for at in [3, SEGMENT_HEADER + 20] {
+        let disk = with_checkpoint();
+        let mut running = Running::start(&disk, boot(1, 20)).unwrap();
+        for number in 61..=90 {
+            running.write(&[&[long(number, 3000)]]).unwrap();
+        }
+        drop(running);
+        // The first segment goes, and the checkpoint of what was before the second is there.
+        let names = Names::list(&*disk).unwrap();
+        disk.unlink(&segment_path(names.segments[0])).unwrap();
+        disk.unlink(&checkpoint_path(Seq(50))).unwrap();
+        let (cut, segment) = (Seq(first_frame(&disk) - 1), segment_path(names.segments[1]));
+        let checkpoint = checkpoint_path(cut);
+        disk.set_bytes(&checkpoint, checkpoint::empty(&boot(1, 20), cut).to_vec());
+        change(&disk, &segment, at);
+        let bytes = disk.bytes(&segment);
+        let moved = repaired(&disk);
+        assert_eq!(moved[0].file, segment, "{at}: {moved:?}");
+        assert!(disk.look(&checkpoint).is_ok(), "{at}");
+        assert_eq!(disk.bytes(&moved[0].now), bytes, "{at}");
+        assert!(
+            moved.iter().all(|one| one.replayed_after.is_none()),
+            "{moved:?}"
+        );
+    }
+}
+
 #[test]
 fn a_whole_checkpoint_under_another_name_is_to_be_called_by_its_own_again() {
     let disk = with_checkpoint();

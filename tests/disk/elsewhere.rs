@@ -76,7 +76,7 @@ fn a_directory_in_the_journals_place_gets_nothing_and_no_start_takes_it_for_the_
     let (code, text) = refused(daemon.scratch.path(), &["--log-level", "error"]);
     assert_eq!(code, 65, "{text}");
     assert!(
-        text.contains("data/journal is empty, and another"),
+        text.contains("data/journal has no journal in it, and is another"),
         "{text}"
     );
     let looked = check(&daemon.data());

@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::{Duration, SystemTime},
 };
 
 use serde_json::json;
@@ -143,10 +144,16 @@ fn files_that_were_out_of_the_directory_over_a_restart_make_no_tasks_of_what_was
 #[test]
 fn files_that_take_the_names_of_tasks_files_are_told_of() {
     const TASKS: usize = 40;
-    let mut daemon = start("spool_delay = \"1s\"\n");
+    let mut daemon = start("spool_delay = \"5s\"\n");
     let aside = daemon.scratch.path().join("new");
+    // Seen to be written later than what was before: the kernel's clock of files has ticks of some milliseconds.
     let drop_at = |place: PathBuf, payload: &str| {
-        fs::write(&aside, json!({ "payload": payload }).to_string()).expect("a file");
+        let before = SystemTime::now() + Duration::from_millis(2);
+        until("a file of a later time", || {
+            fs::write(&aside, json!({ "payload": payload }).to_string()).expect("a file");
+            let written = fs::metadata(&aside).and_then(|meta| meta.modified());
+            (written.expect("its time") > before).then_some(())
+        });
         fs::rename(&aside, place).expect("moved in");
     };
     for number in 0..TASKS {
