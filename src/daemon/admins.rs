@@ -176,16 +176,21 @@ impl Lately {
         let before = self.users;
         let users = settings.access.users.clone();
         let names: Vec<String> = users.iter().map(|(user, _)| user.clone()).collect();
-        let found = accounts.ask(move |databases, group| {
+        // By itself: the group may be one of the machine's own, and a user's name hang.
+        let group = accounts.ask(|databases, group| databases.group(group).ok());
+        let found = accounts.ask(move |databases, _| {
             let number = |user: &String| databases.number_of(user).ok();
-            let numbers: Vec<Option<Option<u32>>> = names.iter().map(number).collect();
-            (databases.group(group).ok().flatten(), numbers)
+            names
+                .iter()
+                .map(number)
+                .collect::<Vec<Option<Option<u32>>>>()
         });
-        if found.is_none() {
+        if group.is_none() || found.is_none() {
             tracing::warn!("the system's users can't be looked up in time");
         }
-        let (group, numbers) = found.unwrap_or_default();
-        let mut numbers = numbers.into_iter();
+        // Databases that are out of reach for a moment tell of no change.
+        let group = group.flatten().unwrap_or(self.group);
+        let mut numbers = found.unwrap_or_default().into_iter();
         let named = |(user, scopes): (String, Scopes)| {
             // One that can't be looked up just now has the number that it had.
             let old = || before.iter().find(|one| one.user == user)?.uid;
@@ -197,7 +202,6 @@ impl Lately {
             let said = users.iter().map(|one| (one.user.clone(), one.scopes));
             said.collect()
         };
-        // Databases that are out of reach for a moment tell of no change.
         let has_changed = group.is_some() && self.members != group;
         let are_others = has_changed || said(&before) != said(&users);
         let members = group.clone().or(self.members);

@@ -80,6 +80,8 @@ pub(super) struct Controls {
     started: WallMillis,
     addresses: Mutex<Addresses>,
     renew: OnceLock<Renew>,
+    /// One reload at a time: what the first has read would take the place of what the second has.
+    reloading: Mutex<()>,
     stop: CancellationToken,
     hurry: CancellationToken,
 }
@@ -96,6 +98,7 @@ impl Controls {
             started: clock::now().wall,
             addresses: Mutex::default(),
             renew: OnceLock::new(),
+            reloading: Mutex::new(()),
             stop: CancellationToken::new(),
             hurry: CancellationToken::new(),
         }
@@ -180,6 +183,10 @@ impl Control for Controls {
     }
 
     fn reload(&self) -> Result<(), String> {
+        let _one = self
+            .reloading
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         notify::reloading();
         let result = self.read_again();
         match &result {

@@ -4,6 +4,7 @@ use std::{io, sync::Arc};
 
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tokio::sync::Notify;
 
 use super::control::Controls;
 use crate::admin::Control as _;
@@ -11,7 +12,7 @@ use crate::admin::Control as _;
 /// Listens until it is dropped.
 #[derive(Debug)]
 pub(super) struct Signals {
-    task: tokio::task::JoinHandle<()>,
+    tasks: [tokio::task::JoinHandle<()>; 2],
     handle: signal_hook_tokio::Handle,
 }
 
@@ -19,25 +20,38 @@ impl Signals {
     pub(super) fn listen(controls: Arc<Controls>) -> io::Result<Self> {
         let mut signals = signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let handle = signals.handle();
-        let task = tokio::spawn(async move {
-            while let Some(signal) = signals.next().await {
-                if signal == SIGHUP {
+        // A reload may wait for a slow disk or database; a signal that stops is heeded meanwhile, and those that come before the
+        // next reload begins are one.
+        let hung_up = Arc::new(Notify::new());
+        let reloads = {
+            let (controls, hung_up) = (Arc::clone(&controls), Arc::clone(&hung_up));
+            tokio::spawn(async move {
+                loop {
+                    hung_up.notified().await;
                     let controls = Arc::clone(&controls);
                     let reload = tokio::task::spawn_blocking(move || controls.reload());
                     // Why a reload was refused is in the log already.
                     drop(reload.await);
+                }
+            })
+        };
+        let heard = tokio::spawn(async move {
+            while let Some(signal) = signals.next().await {
+                if signal == SIGHUP {
+                    hung_up.notify_one();
                 } else {
                     controls.signalled();
                 }
             }
         });
-        Ok(Self { task, handle })
+        let tasks = [heard, reloads];
+        Ok(Self { tasks, handle })
     }
 }
 
 impl Drop for Signals {
     fn drop(&mut self) {
         self.handle.close();
-        self.task.abort();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
