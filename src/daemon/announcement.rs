@@ -8,8 +8,9 @@ use std::{
 use super::{Addresses, url};
 use crate::config::Settings;
 
-/// Says it, on a thread that nobody waits for: a pipe that is full and a terminal that is stopped hold up nothing else.
-pub(super) fn make(settings: &Settings, addresses: &Addresses) {
+/// Says it, on a thread that nobody waits for: a pipe that is full and a terminal that is stopped hold up nothing else. An error:
+/// there is no such thread to be had.
+pub(super) fn make(settings: &Settings, addresses: &Addresses) -> io::Result<()> {
     let text = text(settings, addresses);
     let say = move || {
         let mut out = io::stdout().lock();
@@ -18,9 +19,7 @@ pub(super) fn make(settings: &Settings, addresses: &Addresses) {
         }
     };
     let thread = thread::Builder::new().name("announcement".to_owned());
-    if let Err(error) = thread.spawn(say) {
-        tracing::warn!(%error, "standard output does not say where everything is");
-    }
+    thread.spawn(say).map(drop)
 }
 
 fn text(settings: &Settings, addresses: &Addresses) -> String {

@@ -343,9 +343,6 @@ async fn serve(
     }
     let signals = stop::Signals::listen(Arc::clone(&controls))
         .map_err(|cause| Failure::new(exit::OSERR, format!("can't listen to signals: {cause}")))?;
-    let work = settings
-        .with_worker
-        .then(|| with_worker(settings, &controls));
     access.tell(&addresses);
     if controls.logs_for_machines() {
         tracing::info!(
@@ -356,8 +353,13 @@ async fn serve(
             ready_text(&addresses)
         );
     } else {
-        announcement::make(settings, &addresses);
+        announcement::make(settings, &addresses).map_err(|cause| {
+            Failure::new(exit::OSERR, format!("can't start threads: {cause}")).because(&cause)
+        })?;
     }
+    let work = settings
+        .with_worker
+        .then(|| with_worker(settings, &controls));
     notify::ready(&ready_text(&addresses));
     let status = tokio::spawn(signs::keep_status(Arc::clone(&handle)));
     let watch = tokio::spawn(signs::keep_watch(Arc::clone(&handle)));
