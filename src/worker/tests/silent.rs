@@ -231,7 +231,9 @@ async fn a_task_that_is_handed_out_at_the_moment_of_a_stop_is_given_back() {
         .await
         .unwrap();
     drop(waiting);
-    let (mut next, _) = daemon.accept().await.unwrap();
+    // Should it come too late, the worker ends without a word.
+    let next = tokio::time::timeout(Duration::from_secs(30), daemon.accept()).await;
+    let (mut next, _) = next.expect("it is released").unwrap();
     let release = request(&mut next).await;
     assert!(
         release.starts_with("POST /api/v1/tasks/a/release "),
