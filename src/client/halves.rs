@@ -61,6 +61,8 @@ impl Way {
         let mut extras = Extensions::new();
         if let Some(connected) = &*self.0.connection_metadata() {
             connected.get_extras(&mut extras);
+            // It takes no further request: the next one would go nowhere.
+            connected.poison();
         }
         let half = extras.get::<Half>();
         half.inspect(|half| half.close()).is_some()
