@@ -24,6 +24,10 @@ use crate::{
     },
 };
 
+/// How long a file may have been on its way to the disk when its task was completed, in milliseconds: a crash may have come between
+/// its writing and its removal.
+const WRITING: i128 = 10_000;
+
 /// How many tasks are looked through in one piece.
 const WALKED: u32 = 1 << 16;
 
@@ -395,9 +399,9 @@ impl Loader {
         );
     }
 
-    /// A file that has the name of a task's which was completed, and was written after that, is another one that somebody has put there:
-    /// it is not removed, but judged like any dropped file. It makes no task: the former life may have been writing the task's own while
-    /// that was completed.
+    /// A file that has the name of a task's which was completed, and was written long after that, is another one that somebody has put
+    /// there: it is not removed, but judged like any dropped file. It makes no task, as the former life may have been writing the task's
+    /// own for so long, to a disk that stood still.
     fn spare_later(&mut self, disk: &impl Disk, each: &mut dyn FnMut()) {
         for (id, at) in &self.ended {
             let engine = &mut self.engine;
@@ -410,7 +414,7 @@ impl Loader {
             each();
             let is_later = |modified: i128| {
                 let written = modified.div_euclid(1_000_000);
-                i128::from(at.0) < written && written <= i128::from(self.now.wall.0)
+                i128::from(at.0) + WRITING < written && written <= i128::from(self.now.wall.0)
             };
             let looked = disk.look(&place.path());
             if place.area == Area::Tasks && looked.is_ok_and(|meta| is_later(meta.modified)) {

@@ -146,15 +146,17 @@ fn files_that_take_the_names_of_tasks_files_are_told_of() {
     const TASKS: usize = 40;
     let mut daemon = start("spool_delay = \"5s\"\n");
     let aside = daemon.scratch.path().join("new");
-    // Seen to be written later than what was before: the kernel's clock of files has ticks of some milliseconds.
-    let drop_at = |place: PathBuf, payload: &str| {
-        let before = SystemTime::now() + Duration::from_millis(2);
+    let drop_after = |before: SystemTime, place: PathBuf, payload: &str| {
         until("a file of a later time", || {
             fs::write(&aside, json!({ "payload": payload }).to_string()).expect("a file");
             let written = fs::metadata(&aside).and_then(|meta| meta.modified());
             (written.expect("its time") > before).then_some(())
         });
         fs::rename(&aside, place).expect("moved in");
+    };
+    // The kernel's clock of files has ticks of some milliseconds.
+    let drop_at = |place: PathBuf, payload: &str| {
+        drop_after(SystemTime::now() + Duration::from_millis(2), place, payload);
     };
     for number in 0..TASKS {
         daemon.submit(&json!({"payload": format!("{number}")}).to_string());
@@ -177,10 +179,11 @@ fn files_that_take_the_names_of_tasks_files_are_told_of() {
         let text = fs::read_to_string(kept).expect("the file");
         assert!(text.contains("after the end"), "{number}: {text}");
     }
-    // While the daemon was down.
+    // While the daemon was down, when no file can be on its way any more.
+    let later = SystemTime::now() + Duration::from_secs(11);
     for ended in [&names[0], &names[1]] {
         assert!(daemon.stop().success());
-        drop_at(daemon.tasks().join(ended), "while it was down");
+        drop_after(later, daemon.tasks().join(ended), "while it was down");
         daemon.restart();
         until("one more to be rejected", || {
             let numbered = ended.replace(".json", "-1.json");
