@@ -26,7 +26,7 @@ use crate::{
 
 /// How long a file may have been on its way to the disk when its task was completed, in milliseconds: a crash may have come between
 /// its writing and its removal.
-const WRITING: i128 = 10_000;
+const WRITING: i64 = 10_000;
 
 /// How many tasks are looked through in one piece.
 const WALKED: u32 = 1 << 16;
@@ -412,12 +412,10 @@ impl Loader {
                 continue;
             };
             each();
-            let is_later = |modified: i128| {
-                let written = modified.div_euclid(1_000_000);
-                i128::from(at.0) + WRITING < written && written <= i128::from(self.now.wall.0)
-            };
+            let later = WallMillis(at.0.saturating_add(WRITING))..self.now.wall;
             let looked = disk.look(&place.path());
-            if place.area == Area::Tasks && looked.is_ok_and(|meta| is_later(meta.modified)) {
+            if place.area == Area::Tasks && looked.is_ok_and(|meta| meta.is_written_within(&later))
+            {
                 engine.files.note_gone(*id);
                 engine.astray.doubtful(*id, self.now);
                 self.gone.insert(*id);

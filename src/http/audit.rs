@@ -211,22 +211,17 @@ pub(super) fn certificate_refused(peer: &Peer, error: &io::Error) {
 
 /// Tells of a user of this machine who may not use the admin socket.
 pub(super) fn peer_refused(uid: u32, gid: u32) {
-    tracing::warn!(
-        target: REFUSED,
-        message_id = catalog::CREDENTIAL_REFUSED.id,
-        by = UNKNOWN,
-        peer = format!("uid {uid}"),
-        gid,
-        method = "-",
-        path = "the admin socket",
-        reason = "neither root, nor the daemon's user, nor in its group, nor named in admin.users",
-        "{}",
-        catalog::CREDENTIAL_REFUSED.line
-    );
+    let reason = "neither root, nor the daemon's user, nor in its group, nor named in admin.users";
+    tell_peer_refused(uid, gid, reason);
 }
 
 /// Tells of a user of this machine who was turned away since nobody can say who may use the admin socket.
 pub(super) fn peer_not_asked(uid: u32, gid: u32, cause: &str) {
+    let reason = format!("the system's users can't be looked up: {cause}");
+    tell_peer_refused(uid, gid, &reason);
+}
+
+fn tell_peer_refused(uid: u32, gid: u32, reason: &str) {
     tracing::warn!(
         target: REFUSED,
         message_id = catalog::CREDENTIAL_REFUSED.id,
@@ -235,7 +230,7 @@ pub(super) fn peer_not_asked(uid: u32, gid: u32, cause: &str) {
         gid,
         method = "-",
         path = "the admin socket",
-        reason = format!("the system's users can't be looked up: {cause}"),
+        reason,
         "{}",
         catalog::CREDENTIAL_REFUSED.line
     );

@@ -6,13 +6,14 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
 use rustix::io::Errno;
 
 use super::dir_id::DirId;
-use crate::task::DiskSpace;
+use crate::task::{DiskSpace, WallMillis};
 
 /// An operation on the disk that failed.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +126,15 @@ pub struct Meta {
     pub size: u64,
     /// When it was made, in nanoseconds since 1970, where the file system knows that. Only [`Disk::read`] asks for it.
     pub born: Option<i128>,
+}
+
+impl Meta {
+    /// Whether it was last written after the start of `time`, and not after its end; to the millisecond.
+    #[must_use]
+    pub fn is_written_within(&self, time: &Range<WallMillis>) -> bool {
+        let written = self.modified.div_euclid(1_000_000);
+        i128::from(time.start.0) < written && written <= i128::from(time.end.0)
+    }
 }
 
 /// What reading a small file gave.

@@ -263,13 +263,10 @@ impl<D: Disk> Spool<D> {
         self.was_there(at.area, removed)
     }
 
-    /// Whether the file in a place was written within that time, to the millisecond.
+    /// Whether the file in a place was written within that time.
     fn is_strange(&self, at: &Location, strange: &Range<WallMillis>) -> DiskResult<bool> {
         match self.disk.look(&at.path()) {
-            Ok(meta) => {
-                let written = meta.modified.div_euclid(1_000_000);
-                Ok(i128::from(strange.start.0) < written && written <= i128::from(strange.end.0))
-            }
+            Ok(meta) => Ok(meta.is_written_within(strange)),
             Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(error),
         }

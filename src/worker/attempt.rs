@@ -163,7 +163,7 @@ impl Shared {
     /// Extends a lease at each third of its length since it was `extended`, which is also about how long an answer may take. Returns
     /// when it is lost.
     pub(super) async fn hold(&self, id: &str, token: &str, extended: &Mutex<Instant>) {
-        let third = self.lease.as_duration() / 3;
+        let third = self.third();
         let patience = third.max(LEAST_PATIENCE);
         loop {
             let due = *lock(extended) + third;
@@ -192,14 +192,16 @@ impl Shared {
         }
     }
 
+    /// A third of a lease: so often it is extended.
+    fn third(&self) -> Duration {
+        self.lease.as_duration() / 3
+    }
+
     /// How long the answer to a request is waited for that tells how a task ended, after `silences` that were as long: about a third of
     /// the lease, so that there is time for another connection. Then longer: a large result takes its time.
     pub(super) fn patience(&self, silences: u32) -> Duration {
-        let third = self.lease.as_duration() / 3;
-        third
-            .max(LEAST_PATIENCE)
-            .saturating_mul(1 << silences.min(16))
-            .min(ANSWER_TIMEOUT.as_duration())
+        let third = self.third();
+        grown(third.max(LEAST_PATIENCE), silences).min(ANSWER_TIMEOUT.as_duration())
     }
 
     /// `request`, which tells how a task ended, unless it has no answer for too long: so many times (`silences`) it had none before.
@@ -210,9 +212,7 @@ impl Shared {
         request: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
         let patience = self.patience(silences);
-        let last = LEAST_PATIENCE
-            .saturating_mul(1 << silences.min(16))
-            .min(LAST_PATIENCE);
+        let last = grown(LEAST_PATIENCE, silences).min(LAST_PATIENCE);
         let stopped = async {
             self.stop.cancelled().await;
             tokio::time::sleep(last).await;
@@ -291,7 +291,7 @@ impl Shared {
             }
             silences += u32::from(is_silence(&error));
             is_in_doubt |= error.may_be_done();
-            let third = self.lease.as_duration() / 3;
+            let third = self.third();
             tokio::time::sleep(backoff.next().min(third)).await;
         }
     }
@@ -305,6 +305,11 @@ fn lost(task: &api::ClaimedTask) -> Ended {
 /// Whether the daemon says that the lease is not ours any more.
 fn is_stale(error: &ClientError) -> bool {
     matches!(error, ClientError::Problem(problem) if matches!(problem.status, 404 | 409))
+}
+
+/// A length of time, twice as long after each silence.
+fn grown(length: Duration, silences: u32) -> Duration {
+    length.saturating_mul(1 << silences.min(16))
 }
 
 /// Whether there was no answer for as long as one was waited for.
