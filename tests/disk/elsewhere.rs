@@ -82,7 +82,8 @@ fn a_directory_in_the_journals_place_gets_nothing_and_no_start_takes_it_for_the_
     let looked = check(&daemon.data());
     assert_eq!(looked.status.code(), Some(1), "{looked:?}");
     let said = out(&looked);
-    assert!(said.contains("journal: empty, and another"), "{said}");
+    let words = "journal: without a journal, and another directory";
+    assert!(said.contains(words), "{said}");
 
     fs::remove_dir(&journal).expect("removed");
     fs::rename(&away, &journal).expect("put back");

@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    SMALL, claim,
+    SMALL, SMALL_SEGMENT, claim,
     common::{
         account::{Line, id_of},
         mount::{Mount, ext4, may_mount},
@@ -27,6 +27,12 @@ pub(crate) fn a_full_disk(scratch: tempfile::TempDir, mount: &Mount) {
     let mut line = line_to(&daemon);
     let (status, answer) = submit(&mut line, "default", "before");
     assert_eq!(status, 201, "{answer}");
+    // Where the disk fills before that, what is left of the first is for claims and ends.
+    until("another segment is at hand", || {
+        let made = daemon.data().join("journal/00000000000000000002.wal");
+        let bytes = made.metadata().map_or(0, |meta| meta.len());
+        (bytes == SMALL_SEGMENT).then_some(())
+    });
     let ballast = mount.fill();
     let (mut there, status, answer) = submit_until_refused(&mut line, "default");
     is_full_answer(status, &answer);

@@ -30,6 +30,9 @@ use serde_json::{Value, json};
 const SMALL: &str =
     "spool_delay = \"300ms\"\njournal_segment = \"64KiB\"\ncheckpoint_bytes = \"1MiB\"\n";
 
+/// How long a segment is with those settings, in bytes.
+const SMALL_SEGMENT: u64 = 64 << 10;
+
 /// A scratch directory with settings in it, and nothing mounted yet.
 fn scratch(settings: &str) -> tempfile::TempDir {
     let scratch = tempfile::tempdir().expect("a scratch directory");
