@@ -64,6 +64,16 @@ async fn apart(change: impl FnOnce(&mut Config)) -> (Stage, Between) {
     (stage, between)
 }
 
+/// A worker whose handler of the task `a` ended with a status when its connection to the daemon had just died.
+async fn ended_on_a_dead_connection(change: impl FnOnce(&mut Config), status: u16) -> Stage {
+    let (mut stage, between) = apart(change).await;
+    stage.daemon.claim().await.give(&["a"]);
+    let handler = stage.begun("a").await;
+    between.dead.cancel();
+    handler.answer(status, &json!(null));
+    stage
+}
+
 impl Stage {
     /// The next request that is no extension; those are good, and counted.
     async fn next_but_extensions(&mut self) -> (Call, usize) {
@@ -104,12 +114,9 @@ async fn a_claim_that_carries_a_completion_does_not_wait_and_the_next_one_does()
 /// Else the task is done twice, with a daemon that can be reached all the time.
 #[tokio::test]
 async fn a_completion_on_a_dead_connection_goes_over_another_within_its_lease() {
-    let (mut stage, between) = apart(|config| config.lease = Millis::from_secs(6)).await;
-    stage.daemon.claim().await.give(&["a"]);
-    let handler = stage.begun("a").await;
-    between.dead.cancel();
     let begun = Instant::now();
-    handler.answer(200, &json!(null));
+    let mut stage =
+        ended_on_a_dead_connection(|config| config.lease = Millis::from_secs(6), 200).await;
     let (claim, _) = stage.next_but_extensions().await;
     assert_eq!(claim.completes(), ["a"]);
     // It was told in half of the time at best; a busy machine is to have the rest.
@@ -146,11 +153,8 @@ async fn the_lease_of_a_completion_that_is_kept_is_extended() {
 
 #[tokio::test]
 async fn a_failure_on_a_dead_connection_is_told_over_another_while_its_lease_is_held() {
-    let (mut stage, between) = apart(|config| config.lease = Millis::from_secs(3)).await;
-    stage.daemon.claim().await.give(&["a"]);
-    let handler = stage.begun("a").await;
-    between.dead.cancel();
-    handler.answer(500, &json!(null));
+    let mut stage =
+        ended_on_a_dead_connection(|config| config.lease = Millis::from_secs(3), 500).await;
     let (call, _) = stage.next_but_extensions().await;
     assert_eq!(call.path, "/api/v1/tasks/a/fail");
     // It was taken, and only the answer was lost.
