@@ -173,6 +173,10 @@ fn lock(data: &Path, report: &mut Report) {
             let what = "without a journal, and another directory than the last daemon wrote to: was that moved, or is it not mounted?";
             report.problem(&journal, what);
         }
+        (Ok(Some(Moved::Older)), false) => {
+            let what = "another directory than the last daemon wrote to, with a journal that ends before that one's: was that moved, or is it not mounted?";
+            report.problem(&journal, what);
+        }
         (Err(error), _) => report.problem(&path, &error.to_string()),
     }
 }

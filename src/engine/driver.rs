@@ -217,6 +217,9 @@ pub fn open(opening: Opening, progress: &mut dyn FnMut(Loading)) -> Result<Runni
     if opened.recv().is_err() {
         tracing::error!("the engine's thread has ended");
     }
+    if let Err(error) = lock.note_journal(&root) {
+        tracing::warn!(%error, "can't note how far the journal is");
+    }
     signs.ready.store(true, Ordering::Release);
     Ok(Running {
         handle,

@@ -4,10 +4,12 @@
 //! another file of the same name: so the directory is locked, too, which stays the same one. The kernel gives both back when their
 //! holder ends, however it ends.
 //!
-//! The file also keeps by what the journal's directory is known again: a start that finds another in its place and no journal in that,
-//! since it was moved away or is not mounted yet, would take it for a first one. This module may not know: what is in the journal.
+//! The file also keeps by what the journal's directory is known again, and how far it was: a start that finds another in its place, since
+//! it was moved away or is not mounted yet, would take an empty one for a first one, and what was left below a mount, from before it
+//! was moved there, for the journal. This module may not know: what is in the journal.
 
 use std::{
+    fmt,
     fs::File,
     io,
     os::{
@@ -66,6 +68,19 @@ pub enum LockError {
         /// The lock's file.
         lock: PathBuf,
     },
+    /// The journal's directory is another one than the last daemon's, and that had written more.
+    #[error(
+        "{} is another directory than the last daemon wrote to, and its journal ends before that one's: was that moved, or is it not \
+         mounted? Put it back. Or remove {} to start with the older one, which may bring back what was done since",
+        shown(path),
+        shown(lock)
+    )]
+    OlderJournal {
+        /// The journal's directory.
+        path: PathBuf,
+        /// The lock's file.
+        lock: PathBuf,
+    },
     /// The lock's file can't be opened, locked or written.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -79,7 +94,7 @@ fn pid_text(pid: Option<u32>) -> String {
 /// The lock on a data directory, held until this is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
     _directory: OwnedFd,
 }
 
@@ -104,23 +119,45 @@ impl Lock {
             Err(Errno::WOULDBLOCK) => return Err(held(root, path)),
             Err(errno) => return Err(DiskError::new("lock", path, errno).into()),
         }
-        if moved(&file, root)? == Some(Moved::Empty) {
-            let (path, lock) = (root.join(DIR), path);
-            return Err(LockError::OtherJournal { path, lock });
+        match moved(&file, root)? {
+            Some(Moved::Empty) => {
+                let (path, lock) = (root.join(DIR), path);
+                return Err(LockError::OtherJournal { path, lock });
+            }
+            Some(Moved::Older) => {
+                let (path, lock) = (root.join(DIR), path);
+                return Err(LockError::OlderJournal { path, lock });
+            }
+            Some(Moved::Other) => tracing::warn!(
+                directory = %shown(&root.join(DIR)),
+                "the journal's directory is another one than the last daemon wrote to, and as far: it is taken for a copy"
+            ),
+            None => {}
         }
-        match write(&file, mark(root)?).map_err(|cause| DiskError::new("write", &path, cause)) {
-            // It is held all the same. Who is kept out is not told by whom.
+        let told = Told::read(&file).map_err(|cause| DiskError::new("read", &path, cause))?;
+        let segment = told.journal.and_then(|noted| noted.segment);
+        let noted = mark(root)?.map(|mark| Noted { mark, segment });
+        match write(&file, noted).map_err(|cause| DiskError::new("write", &path, cause)) {
+            // It is held all the same. Who is kept out is not told by whom; what is there of the journal stays.
             Err(error) if error.is_full() => {
                 tracing::warn!(%error, "no room to say who holds the data directory");
-                file.set_len(0)
-                    .map_err(|cause| DiskError::new("cut", path, cause))?;
             }
             other => other?,
         }
         Ok(Self {
-            _file: file,
+            file,
             _directory: directory,
         })
+    }
+
+    /// Notes in the file how far the journal in `root` is: to be called once a start has made its first segment.
+    pub fn note_journal(&self, root: &Path) -> Result<(), DiskError> {
+        let Some(mark) = mark(root)? else {
+            return Ok(());
+        };
+        let segment = found_in(root)?.segment;
+        write(&self.file, Some(Noted { mark, segment }))
+            .map_err(|cause| DiskError::new("write", root.join("lock"), cause))
     }
 }
 
@@ -188,8 +225,17 @@ fn held(root: &Path, path: PathBuf) -> LockError {
 struct Told {
     /// Its holder, or the last one.
     pid: Option<u32>,
-    /// The directory of that one's journal.
-    journal: Option<DirMark>,
+    /// The journal of that one.
+    journal: Option<Noted>,
+}
+
+/// What is noted of a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Noted {
+    /// Its directory.
+    mark: DirMark,
+    /// A segment that it has, or had.
+    segment: Option<u64>,
 }
 
 impl Told {
@@ -200,11 +246,30 @@ impl Told {
         let text = str::from_utf8(&bytes[..count]).unwrap_or_default();
         let mut lines = text.lines();
         let pid = lines.next().and_then(|line| line.trim().parse().ok());
-        let mark = lines.find_map(|line| line.strip_prefix(JOURNAL));
-        let mark = mark.filter(|mark| mark.len() == 32);
-        let journal = mark.and_then(|mark| u128::from_str_radix(mark, 16).ok());
-        let journal = journal.map(|mark| DirMark(mark.to_be_bytes()));
+        let journal = lines.find_map(|line| Noted::parse(line.strip_prefix(JOURNAL)?));
         Ok(Self { pid, journal })
+    }
+}
+
+impl Noted {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let mark = words.next().filter(|mark| mark.len() == 32)?;
+        let mark = u128::from_str_radix(mark, 16).ok()?;
+        Some(Self {
+            mark: DirMark(mark.to_be_bytes()),
+            segment: words.next().and_then(|number| number.parse().ok()),
+        })
+    }
+}
+
+impl fmt::Display for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{JOURNAL}{:032x}", u128::from_be_bytes(self.mark.0))?;
+        match self.segment {
+            Some(number) => write!(f, " {number}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -217,9 +282,8 @@ fn told(path: &Path) -> io::Result<Told> {
 }
 
 /// Cuts the file only when the new text is in it: on a full disk what is given away may be gone.
-fn write(file: &File, journal: Option<DirMark>) -> io::Result<()> {
-    let journal = journal.map(|DirMark(mark)| u128::from_be_bytes(mark));
-    let journal = journal.map(|mark| format!("{JOURNAL}{mark:032x}\n"));
+fn write(file: &File, journal: Option<Noted>) -> io::Result<()> {
+    let journal = journal.map(|noted| format!("{noted}\n"));
     let text = format!("{}\n{}", std::process::id(), journal.unwrap_or_default());
     file.write_all_at(text.as_bytes(), 0)?;
     file.set_len(text.len() as u64)
@@ -240,7 +304,9 @@ fn mark(root: &Path) -> Result<Option<DirMark>, DiskError> {
 pub enum Moved {
     /// No segment and no checkpoint is in it, or it is not there at all.
     Empty,
-    /// A journal is: perhaps the data directory is a copy, or came back from a backup.
+    /// A journal is, and ends before that of the last daemon: from before it was moved elsewhere.
+    Older,
+    /// A journal is, and ends no earlier: perhaps the data directory is a copy, or came back from a backup.
     Other,
 }
 
@@ -259,25 +325,47 @@ pub fn moved_journal(root: &Path) -> Result<Option<Moved>, DiskError> {
 fn moved(lock: &File, root: &Path) -> Result<Option<Moved>, DiskError> {
     let read =
         Told::read(lock).map_err(|cause| DiskError::new("read", root.join("lock"), cause))?;
-    let now = mark(root)?;
-    if read.journal.is_none() || read.journal == now {
+    let Some(noted) = read.journal else {
+        return Ok(None);
+    };
+    if mark(root)? == Some(noted.mark) {
         return Ok(None);
     }
+    let found = found_in(root)?;
+    Ok(Some(if !found.is_journal {
+        Moved::Empty
+    } else if found.segment < noted.segment {
+        Moved::Older
+    } else {
+        Moved::Other
+    }))
+}
+
+/// What is in the journal's directory, by the names.
+#[derive(Debug, Default)]
+struct FoundIn {
+    /// A segment, or a checkpoint.
+    is_journal: bool,
+    /// The newest segment.
+    segment: Option<u64>,
+}
+
+fn found_in(root: &Path) -> Result<FoundIn, DiskError> {
     let path = root.join(DIR);
+    let mut found = FoundIn::default();
     let list = |cause| DiskError::new("list", path.clone(), cause);
     let entries = match std::fs::read_dir(&path) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(Some(Moved::Empty)),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(found),
         entries => entries.map_err(list)?,
     };
     for entry in entries {
         let name = entry.map_err(list)?.file_name();
-        let of_a_journal =
-            |name: &str| segment_number(name).is_some() || checkpoint_cut(name).is_some();
-        if name.to_str().is_some_and(of_a_journal) {
-            return Ok(Some(Moved::Other));
-        }
+        let Some(name) = name.to_str() else { continue };
+        let segment = segment_number(name);
+        found.segment = found.segment.max(segment);
+        found.is_journal |= segment.is_some() || checkpoint_cut(name).is_some();
     }
-    Ok(Some(Moved::Empty))
+    Ok(found)
 }
 
 /// Of root, who checks another user's directory, the file must not stay: that one's daemon could not open it any more.
@@ -410,6 +498,56 @@ mod tests {
         assert_eq!(moved_journal(root).unwrap(), None);
         fs::remove_dir_all(&journal).unwrap();
         fs::rename(&away, &journal).unwrap();
+        fs::remove_file(root.join("lock")).unwrap();
+        drop(Lock::take(root).unwrap());
+    }
+
+    #[test]
+    fn a_journal_that_was_left_behind_when_it_was_moved_elsewhere_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path();
+        let (journal, away) = (root.join("journal"), root.join("away"));
+        let segment = |in_it: &Path, number: u64| in_it.join(format!("{number:020}.wal"));
+        fs::create_dir(&journal).unwrap();
+        fs::create_dir(&away).unwrap();
+        for number in [1, 2] {
+            fs::write(segment(&journal, number), "").unwrap();
+            fs::write(segment(&away, number), "").unwrap();
+        }
+        let swap = || {
+            let third = root.join("third");
+            fs::rename(&journal, &third).unwrap();
+            fs::rename(&away, &journal).unwrap();
+            fs::rename(&third, &away).unwrap();
+        };
+        let lock = Lock::take(root).unwrap();
+        lock.note_journal(root).unwrap();
+        drop(lock);
+        // As far as the other: a copy of it.
+        swap();
+        assert_eq!(moved_journal(root).unwrap(), Some(Moved::Other));
+        let lock = Lock::take(root).unwrap();
+        fs::write(segment(&journal, 3), "").unwrap();
+        lock.note_journal(root).unwrap();
+        drop(lock);
+        // What the copy was made of ends before it.
+        swap();
+        for _ in 0..2 {
+            assert_eq!(moved_journal(root).unwrap(), Some(Moved::Older));
+            let refused = Lock::take(root);
+            assert!(
+                matches!(refused, Err(LockError::OlderJournal { .. })),
+                "{refused:?}"
+            );
+        }
+        // Only segments tell how far it is.
+        fs::write(journal.join(format!("{:020}.checkpoint", 9)), "").unwrap();
+        assert_eq!(moved_journal(root).unwrap(), Some(Moved::Older));
+        swap();
+        // A start that came to no segment of its own forgets nothing.
+        drop(Lock::take(root).unwrap());
+        swap();
+        assert_eq!(moved_journal(root).unwrap(), Some(Moved::Older));
         fs::remove_file(root.join("lock")).unwrap();
         drop(Lock::take(root).unwrap());
     }

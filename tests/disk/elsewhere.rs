@@ -5,14 +5,14 @@
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt as _, path::Path, process::Output};
 
 use crate::{
-    SMALL,
+    SMALL, claim,
     common::{
         Daemon,
         account::Line,
         mount::{Mount, may_mount},
         out, refused, run,
     },
-    ids, line_to, scratch, start, submit,
+    complete, ids, line_to, scratch, start, submit,
 };
 
 fn check(data: &Path) -> Output {
@@ -89,6 +89,53 @@ fn a_directory_in_the_journals_place_gets_nothing_and_no_start_takes_it_for_the_
     fs::rename(&away, &journal).expect("put back");
     daemon.restart();
     holds(&daemon, &there);
+    assert!(daemon.stop().success());
+}
+
+/// The journal moves to a disk of its own, and at some later start that is not mounted: what was left below it is none of now.
+#[test]
+fn what_a_move_of_the_journal_left_behind_is_not_taken_for_the_journal() {
+    let mut daemon = start(scratch(SMALL));
+    let (journal, old) = (daemon.data().join("journal"), daemon.data().join("old"));
+    let done = daemon.submit(r#"{"payload":1}"#);
+    assert!(daemon.stop().success());
+    fs::rename(&journal, &old).expect("moved away");
+    let copied = run(
+        "cp",
+        &[
+            "-a",
+            &old.display().to_string(),
+            &journal.display().to_string(),
+        ],
+    );
+    assert!(copied.status.success(), "{copied:?}");
+    daemon.restart();
+    let mut line = line_to(&daemon);
+    for one in claim(&mut line, "default", 10) {
+        assert_eq!(one.0, done);
+        complete(&mut line, &one);
+    }
+    let there = BTreeSet::from([daemon.submit(r#"{"payload":2}"#)]);
+    daemon.kill();
+    let new = daemon.data().join("new");
+    fs::rename(&journal, &new).expect("not mounted");
+    fs::rename(&old, &journal).expect("what is below");
+
+    let (code, text) = refused(daemon.scratch.path(), &["--log-level", "error"]);
+    assert_eq!(code, 65, "{text}");
+    assert!(
+        text.contains("its journal ends before that one's"),
+        "{text}"
+    );
+    let looked = check(&daemon.data());
+    assert_eq!(looked.status.code(), Some(1), "{looked:?}");
+    let said = out(&looked);
+    assert!(said.contains("a journal that ends before"), "{said}");
+
+    fs::rename(&journal, &old).expect("out of the way");
+    fs::rename(&new, &journal).expect("mounted");
+    daemon.restart();
+    assert_eq!(ids(&daemon), there);
     assert!(daemon.stop().success());
 }
 
