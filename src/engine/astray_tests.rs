@@ -430,12 +430,20 @@ fn a_file_that_was_written_after_its_task_had_ended_and_moved_at_once_makes_no_t
     assert_eq!(bench.rejected.len(), 1);
 }
 
-/// A former life ended before it looked for the file of a task that was done, or after: what comes back later is that file, and one
-/// that was written since the end is another task.
+/// A former life ended before it looked for the file of a task that was done, or after: what comes back later is that file, also where it
+/// was on its way to the disk when the task ended; and one that was written later is another task.
 #[test]
 fn a_file_that_somebody_moved_before_a_restart_makes_no_task_after_it() {
     let long = MISSED.0 as i64;
-    for (ago, written, is_own) in [(0, 0, true), (0, 5, false), (long, -long, false)] {
+    let cases = [
+        (0, 0, true),
+        (0, 5, false),
+        (60_000, -55_000, true),
+        (60_000, -45_000, false),
+        (5_000, 5, false),
+        (long + 10_000, -long, false),
+    ];
+    for (ago, written, is_own) in cases {
         let own = place(1, 3);
         let completed = Record::Completed {
             id: id(1),

@@ -288,14 +288,17 @@ impl Loader {
         }
     }
 
-    /// The tail tells of a task's end, which was at that time or later. The former life may have missed its file when it was to be removed,
-    /// or have ended before it looked: then somebody has moved it, and it may come back under any name. One that is here may be another,
-    /// written since by that life.
+    /// The journal tells of a task's end, which was at that time or later; none: at a time that it does not tell. The former life may
+    /// have missed its file when it was to be removed, or have ended before it looked: then somebody has moved it, and it may come back
+    /// under any name. It may have been on its way to the disk when the task ended. One that is here may be another, written since by
+    /// that life.
     fn ended(&mut self, id: TaskId, at: Option<WallMillis>) {
         self.survived += u64::from(self.found_place(id).is_some());
-        if let Some(at) = at {
-            self.engine.astray.perhaps_missed(id, at, self.now);
-        }
+        let now = self.now.wall;
+        let written = at.map_or(now, |at| {
+            at.max(WallMillis(at.0.saturating_add(WRITING)).min(now))
+        });
+        self.engine.astray.perhaps_missed(id, written, self.now);
     }
 
     /// Where the file of a task was found.
@@ -403,7 +406,12 @@ impl Loader {
     /// there: it is not removed, but judged like any dropped file. It makes no task, as the former life may have been writing the task's
     /// own for so long, to a disk that stood still.
     fn spare_later(&mut self, disk: &impl Disk, each: &mut dyn FnMut()) {
-        for (id, at) in &self.ended {
+        // A task may have had the id of one that ended before: its file is judged by its own end.
+        let mut judged = HashSet::<TaskId, FixedState>::default();
+        for (id, at) in self.ended.iter().rev() {
+            if !judged.insert(*id) {
+                continue;
+            }
             let engine = &mut self.engine;
             let (Some(at), None) = (at, engine.queue.get(*id)) else {
                 continue;
