@@ -1,6 +1,6 @@
 //! What a request would do now, or why it may not. Nothing here changes anything.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -211,7 +211,7 @@ impl Queues {
         now: Now,
     ) -> Result<Record, Refusal> {
         let entry = self.holder(id, token, now)?;
-        let error: Arc<str> = cut(&failure.error).into();
+        let error: Arc<str> = kept(&failure.error).into();
         if failure.dead || self.is_last_attempt(entry) {
             return Ok(Record::Failed {
                 id,
@@ -479,10 +479,29 @@ impl Batch {
     }
 }
 
-fn cut(text: &str) -> &str {
+/// What is kept of an error's text. Its zero bytes are not: in a frame that a power failure tore, they could make up what looks like
+/// another frame behind it, which only frames that were synced may be.
+fn kept(text: &str) -> Cow<'_, str> {
     let mut end = text.len().min(MAX_ERROR);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    &text[..end]
+    let text = &text[..end];
+    if text.contains('\0') {
+        return text.replace('\0', "?").into();
+    }
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_cut_between_characters_and_has_no_zero_bytes() {
+        assert_eq!(kept("disk full\n\tagain"), "disk full\n\tagain");
+        assert_eq!(kept("a\0b\0\0"), "a?b??");
+        let long = format!("{}\0ä", "x".repeat(MAX_ERROR - 2));
+        assert_eq!(kept(&long), format!("{}?", "x".repeat(MAX_ERROR - 2)));
+    }
 }
