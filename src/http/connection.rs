@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     audit,
     caller::Peer,
-    flight::LIGHT,
+    flight::{LIGHT, ViewsBeside},
     framing,
     gate::{Bounds, Gate, Pass, Tally},
     guard::HEADERS,
@@ -56,6 +56,9 @@ const STREAMS: u32 = 128;
 /// What a request of HTTP/2 takes besides its head and its body, in bytes: 3 KiB were measured for each of 128 refused ones whose
 /// client reads nothing, and what a handler holds comes to that.
 const STREAM_BYTES: u64 = 8 << 10;
+/// How much of bodies one connection of HTTP/2 may send that nobody has read yet, in bytes: the protocol's own default, where hyper
+/// would take sixteen times as much. What is kept so is not counted.
+const UNREAD: u32 = 64 << 10;
 /// How long a client of HTTP/2 may leave a sign of life unanswered.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -159,6 +162,8 @@ where
         // What is larger than that is answered below us, without a word: what is not much larger, by `check`.
         .max_header_list_size(u32::try_from(bounds.max_head.saturating_mul(2)).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS)
+        .initial_connection_window_size(UNREAD)
+        .initial_stream_window_size(UNREAD)
         .keep_alive_timeout(PING_TIMEOUT);
     let activity = Arc::default();
     let stream = Patient::new(stream, bounds, &link.serving.gate, &activity, Speech::Http2);
@@ -277,6 +282,7 @@ where
     let peer = Arc::new(link.peer.clone());
     let serving = link.serving.clone();
     let activity = Arc::clone(activity);
+    let views = ViewsBeside::default();
     service_fn(move |mut request: Request<Incoming>| {
         let is_http1 = request.version() < Version::HTTP_2;
         let mut checked = check(&request, bounds, &serving.gate, peer.address);
@@ -305,6 +311,9 @@ where
         let hold = hold.clone();
         let answer = checked.map(|()| {
             request.extensions_mut().insert(Arc::clone(&peer));
+            if !is_http1 {
+                request.extensions_mut().insert(views.clone());
+            }
             let current = serving.router.borrow().clone();
             TowerToHyperService::new(current).call(request)
         });

@@ -7,21 +7,28 @@
 //!
 //! One count for TCP and another for the admin socket, so that a flood of the one leaves the other open.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use axum::{
     body::{Body, Bytes, HttpBody},
     response::{IntoResponse, Response},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use super::{
     Http,
     kept::{Keep, Kept},
-    problem::Problem,
+    problem::{self, Problem},
+    refused,
 };
 use crate::{
     backend::{Backend, Page, PageQuery, TaskView},
@@ -34,7 +41,38 @@ pub(super) const LIGHT: u64 = 16 << 10;
 const TASK_BYTES: u64 = 512;
 /// How many answers about everything (all queues, all workers, all metrics) are made at once: what they hold shows only when
 /// they are made.
-const WHOLE_VIEWS: usize = 4;
+pub(super) const WHOLE_VIEWS: usize = 4;
+/// How long one waits for its turn among these. A scrape that comes later is of no use.
+const WHOLE_VIEW_WAIT: Duration = Duration::from_secs(10);
+/// How many of them one connection of HTTP/2 may have under way: over HTTP/1 it has one, and so each client comes to its turn.
+pub(super) const WHOLE_VIEWS_BESIDE: usize = 2;
+
+/// The answers about everything that one connection of HTTP/2 has under way.
+#[derive(Debug, Clone)]
+pub(super) struct ViewsBeside(Arc<Semaphore>);
+
+impl Default for ViewsBeside {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(WHOLE_VIEWS_BESIDE)))
+    }
+}
+
+impl ViewsBeside {
+    /// Begins one more, as long as the permit is kept; or says that there are too many.
+    pub(super) fn begin(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let one_more = Arc::clone(&self.0).try_acquire_owned();
+        one_more.map_err(|_| {
+            busy(format!(
+                "a connection may ask for {WHOLE_VIEWS_BESIDE} views of everything at once: wait for their answers"
+            ))
+        })
+    }
+}
+
+fn busy(detail: String) -> Problem {
+    refused::count_by("requests");
+    problem::BUSY.problem(detail)
+}
 
 /// What is held of requests and answers, and how much that may be.
 #[derive(Debug)]
@@ -114,10 +152,16 @@ impl Flight {
         fits.then_some(share)
     }
 
-    /// Waits until an answer about everything may be made, as long as the permit is kept.
-    pub(super) async fn whole_view(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
-        self.whole_views.acquire().await.ok()
+    /// Waits until an answer about everything may be made, as long as the permit is kept; or says that too many wait.
+    pub(super) async fn whole_view(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        match timeout(WHOLE_VIEW_WAIT, self.whole_views.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            // It is never closed.
+            Ok(Err(_)) | Err(_) => Err(busy(format!(
+                "too many views of everything are being made: this one had no turn within {} s",
+                WHOLE_VIEW_WAIT.as_secs()
+            ))),
+        }
     }
 
     /// Counts the body of `response` until it is sent. It was not to be refused any more: it tells of something done.

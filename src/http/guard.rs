@@ -18,7 +18,7 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use super::{
     Clock, Http, audit,
     caller::{self, Caller, Door, Keys, Peer, Shown},
-    flight::Flight,
+    flight::{Flight, ViewsBeside},
     pages,
     pairs::Pairs,
     problem::{self, Problem},
@@ -208,11 +208,25 @@ impl Guard {
             return self.flight.count(next.run(request).await);
         }
         if rules::is_about_all(route) {
-            let _turn = self.flight.whole_view().await;
-            self.flight.count_view_or_refuse(next.run(request).await)
+            match self.about_all(request, next).await {
+                Ok(response) => self.flight.count_view_or_refuse(response),
+                Err(problem) => problem.into_response(),
+            }
         } else {
             self.flight.count_or_refuse(next.run(request).await)
         }
+    }
+
+    /// An answer about everything, in its turn.
+    async fn about_all(&self, request: Request, next: Next) -> Result<Response, Problem> {
+        // None reads a body; what a client sends of one would be kept as long as this waits.
+        let (head, body) = request.into_parts();
+        drop(body);
+        let beside = head.extensions.get::<ViewsBeside>();
+        let _beside = beside.map(ViewsBeside::begin).transpose()?;
+        let request = Request::from_parts(head, Body::empty());
+        let _turn = self.flight.whole_view().await?;
+        Ok(next.run(request).await)
     }
 
     fn admit(&self, request: &Request, need: Need, now: Tick) -> Result<Caller, Refused> {

@@ -1,16 +1,19 @@
 //! What goes wrong, and how it is told.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
     http::{Request, header},
 };
 use futures_util::stream;
+use tokio::sync::oneshot;
+use tower::ServiceExt as _;
 
 use super::{Site, fake::WALL};
 use crate::{
     backend::{Error, Fault},
+    http::flight::{ViewsBeside, WHOLE_VIEWS, WHOLE_VIEWS_BESIDE},
     task::{IdSource, Millis, QueueName, Refusal, State},
 };
 
@@ -353,4 +356,60 @@ async fn a_panic_is_answered() {
     let got = Site { router, ..site }.get("/").await;
     assert_eq!(got.problem(), (500, "internal".to_owned()));
     assert!(!got.body.contains("planted"), "the log has it");
+}
+
+/// Else whoever asks for views over HTTP/2, and sends bodies with that, has them kept until it is their turn.
+#[tokio::test]
+async fn what_comes_of_a_body_is_let_go_while_a_view_waits_for_its_turn() {
+    let site = Site::new();
+    let mut turns = Vec::new();
+    for _ in 0..WHOLE_VIEWS {
+        turns.push(site.http.flight.whole_view().await.unwrap());
+    }
+    let (kept, let_go) = oneshot::channel::<()>();
+    let endless = stream::unfold(kept, |kept| async move {
+        pending::<()>().await;
+        Some((Ok::<_, std::io::Error>(Bytes::new()), kept))
+    });
+    let request = Request::get("/metrics").body(Body::from_stream(endless));
+    let answer = tokio::spawn(site.router.clone().oneshot(request.unwrap()));
+    let_go.await.unwrap_err();
+    assert!(!answer.is_finished());
+    turns.clear();
+    assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_connection_with_many_requests_leaves_views_to_others() {
+    let site = Site::new();
+    let beside = ViewsBeside::default();
+    let ask = || {
+        let request = Request::get("/metrics").extension(beside.clone());
+        site.router
+            .clone()
+            .oneshot(request.body(Body::empty()).unwrap())
+    };
+    let held: Vec<_> = (0..WHOLE_VIEWS_BESIDE)
+        .map(|_| beside.begin().unwrap())
+        .collect();
+    let refused = ask().await.unwrap();
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    drop(held);
+    for _ in 0..3 {
+        assert_eq!(ask().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_view_that_has_no_turn_for_long_is_refused() {
+    let site = Site::new();
+    let mut turns = Vec::new();
+    for _ in 0..WHOLE_VIEWS {
+        turns.push(site.http.flight.whole_view().await.unwrap());
+    }
+    let refused = site.get("/metrics").await;
+    assert_eq!(refused.problem(), (503, "busy".to_owned()));
+    turns.clear();
+    assert_eq!(site.get("/metrics").await.status, 200);
 }
