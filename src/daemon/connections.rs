@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, in_effect::InEffect};
 use crate::{
     config::{Settings, exit},
-    http::{Bounds, Flight, Gate, Serving, Tally, Tls, TlsFiles},
+    http::{Bounds, Flight, Gate, NewTls, Serving, Tally, Tls, TlsFiles},
 };
 
 /// The gates of TCP and of the admin socket, and the certificate. A flood on TCP leaves the admin socket open.
@@ -80,19 +80,21 @@ impl Doors {
         self.tls.clone().filter(|_| speaks)
     }
 
-    /// Reads certificate, key and authorities again. Gives whether these are others. An error, and the old ones stay.
-    pub(super) fn renew_certificate(&self, settings: &Settings) -> Result<bool, String> {
-        let Some(files) = tls_files(settings) else {
-            return Ok(false);
+    /// Reads certificate, key and authorities again, and changes nothing. Where no listener speaks TLS before the next start, an error
+    /// tells that it could not.
+    pub(super) fn read_certificate(settings: &Settings) -> Result<Option<NewTls>, String> {
+        let read = tls_files(settings).map(|files| NewTls::read(&files));
+        read.transpose().map_err(|error| error.to_string())
+    }
+
+    /// Uses what was read. Gives whether the authorities are others.
+    pub(super) fn renew_certificate(&self, read: Option<NewTls>) -> bool {
+        let (Some(new), Some(tls)) = (read, &self.tls) else {
+            return false;
         };
-        let Some(tls) = &self.tls else {
-            // No listener speaks TLS before the next start, which is told whether it could.
-            let usable = Tls::check(&files).map(|()| false);
-            return usable.map_err(|error| error.to_string());
-        };
-        let are_others = tls.renew(&files).map_err(|error| error.to_string())?;
-        tracing::info!(certificate = %files.certificate.display(), "the certificate was read again");
-        Ok(are_others)
+        let are_others = tls.renew(new);
+        tracing::info!("the certificate was read again");
+        are_others
     }
 
     pub(super) fn set_bounds(&self, settings: &Settings) {

@@ -43,7 +43,7 @@ use crate::{
         self, Handle, clock,
         driver::{self, OpenError, Opening, Running},
     },
-    http::{self, Http, HttpLimits, Tls},
+    http::{self, Http, HttpLimits, NewTls},
     queue,
     store::{DataDirError, DropLimits, LockError, RecoverError},
     systemd::{catalog, logging, notify},
@@ -100,7 +100,7 @@ impl From<OpenError> for Failure {
                 exit::NOPERM
             }
             // Another start would find the same: the units don't try.
-            OpenError::Lock(LockError::OtherJournal { .. })
+            OpenError::Lock(LockError::OtherJournal { .. } | LockError::OlderJournal { .. })
             | OpenError::Recover {
                 error:
                     RecoverError::Damaged { .. }
@@ -140,7 +140,7 @@ fn start(flags: &Flags) -> Result<(), Failure> {
         .map_err(|error| Failure::new(error.exit_code(), error.to_string()).because(&error))?;
     if flags.check_config {
         if let Some(files) = connections::tls_files(&settings) {
-            Tls::check(&files).map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
+            NewTls::read(&files).map_err(|error| Failure::new(exit::CONFIG, error.to_string()))?;
         }
         access::check(&settings)?;
         return print_settings(&settings);
@@ -312,15 +312,15 @@ async fn serve(
         let (doors, access) = (Arc::clone(&doors), Arc::clone(&access));
         let (addresses, socket) = (addresses.clone(), settings.admin_socket.clone());
         Box::new(move |settings| {
-            // First, since they may refuse: then nothing has changed. Reading tokens changes nothing yet.
+            // First what may refuse, and reading changes nothing yet: then nothing has changed.
             let door = access.read_again(settings, &addresses)?;
-            let has_others = doors.renew_certificate(settings)?;
+            let certificate = Doors::read_certificate(settings)?;
             if !handle.set_live(live(settings)) {
                 return Err("the engine has no time just now: try again".to_owned());
             }
             doors.set_bounds(settings);
             let mut changed = access.renew(door, settings);
-            changed.tokens |= has_others;
+            changed.tokens |= doors.renew_certificate(certificate);
             if changed.users
                 && has_own_socket
                 && let Err(error) = sockets::let_in(&socket, settings)

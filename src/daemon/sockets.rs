@@ -7,14 +7,18 @@ use std::{
         unix::fs::{FileTypeExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use nix::unistd::Group;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstat, statat};
 use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 
-use super::{Addresses, Failure, control::tried};
+use super::{
+    Addresses, Failure,
+    accounts::{Accounts, PATIENCE, System},
+    control::tried,
+};
 use crate::{
     config::{Listen, Settings, exit},
     systemd::listen,
@@ -236,17 +240,24 @@ fn unix(settings: &Settings) -> Result<(UnixListener, OwnSocket), Failure> {
 }
 
 fn give_to_group(path: &Path, group: &str) {
-    match Group::from_name(group) {
-        Ok(Some(found)) => {
-            if let Err(error) = std::os::unix::fs::chown(path, None, Some(found.gid.as_raw())) {
+    let accounts = Accounts::new(group, Arc::new(System), PATIENCE);
+    match accounts.ask(|databases, group| databases.group(group)) {
+        Some(Ok(Some(found))) => {
+            if let Err(error) = std::os::unix::fs::chown(path, None, Some(found.gid)) {
                 tracing::debug!(%error, group, "the admin socket stays with our own group");
             }
         }
-        Ok(None) => tracing::debug!(
+        Some(Ok(None)) => tracing::debug!(
             group,
             "there is no such group: the admin socket stays with our own"
         ),
-        Err(error) => tracing::warn!(%error, group, "can't look up the group of the admin socket"),
+        Some(Err(error)) => {
+            tracing::warn!(%error, group, "can't look up the group of the admin socket");
+        }
+        None => tracing::warn!(
+            group,
+            "nobody told in time of the group of the admin socket, which stays with our own"
+        ),
     }
 }
 

@@ -113,13 +113,19 @@ impl Handle {
         }
     }
 
-    /// Changes what can change while the engine runs. `false`: it has no room for a word just now, or has ended.
+    /// Changes what can change while the engine runs. `false`: it has no room for a word just now, or has ended; then nothing has
+    /// changed.
     #[must_use]
     pub fn set_live(&self, live: Live) -> bool {
-        self.drops.set(live.drops);
-        self.set_gate(live.max_memory, live.max_submitting);
+        let (drops, max_memory, max_submitting) =
+            (live.drops, live.max_memory, live.max_submitting);
         let input = Input::Live(Box::new(live));
-        self.mailbox.try_post(Post::Input(input)).is_ok()
+        let is_told = self.mailbox.try_post(Post::Input(input)).is_ok();
+        if is_told {
+            self.drops.set(drops);
+            self.set_gate(max_memory, max_submitting);
+        }
+        is_told
     }
 
     /// From now on no new task is taken above so much memory, nor while so many bytes of others wait for their answer.

@@ -71,7 +71,7 @@ pub use rates::Rates;
 pub use serve::{Routed, Serving, serve_tcp, serve_unix};
 pub use sessions::Sessions;
 pub use timing::Times;
-pub use tls::{Tls, TlsError, TlsFiles};
+pub use tls::{NewTls, Tls, TlsError, TlsFiles};
 
 pub(crate) use answer::{Answer, json as json_answer, nothing_to_tell, ok};
 pub(crate) use body::{json, json_or_default};

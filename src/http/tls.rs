@@ -59,20 +59,14 @@ impl Tls {
         Ok(Self(RwLock::new(Arc::new(read(files)?))))
     }
 
-    /// Reads the files again, for connections from now on; the authorities are for those that are open, too. Gives whether
-    /// these are others than before. An error, and nothing has changed.
-    pub fn renew(&self, files: &TlsFiles) -> Result<bool, TlsError> {
-        let mut new = read(files)?;
+    /// Uses these files for connections from now on; the authorities are for those that are open, too. Gives whether these are others
+    /// than before.
+    pub fn renew(&self, NewTls(mut new): NewTls) -> bool {
         let mut present = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let are_others = new.authorities != present.authorities;
         new.edition = present.edition + u64::from(are_others);
         *present = Arc::new(new);
-        Ok(are_others)
-    }
-
-    /// Whether the files can be used, without using them.
-    pub fn check(files: &TlsFiles) -> Result<(), TlsError> {
-        read(files).map(drop)
+        are_others
     }
 
     /// What a handshake that begins now goes by.
@@ -100,6 +94,23 @@ impl Tls {
                 }),
             }),
         })
+    }
+}
+
+/// Certificate, key and authorities that were read and can be used, and are not used yet.
+pub struct NewTls(Present);
+
+impl NewTls {
+    /// Reads the files.
+    pub fn read(files: &TlsFiles) -> Result<Self, TlsError> {
+        read(files).map(Self)
+    }
+}
+
+impl fmt::Debug for NewTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A key is in it.
+        f.write_str("NewTls")
     }
 }
 
