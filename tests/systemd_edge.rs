@@ -204,16 +204,7 @@ fn a_standard_output_that_is_full_holds_up_nothing() {
 #[test]
 fn a_long_load_is_told_and_asks_for_time() {
     let scratch = tempfile::tempdir().unwrap();
-    let tasks = scratch.path().join("tasks");
-    fs::create_dir(&tasks).unwrap();
-    for number in 0..4200_u64 {
-        let id = format!("00000000-0000-4000-8000-{number:012x}");
-        fs::write(
-            tasks.join(format!("1970-01-01T00:00:00_00000100_{id}.json")),
-            r#"{"payload":1}"#,
-        )
-        .unwrap();
-    }
+    write_tasks(scratch.path(), 4200);
     let heard = told_until_ready(scratch.path());
     assert_eq!(
         heard[..2],
@@ -233,6 +224,35 @@ fn a_long_load_is_told_and_asks_for_time() {
             "EXTEND_TIMEOUT_USEC=60000000"
         ],
     );
+}
+
+/// A file for each of so many tasks, as a daemon with no journal finds them.
+fn write_tasks(data: &Path, count: u64) {
+    let tasks = data.join("tasks");
+    fs::create_dir_all(&tasks).unwrap();
+    for number in 0..count {
+        let id = format!("00000000-0000-4000-8000-{number:012x}");
+        let name = format!("1970-01-01T00:00:00_00000100_{id}.json");
+        fs::write(tasks.join(name), r#"{"payload":1}"#).unwrap();
+    }
+}
+
+/// By itself the signal ends a process, and a service manager takes that for a clean end.
+#[test]
+fn a_hang_up_while_it_loads_is_a_reload_once_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    write_tasks(&data, 30_000);
+    let manager = Manager::listen(dir.path());
+    let mut child = manager.start(&data, dir.path(), Stdio::null());
+    manager.hear_until("STATUS=loading: 4096 records and files read");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    manager.hear_until("READY=1");
+    manager.hear_until("RELOADING=1");
+    manager.hear_until("READY=1");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(common::wait(&mut child).success());
 }
 
 #[test]

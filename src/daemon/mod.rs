@@ -153,6 +153,8 @@ fn start(flags: &Flags) -> Result<(), Failure> {
         };
         Failure::new(code, error.to_string())
     })?;
+    let no_signals = |cause| Failure::new(exit::OSERR, format!("can't listen to signals: {cause}"));
+    let hung_up = stop::HungUp::note().map_err(no_signals)?;
     take_small_pages();
     if let Err(error) = crate::runtime::outlive_large_files() {
         tracing::warn!(%error, "a file that grows beyond its limit ends the daemon");
@@ -177,7 +179,7 @@ fn start(flags: &Flags) -> Result<(), Failure> {
         Failure::new(exit::OSERR, format!("can't start threads: {cause}")).because(&cause)
     })?;
     let controls = Arc::new(Controls::new(flags.clone(), settings.clone(), log));
-    let served = runtime.block_on(serve(&settings, &running, controls));
+    let served = runtime.block_on(serve(&settings, &running, controls, &hung_up));
     // Transports are gone; what they were told is in the journal.
     runtime.shutdown_timeout(Duration::from_millis(100));
     let fault = running.close(CLOSE_PATIENCE);
@@ -288,6 +290,7 @@ async fn serve(
     settings: &Settings,
     running: &Running,
     controls: Arc<Controls>,
+    hung_up: &stop::HungUp,
 ) -> Result<(), Failure> {
     let sockets = sockets::open(settings)?;
     let addresses = sockets.addresses();
@@ -361,6 +364,7 @@ async fn serve(
         .with_worker
         .then(|| with_worker(settings, &controls));
     notify::ready(&ready_text(&addresses));
+    signals.catch_up(hung_up);
     let status = tokio::spawn(signs::keep_status(Arc::clone(&handle)));
     let watch = tokio::spawn(signs::keep_watch(Arc::clone(&handle)));
 
