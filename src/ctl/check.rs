@@ -411,7 +411,9 @@ fn mend(data: &Path, console: &mut Console) -> Result<(), CtlError> {
         let note = "look through the tasks before workers start";
         writeln!(console.err, "{note}")?;
     }
-    done.map_err(|error| not_well(error.to_string()))
+    done.map_err(|error| not_well(error.to_string()))?;
+    // Also those of a repair that was killed.
+    store::give_journal_away(data).map_err(|error| not_well(error.to_string()))
 }
 
 /// Regular files and folders of a folder, by name. One that is missing is empty: the daemon makes it when it needs it.

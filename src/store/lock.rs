@@ -368,6 +368,32 @@ fn found_in(root: &Path) -> Result<FoundIn, DiskError> {
     Ok(found)
 }
 
+/// Gives the journal's files to whom its directory belongs: those that root made in a repair its daemon could not open.
+pub fn give_journal_away(root: &Path) -> Result<(), DiskError> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let path = root.join(DIR);
+    let failed = |what, path: &Path, errno: Errno| DiskError::new(what, path, errno);
+    let directory = open_directory(&path)?;
+    let owner = rustix::fs::fstat(&directory).map_err(|errno| failed("look at", &path, errno))?;
+    let (user, group) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+    let entries = std::fs::read_dir(&path).map_err(|cause| DiskError::new("list", &path, cause))?;
+    for entry in entries {
+        let name = entry
+            .map_err(|cause| DiskError::new("list", &path, cause))?
+            .file_name();
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(&directory, &name, flags)
+            .map_err(|errno| failed("look at", &path.join(&name), errno))?;
+        if stat.st_uid != owner.st_uid && FileType::from_raw_mode(stat.st_mode).is_file() {
+            rustix::fs::chownat(&directory, &name, Some(user), Some(group), flags)
+                .map_err(|errno| failed("give away", &path.join(&name), errno))?;
+        }
+    }
+    Ok(())
+}
+
 /// Of root, who checks another user's directory, the file must not stay: that one's daemon could not open it any more.
 fn give_away(root: &Path, file: &File) -> rustix::io::Result<()> {
     if !rustix::process::geteuid().is_root() {

@@ -40,7 +40,7 @@ pub use journal::{
     Seq,
 };
 pub use latch::{Latched, LatchedFile};
-pub use lock::{Lock, LockError, Moved, moved_journal, no_file};
+pub use lock::{Lock, LockError, Moved, give_journal_away, moved_journal, no_file};
 #[cfg(test)]
 pub(crate) use memory_disk::{Kept, MemoryDisk};
 pub use own::OwnSteps;

@@ -286,8 +286,8 @@ fn fill(disk: &impl Disk, place: &Path, by: StandIn) -> Result<(), DiskError> {
     empty.sync()
 }
 
-/// Puts an empty checkpoint in place where none is. It is made of the reserve, so that it has the daemon's owner also where root
-/// repairs; the daemon sets room aside anew.
+/// Puts an empty checkpoint in place where none is. It is made of the reserve, if that is there, so that it finds room and has the
+/// daemon's owner also where root repairs; the daemon sets room aside anew.
 fn put(disk: &impl Disk, by: StandIn) -> Result<PathBuf, DiskError> {
     let temporary = Path::new(DIR).join(checkpoint::TEMPORARY);
     checkpoint::remove(disk, &temporary)?;
