@@ -43,9 +43,10 @@ impl OwnSteps {
         steps.insert((step, at.clone()));
     }
 
-    /// It was not made after all, or the watcher has heard of it. Gives whether it was under way.
-    pub(super) fn end(&self, step: Step, at: Location) -> bool {
-        self.steps().remove(&(step, at))
+    /// It was not made after all, or the watcher has heard of it. Gives how many are under way still; `None`: it was not.
+    pub(super) fn end(&self, step: Step, at: Location) -> Option<usize> {
+        let mut steps = self.steps();
+        steps.remove(&(step, at)).then(|| steps.len())
     }
 
     /// Events were lost: nobody will hear of what is under way.

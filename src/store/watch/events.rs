@@ -1,7 +1,10 @@
 //! From the kernel's events to notices: which paths to look at, and no word of the daemon's own writes.
 //!
-//! Runs on `notify`'s thread, for each event, so it is quick and never waits. This module may not know: what is on the
-//! disk.
+//! Runs on `notify`'s thread, for each event, so it is quick and never waits for another. It does pause for a moment while the
+//! daemon itself makes and removes files one after the other: the kernel tells of each, and to be woken for each took a tenth of what
+//! the daemon spends on a claim. What comes in a pause is read in one go.
+//!
+//! This module may not know: what is on the disk.
 //!
 //! What `notify` 8.2 makes of inotify's events (its `src/inotify.rs`): a rename is `From` and `To`, in this order and with
 //! one cookie, and then a `Both` that says nothing new; a folder that is watched itself reports its own removal or move
@@ -14,6 +17,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -22,7 +26,10 @@ use notify::{
     event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode},
 };
 
-use super::place::{is_hidden, location};
+use super::{
+    place::{is_hidden, location},
+    watching::instant,
+};
 use crate::store::{
     own::{OwnSteps, Step},
     shown,
@@ -40,8 +47,8 @@ pub(super) enum Notice {
     Created(PathBuf),
     /// Something left this path.
     Left(PathBuf),
-    /// The daemon removed its file at this path.
-    Removed(PathBuf),
+    /// The daemon removed its files at these paths. At most [`REMOVED`].
+    Removed(Vec<PathBuf>),
     /// Owner, mode or times changed.
     Touched(PathBuf),
     /// Events are lost.
@@ -56,6 +63,15 @@ pub(super) enum Notice {
 /// does not promise it (inotify(7), "dealing with rename events").
 const RENAMES: usize = 64;
 
+/// How many files that the daemon removed are told of in one notice. None waits while no more of its steps are under way, or
+/// for longer than a pause.
+const REMOVED: usize = 64;
+
+/// How long a pause is, and how long events are taken after one before the next. Somebody else's file is heard of so much
+/// later at most, while the daemon is at work on its own; the kernel keeps 16 384 events meanwhile.
+const PAUSE: Duration = Duration::from_millis(1);
+const BETWEEN_PAUSES: Duration = Duration::from_micros(250);
+
 /// Takes `notify`'s events and passes on what matters.
 pub(super) struct Filter {
     root: PathBuf,
@@ -64,6 +80,10 @@ pub(super) struct Filter {
     own: Arc<OwnSteps>,
     /// Cookies of renames that began at one of our temporary names.
     ours: VecDeque<usize>,
+    /// What the daemon removed, and was not told of yet.
+    removed: Vec<PathBuf>,
+    /// When the last pause ended.
+    paused: Instant,
 }
 
 impl Filter {
@@ -81,6 +101,8 @@ impl Filter {
             lost,
             own,
             ours,
+            removed: Vec::new(),
+            paused: instant(),
         }
     }
 
@@ -103,9 +125,13 @@ impl Filter {
         };
         if let Some(step) = step
             && let Some(at) = location(path)
-            && self.own.end(step, at)
+            && let Some(under_way) = self.own.end(step, at)
         {
-            return (step == Step::Removed).then(|| Notice::Removed(path.to_owned()));
+            if step == Step::Removed {
+                self.removed.push(path.to_owned());
+            }
+            self.heard_of_own(under_way);
+            return None;
         }
         let path = path.to_owned();
         match event.kind {
@@ -115,6 +141,22 @@ impl Filter {
             EventKind::Remove(_) => Some(Notice::Left(path)),
             EventKind::Modify(ModifyKind::Metadata(_)) => Some(Notice::Touched(path)),
             _ => None,
+        }
+    }
+
+    /// The daemon made or removed a file, and so many steps of it are under way still, of which the kernel will tell.
+    fn heard_of_own(&mut self, under_way: usize) {
+        let pause = under_way > 0 && instant() >= self.paused + BETWEEN_PAUSES;
+        if pause || under_way == 0 || self.removed.len() >= REMOVED {
+            self.pass_removed();
+        }
+        if pause {
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "waits for nothing: events gather meanwhile"
+            )]
+            std::thread::sleep(PAUSE);
+            self.paused = instant();
         }
     }
 
@@ -141,6 +183,14 @@ impl Filter {
         }
     }
 
+    /// Before any other notice: what comes to a path is not what was removed there.
+    fn pass_removed(&mut self) {
+        if !self.removed.is_empty() {
+            let removed = std::mem::take(&mut self.removed);
+            self.pass(Notice::Removed(removed));
+        }
+    }
+
     /// Never waits: the thread that takes the notices waits for this one when it adds a watch.
     fn pass(&self, notice: Notice) {
         if let Err(TrySendError::Full(_)) = self.notices.try_send(notice) {
@@ -159,6 +209,7 @@ impl EventHandler for Filter {
             Err(error) => Some(Notice::Failed(explain(&error))),
         };
         if let Some(notice) = notice {
+            self.pass_removed();
             self.pass(notice);
         }
     }
@@ -186,4 +237,107 @@ pub(super) fn explain(error: &notify::Error) -> String {
         text.push_str(&shown(path));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::RemoveKind;
+
+    use super::*;
+    use crate::{store::watch::tests::place_of, task::Location};
+
+    struct Ears {
+        filter: Filter,
+        notices: crossbeam_channel::Receiver<Notice>,
+        own: Arc<OwnSteps>,
+    }
+
+    impl Ears {
+        fn new() -> Self {
+            let (tell, notices) = crossbeam_channel::bounded(8);
+            let own = Arc::<OwnSteps>::default();
+            let filter = Filter::new("/data".into(), tell, Arc::default(), Arc::clone(&own));
+            Self {
+                filter,
+                notices,
+                own,
+            }
+        }
+
+        fn hear(&mut self, kind: EventKind, path: &Path) {
+            let event = Event::new(kind).add_path(Path::new("/data").join(path));
+            self.filter.handle_event(Ok(event));
+        }
+
+        fn hear_removed(&mut self, path: &Path) {
+            self.hear(EventKind::Remove(RemoveKind::File), path);
+        }
+
+        /// What was passed on since, in short.
+        fn told(&self) -> Vec<String> {
+            let notices = self.notices.try_iter();
+            notices.map(|notice| format!("{notice:?}")).collect()
+        }
+
+        /// Places at which the daemon is about to remove its files.
+        fn remove(&self, numbers: std::ops::Range<u8>) -> Vec<Location> {
+            let places: Vec<_> = numbers.map(|number| place_of("default", number)).collect();
+            for at in &places {
+                self.own.begin(Step::Removed, at);
+            }
+            places
+        }
+    }
+
+    #[test]
+    fn own_removals_are_told_of_together_once_none_is_under_way() {
+        let mut ears = Ears::new();
+        // The first comes when there was no pause for long, and what is gathered is told before one.
+        ears.filter.paused = instant() + Duration::from_mins(1);
+        let places = ears.remove(1..4);
+        for at in &places[..2] {
+            ears.hear_removed(&at.path());
+        }
+        assert!(ears.told().is_empty());
+        ears.hear_removed(&places[2].path());
+        let paths: Vec<_> = places.iter().map(Location::path).collect();
+        assert_eq!(ears.told(), [format!("{:?}", Notice::Removed(paths))]);
+    }
+
+    #[test]
+    fn what_comes_to_a_path_is_told_after_what_was_removed_there() {
+        let mut ears = Ears::new();
+        ears.filter.paused = instant() + Duration::from_mins(1);
+        let places = ears.remove(1..3);
+        let path = places[0].path();
+        ears.hear_removed(&path);
+        ears.hear(
+            EventKind::Access(AccessKind::Close(AccessMode::Write)),
+            &path,
+        );
+        let removed = Notice::Removed(vec![path.clone()]);
+        let expected = [removed, Notice::Arrived(path)].map(|notice| format!("{notice:?}"));
+        assert_eq!(ears.told(), expected);
+    }
+
+    #[test]
+    fn no_removal_waits_for_a_pause_to_end_or_for_more_than_a_notice_holds() {
+        let mut ears = Ears::new();
+        let places = ears.remove(0..200);
+        // Other steps are under way, and there was no pause yet: one is made, and before it all is told.
+        ears.filter.paused = instant().checked_sub(BETWEEN_PAUSES).unwrap();
+        ears.hear_removed(&places[0].path());
+        assert_eq!(ears.told().len(), 1);
+        ears.filter.paused = instant() + Duration::from_mins(1);
+        for at in &places[1..199] {
+            ears.hear_removed(&at.path());
+        }
+        assert_eq!(ears.told().len(), 198 / REMOVED);
+        // One of somebody else's is no step of ours, and told at once.
+        let others = place_of("default", 255).path();
+        ears.hear_removed(&others);
+        let told = ears.told();
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[1], format!("{:?}", Notice::Left(others)));
+    }
 }

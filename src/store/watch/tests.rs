@@ -172,7 +172,7 @@ fn canonical(number: u8) -> FileName {
     }
 }
 
-fn place_of(queue: &str, number: u8) -> Location {
+pub(super) fn place_of(queue: &str, number: u8) -> Location {
     Location {
         area: Area::Tasks,
         queue: QueueName::parse(queue).unwrap(),

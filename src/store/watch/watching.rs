@@ -278,8 +278,10 @@ impl<D: Disk> Watching<D> {
             Notice::FolderMade(path) => self.folder_made(&path),
             Notice::Created(path) => self.created(&path),
             Notice::Left(path) => self.left(&path),
-            Notice::Removed(path) => {
-                self.forget(&path);
+            Notice::Removed(paths) => {
+                for path in &paths {
+                    self.forget(path);
+                }
                 Ok(())
             }
             Notice::Touched(path) => self.touched(&path),
