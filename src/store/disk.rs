@@ -17,7 +17,7 @@ use crate::task::{DiskSpace, WallMillis};
 
 /// An operation on the disk that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} {}: {cause}", path.display())]
+#[error("{operation} {}: {cause}{}", path.display(), self.which_limit())]
 pub struct DiskError {
     /// What was tried, as a verb ("write").
     pub operation: &'static str,
@@ -39,6 +39,15 @@ impl DiskError {
             operation,
             path: path.into(),
             cause: cause.into(),
+        }
+    }
+
+    /// The limit behind an error whose words name none.
+    fn which_limit(&self) -> &'static str {
+        if self.cause.raw_os_error() == Some(Errno::FBIG.raw_os_error()) {
+            ", by a limit of this process (LimitFSIZE=, ulimit -f) or of the file system"
+        } else {
+            ""
         }
     }
 
@@ -235,4 +244,16 @@ pub fn names(disk: &impl Disk, path: &Path) -> DiskResult<Vec<OsString>> {
     let mut names = Vec::new();
     disk.list(path, &mut |name, _| names.push(name.to_owned()))?;
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_limit_names_it() {
+        let text = |errno: Errno| DiskError::new("write", "a.wal", errno).to_string();
+        assert!(text(Errno::FBIG).contains("LimitFSIZE="));
+        assert!(!text(Errno::NOSPC).contains("LimitFSIZE="));
+    }
 }
