@@ -1,5 +1,5 @@
 //! What the programs need of the system before they begin: the threads that they run on, started so that a system that gives none is
-//! an error and never a panic, and that a limit of files is an error and no end.
+//! an error and never a panic, that a limit of how large a file may be is an error and no end, and as many open files as there may be.
 //!
 //! Knows nothing of what runs on them. The runtime itself panics where it needs a thread and has none to fall back on, as under
 //! a low `TasksMax=` or `ulimit -u`: so the threads are tried first, and one that may block is kept from the start on.
@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{consts::SIGXFSZ, flag};
 use tokio::runtime::{Builder, Runtime};
 
@@ -65,6 +66,34 @@ pub fn try_threads(count: usize) -> io::Result<()> {
 /// the program without a word. The signal is caught and not ignored, which programs that are started from here would inherit.
 pub fn outlive_large_files() -> io::Result<()> {
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
+}
+
+/// The soft limit on open files: 1024 by default for the sake of programs that use `select(2)`, which these do not. `None`: there is
+/// none.
+pub type SoftLimit = Option<u64>;
+
+/// Raises the soft limit on open files to the hard one: each connection is one, each handler that runs some.
+pub fn raise_limit_of_files() -> io::Result<()> {
+    limit_files(getrlimit(Resource::Nofile).maximum)
+}
+
+/// Sets the soft limit on open files, below the hard one.
+pub fn limit_files(soft: SoftLimit) -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == soft {
+        return Ok(());
+    }
+    let limit = Rlimit {
+        current: soft,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, limit).map_err(io::Error::from)
+}
+
+/// The soft limit on open files as it is now.
+#[must_use]
+pub fn limit_of_files() -> SoftLimit {
+    getrlimit(Resource::Nofile).current
 }
 
 #[cfg(test)]

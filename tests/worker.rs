@@ -49,6 +49,7 @@ async fn daemon_with(payload: String) -> (String, mpsc::UnboundedReceiver<(Strin
         let path = uri.path().to_owned();
         let waits = body["wait"] != json!(0.0);
         let is_claim = path == "/api/v1/claim";
+        let completed: Vec<_> = body["complete"].as_array().into_iter().flatten().map(|one| json!({"id": one["id"]})).collect();
         seen.send((path, body)).unwrap();
         if !is_claim {
             return Json(json!({"status": "ok"}));
@@ -57,7 +58,7 @@ async fn daemon_with(payload: String) -> (String, mpsc::UnboundedReceiver<(Strin
             if waits {
                 std::future::pending::<()>().await;
             }
-            return Json(json!({"tasks": [], "completed": []}));
+            return Json(json!({"tasks": [], "completed": completed}));
         }
         Json(json!({"tasks": [{
             "id": "t", "queue": "default", "state": "leased", "payload": payload, "priority": 100, "exectime": 0,
@@ -326,6 +327,72 @@ async fn a_handler_inherits_no_ignored_signal() {
         child.wait_with_output().await.unwrap().status.code(),
         Some(0)
     );
+}
+
+/// The worker of a shell's command line, which is to exec `"$0" "$@"` at its end.
+fn through_sh(script: &str, flags: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", script])
+        .arg(env!("CARGO_BIN_EXE_workqueue-worker"))
+        .args(flags)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// What a handler's script prints, which a worker runs that was started so.
+async fn printed(start: &str, script: &str) -> Vec<String> {
+    let (url, mut calls) = daemon().await;
+    let flags = ["-u", &url, "--until-empty", "--", "/bin/sh", "-c", script];
+    let child = through_sh(start, &flags).spawn().unwrap();
+    assert_eq!(calls.recv().await.unwrap().0, "/api/v1/claim");
+    let (path, body) = calls.recv().await.unwrap();
+    assert_eq!(path, "/api/v1/claim", "{body}");
+    let result = body["complete"][0]["result"].as_str().unwrap();
+    let words = result.split_whitespace().map(str::to_owned).collect();
+    let output = child.wait_with_output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    words
+}
+
+/// Programs that use select(2) go wrong with more than they know of.
+#[tokio::test]
+async fn the_worker_opens_as_many_files_as_it_may_and_a_handler_as_before() {
+    let start = r#"ulimit -Sn 200; ulimit -Hn 1000; exec "$0" "$@""#;
+    let script = r#"ulimit -Sn; ulimit -Hn; grep "open files" /proc/$PPID/limits"#;
+    let expected = [
+        "200", "1000", "Max", "open", "files", "1000", "1000", "files",
+    ];
+    assert_eq!(printed(start, script).await, expected);
+}
+
+#[tokio::test]
+async fn more_handlers_than_there_may_be_files_for_are_told() {
+    let (url, _calls) = daemon().await;
+    let flags = ["-u", &url, "--concurrency", "100", "--", "/bin/true"];
+    let start = r#"ulimit -n 300; exec "$0" "$@""#;
+    let mut child = through_sh(start, &flags).spawn().unwrap();
+    said(&mut child, "limit=300 wanted=464").await;
+    terminate(&child);
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+/// Else the kernel takes the status of each handler, and what is done is done again until it is dead.
+#[tokio::test]
+async fn a_worker_that_is_started_with_the_end_of_children_ignored_knows_how_a_handler_ended() {
+    let start = r#"exec env --ignore-signal=CHLD "$0" "$@""#;
+    let script = "grep SigIgn /proc/self/status";
+    let printed = printed(start, script).await;
+    let ignored = u64::from_str_radix(&printed[1], 16).unwrap();
+    assert_eq!(ignored & (1 << (Signal::CHILD.as_raw() - 1)), 0);
+}
+
+#[tokio::test]
+async fn a_handler_inherits_no_file_of_whoever_started_the_worker() {
+    let start = r#"exec 3</ 7</dev/null; exec "$0" "$@""#;
+    let script = "for number in 0 1 2 3 4 5 6 7; do if [ -e /proc/$$/fd/$number ]; then echo $number; fi; done";
+    assert_eq!(printed(start, script).await, ["0", "1", "2"]);
 }
 
 #[tokio::test]

@@ -53,6 +53,7 @@ pub use transport::TlsFiles;
 
 pub(crate) use lookups::Lookups;
 pub(crate) use transport::Transport;
+pub(crate) use v1::same_task;
 
 use std::{sync::Arc, time::Duration};
 

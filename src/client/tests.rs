@@ -272,3 +272,22 @@ async fn a_claim_that_is_withdrawn_has_what_was_answered_until_then() {
         assert_eq!(claimed.is_ok(), answers, "{claimed:?}");
     }
 }
+
+/// Else a lease would be taken for extended that is not.
+#[tokio::test]
+async fn an_extension_of_another_task_is_no_good_answer() {
+    const ID: &str = "01a22c8c-9100-7101-b91c-ab40b7fcd9d8";
+    let answer = async || Json(serde_json::json!({"id": ID, "lease_expires": 9.0}));
+    let router = Router::new().route("/api/v1/tasks/{id}/extend", routing::post(answer));
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("a.sock");
+    serve_unix(&socket, router);
+    let client = Client::new(Endpoint::Unix(socket)).unwrap();
+    for same in [ID, &ID.to_uppercase()] {
+        assert_eq!(client.extend(same, "k", None).await.unwrap().id, ID);
+    }
+    let other = client.extend("01a22c8c-9100-7101-b91c-ab40b7fcd9d9", "k", None);
+    let error = other.await.unwrap_err();
+    assert!(matches!(error, ClientError::Unexpected { status: 200, .. }));
+    assert!(error.may_be_done() && !error.is_final());
+}

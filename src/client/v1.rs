@@ -152,14 +152,7 @@ impl Client {
         }
         let path = task_path(id, "/fail");
         let told: Named = self.post(&path, failure).await?;
-        // An id may be written in more than one way.
-        let same =
-            TaskId::parse(id).is_ok_and(|id| TaskId::parse(&told.id).is_ok_and(|told| told == id));
-        if same || told.id == id {
-            return Ok(());
-        }
-        let other = format!("of the task {}", shown(told.id.as_bytes()));
-        Err(unexpected(StatusCode::OK, other))
+        named(id, &told.id)
     }
 
     /// Gives a task back; the attempt does not count.
@@ -170,7 +163,7 @@ impl Client {
         self.post_only(&task_path(id, "/release"), &body).await
     }
 
-    /// Makes a lease last `lease` seconds from now; `None`: the task's own length.
+    /// Makes a lease last `lease` seconds from now; `None`: the task's own length. An answer about another task is no good one.
     pub async fn extend(
         &self,
         id: &str,
@@ -181,7 +174,9 @@ impl Client {
             token: token.to_owned(),
             lease,
         };
-        self.post(&task_path(id, "/extend"), &body).await
+        let extended: api::Extended = self.post(&task_path(id, "/extend"), &body).await?;
+        named(id, &extended.id)?;
+        Ok(extended)
     }
 
     /// One task.
@@ -274,6 +269,21 @@ impl Client {
 /// A body that says nothing: `{}`.
 #[derive(serde::Serialize)]
 pub(super) struct Empty {}
+
+/// Whether two ids are of one task: an id may be written in more than one way.
+pub(crate) fn same_task(one: &str, other: &str) -> bool {
+    one == other
+        || TaskId::parse(one).is_ok_and(|one| TaskId::parse(other).is_ok_and(|other| one == other))
+}
+
+/// Whether an answer about a task is about that one.
+fn named(id: &str, told: &str) -> Result<(), ClientError> {
+    if same_task(id, told) {
+        return Ok(());
+    }
+    let other = format!("of the task {}", shown(told.as_bytes()));
+    Err(unexpected(StatusCode::OK, other))
+}
 
 fn task_path(id: &str, rest: &str) -> String {
     format!("/api/v1/tasks/{}{rest}", escaped(id))

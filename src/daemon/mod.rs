@@ -9,7 +9,6 @@ mod admins;
 mod announcement;
 mod connections;
 mod control;
-mod files;
 mod in_effect;
 mod memory;
 mod signs;
@@ -168,7 +167,9 @@ fn start(flags: &Flags) -> Result<(), Failure> {
             catalog::STARTING.line
         );
     }
-    files::raise_limit();
+    if let Err(error) = crate::runtime::raise_limit_of_files() {
+        tracing::debug!(%error, "can't raise the limit on open files");
+    }
     let mut teller = signs::LoadTeller::default();
     let running = driver::open(opening(&settings), &mut |loading| teller.tell(loading))?;
     let live = live(&settings);

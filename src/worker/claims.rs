@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Config, WorkerError,
+    answers::{is_too_large, leave_out_named, may_mean_result, outcome_of},
     attempt::{Ended, REPORT_GRACE, Shared, is_silence},
     backoff::Backoff,
     flight::{Answer, Flight, Kept, arrival},
@@ -202,11 +203,17 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             .saturating_sub(self.kept.iter().filter(|kept| kept.is_alone).count())
     }
 
-    /// Starts the requests that there is reason for.
+    /// Starts the requests that there is reason for. What is not in one waits, however long that takes: its lease is held.
     fn send(&mut self) {
-        if self.retry_at.is_some() {
-            return;
+        if self.retry_at.is_none() {
+            self.send_now();
         }
+        for kept in &mut self.kept {
+            kept.hold(&self.shared);
+        }
+    }
+
+    fn send_now(&mut self) {
         let free = self.free();
         let is_wanted = !self.is_stopping && self.claim_at.is_none() && !self.waits_for_the_rest();
         if self.claim.is_none() && free > 0 && is_wanted {
@@ -267,7 +274,14 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             }
             taken += 1;
         }
-        self.kept.drain(..taken).collect()
+        let mut batch: Vec<_> = self.kept.drain(..taken).collect();
+        // For the answer to one that had none before is waited longer.
+        if batch.iter().any(|kept| kept.silences > 0) {
+            for kept in &mut batch {
+                kept.hold(&self.shared);
+            }
+        }
+        batch
     }
 
     fn report_batch(&mut self) -> Vec<Kept> {
@@ -391,24 +405,42 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
                 catalog::DAEMON_BACK.line
             );
         }
-        self.backoff.reset();
         self.was_reached = true;
-        for (at, kept) in carried.into_iter().enumerate() {
-            // They come in the order of the completions, of which two may be of one task that was claimed twice.
-            let is_its = |outcome: &&api::CompletionOutcome| outcome.id == kept.completion.id;
-            let outcome = outcomes.get(at).filter(is_its);
-            let problem = outcome
-                .or_else(|| outcomes.iter().find(is_its))
-                .and_then(|outcome| outcome.problem.clone());
-            match problem {
+        let (mut untold, mut is_later) = (0, false);
+        for (at, mut kept) in carried.into_iter().enumerate() {
+            let Some(outcome) = outcome_of(outcomes, at, &kept) else {
+                untold += 1;
+                kept.is_in_doubt = true;
+                self.keep(kept);
+                continue;
+            };
+            match outcome.problem.clone() {
                 None => self.counts.completed += 1,
-                Some(problem) => self.refused(kept, &ClientError::Problem(Box::new(problem))),
+                Some(problem) => {
+                    is_later |= self.refused(kept, &ClientError::Problem(Box::new(problem)));
+                }
             }
+        }
+        if untold > 0 {
+            tracing::warn!(
+                untold,
+                "an answer does not say what became of completions; they are sent again"
+            );
+        }
+        self.pace(is_later || untold > 0);
+    }
+
+    /// The daemon has answered: the next request may follow at once, or where it does not take something now (`is_later`) in a while.
+    fn pace(&mut self, is_later: bool) {
+        if is_later {
+            self.wait_to_retry();
+        } else {
+            self.backoff.reset();
         }
     }
 
-    /// The daemon did not take a completion.
-    fn refused(&mut self, mut kept: Kept, error: &ClientError) {
+    /// The daemon did not take a completion. Whether it may take it later.
+    fn refused(&mut self, mut kept: Kept, error: &ClientError) -> bool {
         let id = &kept.completion.id;
         if error.status() == Some(404) && kept.is_in_doubt {
             // Most likely it was taken when it was sent first, and only the answer was lost. Where the task is still there, under
@@ -416,40 +448,78 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             self.counts.completed += 1;
             tracing::info!(task_id = %id, %error, "the completion was sent before; it is dropped");
         } else if kept.completion.result.is_some() && may_mean_result(error) {
-            // The work is done: without its completion it would be done again until it is dead, and end the same way each time.
-            tracing::warn!(task_id = %id, %error, "the daemon refuses the result; the task is completed without it");
-            kept.completion.result = None;
-            kept.is_alone = true;
-            self.keep(kept);
+            // Alone it can be refused for nothing but itself; after a stop there is no time for that.
+            kept.is_alone = !self.is_stopping;
+            kept.leave_out_result(error);
+            self.keep_first(vec![kept]);
+            self.hurry_without_results();
         } else if error.is_final() {
             self.counts.lost += 1;
             tracing::warn!(task_id = %id, %error, "the completion was refused and is dropped");
         } else {
             tracing::warn!(task_id = %id, %error, "the completion is kept and sent again");
             self.keep(kept);
-            self.wait_to_retry();
+            return true;
         }
+        false
     }
 
     /// No good answer: what was carried is kept.
     fn unanswered(&mut self, carried: Vec<Kept>, error: &ClientError) {
-        let is_final = error.is_final() || is_too_large(error);
-        if is_final && !carried.is_empty() {
-            tracing::debug!(%error, kept = carried.len(), "a request that carries completions was refused");
-        } else {
-            self.say(error, carried.len());
+        if !carried.is_empty() && (error.is_final() || is_too_large(error)) {
+            self.refused_whole(carried, error);
+            return;
         }
-        let (refused, mut carried): (Vec<_>, Vec<_>) = carried
-            .into_iter()
-            .partition(|kept| is_final && kept.is_alone);
-        for kept in refused {
-            self.refused(kept, error);
-        }
-        for kept in &mut carried {
-            kept.is_alone |= is_final;
-        }
+        self.say(error, carried.len());
         self.keep_all(carried, error);
         self.wait_to_retry();
+    }
+
+    /// A request was refused as a whole, perhaps because of a completion in it. That is an answer: what was carried goes on at once, in
+    /// the place that it had, without the result that is to blame; where none is named, each alone.
+    fn refused_whole(&mut self, carried: Vec<Kept>, error: &ClientError) {
+        tracing::debug!(%error, kept = carried.len(), "a request that carries completions was refused");
+        let (alone, mut carried): (Vec<_>, Vec<_>) =
+            carried.into_iter().partition(|kept| kept.is_alone);
+        let mut is_later = false;
+        for kept in alone {
+            is_later |= self.refused(kept, error);
+        }
+        if !leave_out_named(&mut carried, error) {
+            for kept in &mut carried {
+                kept.is_alone = true;
+            }
+        }
+        for kept in &mut carried {
+            kept.is_in_doubt |= error.may_be_done();
+        }
+        self.keep_first(carried);
+        if may_mean_result(error) {
+            self.hurry_without_results();
+        }
+        self.pace(is_later);
+    }
+
+    /// After a stop, when the daemon refuses a result: to find out which of the others it takes there may be no time, and without its
+    /// completion a task is done again. So they all go without, together.
+    fn hurry_without_results(&mut self) {
+        if !self.is_stopping {
+            return;
+        }
+        let with_result = self.kept.iter_mut();
+        let with_result = with_result.filter(|kept| kept.completion.result.is_some());
+        let mut left_out = 0;
+        for kept in with_result {
+            kept.completion.result = None;
+            kept.is_alone = false;
+            left_out += 1;
+        }
+        if left_out > 0 {
+            tracing::warn!(
+                left_out,
+                "the daemon refuses a result, and the worker stops: other results are left out, too"
+            );
+        }
     }
 
     /// Keeps what a request without a good answer carried.
@@ -457,18 +527,22 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         for mut kept in carried {
             kept.is_in_doubt |= error.may_be_done();
             kept.silences += u32::from(is_silence(error));
-            self.kept.push(kept);
-        }
-        // Those, too, that have waited for that request to end.
-        for kept in &mut self.kept {
-            kept.hold(&self.shared);
+            self.keep(kept);
         }
     }
 
-    /// Keeps what was sent and not taken, and its lease for as long.
+    /// Keeps what was sent and not taken, and its lease until it is.
     fn keep(&mut self, mut kept: Kept) {
         kept.hold(&self.shared);
         self.kept.push(kept);
+    }
+
+    /// The same, before all others.
+    fn keep_first(&mut self, mut carried: Vec<Kept>) {
+        for kept in &mut carried {
+            kept.hold(&self.shared);
+        }
+        self.kept.splice(..0, carried);
     }
 
     /// Says what is wrong with the daemon, unless that was said before.
@@ -497,12 +571,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
         self.ended_since = true;
         match ended {
             Ok(Ended::Completed(completion, extended)) => {
-                let kept = Kept::new(completion, extended);
-                if self.said.is_some() {
-                    self.keep(kept);
-                } else {
-                    self.kept.push(kept);
-                }
+                self.kept.push(Kept::new(completion, extended));
             }
             Ok(Ended::Failed) => self.counts.failed += 1,
             Ok(Ended::Deferred(task, extended)) => self.defer(*task, extended),
@@ -592,23 +661,6 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
     }
 }
 
-/// Whether a completion that was sent alone may have been refused because of its result. Where the daemon names no field there
-/// is nothing else in it that could be wrong: id and token are its own.
-fn may_mean_result(error: &ClientError) -> bool {
-    match error {
-        ClientError::Problem(problem) if problem.status == 400 => problem
-            .field
-            .as_ref()
-            .is_none_or(|field| field.ends_with("result")),
-        error => is_too_large(error),
-    }
-}
-
-/// Whether the request was too large, for the daemon or for a proxy before it, whose answer is no problem document.
-fn is_too_large(error: &ClientError) -> bool {
-    error.status() == Some(413)
-}
-
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -631,3 +683,6 @@ fn worker_name() -> String {
     }
     format!("{name}:{pid}")
 }
+
+#[cfg(test)]
+mod tests;

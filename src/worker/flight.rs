@@ -39,6 +39,13 @@ impl Kept {
         }
     }
 
+    /// The work is done: without its completion it would be done again until it is dead, and end the same way each time.
+    pub(super) fn leave_out_result(&mut self, error: &ClientError) {
+        let id = &self.completion.id;
+        tracing::warn!(task_id = %id, %error, "the daemon refuses the result; the task is completed without it");
+        self.completion.result = None;
+    }
+
     /// Its lease is extended until it is dropped. Most need that never: they are taken when they are sent first.
     pub(super) fn hold(&mut self, shared: &Arc<Shared>) {
         if self.holder.is_some() {
@@ -116,13 +123,15 @@ impl Flight {
         let silences = silences(&carried);
         let withdrawal = CancellationToken::new();
         Self::new(carried, 0, withdrawal, async move {
+            let mut completed = Vec::new();
             if let Some(api::Completion { id, token, result }) = completion {
                 let request = shared.client.complete(&id, &token, result);
                 shared.tell(silences, request).await?;
+                completed.push(api::CompletionOutcome { id, problem: None });
             }
             Ok(api::ClaimAnswer {
                 tasks: Vec::new(),
-                completed: Vec::new(),
+                completed,
             })
         })
     }

@@ -12,11 +12,13 @@
 //! | `handler` | what is done with a task: `log`, `exec`, `http` |
 //! | `attempt` | one task from its claim to its end: runs the handler, extends the lease, fails or releases |
 //! | `claims` | the loop: claims, completions, stopping |
+//! | `answers` | what an answer says of the completions that its request carried |
 //! | `flight` | one request of the loop and the completions that it carries |
 //! | `program` | the process: arguments, signals, service manager, exit code |
 //!
 //! This floor may not know the engine or any file of the daemon: it speaks HTTP through [`crate::client`].
 
+mod answers;
 mod args;
 mod attempt;
 mod backoff;
@@ -77,12 +79,20 @@ pub async fn run_with(
     hurry: CancellationToken,
     observe: impl FnMut(&Counts) + Send,
 ) -> Result<Counts, WorkerError> {
+    let shared = shared(&config, stop)?;
+    claims::Claims::new(shared, config, hurry, observe)
+        .run()
+        .await
+}
+
+/// What all attempts of a worker share, at its start.
+fn shared(config: &Config, stop: CancellationToken) -> Result<Arc<attempt::Shared>, WorkerError> {
     let mut client = Client::over(config.url.clone(), &config.tls)?;
     if let Some(token) = &config.token {
         client = client.with_bearer(token);
     }
     let handler = handler::Handler::new(&config.handler)?;
-    let shared = Arc::new(attempt::Shared {
+    Ok(Arc::new(attempt::Shared {
         client,
         handler,
         lease: config.lease,
@@ -90,10 +100,7 @@ pub async fn run_with(
         kill: CancellationToken::new(),
         let_go: CancellationToken::new(),
         turns: Semaphore::new(attempt::RELEASES),
-    });
-    claims::Claims::new(shared, config, hurry, observe)
-        .run()
-        .await
+    }))
 }
 
 #[cfg(test)]

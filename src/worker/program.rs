@@ -4,18 +4,22 @@ use std::{
     fs,
     io::{self, Write as _},
     process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
 use clap::Parser as _;
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::{
+    consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM},
+    flag,
+};
 use signal_hook_tokio::Signals;
 use tokio_util::sync::CancellationToken;
 
-use super::{Args, Config, Counts, WorkerError, handler};
+use super::{Args, Config, Counts, HandlerConfig, WorkerError, handler};
 use crate::{
-    runtime,
+    runtime::{self, SoftLimit},
     systemd::{catalog, logging, notify},
 };
 
@@ -36,9 +40,9 @@ const END: Duration = Duration::from_secs(15);
 /// rest was not looked for (`--until-empty`), 78 the configuration is wrong.
 #[must_use]
 pub fn main() -> ExitCode {
-    if let Some(error) = handler::enter() {
+    if let Some((code, error)) = handler::enter() {
         tell(&error);
-        return ExitCode::from(handler::NOT_STARTED);
+        return ExitCode::from(code);
     }
     let args = Args::parse();
     let ended = start(&args);
@@ -67,7 +71,11 @@ fn start(args: &Args) -> Result<(), (u8, String)> {
         (code, error.to_string())
     })?;
     runtime::outlive_large_files()
+        .and_then(|()| see_children_end())
         .map_err(|error| (EX_OSERR, format!("cannot take signals: {error}")))?;
+    if let Err(error) = runtime::raise_limit_of_files() {
+        tracing::debug!(%error, "can't raise the limit on open files");
+    }
     let runtime =
         runtime::of_one().map_err(|error| (EX_OSERR, format!("cannot start: {error}")))?;
     let ended = runtime.block_on(work(config));
@@ -84,6 +92,7 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
     let patience = config.shutdown_grace.as_duration() + END;
     let listener = tokio::spawn(listen(signals, stop.clone(), hurry.clone(), patience));
     tracing::info!(message_id = catalog::WORKER_STARTS.id, url = %config.url, concurrency = config.concurrency, "{}", catalog::WORKER_STARTS.line);
+    mind_open_files(&config, runtime::limit_of_files());
     let mut is_ready = false;
     let ended = super::run_with(config, stop, hurry, |counts| {
         if !is_ready {
@@ -111,6 +120,37 @@ async fn work(config: Config) -> Result<(), (u8, String)> {
         Err(WorkerError::Client(error)) => Err((EX_UNAVAILABLE, error.to_string())),
         Err(error @ WorkerError::TooManyDeferred(_)) => Err((EX_TEMPFAIL, error.to_string())),
     }
+}
+
+/// Where a worker is started with the end of its children ignored, which it inherits, the kernel takes their status, and how a handler
+/// has ended nobody knows. A signal that is caught handlers get as it was at first.
+fn see_children_end() -> io::Result<()> {
+    flag::register(SIGCHLD, Arc::new(AtomicBool::new(false))).map(drop)
+}
+
+/// What the worker itself opens at most: its log, its connections to the daemon, what it looks at for a moment.
+const OWN_FILES: u64 = 64;
+
+/// Says when all handlers together may not have as many open files as they need.
+fn mind_open_files(config: &Config, limit: SoftLimit) {
+    let wanted = files_wanted(config);
+    if let Some(limit) = limit.filter(|limit| *limit < wanted) {
+        tracing::warn!(
+            limit,
+            wanted,
+            "so many handlers at once need more open files than the worker may have: lower concurrency, or raise the hard limit (LimitNOFILE= of the unit, ulimit -Hn)"
+        );
+    }
+}
+
+fn files_wanted(config: &Config) -> u64 {
+    let each = match config.handler {
+        HandlerConfig::Log(_) => 0,
+        HandlerConfig::Http(_) => 1,
+        // Three pipes, and what tells its end.
+        HandlerConfig::Exec(_) => 4,
+    };
+    OWN_FILES + each * u64::from(config.concurrency)
 }
 
 /// The signals that stop: all that would end the worker and leave its handlers running with nobody to end them. A hang-up or a

@@ -14,6 +14,7 @@ use tokio::{
 use super::*;
 use crate::{client::Endpoint, task::Millis};
 
+mod refused;
 mod silent;
 mod until_empty;
 
@@ -44,6 +45,12 @@ impl Call {
             .map(|id| json!({"id": id}))
             .collect();
         self.answer(200, &json!({"tasks": tasks, "completed": completed}));
+    }
+
+    /// Answers an extension.
+    fn extend(self) {
+        let id = self.path.split('/').nth(4).unwrap().to_owned();
+        self.answer(200, &json!({"id": id, "lease_expires": 1.0}));
     }
 
     fn completes(&self) -> Vec<String> {

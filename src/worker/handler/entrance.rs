@@ -13,12 +13,12 @@ use std::{
     env,
     ffi::{CString, OsStr, OsString},
     fs, io,
-    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+    os::{
+        fd::RawFd,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
     },
+    path::Path,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -29,10 +29,15 @@ use rustix::{
 use signal_hook::{consts::SIGPIPE, flag};
 use tokio::{process::Command, time::Instant};
 
-use crate::worker::backoff::Backoff;
+use crate::{
+    runtime::{self, SoftLimit},
+    worker::backoff::Backoff,
+};
 
 /// The exit status of a process that has become no program: as shells have it.
-pub(in crate::worker) const NOT_STARTED: u8 = 127;
+pub(super) const NOT_STARTED: u8 = 127;
+/// The exit status of one for which the machine had no room, which is no fault of its task: `EX_TEMPFAIL`.
+const NO_ROOM: u8 = 75;
 /// How long a program is tried to be started while the machine has no room for it.
 pub(super) const SHORTAGE: Duration = Duration::from_secs(10);
 
@@ -43,57 +48,86 @@ const EXECUTABLE: &str = "/proc/self/exe";
 /// How what the executable tells begins.
 const TOLD: &str = "workqueue-worker: ";
 
-/// Whether this process has been through [`enter`], as another that runs its executable will be. A test's has not.
-static IS_KNOWN: AtomicBool = AtomicBool::new(false);
+/// What this process had as its soft limit on open files when it went through [`enter`], as another that runs its executable will. A
+/// test's does not.
+static FILES_AT_FIRST: OnceLock<SoftLimit> = OnceLock::new();
 
 /// The way into a program through the worker's own executable.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entrance(());
+pub(super) struct Entrance {
+    /// What programs are to have, whatever the worker itself has made of it.
+    files: SoftLimit,
+}
 
 impl Entrance {
     /// There is none where another program than the worker runs handlers, or without `/proc`.
     pub(super) fn find() -> Option<Self> {
-        let is_there =
-            IS_KNOWN.load(Ordering::Relaxed) && access(EXECUTABLE, Access::EXEC_OK).is_ok();
-        is_there.then_some(Self(()))
+        let files = *FILES_AT_FIRST.get()?;
+        let is_there = access(EXECUTABLE, Access::EXEC_OK).is_ok();
+        is_there.then_some(Self { files })
     }
 
     /// A command that becomes `program`, in the control group that has this file `procs`.
-    #[expect(
-        clippy::unused_self,
-        reason = "who has it has looked whether there is an entrance"
-    )]
     pub(super) fn command(self, procs: Option<&Path>, program: &str) -> Command {
         let mut command = Command::new(EXECUTABLE);
         let procs = procs.map_or_else(|| OsStr::new(""), Path::as_os_str);
-        command.arg0(NAME).arg(procs).arg(program);
+        let files = self
+            .files
+            .map_or_else(String::new, |files| files.to_string());
+        command.arg0(NAME).arg(procs).arg(files).arg(program);
         command
     }
 }
 
-/// Why no program was started, from what came to stderr of a process that ended with [`NOT_STARTED`]. A program that tells the
+/// Why no program was started, from what came to stderr of a process that ended with [`NOT_STARTED`] or [`NO_ROOM`]. A program that tells the
 /// same in the same way says the same of itself.
 pub(super) fn why_not(told: &str) -> Option<&str> {
     told.strip_prefix(TOLD)
 }
 
-/// Where this process was started to become a program, does that. Gives why it can't; `None` where it was started as what it is.
-pub(in crate::worker) fn enter() -> Option<String> {
+/// Where this process was started to become a program, does that. Gives the exit status and why it can't; `None` where it was started
+/// as what it is.
+pub(in crate::worker) fn enter() -> Option<(u8, String)> {
     let mut args = env::args_os();
     if args.next().as_deref() != Some(OsStr::new(NAME)) {
-        IS_KNOWN.store(true, Ordering::Relaxed);
+        FILES_AT_FIRST.get_or_init(runtime::limit_of_files);
         return None;
     }
-    let (Some(procs), Some(program)) = (args.next(), args.next()) else {
-        return Some("a group and a program are missing".to_owned());
+    let (Some(procs), Some(files), Some(program)) = (args.next(), args.next(), args.next()) else {
+        let missing = "a group, a limit and a program are missing".to_owned();
+        return Some((NOT_STARTED, missing));
     };
     if !procs.is_empty()
         && let Err(error) = fs::write(&procs, "0")
     {
-        return Some(format!("cannot enter {}: {error}", procs.display()));
+        let reason = format!("cannot enter {}: {error}", procs.display());
+        return Some((NOT_STARTED, reason));
     }
-    let Err(error) = become_program(&program, args);
-    Some(format!("cannot start {}: {error}", program.display()))
+    close_inherited();
+    let files = files.to_str().and_then(|files| files.parse().ok());
+    let Err(error) = runtime::limit_files(files).and_then(|()| become_program(&program, args));
+    let status = if is_want(&error) {
+        NO_ROOM
+    } else {
+        NOT_STARTED
+    };
+    let reason = format!("cannot start {}: {error}", program.display());
+    Some((status, reason))
+}
+
+/// Closes what the worker itself was started with beside its three streams: it is none of a program's business, and may be anything, as
+/// a directory that the program can't reach or the end of a pipe that somebody waits for. This process has opened nothing by now, and
+/// the worker's own files close by themselves. Without `/proc` nothing is known of them.
+fn close_inherited() {
+    let Ok(directory) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let numbers = directory.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let numbers: Vec<RawFd> = numbers.filter(|number| *number > 2).collect();
+    for number in numbers {
+        // One of them was the directory itself, which is closed already.
+        nix::unistd::close(number).unwrap_or_default();
+    }
 }
 
 /// Where the machine lacks something, tries for a while.
@@ -172,17 +206,15 @@ const ELSEWHERE: [Errno; 5] = [
     Errno::TIMEDOUT,
 ];
 
-/// Whether a program was not started for want of something that there may be again: processes, memory, descriptors; or because
-/// its file is just being written.
+/// Whether a program was not started for want of something that there may be again, or because its file is just being written.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [
-        Errno::AGAIN,
-        Errno::NOMEM,
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::TXTBSY,
-    ];
-    is_one_of(error, &shortages)
+    is_want(error) || is_one_of(error, &[Errno::TXTBSY])
+}
+
+/// Whether the machine, or this process, has no process, memory or descriptor left. That is no fault of a task's.
+pub(super) fn is_want(error: &io::Error) -> bool {
+    let wants = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE];
+    is_one_of(error, &wants)
 }
 
 fn is_one_of(error: &io::Error, errors: &[Errno]) -> bool {

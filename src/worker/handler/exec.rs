@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Failure, Outcome, Untried, cgroup,
-    entrance::{self, Entrance, SHORTAGE, is_shortage},
+    entrance::{self, Entrance, SHORTAGE, is_shortage, is_want},
     strays, try_for,
 };
 use crate::{
@@ -122,10 +122,14 @@ impl Exec {
         };
         group.let_live();
         match end {
-            End::Exited => match child.wait().await {
-                Ok(status) => outcome(status, output, &errors),
-                Err(error) => Outcome::lost(&error),
-            },
+            End::Exited => {
+                let has_begun = child.id().is_none_or(has_begun);
+                match child.wait().await {
+                    Ok(status) if !has_begun && is_for_all(status) => Outcome::Stopped,
+                    Ok(status) => outcome(status, output, &errors),
+                    Err(error) => Outcome::lost(&error),
+                }
+            }
             End::TimedOut => {
                 let limit = self.config.timeout.unwrap_or_default();
                 Outcome::failed(errors.after(&format!("timeout after {limit}")))
@@ -146,7 +150,8 @@ impl Exec {
         }
     }
 
-    /// Starts the program; where the machine has no process, descriptor or memory left, in a while.
+    /// Starts the program; where the machine has no process, descriptor or memory left, in a while. Where it has none for longer, the
+    /// task is given back.
     async fn start(
         &self,
         task: &api::ClaimedTask,
@@ -161,7 +166,7 @@ impl Exec {
             Untried::Stopped => Outcome::Stopped,
             Untried::Failed(error) => {
                 let program = self.config.command.first().map_or("", String::as_str);
-                Outcome::failed(format!("cannot start {program}: {error}"))
+                Outcome::not_started(program, &error)
             }
         })
     }
@@ -344,6 +349,30 @@ impl Exit {
     }
 }
 
+/// The bit of a process's flags (proc(5), `/proc/PID/stat`) that says that it was forked and has become no program yet.
+const PF_FORKNOEXEC: u64 = 0x40;
+
+/// Whether a process has become a program, or has begun to. Until then it was in the worker's own process group for a moment, and a
+/// signal to all of that, as Ctrl-C is, was for it, too. It may have ended, but its status is still to be taken; else it has begun.
+pub(super) fn has_begun(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
+    let Ok(stat) = stat else { return true };
+    // The name, in parentheses, may have any sign in it.
+    let flags = stat
+        .rsplit_once(')')
+        .and_then(|(_, rest)| rest.split_whitespace().nth(6));
+    flags
+        .and_then(|flags| flags.parse::<u64>().ok())
+        .is_none_or(|flags| flags & PF_FORKNOEXEC == 0)
+}
+
+/// Whether a process was ended by one of the signals that a terminal or a shell sends to a whole process group.
+fn is_for_all(status: ExitStatus) -> bool {
+    let signals = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
+    let signal = status.signal();
+    signals.iter().any(|one| signal == Some(one.as_raw()))
+}
+
 /// A process group and what has left it, killed when this is dropped before it has ended.
 struct Group {
     leader: Option<Pid>,
@@ -409,6 +438,19 @@ impl Drop for Group {
 }
 
 impl Outcome {
+    /// What the machine lacks uses up no attempt: a queue that waits is better than one whose tasks are dead without having run.
+    pub(super) fn not_started(program: &str, error: &io::Error) -> Self {
+        if is_want(error) {
+            return Self::no_room(&format!("cannot start {program}: {error}"));
+        }
+        Self::failed(format!("cannot start {program}: {error}"))
+    }
+
+    fn no_room(error: &str) -> Self {
+        tracing::warn!(%error, "a handler can't be started for want of room; its task is given back");
+        Self::Released
+    }
+
     fn lost(error: &io::Error) -> Self {
         Self::failed(format!("cannot wait for the program: {error}"))
     }
@@ -417,7 +459,10 @@ impl Outcome {
 fn outcome(status: ExitStatus, output: Head, errors: &Tail) -> Outcome {
     match (status.code(), status.signal()) {
         (Some(0), _) => Outcome::Completed(output.into_result()),
-        (Some(EX_TEMPFAIL), _) => Outcome::Released,
+        (Some(EX_TEMPFAIL), _) => match entrance::why_not(&errors.text()) {
+            Some(why) => Outcome::no_room(why),
+            None => Outcome::Released,
+        },
         (Some(NOT_STARTED), _) => {
             let told = errors.after(&format!("exit status {NOT_STARTED}"));
             let why = entrance::why_not(&errors.text()).map(str::to_owned);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{HandlerConfig, WorkerError, backoff::Backoff};
 use crate::{api, task::Payload};
 
-pub(super) use entrance::{NOT_STARTED, enter};
+pub(super) use entrance::enter;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,13 +73,14 @@ async fn try_for<T, F: Future<Output = io::Result<T>>>(
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        if !may_pass(&error) || Instant::now() >= until {
+        let left = until.saturating_duration_since(Instant::now());
+        if !may_pass(&error) || left.is_zero() {
             return Err(Untried::Failed(error));
         }
         tokio::select! {
             biased;
             () = stop.cancelled() => return Err(Untried::Stopped),
-            () = tokio::time::sleep(backoff.next()) => {}
+            () = tokio::time::sleep(backoff.next().min(left)) => {}
         }
     }
 }

@@ -552,3 +552,45 @@ async fn informational_answers_without_an_end_keep_no_other_task_waiting() {
     // The connection goes with the attempt.
     flood.await.unwrap();
 }
+
+/// What the machine lacks is no fault of the task's: dead without having run it would be lost.
+#[test]
+fn a_task_for_which_there_is_no_room_is_given_back() {
+    use rustix::io::Errno;
+    for errno in [Errno::MFILE, Errno::NFILE, Errno::AGAIN, Errno::NOMEM] {
+        let outcome = Outcome::not_started("/bin/true", &errno.into());
+        assert_eq!(outcome, Outcome::Released, "{errno}");
+    }
+    for errno in [Errno::NOENT, Errno::ACCESS, Errno::TXTBSY] {
+        let failure = failure(Outcome::not_started("/bin/true", &errno.into()));
+        assert!(failure.error.starts_with("cannot start /bin/true: "));
+    }
+}
+
+/// A shell that waits in a pair of parentheses is a process that was forked and has become no program.
+#[tokio::test]
+async fn a_process_has_begun_when_it_has_become_a_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut told = fifo(&dir.path().join("told"));
+    let script = "(echo x >told; read -r never <for-ever; exit) & echo $! >number; wait";
+    rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("for-ever"), 0o600.into()).unwrap();
+    let mut shell = tokio::process::Command::new("/bin/sh")
+        .args(["-c", script])
+        .current_dir(dir.path())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    word(&mut told).await;
+    let number = async || tokio::fs::read_to_string(dir.path().join("number")).await;
+    let mut forked = number().await;
+    while forked.as_ref().is_ok_and(|text| !text.ends_with('\n')) || forked.is_err() {
+        tokio::task::yield_now().await;
+        forked = number().await;
+    }
+    let forked: i32 = forked.unwrap().trim().parse().unwrap();
+    assert!(!exec::has_begun(forked.cast_unsigned()));
+    assert!(exec::has_begun(shell.id().unwrap()));
+    let forked = rustix::process::Pid::from_raw(forked).unwrap();
+    rustix::process::kill_process(forked, rustix::process::Signal::KILL).unwrap();
+    assert!(shell.wait().await.unwrap().success());
+}

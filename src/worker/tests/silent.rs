@@ -84,7 +84,7 @@ impl Stage {
                 return (call, extensions);
             }
             extensions += 1;
-            call.answer(200, &json!({"id": "a", "lease_expires": 1.0}));
+            call.extend();
         }
     }
 }
@@ -149,6 +149,41 @@ async fn the_lease_of_a_completion_that_is_kept_is_extended() {
     assert!(waiting.completes().is_empty());
     stage.stop.cancel();
     assert_eq!(stage.counts().await.completed, 1);
+}
+
+/// Else it is done twice: what had no answer before is waited for longer than a lease lasts.
+#[tokio::test]
+async fn the_lease_of_a_completion_that_waits_behind_a_slow_report_is_extended() {
+    let mut stage = Stage::with(|config| {
+        config.concurrency = 3;
+        config.lease = Millis(600);
+    });
+    stage.daemon.claim().await.give(&["a", "b"]);
+    let (one, two) = (stage.site.next().await, stage.site.next().await);
+    let waiting = stage.next_but_extensions().await.0;
+    assert!(waiting.completes().is_empty());
+    let second = two.body.clone();
+    one.answer(200, &json!(null));
+    let first_report = stage.next_but_extensions().await.0;
+    let slow_report = stage.next_but_extensions().await.0;
+    assert_eq!(first_report.completes(), slow_report.completes());
+    // The daemon answers, but not that.
+    waiting.give(&[]);
+    let waiting = stage.next_but_extensions().await.0;
+    assert!(waiting.completes().is_empty());
+    two.answer(200, &json!(null));
+    let path = format!("/api/v1/tasks/{}/extend", second.as_str().unwrap());
+    let mut extensions = 0;
+    loop {
+        let call = stage.daemon.next().await;
+        if call.path == "/api/v1/claim" {
+            break;
+        }
+        extensions += usize::from(call.path == path);
+        call.extend();
+    }
+    // One may have been under way when the handler ended.
+    assert!(extensions > 2, "{extensions}");
 }
 
 #[tokio::test]
