@@ -8,6 +8,7 @@
 //! One count for TCP and another for the admin socket, so that a flood of the one leaves the other open.
 
 use std::{
+    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,7 +21,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
@@ -42,8 +43,10 @@ const TASK_BYTES: u64 = 512;
 /// How many answers about everything (all queues, all workers, all metrics) are made at once: what they hold shows only when
 /// they are made.
 pub(super) const WHOLE_VIEWS: usize = 4;
+/// The same of pages of tasks, and of tasks alone with their payloads.
+const PAGES: usize = 16;
 /// How long one waits for its turn among these. A scrape that comes later is of no use.
-const WHOLE_VIEW_WAIT: Duration = Duration::from_secs(10);
+const TURN_WAIT: Duration = Duration::from_secs(10);
 /// How many of them one connection of HTTP/2 may have under way: over HTTP/1 it has one, and so each client comes to its turn.
 pub(super) const WHOLE_VIEWS_BESIDE: usize = 2;
 
@@ -69,6 +72,36 @@ impl ViewsBeside {
     }
 }
 
+/// Waits for a turn among those who do the same.
+async fn turn(turns: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Problem> {
+    match timeout(TURN_WAIT, Arc::clone(turns).acquire_owned()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        // It is never closed.
+        Ok(Err(_)) | Err(_) => Err(busy(format!(
+            "too many {what} are being made: this one had no turn within {} s",
+            TURN_WAIT.as_secs()
+        ))),
+    }
+}
+
+/// Does `work`, and holds `turns` until that is done, also where whoever asked is gone: the engine makes its answer all the same, and all
+/// that it makes in one go is there at once.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    turns: impl Send + 'static,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Problem> {
+    let work = tokio::spawn(async move {
+        let done = work.await;
+        drop(turns);
+        done
+    });
+    match work.await {
+        Ok(done) => Ok(done),
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Err(ended) => Err(Problem::of_defect(&ended)),
+    }
+}
+
 fn busy(detail: String) -> Problem {
     refused::count_by("requests");
     problem::BUSY.problem(detail)
@@ -81,7 +114,8 @@ pub struct Flight {
     bytes: AtomicU64,
     /// Of light requests and answers where those count: they leave whoever else comes alone.
     light: AtomicU64,
-    whole_views: Semaphore,
+    whole_views: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
 }
 
 impl Default for Flight {
@@ -91,7 +125,8 @@ impl Default for Flight {
             limit: AtomicU64::new(u64::MAX),
             bytes: AtomicU64::new(0),
             light: AtomicU64::new(0),
-            whole_views: Semaphore::new(WHOLE_VIEWS),
+            whole_views: Arc::new(Semaphore::new(WHOLE_VIEWS)),
+            pages: Arc::new(Semaphore::new(PAGES)),
         }
     }
 }
@@ -153,15 +188,8 @@ impl Flight {
     }
 
     /// Waits until an answer about everything may be made, as long as the permit is kept; or says that too many wait.
-    pub(super) async fn whole_view(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        match timeout(WHOLE_VIEW_WAIT, self.whole_views.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            // It is never closed.
-            Ok(Err(_)) | Err(_) => Err(busy(format!(
-                "too many views of everything are being made: this one had no turn within {} s",
-                WHOLE_VIEW_WAIT.as_secs()
-            ))),
-        }
+    pub(super) async fn whole_view(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        turn(&self.whole_views, "views of everything").await
     }
 
     /// Counts the body of `response` until it is sent. It was not to be refused any more: it tells of something done.
@@ -342,21 +370,32 @@ pub(super) fn weight<'a>(tasks: impl IntoIterator<Item = &'a TaskView>) -> u64 {
 impl<B: Backend> Http<B> {
     /// A page of tasks, and the share that lets it be written: to be kept until it is.
     pub(super) async fn page(&self, query: PageQuery) -> Result<(Page, Share), Problem> {
-        let page = self.backend.tasks(query).await?;
-        let share = self.flight.take(weight(&page.tasks))?;
-        Ok((page, share))
+        let (backend, flight) = (Arc::clone(&self.backend), Arc::clone(&self.flight));
+        let turn = turn(&flight.pages, "pages of tasks").await?;
+        to_its_end(turn, async move {
+            let page = backend.tasks(query).await?;
+            let share = flight.take(weight(&page.tasks))?;
+            Ok((page, share))
+        })
+        .await?
     }
 
     /// One task, and the same.
     pub(super) async fn one(&self, id: TaskId) -> Result<(TaskView, Share), Problem> {
-        let task = self.backend.task(id).await?;
-        let share = self.flight.take(weight([&task]))?;
-        Ok((task, share))
+        let (backend, flight) = (Arc::clone(&self.backend), Arc::clone(&self.flight));
+        let turn = turn(&flight.pages, "pages of tasks").await?;
+        to_its_end(turn, async move {
+            let task = backend.task(id).await?;
+            let share = flight.take(weight([&task]))?;
+            Ok((task, share))
+        })
+        .await?
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -436,5 +475,21 @@ mod tests {
         assert_eq!(flight.bytes(), 2 * LIGHT, "{rest:?} is still to be sent");
         drop(rest);
         assert_eq!(flight.bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_for_keeps_its_turn_to_its_end_also_where_nobody_waits_for_it() {
+        let turns = Arc::new(Semaphore::new(1));
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let held = turn(&turns, "answers").await.unwrap();
+        let mut asked = Box::pin(to_its_end(held, ended));
+        assert!((&mut asked).now_or_never().is_none());
+        drop(asked);
+        assert_eq!(turns.available_permits(), 0);
+        end.send(()).unwrap();
+        drop(turn(&turns, "answers").await.unwrap());
+        let held = turn(&turns, "answers").await.unwrap();
+        assert_eq!(to_its_end(held, async { 5 }).await.unwrap(), 5);
+        assert_eq!(turns.available_permits(), 1);
     }
 }

@@ -18,7 +18,7 @@ use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLaye
 use super::{
     Clock, Http, audit,
     caller::{self, Caller, Door, Keys, Peer, Shown},
-    flight::{Flight, ViewsBeside},
+    flight::{Flight, ViewsBeside, to_its_end},
     pages,
     pairs::Pairs,
     problem::{self, Problem},
@@ -223,10 +223,10 @@ impl Guard {
         let (head, body) = request.into_parts();
         drop(body);
         let beside = head.extensions.get::<ViewsBeside>();
-        let _beside = beside.map(ViewsBeside::begin).transpose()?;
+        let beside = beside.map(ViewsBeside::begin).transpose()?;
         let request = Request::from_parts(head, Body::empty());
-        let _turn = self.flight.whole_view().await?;
-        Ok(next.run(request).await)
+        let turn = self.flight.whole_view().await?;
+        to_its_end((turn, beside), next.run(request)).await
     }
 
     fn admit(&self, request: &Request, need: Need, now: Tick) -> Result<Caller, Refused> {
