@@ -27,7 +27,9 @@ pub(crate) fn a_full_disk(scratch: tempfile::TempDir, mount: &Mount) {
     let mut line = line_to(&daemon);
     let (status, answer) = submit(&mut line, "default", "before");
     assert_eq!(status, 201, "{answer}");
-    // Where the disk fills before that, what is left of the first is for claims and ends.
+    // A file that finds no room ends submits, and a disk that fills before the next segment is made leaves the first to claims and
+    // ends.
+    daemon.until_files_are_written();
     until("another segment is at hand", || {
         let made = daemon.data().join("journal/00000000000000000002.wal");
         let bytes = made.metadata().map_or(0, |meta| meta.len());
