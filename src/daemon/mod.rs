@@ -315,6 +315,7 @@ async fn serve(
         let (routers, handle) = (Arc::clone(&routers), Arc::clone(&handle));
         let (doors, access) = (Arc::clone(&doors), Arc::clone(&access));
         let (addresses, socket) = (addresses.clone(), settings.admin_socket.clone());
+        let group = settings.admin_group.clone();
         Box::new(move |settings| {
             // First what may refuse, and reading changes nothing yet: then nothing has changed.
             let door = access.read_again(settings, &addresses)?;
@@ -325,6 +326,10 @@ async fn serve(
             doors.set_bounds(settings);
             let mut changed = access.renew(door, settings);
             changed.tokens |= doors.renew_certificate(certificate);
+            // Who tells of it may have been away at the start.
+            if has_own_socket {
+                sockets::give_to_group(&socket, &group);
+            }
             if changed.users
                 && has_own_socket
                 && let Err(error) = sockets::let_in(&socket, settings)

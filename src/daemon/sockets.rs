@@ -239,7 +239,8 @@ fn unix(settings: &Settings) -> Result<(UnixListener, OwnSocket), Failure> {
     Ok((listener, own))
 }
 
-fn give_to_group(path: &Path, group: &str) {
+/// Gives the admin socket's file at `path` to the group of admins, if there is one.
+pub(super) fn give_to_group(path: &Path, group: &str) {
     let accounts = Accounts::new(group, Arc::new(System), PATIENCE);
     match accounts.ask(|databases, group| databases.group(group)) {
         Some(Ok(Some(found))) => {

@@ -9,6 +9,7 @@
 
 use std::{
     future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -45,8 +46,12 @@ const TASK_BYTES: u64 = 512;
 pub(super) const WHOLE_VIEWS: usize = 4;
 /// The same of pages of tasks, and of tasks alone with their payloads.
 const PAGES: usize = 16;
+/// How long a turn is at most.
+const TURN: Duration = Duration::from_secs(1);
 /// How long one waits for its turn among these. A scrape that comes later is of no use.
 const TURN_WAIT: Duration = Duration::from_secs(10);
+/// What they are called where there are too many.
+const VIEWS: &str = "views of everything";
 /// How many of them one connection of HTTP/2 may have under way: over HTTP/1 it has one, and so each client comes to its turn.
 pub(super) const WHOLE_VIEWS_BESIDE: usize = 2;
 
@@ -61,14 +66,9 @@ impl Default for ViewsBeside {
 }
 
 impl ViewsBeside {
-    /// Begins one more, as long as the permit is kept; or says that there are too many.
-    pub(super) fn begin(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let one_more = Arc::clone(&self.0).try_acquire_owned();
-        one_more.map_err(|_| {
-            busy(format!(
-                "a connection may ask for {WHOLE_VIEWS_BESIDE} views of everything at once: wait for their answers"
-            ))
-        })
+    /// Waits until it may begin one more, as long as the permit is kept.
+    pub(super) async fn begin(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        turn(&self.0, VIEWS).await
     }
 }
 
@@ -85,15 +85,19 @@ async fn turn(turns: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit
 }
 
 /// Does `work`, and holds `turns` until that is done, also where whoever asked is gone: the engine makes its answer all the same, and all
-/// that it makes in one go is there at once.
-pub(super) async fn to_its_end<T: Send + 'static>(
-    turns: impl Send + 'static,
+/// that it makes in one go is there at once. One that takes longer than [`TURN`] waits for a disk: it holds nobody up. The turns are given
+/// back with what was done, to be kept until that is counted.
+pub(super) async fn to_its_end<T: Send + 'static, H: Send + 'static>(
+    turns: H,
     work: impl Future<Output = T> + Send + 'static,
-) -> Result<T, Problem> {
+) -> Result<(T, Option<H>), Problem> {
     let work = tokio::spawn(async move {
-        let done = work.await;
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(TURN, &mut work).await {
+            return (done, Some(turns));
+        }
         drop(turns);
-        done
+        (work.await, None)
     });
     match work.await {
         Ok(done) => Ok(done),
@@ -189,7 +193,7 @@ impl Flight {
 
     /// Waits until an answer about everything may be made, as long as the permit is kept; or says that too many wait.
     pub(super) async fn whole_view(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        turn(&self.whole_views, "views of everything").await
+        turn(&self.whole_views, VIEWS).await
     }
 
     /// Counts the body of `response` until it is sent. It was not to be refused any more: it tells of something done.
@@ -372,24 +376,24 @@ impl<B: Backend> Http<B> {
     pub(super) async fn page(&self, query: PageQuery) -> Result<(Page, Share), Problem> {
         let (backend, flight) = (Arc::clone(&self.backend), Arc::clone(&self.flight));
         let turn = turn(&flight.pages, "pages of tasks").await?;
-        to_its_end(turn, async move {
+        let made = to_its_end(turn, async move {
             let page = backend.tasks(query).await?;
             let share = flight.take(weight(&page.tasks))?;
             Ok((page, share))
-        })
-        .await?
+        });
+        made.await?.0
     }
 
     /// One task, and the same.
     pub(super) async fn one(&self, id: TaskId) -> Result<(TaskView, Share), Problem> {
         let (backend, flight) = (Arc::clone(&self.backend), Arc::clone(&self.flight));
         let turn = turn(&flight.pages, "pages of tasks").await?;
-        to_its_end(turn, async move {
+        let made = to_its_end(turn, async move {
             let task = backend.task(id).await?;
             let share = flight.take(weight([&task]))?;
             Ok((task, share))
-        })
-        .await?
+        });
+        made.await?.0
     }
 }
 
@@ -489,7 +493,22 @@ mod tests {
         end.send(()).unwrap();
         drop(turn(&turns, "answers").await.unwrap());
         let held = turn(&turns, "answers").await.unwrap();
-        assert_eq!(to_its_end(held, async { 5 }).await.unwrap(), 5);
+        let (done, held) = to_its_end(held, async { 5 }).await.unwrap();
+        assert_eq!((done, turns.available_permits()), (5, 0));
+        drop(held);
         assert_eq!(turns.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_disk_gives_its_turn_to_others() {
+        let turns = Arc::new(Semaphore::new(1));
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let held = turn(&turns, "answers").await.unwrap();
+        let stuck = tokio::spawn(to_its_end(held, ended));
+        drop(turn(&turns, "answers").await.unwrap());
+        end.send(5).unwrap();
+        let (done, held) = stuck.await.unwrap().unwrap();
+        assert_eq!(done, Ok(5));
+        assert!(held.is_none());
     }
 }

@@ -10,7 +10,7 @@ use axum::{
     extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header},
     middleware::{self, Next},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse, Response},
 };
 use futures_util::future::BoxFuture;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
@@ -208,10 +208,9 @@ impl Guard {
             return self.flight.count(next.run(request).await);
         }
         if rules::is_about_all(route) {
-            match self.about_all(request, next).await {
-                Ok(response) => self.flight.count_view_or_refuse(response),
-                Err(problem) => problem.into_response(),
-            }
+            self.about_all(request, next)
+                .await
+                .unwrap_or_else(IntoResponse::into_response)
         } else {
             self.flight.count_or_refuse(next.run(request).await)
         }
@@ -222,11 +221,14 @@ impl Guard {
         // None reads a body; what a client sends of one would be kept as long as this waits.
         let (head, body) = request.into_parts();
         drop(body);
-        let beside = head.extensions.get::<ViewsBeside>();
-        let beside = beside.map(ViewsBeside::begin).transpose()?;
+        let beside = match head.extensions.get::<ViewsBeside>().cloned() {
+            Some(beside) => Some(beside.begin().await?),
+            None => None,
+        };
         let request = Request::from_parts(head, Body::empty());
         let turn = self.flight.whole_view().await?;
-        to_its_end((turn, beside), next.run(request)).await
+        let (response, _turns) = to_its_end((turn, beside), next.run(request)).await?;
+        Ok(self.flight.count_view_or_refuse(response))
     }
 
     fn admit(&self, request: &Request, need: Need, now: Tick) -> Result<Caller, Refused> {

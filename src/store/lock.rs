@@ -368,28 +368,35 @@ fn found_in(root: &Path) -> Result<FoundIn, DiskError> {
     Ok(found)
 }
 
-/// Gives the journal's files to whom its directory belongs: those that root made in a repair its daemon could not open.
+/// Gives the journal's files to whom its directory belongs: those that root made in a repair its daemon could not open. What has
+/// another name elsewhere root did not make.
 pub fn give_journal_away(root: &Path) -> Result<(), DiskError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let path = root.join(DIR);
-    let failed = |what, path: &Path, errno: Errno| DiskError::new(what, path, errno);
-    let directory = open_directory(&path)?;
-    let owner = rustix::fs::fstat(&directory).map_err(|errno| failed("look at", &path, errno))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let directory = rustix::fs::open(&path, flags | OFlags::DIRECTORY, Mode::empty())
+        .map_err(|errno| DiskError::new("open", &path, errno))?;
+    let owner =
+        rustix::fs::fstat(&directory).map_err(|errno| DiskError::new("look at", &path, errno))?;
     let (user, group) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
     let entries = std::fs::read_dir(&path).map_err(|cause| DiskError::new("list", &path, cause))?;
     for entry in entries {
-        let name = entry
-            .map_err(|cause| DiskError::new("list", &path, cause))?
-            .file_name();
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let stat = rustix::fs::statat(&directory, &name, flags)
-            .map_err(|errno| failed("look at", &path.join(&name), errno))?;
-        if stat.st_uid != owner.st_uid && FileType::from_raw_mode(stat.st_mode).is_file() {
-            rustix::fs::chownat(&directory, &name, Some(user), Some(group), flags)
-                .map_err(|errno| failed("give away", &path.join(&name), errno))?;
+        let entry = entry.map_err(|cause| DiskError::new("list", &path, cause))?;
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
         }
+        let give = || {
+            let file = rustix::fs::openat(&directory, entry.file_name(), flags, Mode::empty())?;
+            let stat = rustix::fs::fstat(&file)?;
+            let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
+            if is_file && stat.st_nlink == 1 && stat.st_uid != owner.st_uid {
+                rustix::fs::fchown(&file, Some(user), Some(group))?;
+            }
+            Ok(())
+        };
+        give().map_err(|errno: Errno| DiskError::new("give away", entry.path(), errno))?;
     }
     Ok(())
 }

@@ -59,3 +59,15 @@ pub(super) fn may_mean_result(error: &ClientError) -> bool {
 pub(super) fn is_too_large(error: &ClientError) -> bool {
     error.status() == Some(413)
 }
+
+/// Whether the daemon refuses a report for good. Where it is not called what the worker calls it, or nothing is at the path, the
+/// refusal says nothing of the task: the address is wrong just now, and a report that is kept may arrive yet.
+pub(super) fn is_for_good(error: &ClientError) -> bool {
+    let is_of_address = match error {
+        ClientError::Problem(problem) => {
+            matches!(problem.status, 405 | 421) || problem.kind.ends_with("/not-found")
+        }
+        _ => false,
+    };
+    error.is_final() && !is_of_address
+}

@@ -9,6 +9,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    answers::is_for_good,
     backoff::Backoff,
     handler::{Failure, Handler, Outcome},
 };
@@ -282,7 +283,7 @@ impl Shared {
                 tracing::info!(task_id = %id, %error, "the report was sent before; it is dropped");
                 return;
             }
-            if error.is_final() {
+            if is_for_good(&error) {
                 tracing::warn!(task_id = %id, %error, "the report was refused and is dropped");
                 return;
             }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Config, WorkerError,
-    answers::{is_too_large, leave_out_named, may_mean_result, outcome_of},
+    answers::{is_for_good, is_too_large, leave_out_named, may_mean_result, outcome_of},
     attempt::{Ended, REPORT_GRACE, Shared, is_silence},
     backoff::Backoff,
     flight::{Answer, Flight, Kept, arrival},
@@ -453,7 +453,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
             kept.leave_out_result(error);
             self.keep_first(vec![kept]);
             self.hurry_without_results();
-        } else if error.is_final() {
+        } else if is_for_good(error) {
             self.counts.lost += 1;
             tracing::warn!(task_id = %id, %error, "the completion was refused and is dropped");
         } else {
@@ -466,7 +466,7 @@ impl<O: FnMut(&Counts) + Send> Claims<O> {
 
     /// No good answer: what was carried is kept.
     fn unanswered(&mut self, carried: Vec<Kept>, error: &ClientError) {
-        if !carried.is_empty() && (error.is_final() || is_too_large(error)) {
+        if !carried.is_empty() && (is_for_good(error) || is_too_large(error)) {
             self.refused_whole(carried, error);
             return;
         }

@@ -63,14 +63,15 @@ pub(super) enum Notice {
 /// does not promise it (inotify(7), "dealing with rename events").
 const RENAMES: usize = 64;
 
-/// How many files that the daemon removed are told of in one notice. None waits while no more of its steps are under way, or
-/// for longer than a pause.
+/// How many files that the daemon removed are told of in one notice. None waits once no step of its own is under way; one that the
+/// kernel never tells of may keep the last few until something else is heard of, which comes after them.
 const REMOVED: usize = 64;
 
-/// How long a pause is, and how long events are taken after one before the next. Somebody else's file is heard of so much
-/// later at most, while the daemon is at work on its own; the kernel keeps 16 384 events meanwhile.
+/// How long a pause is: so much later at most is somebody else's file heard of while the daemon is at work on its own.
 const PAUSE: Duration = Duration::from_millis(1);
-const BETWEEN_PAUSES: Duration = Duration::from_micros(250);
+/// An event that comes no sooner after the one before was waited for. While there are others to be read there is no pause: the kernel
+/// keeps no more than 16 384.
+const WAITED: Duration = Duration::from_micros(20);
 
 /// Takes `notify`'s events and passes on what matters.
 pub(super) struct Filter {
@@ -82,8 +83,8 @@ pub(super) struct Filter {
     ours: VecDeque<usize>,
     /// What the daemon removed, and was not told of yet.
     removed: Vec<PathBuf>,
-    /// When the last pause ended.
-    paused: Instant,
+    /// When the last event was done with.
+    idle_since: Instant,
 }
 
 impl Filter {
@@ -102,7 +103,7 @@ impl Filter {
             own,
             ours,
             removed: Vec::new(),
-            paused: instant(),
+            idle_since: instant(),
         }
     }
 
@@ -146,7 +147,7 @@ impl Filter {
 
     /// The daemon made or removed a file, and so many steps of it are under way still, of which the kernel will tell.
     fn heard_of_own(&mut self, under_way: usize) {
-        let pause = under_way > 0 && instant() >= self.paused + BETWEEN_PAUSES;
+        let pause = under_way > 0 && instant() >= self.idle_since + WAITED;
         if pause || under_way == 0 || self.removed.len() >= REMOVED {
             self.pass_removed();
         }
@@ -156,7 +157,6 @@ impl Filter {
                 reason = "waits for nothing: events gather meanwhile"
             )]
             std::thread::sleep(PAUSE);
-            self.paused = instant();
         }
     }
 
@@ -212,6 +212,7 @@ impl EventHandler for Filter {
             self.pass_removed();
             self.pass(notice);
         }
+        self.idle_since = instant();
     }
 }
 
@@ -273,6 +274,12 @@ mod tests {
             self.hear(EventKind::Remove(RemoveKind::File), path);
         }
 
+        /// One that was there to be read when the one before was done with.
+        fn hear_removed_at_once(&mut self, path: &Path) {
+            self.filter.idle_since = instant() + Duration::from_mins(1);
+            self.hear_removed(path);
+        }
+
         /// What was passed on since, in short.
         fn told(&self) -> Vec<String> {
             let notices = self.notices.try_iter();
@@ -292,14 +299,12 @@ mod tests {
     #[test]
     fn own_removals_are_told_of_together_once_none_is_under_way() {
         let mut ears = Ears::new();
-        // The first comes when there was no pause for long, and what is gathered is told before one.
-        ears.filter.paused = instant() + Duration::from_mins(1);
         let places = ears.remove(1..4);
         for at in &places[..2] {
-            ears.hear_removed(&at.path());
+            ears.hear_removed_at_once(&at.path());
         }
         assert!(ears.told().is_empty());
-        ears.hear_removed(&places[2].path());
+        ears.hear_removed_at_once(&places[2].path());
         let paths: Vec<_> = places.iter().map(Location::path).collect();
         assert_eq!(ears.told(), [format!("{:?}", Notice::Removed(paths))]);
     }
@@ -307,10 +312,9 @@ mod tests {
     #[test]
     fn what_comes_to_a_path_is_told_after_what_was_removed_there() {
         let mut ears = Ears::new();
-        ears.filter.paused = instant() + Duration::from_mins(1);
         let places = ears.remove(1..3);
         let path = places[0].path();
-        ears.hear_removed(&path);
+        ears.hear_removed_at_once(&path);
         ears.hear(
             EventKind::Access(AccessKind::Close(AccessMode::Write)),
             &path,
@@ -324,18 +328,17 @@ mod tests {
     fn no_removal_waits_for_a_pause_to_end_or_for_more_than_a_notice_holds() {
         let mut ears = Ears::new();
         let places = ears.remove(0..200);
-        // Other steps are under way, and there was no pause yet: one is made, and before it all is told.
-        ears.filter.paused = instant().checked_sub(BETWEEN_PAUSES).unwrap();
+        // Other steps are under way, and this one was waited for: a pause is made, and before it all is told.
+        ears.filter.idle_since = instant().checked_sub(WAITED).unwrap();
         ears.hear_removed(&places[0].path());
         assert_eq!(ears.told().len(), 1);
-        ears.filter.paused = instant() + Duration::from_mins(1);
         for at in &places[1..199] {
-            ears.hear_removed(&at.path());
+            ears.hear_removed_at_once(&at.path());
         }
         assert_eq!(ears.told().len(), 198 / REMOVED);
         // One of somebody else's is no step of ours, and told at once.
         let others = place_of("default", 255).path();
-        ears.hear_removed(&others);
+        ears.hear_removed_at_once(&others);
         let told = ears.told();
         assert_eq!(told.len(), 2);
         assert_eq!(told[1], format!("{:?}", Notice::Left(others)));

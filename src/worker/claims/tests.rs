@@ -201,3 +201,25 @@ async fn ids_are_one_in_whatever_way_they_are_written() {
     worker.answered(kept(&[(id, "1")]), &[outcome(&told, None)]);
     assert_eq!((worker.kept.len(), worker.counts.completed), (0, 1));
 }
+
+/// The daemon's name or path is wrong just now: it says nothing of the task, whose completion may arrive yet.
+#[tokio::test]
+async fn a_refusal_of_the_address_keeps_what_was_carried_and_waits() {
+    let refusals = [
+        (421, "/problems/wrong-host"),
+        (405, "/problems/method-not-allowed"),
+        (404, "/problems/not-found"),
+    ];
+    for (status, kind) in refusals {
+        let mut worker = worker();
+        let refused = Problem {
+            kind: kind.to_owned(),
+            ..problem(status, None)
+        };
+        let carried = kept(&[("a", "1")]);
+        worker.unanswered(carried, &ClientError::Problem(Box::new(refused)));
+        assert_eq!(left(&worker), [("a", true, false)]);
+        assert!(pause(&worker).is_some());
+        assert_eq!(worker.counts.lost, 0);
+    }
+}
