@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::{
+    fs::Access,
+    process::{Pid, Resource, Rlimit, getrlimit, setrlimit},
+    thread::gettid,
+};
 use signal_hook::{consts::SIGXFSZ, flag};
 use tokio::runtime::{Builder, Runtime};
 
@@ -51,15 +55,35 @@ pub fn try_threads(count: usize) -> io::Result<()> {
     let started: io::Result<Vec<_>> = (0..count)
         .map(|_| {
             let gate = Arc::clone(&gate);
-            thread::Builder::new().spawn(move || drop(gate.lock()))
+            thread::Builder::new().spawn(move || {
+                drop(gate.lock());
+                gettid()
+            })
         })
         .collect();
     drop(closed);
     for thread in started? {
         // All that it did was to wait.
-        thread.join().unwrap_or_default();
+        if let Ok(id) = thread.join() {
+            see_off(id);
+        }
     }
     Ok(())
+}
+
+/// How often a thread that has ended is looked for: the kernel takes microseconds, and other threads may come in between.
+const LOOKS: usize = 10_000;
+
+/// Lets a thread go that was waited for: until the kernel has let go of it as well, it counts as one of those that there may be.
+fn see_off(id: Pid) {
+    let path = format!("/proc/self/task/{id}");
+    let is_there = || rustix::fs::access(&*path, Access::EXISTS).is_ok();
+    for _ in 0..LOOKS {
+        if !is_there() {
+            break;
+        }
+        thread::yield_now();
+    }
 }
 
 /// Has a write that would make a file larger than `LimitFSIZE=` (`ulimit -f`) allows fail, as for want of room, where it would end
