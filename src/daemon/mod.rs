@@ -152,8 +152,7 @@ fn start(flags: &Flags) -> Result<(), Failure> {
         };
         Failure::new(code, error.to_string())
     })?;
-    let no_signals = |cause| Failure::new(exit::OSERR, format!("can't listen to signals: {cause}"));
-    let hung_up = stop::HungUp::note().map_err(no_signals)?;
+    let hung_up = stop::HungUp::note().map_err(|cause| no_signals(&cause))?;
     take_small_pages();
     if let Err(error) = crate::runtime::outlive_large_files() {
         tracing::warn!(%error, "a file that grows beyond its limit ends the daemon");
@@ -195,6 +194,10 @@ fn start(flags: &Flags) -> Result<(), Failure> {
             format!("writes had stopped: {text}"),
         )),
     }
+}
+
+fn no_signals(cause: &io::Error) -> Failure {
+    Failure::new(exit::OSERR, format!("can't listen to signals: {cause}"))
 }
 
 fn print_settings(settings: &Settings) -> Result<(), Failure> {
@@ -350,8 +353,8 @@ async fn serve(
         let serving = doors.admin(routers.admin.subscribe(), &stop);
         servers.spawn(http::serve_unix(listener, serving, admit));
     }
-    let signals = stop::Signals::listen(Arc::clone(&controls))
-        .map_err(|cause| Failure::new(exit::OSERR, format!("can't listen to signals: {cause}")))?;
+    let signals =
+        stop::Signals::listen(Arc::clone(&controls)).map_err(|cause| no_signals(&cause))?;
     access.tell(&addresses);
     if controls.logs_for_machines() {
         tracing::info!(

@@ -33,7 +33,7 @@ use super::{
     refused,
 };
 use crate::{
-    backend::{Backend, Page, PageQuery, TaskView},
+    backend::{self, Backend, Page, PageQuery, TaskView},
     task::{Refusal, TaskId},
 };
 
@@ -374,24 +374,29 @@ pub(super) fn weight<'a>(tasks: impl IntoIterator<Item = &'a TaskView>) -> u64 {
 impl<B: Backend> Http<B> {
     /// A page of tasks, and the share that lets it be written: to be kept until it is.
     pub(super) async fn page(&self, query: PageQuery) -> Result<(Page, Share), Problem> {
-        let (backend, flight) = (Arc::clone(&self.backend), Arc::clone(&self.flight));
-        let turn = turn(&flight.pages, "pages of tasks").await?;
-        let made = to_its_end(turn, async move {
-            let page = backend.tasks(query).await?;
-            let share = flight.take(weight(&page.tasks))?;
-            Ok((page, share))
-        });
-        made.await?.0
+        let backend = Arc::clone(&self.backend);
+        let asked = async move { backend.tasks(query).await };
+        self.in_turn(asked, |page| weight(&page.tasks)).await
     }
 
     /// One task, and the same.
     pub(super) async fn one(&self, id: TaskId) -> Result<(TaskView, Share), Problem> {
-        let (backend, flight) = (Arc::clone(&self.backend), Arc::clone(&self.flight));
+        let backend = Arc::clone(&self.backend);
+        let asked = async move { backend.task(id).await };
+        self.in_turn(asked, |task| weight([task])).await
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        asked: impl Future<Output = backend::Answer<T>> + Send + 'static,
+        weigh: fn(&T) -> u64,
+    ) -> Result<(T, Share), Problem> {
+        let flight = Arc::clone(&self.flight);
         let turn = turn(&flight.pages, "pages of tasks").await?;
         let made = to_its_end(turn, async move {
-            let task = backend.task(id).await?;
-            let share = flight.take(weight([&task]))?;
-            Ok((task, share))
+            let found = asked.await?;
+            let share = flight.take(weigh(&found))?;
+            Ok((found, share))
         });
         made.await?.0
     }

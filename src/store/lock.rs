@@ -13,7 +13,7 @@ use std::{
     fs::File,
     io,
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd, OwnedFd},
         unix::fs::FileExt as _,
     },
     path::{Path, PathBuf},
@@ -113,7 +113,7 @@ impl Lock {
             }
         }
         let file = open(&path)?;
-        give_away(root, &file).map_err(|errno| DiskError::new("give away", &path, errno))?;
+        give_away(&directory, &file).map_err(|errno| DiskError::new("give away", &path, errno))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(held(root, path)),
@@ -378,9 +378,6 @@ pub fn give_journal_away(root: &Path) -> Result<(), DiskError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let directory = rustix::fs::open(&path, flags | OFlags::DIRECTORY, Mode::empty())
         .map_err(|errno| DiskError::new("open", &path, errno))?;
-    let owner =
-        rustix::fs::fstat(&directory).map_err(|errno| DiskError::new("look at", &path, errno))?;
-    let (user, group) = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
     let entries = std::fs::read_dir(&path).map_err(|cause| DiskError::new("list", &path, cause))?;
     for entry in entries {
         let entry = entry.map_err(|cause| DiskError::new("list", &path, cause))?;
@@ -390,9 +387,8 @@ pub fn give_journal_away(root: &Path) -> Result<(), DiskError> {
         let give = || {
             let file = rustix::fs::openat(&directory, entry.file_name(), flags, Mode::empty())?;
             let stat = rustix::fs::fstat(&file)?;
-            let is_file = FileType::from_raw_mode(stat.st_mode).is_file();
-            if is_file && stat.st_nlink == 1 && stat.st_uid != owner.st_uid {
-                rustix::fs::fchown(&file, Some(user), Some(group))?;
+            if kind(stat.st_mode).is_none() && stat.st_nlink == 1 {
+                give_away(&directory, &file)?;
             }
             Ok(())
         };
@@ -402,11 +398,11 @@ pub fn give_journal_away(root: &Path) -> Result<(), DiskError> {
 }
 
 /// Of root, who checks another user's directory, the file must not stay: that one's daemon could not open it any more.
-fn give_away(root: &Path, file: &File) -> rustix::io::Result<()> {
+fn give_away(directory: &OwnedFd, file: &impl AsFd) -> rustix::io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let (owner, now) = (rustix::fs::stat(root)?, rustix::fs::fstat(file)?);
+    let (owner, now) = (rustix::fs::fstat(directory)?, rustix::fs::fstat(file)?);
     if owner.st_uid == now.st_uid {
         return Ok(());
     }

@@ -60,6 +60,17 @@ fn says_so(daemon: &Daemon) {
     assert!(said.contains(words), "{said}");
 }
 
+/// A start is refused with these words, and a check says those.
+fn starts_in_vain(daemon: &Daemon, why: &str, checked: &str) {
+    let (code, text) = refused(daemon.scratch.path(), &["--log-level", "error"]);
+    assert_eq!(code, 65, "{text}");
+    assert!(text.contains(why), "{text}");
+    let looked = check(&daemon.data());
+    assert_eq!(looked.status.code(), Some(1), "{looked:?}");
+    let said = out(&looked);
+    assert!(said.contains(checked), "{said}");
+}
+
 #[test]
 fn a_directory_in_the_journals_place_gets_nothing_and_no_start_takes_it_for_the_journal() {
     let mut daemon = start(scratch(SMALL));
@@ -73,17 +84,12 @@ fn a_directory_in_the_journals_place_gets_nothing_and_no_start_takes_it_for_the_
     assert_eq!(daemon.stop().code(), Some(74), "{}", daemon.logged());
     assert_eq!(fs::read_dir(&journal).expect("a directory").count(), 0);
 
-    let (code, text) = refused(daemon.scratch.path(), &["--log-level", "error"]);
-    assert_eq!(code, 65, "{text}");
-    assert!(
-        text.contains("data/journal has no journal in it, and is another"),
-        "{text}"
-    );
-    let looked = check(&daemon.data());
-    assert_eq!(looked.status.code(), Some(1), "{looked:?}");
-    let said = out(&looked);
     let words = "journal: without a journal, and another directory";
-    assert!(said.contains(words), "{said}");
+    starts_in_vain(
+        &daemon,
+        "data/journal has no journal in it, and is another",
+        words,
+    );
 
     fs::remove_dir(&journal).expect("removed");
     fs::rename(&away, &journal).expect("put back");
@@ -121,16 +127,8 @@ fn what_a_move_of_the_journal_left_behind_is_not_taken_for_the_journal() {
     fs::rename(&journal, &new).expect("not mounted");
     fs::rename(&old, &journal).expect("what is below");
 
-    let (code, text) = refused(daemon.scratch.path(), &["--log-level", "error"]);
-    assert_eq!(code, 65, "{text}");
-    assert!(
-        text.contains("its journal ends before that one's"),
-        "{text}"
-    );
-    let looked = check(&daemon.data());
-    assert_eq!(looked.status.code(), Some(1), "{looked:?}");
-    let said = out(&looked);
-    assert!(said.contains("a journal that ends before"), "{said}");
+    let words = "a journal that ends before";
+    starts_in_vain(&daemon, "its journal ends before that one's", words);
 
     fs::rename(&journal, &old).expect("out of the way");
     fs::rename(&new, &journal).expect("mounted");

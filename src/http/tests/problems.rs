@@ -7,7 +7,7 @@ use axum::{
     http::{Request, header},
 };
 use futures_util::{FutureExt as _, stream};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tower::ServiceExt as _;
 
 use super::{Site, fake::WALL};
@@ -358,14 +358,20 @@ async fn a_panic_is_answered() {
     assert!(!got.body.contains("planted"), "the log has it");
 }
 
-/// Else whoever asks for views over HTTP/2, and sends bodies with that, has them kept until it is their turn.
-#[tokio::test]
-async fn what_comes_of_a_body_is_let_go_while_a_view_waits_for_its_turn() {
-    let site = Site::new();
+/// The turns of all views of everything.
+async fn all_turns(site: &Site) -> Vec<OwnedSemaphorePermit> {
     let mut turns = Vec::new();
     for _ in 0..WHOLE_VIEWS {
         turns.push(site.http.flight.whole_view().await.unwrap());
     }
+    turns
+}
+
+/// Else whoever asks for views over HTTP/2, and sends bodies with that, has them kept until it is their turn.
+#[tokio::test]
+async fn what_comes_of_a_body_is_let_go_while_a_view_waits_for_its_turn() {
+    let site = Site::new();
+    let mut turns = all_turns(&site).await;
     let (kept, let_go) = oneshot::channel::<()>();
     let endless = stream::unfold(kept, |kept| async move {
         pending::<()>().await;
@@ -404,10 +410,7 @@ async fn a_connection_with_many_requests_leaves_views_to_others() {
 #[tokio::test]
 async fn a_view_that_has_no_turn_for_long_is_refused() {
     let site = Site::new();
-    let mut turns = Vec::new();
-    for _ in 0..WHOLE_VIEWS {
-        turns.push(site.http.flight.whole_view().await.unwrap());
-    }
+    let mut turns = all_turns(&site).await;
     let refused = site.get("/metrics").await;
     assert_eq!(refused.problem(), (503, "busy".to_owned()));
     turns.clear();
